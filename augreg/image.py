@@ -81,7 +81,9 @@ class Labels:
         if values.dtype == bool:
             values = values.astype(np.uint8)
         if values.dtype.kind not in "iu":
-            raise TypeError(f"values: expected integer labels, got dtype {values.dtype}; round them or read them with read_labels")
+            raise TypeError(
+                f"values: expected integer labels, got dtype {values.dtype}; round them or read them with read_labels"
+            )
         if values.shape != self.grid.shape:
             raise ValueError(f"values: expected shape {self.grid.shape}, the grid's, got {values.shape}")
         object.__setattr__(self, "values", values)

@@ -1,0 +1,29 @@
+__version__: str
+
+from .grid import Grid as Grid
+from .image import Image as Image
+from .image import Labels as Labels
+from .io import read_image as read_image
+from .io import read_labels as read_labels
+from .io import read_points as read_points
+from .io import read_transform as read_transform
+from .io import write_image as write_image
+from .io import write_points as write_points
+from .io import write_transform as write_transform
+from .lp import LPRegistration as LPRegistration
+from .metrics import dice as dice
+from .metrics import folding as folding
+from .metrics import jaccard as jaccard
+from .metrics import jacobian_determinant as jacobian_determinant
+from .metrics import tre as tre
+from .sam import AppearanceModel as AppearanceModel
+from .sam import fit_appearance_model as fit_appearance_model
+from .sam import read_model as read_model
+from .sam import write_model as write_model
+from .transforms import Affine as Affine
+from .transforms import BSpline as BSpline
+from .transforms import Composition as Composition
+from .transforms import DisplacementField as DisplacementField
+from .transforms import Transform as Transform
+from .warp import resample as resample
+from .warp import warp as warp
