@@ -1,0 +1,147 @@
+"""What every registration shares: the state it reports, and the checks of its input.
+
+A registration is any callable `(fixed, moving) -> Transform`. Those of augreg take the same optional keywords and yield `State`s.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from augreg.image import Image, Labels
+from augreg.transforms import Affine, Transform
+from augreg.warp import resample
+
+# coarse sampling of the fixed grid to see whether two grids overlap at all
+_PROBES = 24
+
+
+class Registration(Protocol):
+    """Any callable that aligns two images: fixed, moving -> phi, fixed space to moving space."""
+
+    def __call__(self, fixed: Image, moving: Image) -> Transform:
+        """Align two images."""
+
+
+@dataclass(frozen=True)
+class State:
+    """One step of a registration.
+
+    Parameters
+    ----------
+    level : pyramid level, 0 the coarsest
+    iteration : step within the level, from 0
+    objective : value of the criterion that is minimised, in its own units
+    gap : relative duality gap certified for the last program; NaN where nothing was solved
+    transform : phi so far
+    seconds : since the start
+    warnings : everything the caller should know, so far
+    keypoints : number of keypoints of the level; 0 for methods without
+    solve_seconds : time spent in solvers so far
+    """
+
+    level: int
+    iteration: int
+    objective: float
+    gap: float
+    transform: Transform
+    seconds: float
+    warnings: tuple[str, ...] = ()
+    keypoints: int = 0
+    solve_seconds: float = 0.0
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """Checked input: finite float32 images with equal numbers of channels, masks on their images' grids, a start."""
+
+    fixed: Image
+    moving: Image
+    fixed_mask: Labels | None
+    moving_mask: Labels | None
+    initial: Transform
+    warnings: tuple[str, ...]
+
+
+def prepare(
+    fixed: Image,
+    moving: Image,
+    *,
+    fixed_mask: Labels | None = None,
+    moving_mask: Labels | None = None,
+    initial: Transform | None = None,
+) -> Prepared:
+    """Check a pair of images and make it ready for registration.
+
+    Voxels that are NaN or infinite get the mean of the others and are masked out; colour against grey becomes luminance; where
+    the grids do not overlap at all, the start aligns their centres. All three are said in `warnings`.
+
+    Raises
+    ------
+    TypeError : if fixed or moving is not an `Image`.
+    ValueError : for different dimensions, an axis of one voxel, constant images, images without a finite voxel, and masks that
+        select nothing.
+    """
+    warnings: list[str] = []
+    for name, image in (("fixed", fixed), ("moving", moving)):
+        if not isinstance(image, Image):
+            raise TypeError(f"{name}: expected an Image, got {type(image).__name__}; read files with read_image")
+        if min(image.grid.shape) < 2:
+            raise ValueError(f"{name}: expected at least 2 voxels along each axis, got {image.grid.shape}; crop or drop the axis")
+    if fixed.ndim != moving.ndim:
+        raise ValueError(
+            f"fixed, moving: expected images of one dimension, got {fixed.ndim}-D and {moving.ndim}-D; extract a slice first"
+        )
+    if initial is not None and initial.ndim != fixed.ndim:
+        raise ValueError(f"initial: expected a {fixed.ndim}-D transform, got {initial.ndim}-D")
+    if fixed.channels != moving.channels:
+        warnings.append(f"fixed has {fixed.channels} channels, moving {moving.channels}: luminance is used")
+        fixed, moving = fixed.luminance(), moving.luminance()
+    fixed, fixed_mask = _finite("fixed", fixed, _on_grid("fixed_mask", fixed_mask, fixed), warnings)
+    moving, moving_mask = _finite("moving", moving, _on_grid("moving_mask", moving_mask, moving), warnings)
+    if initial is None:
+        initial = _start(fixed, moving, warnings)
+    return Prepared(fixed, moving, fixed_mask, moving_mask, initial, tuple(warnings))
+
+
+def _on_grid(name: str, mask: Labels | None, image: Image) -> Labels | None:
+    if mask is None:
+        return None
+    if mask.ndim != image.ndim:
+        raise ValueError(f"{name}: expected a {image.ndim}-D mask, got {mask.ndim}-D")
+    if not mask.grid.matches(image.grid):
+        mask = resample(mask, image.grid)
+    if not mask.values.any():
+        raise ValueError(f"{name}: expected a mask that selects some voxels of its image, got none")
+    return mask
+
+
+def _finite(name: str, image: Image, mask: Labels | None, warnings: list[str]) -> tuple[Image, Labels | None]:
+    # float32 can overflow where the file's type does not: convert first, then look
+    with np.errstate(over="ignore"):
+        values = image.values.astype(np.float32)
+    finite = np.isfinite(values)
+    if not finite.any():
+        raise ValueError(f"{name}: expected an image, got only NaN or infinite voxels")
+    valid = finite if values.ndim == image.ndim else finite.all(axis=-1)
+    inside = values[valid] if mask is None else values[valid & (mask.values != 0)]
+    if inside.size == 0 or inside.min() == inside.max():
+        where = "" if mask is None else " inside its mask"
+        raise ValueError(f"{name}: expected an image with contrast{where}, got a constant one")
+    if not finite.all():
+        count = int(valid.size - valid.sum())
+        warnings.append(f"{count} of {valid.size} voxels of {name} are NaN or infinite: masked")
+        values[~finite] = values[finite].mean(dtype=np.float64)
+        both = valid if mask is None else valid & (mask.values != 0)
+        mask = Labels(both.astype(np.uint8), image.grid)
+    return image.with_values(values), mask
+
+
+def _start(fixed: Image, moving: Image, warnings: list[str]) -> Transform:
+    probes = fixed.grid.with_shape([min(n, _PROBES) for n in fixed.grid.shape]).points()
+    if moving.grid.contains(probes).any():
+        return Affine.identity(fixed.ndim)
+    warnings.append("the grids of fixed and moving do not overlap: their centres were aligned first")
+    return Affine(np.eye(fixed.ndim), moving.grid.center - fixed.grid.center)
