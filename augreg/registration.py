@@ -134,8 +134,8 @@ def _finite(name: str, image: Image, mask: Labels | None, warnings: list[str]) -
         count = int(valid.size - valid.sum())
         warnings.append(f"{count} of {valid.size} voxels of {name} are NaN or infinite: masked")
         values[~finite] = values[finite].mean(dtype=np.float64)
-        both = valid if mask is None else valid & (mask.values != 0)
-        mask = Labels(both.astype(np.uint8), image.grid)
+        both = valid if mask is None else np.logical_and(valid, mask.values)
+        mask = Labels(both.view(np.uint8), image.grid)
     return image.with_values(values), mask
 
 

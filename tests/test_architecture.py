@@ -1,0 +1,93 @@
+"""Imports go downward only, and each heavy package has one home."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+# from the ground up; modules of one layer do not import each other
+LAYERS = [
+    {"grid"},
+    {"image", "_kernels"},
+    {"transforms"},
+    {"warp"},
+    {"registration"},
+    {"io"},
+    {"metrics"},
+    {"sam"},
+    {"lp", "networks", "synthesis"},
+    {"training"},
+    {"datasets", "report"},
+    {"demo"},
+    {"cli"},
+    {"__main__", "__init__"},
+]
+RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}
+HOMES = {
+    "SimpleITK": ("augreg/io/",),
+    "torch": ("augreg/networks/", "augreg/training", "augreg/synthesis"),
+    "safetensors": ("augreg/networks/", "augreg/training"),
+    "matplotlib": ("augreg/report/",),
+    "highspy": ("solvers/highs.py",),
+    "pooch": ("augreg/datasets",),
+    "nilearn": ("augreg/datasets",),
+    "rich": ("augreg/cli/",),
+    "solvers": ("augreg/lp/", "solvers/"),
+}
+
+
+def _imports(path: Path) -> set[str]:
+    """Absolute dotted names imported anywhere in a file, `from a import b` as a.b."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return names
+
+
+SOURCES = sorted([*ROOT.glob("augreg/**/*.py"), *ROOT.glob("solvers/**/*.py")])
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_imports_go_downward_and_heavy_packages_stay_home(path):
+    relative = path.relative_to(ROOT).as_posix()
+    own = relative.split("/")[1].removesuffix(".py") if relative.startswith("augreg/") else None
+    for name in _imports(path):
+        parts = name.split(".")
+        if parts[0] == "augreg":
+            assert own is not None, f"{relative} imports {name}: solvers knows nothing of augreg"
+            part = parts[1] if len(parts) > 1 else "__init__"
+            if part in RANK and part != own:
+                assert RANK[part] < RANK[own], f"{relative} imports {name}, which is not below it"
+        for package, homes in HOMES.items():
+            if parts[0] == package:
+                assert relative.startswith(homes), f"{relative} imports {package}, whose home is {homes}"
+        if parts[0] == "numba":
+            assert path.name == "_kernels.py", f"{relative} imports numba, whose home are _kernels.py files"
+
+
+def test_every_module_has_a_layer():
+    present = {p.stem if p.is_file() else p.name for p in (ROOT / "augreg").iterdir() if p.suffix == ".py" or p.is_dir()}
+    assert present - {"data", "__pycache__"} <= set(RANK)
+
+
+def _modules_after(code: str) -> set[str]:
+    script = f"import sys\n{code}\nprint(*sys.modules)"
+    return set(subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout.split())
+
+
+def test_import_augreg_brings_no_heavy_package():
+    loaded = _modules_after("import augreg")
+    assert not loaded & {"torch", "matplotlib", "numba", "scipy", "SimpleITK", "numpy"}
+
+
+def test_the_linear_program_needs_neither_torch_nor_matplotlib():
+    loaded = _modules_after("from augreg import LPRegistration, read_image")
+    assert not loaded & {"torch", "matplotlib"}
