@@ -135,7 +135,7 @@ def _finite(name: str, image: Image, mask: Labels | None, warnings: list[str]) -
         warnings.append(f"{count} of {valid.size} voxels of {name} are NaN or infinite: masked")
         values[~finite] = values[finite].mean(dtype=np.float64)
         both = valid if mask is None else np.logical_and(valid, mask.values)
-        mask = Labels(both.view(np.uint8), image.grid)
+        mask = Labels(np.asarray(both, dtype=np.uint8), image.grid)
     return image.with_values(values), mask
 
 

@@ -34,6 +34,7 @@ def points(ndim, count=200, margin=3.0, seed=1, name="oblique"):
     return grid.points_at(RNG(seed).uniform(-margin, np.array(grid.shape) - 1 + margin, (count, ndim)))
 
 
+@pytest.mark.kernels
 @pytest.mark.parametrize(("ndim", "name"), spaces.ALL)
 def test_bspline_and_field_agree_with_their_definitions(ndim, name):
     spline = bspline(ndim, name=name)

@@ -27,6 +27,7 @@ def turned(ndim, name="oblique"):
     return Affine.about(affine(ndim).matrix, spaces.grid(ndim, name).center, np.linspace(-1, 2, ndim))
 
 
+@pytest.mark.kernels
 @pytest.mark.parametrize(("ndim", "name"), spaces.ALL)
 @pytest.mark.parametrize("dtype", [np.float32, np.uint8])
 def test_pull_back_is_the_definition(ndim, name, dtype):
@@ -67,6 +68,7 @@ def test_resampling_agrees_with_simpleitk(ndim, name):
         assert 0.1 < np.mean(expected != -3.0) < 1.0
 
 
+@pytest.mark.kernels
 @pytest.mark.parametrize("ndim", [2, 3])
 def test_every_interpolation_reproduces_the_voxels(ndim):
     for channels in ((), (3,)):
