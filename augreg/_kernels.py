@@ -224,121 +224,179 @@ def _mirror(i, size):
     return i if i < size else period - i
 
 
+@njit(cache=True, nogil=True, inline="always")
+def _inside(index, size):
+    return index >= -0.5 - EDGE and index < size - 0.5 + EDGE
+
+
 @njit(cache=True, nogil=True)
-def _sample_one(values, x, y, z, taps, fill, weights, out):
+def _linear_one(values, x, y, z, c):
+    """Channel c at a continuous index inside the voxels, constant over the outer half voxels.
+
+    A neighbour of weight zero is not read: it may lie outside, or be NaN.
+    """
+    n0, n1, n2, _ = values.shape
+    x = min(max(x, 0.0), n0 - 1.0)
+    y = min(max(y, 0.0), n1 - 1.0)
+    z = min(max(z, 0.0), n2 - 1.0)
+    i, j, k = int(x), int(y), int(z)
+    u, v, w = x - i, y - j, z - k
+    total = 0.0
+    for p in range(1 + (u > 0.0)):
+        for q in range(1 + (v > 0.0)):
+            for r in range(1 + (w > 0.0)):
+                weight = (u if p else 1.0 - u) * (v if q else 1.0 - v) * (w if r else 1.0 - w)
+                total += weight * values[i + p, j + q, k + r, c]
+    return total
+
+
+@njit(cache=True, nogil=True, inline="always")
+def _cubic_taps(index, size, weights, where):
+    """Weights of the four samples around a continuous index, and their places after mirroring."""
+    first = int(np.floor(index)) - 1
+    _cubic_weights(index - first - 1, weights)
+    for p in range(4):
+        where[p] = first + p if first >= 0 and first + 3 < size else _mirror(first + p, size)
+
+
+@njit(cache=True, nogil=True)
+def _sample_one(values, x, y, z, taps, fill, weights, where, out):
     """Channels of `values` (n0, n1, n2, C) at a continuous index; `fill` outside the voxels."""
     n0, n1, n2, channels = values.shape
-    inside = (
-        x >= -0.5 - EDGE
-        and x < n0 - 0.5 + EDGE
-        and y >= -0.5 - EDGE
-        and y < n1 - 0.5 + EDGE
-        and z >= -0.5 - EDGE
-        and z < n2 - 0.5 + EDGE
-    )
-    if not inside:
+    if not (_inside(x, n0) and _inside(y, n1) and _inside(z, n2)):
         for c in range(channels):
             out[c] = fill
-        return
-    if taps == LINEAR:
-        x = min(max(x, 0.0), n0 - 1.0)
-        y = min(max(y, 0.0), n1 - 1.0)
-        z = min(max(z, 0.0), n2 - 1.0)
-        i, j, k = int(x), int(y), int(z)
-        u, v, w = x - i, y - j, z - k
-        if channels == 1 and i + 1 < n0 and j + 1 < n1 and (n2 == 1 or k + 1 < n2):
-            a00, a01, a10, a11 = values[i, j, k, 0], values[i, j + 1, k, 0], values[i + 1, j, k, 0], values[i + 1, j + 1, k, 0]
-            if n2 > 1:
-                a00 += w * (values[i, j, k + 1, 0] - a00)
-                a01 += w * (values[i, j + 1, k + 1, 0] - a01)
-                a10 += w * (values[i + 1, j, k + 1, 0] - a10)
-                a11 += w * (values[i + 1, j + 1, k + 1, 0] - a11)
-            a00 += v * (a01 - a00)
-            a10 += v * (a11 - a10)
-            out[0] = a00 + u * (a10 - a00)
-            if not np.isnan(out[0]):
-                return
-        # a neighbour of weight zero is not read: it may lie outside, or be NaN
-        di, dj, dk = int(u > 0.0), int(v > 0.0), int(w > 0.0)
+    elif taps == LINEAR:
         for c in range(channels):
-            a00 = values[i, j, k, c]
-            if dk:
-                a00 += w * (values[i, j, k + 1, c] - a00)
-            if dj:
-                a01 = values[i, j + 1, k, c]
-                if dk:
-                    a01 += w * (values[i, j + 1, k + 1, c] - a01)
-                a00 += v * (a01 - a00)
-            if di:
-                a10 = values[i + 1, j, k, c]
-                if dk:
-                    a10 += w * (values[i + 1, j, k + 1, c] - a10)
-                if dj:
-                    a11 = values[i + 1, j + 1, k, c]
-                    if dk:
-                        a11 += w * (values[i + 1, j + 1, k + 1, c] - a11)
-                    a10 += v * (a11 - a10)
-                a00 += u * (a10 - a00)
-            out[c] = a00
-        return
-    i, j, k = int(np.floor(x)), int(np.floor(y)), int(np.floor(z))
-    _cubic_weights(x - i, weights[0])
-    _cubic_weights(y - j, weights[1])
-    _cubic_weights(z - k, weights[2])
-    for c in range(channels):
-        out[c] = 0.0
-    for p in range(4):
-        ip = _mirror(i + p - 1, n0)
-        for q in range(4):
-            jq = _mirror(j + q - 1, n1)
-            w = weights[0, p] * weights[1, q]
-            if n2 == 1:
-                for c in range(channels):
-                    out[c] += w * values[ip, jq, 0, c]
-            else:
-                for r in range(4):
-                    kr = _mirror(k + r - 1, n2)
-                    for c in range(channels):
-                        out[c] += w * weights[2, r] * values[ip, jq, kr, c]
+            out[c] = _linear_one(values, x, y, z, c)
+    else:
+        layers = 1
+        weights[0, 0] = 1.0
+        where[0, 0] = 0
+        if n0 > 1:
+            layers = 4
+            _cubic_taps(x, n0, weights[0], where[0])
+        _cubic_taps(y, n1, weights[1], where[1])
+        _cubic_taps(z, n2, weights[2], where[2])
+        for c in range(channels):
+            total = 0.0
+            for p in range(layers):
+                for q in range(4):
+                    line = 0.0
+                    for r in range(4):
+                        line += weights[2, r] * values[where[0, p], where[1, q], where[2, r], c]
+                    total += weights[0, p] * weights[1, q] * line
+            out[c] = total
 
 
 @njit(cache=True, parallel=True, nogil=True)
 def sample_at(values, points, origin, world_to_index, taps, fill, out):
-    """Channels at world points: values (n0, n1, n2, C), points (N, D), out (N, C). 2-D values have n2 = 1."""
+    """Channels at world points: values (n0, n1, n2, C), points (N, D), out (N, C)."""
     count, ndim = points.shape
+    lead = 3 - ndim
     for chunk in prange((count + CHUNK - 1) // CHUNK):
         weights = np.empty((3, 4))
+        where = np.empty((3, 4), np.int64)
         index = np.zeros(3)
         for i in range(chunk * CHUNK, min((chunk + 1) * CHUNK, count)):
             for a in range(ndim):
                 total = 0.0
                 for b in range(ndim):
                     total += world_to_index[a, b] * (points[i, b] - origin[b])
-                index[a] = total
-            _sample_one(values, index[0], index[1], index[2], taps, fill, weights, out[i])
+                index[lead + a] = total
+            _sample_one(values, index[0], index[1], index[2], taps, fill, weights, where, out[i])
 
 
 @njit(cache=True, parallel=True, nogil=True)
-def sample_affine(values, matrix, offset, taps, fill, out):
-    """Channels at index matrix @ (i, j, k) + offset for every voxel of out (m0, m1, m2, C)."""
+def cubic_affine(values, matrix, offset, fill, out):
+    """Cubic interpolation at index matrix @ (i, j, k) + offset for every voxel of out (m0, m1, m2, C)."""
     m0, m1, m2, _ = out.shape
     for i in prange(m0):
         weights = np.empty((3, 4))
+        where = np.empty((3, 4), np.int64)
         for j in range(m1):
             x = matrix[0, 0] * i + matrix[0, 1] * j + offset[0]
             y = matrix[1, 0] * i + matrix[1, 1] * j + offset[1]
             z = matrix[2, 0] * i + matrix[2, 1] * j + offset[2]
             for k in range(m2):
-                _sample_one(
-                    values,
-                    x + matrix[0, 2] * k,
-                    y + matrix[1, 2] * k,
-                    z + matrix[2, 2] * k,
-                    taps,
-                    fill,
-                    weights,
-                    out[i, j, k],
-                )
+                a, b, c = x + matrix[0, 2] * k, y + matrix[1, 2] * k, z + matrix[2, 2] * k
+                _sample_one(values, a, b, c, CUBIC_MIRRORED, fill, weights, where, out[i, j, k])
+
+
+@njit(cache=True, nogil=True, inline="always")
+def _span(start, step, low, high, first, last):
+    """The steps t in [first, last) with low < start + step t < high, as a smaller half-open interval."""
+    if abs(step) < 1e-12:
+        return (first, last) if low < start < high else (first, first)
+    a, b = (low - start) / step, (high - start) / step
+    if a > b:
+        a, b = b, a
+    # one step less on both sides: rounding must not leave the interval
+    first = max(first, int(np.floor(min(max(a, first - 2.0), last + 2.0))) + 2)
+    last = min(last, int(np.ceil(max(min(b, last + 2.0), first - 2.0))) - 1)
+    return (first, last) if first < last else (0, 0)
+
+
+@njit(cache=True, nogil=True, inline="always")
+def _bilinear(near, right, below, far, u, v):
+    near = near + v * (right - near)
+    below = below + v * (far - below)
+    return near + u * (below - near)
+
+
+@njit(cache=True, parallel=True, nogil=True)
+def linear_affine(values, matrix, offset, fill, rounded, precision, out):
+    """Linear interpolation at index matrix @ (i, j, k) + offset for every voxel of out (m0, m1, m2, C).
+
+    On each line along the last axis the stretch whose neighbours all exist is found first; it needs no checks. Sums are formed
+    in the type of `precision`, an array of one element: float32 is twice as fast where the values have no more digits.
+    """
+    m0, m1, m2, channels = out.shape
+    n0, n1, n2, _ = values.shape
+    flat = values.ravel()
+    size1, size2, step = np.uint64(n1), np.uint64(n2), np.uint64(channels)
+    row, layer = size2 * step, size1 * size2 * step
+    dx, dy, dz = matrix[0, 2], matrix[1, 2], matrix[2, 2]
+    for line in prange(m0 * m1):
+        i, j = line // m1, line % m1
+        weights = np.empty(3, precision.dtype)
+        zero = precision[0]
+        x0 = matrix[0, 0] * i + matrix[0, 1] * j + offset[0]
+        y0 = matrix[1, 0] * i + matrix[1, 1] * j + offset[1]
+        z0 = matrix[2, 0] * i + matrix[2, 1] * j + offset[2]
+        first, last = _span(y0, dy, 0.0, n1 - 1.0, 0, m2)
+        first, last = _span(z0, dz, 0.0, n2 - 1.0, first, last)
+        if n0 > 1:
+            first, last = _span(x0, dx, 0.0, n0 - 1.0, first, last)
+        for k in range(m2):
+            if k == first and last > first:
+                for t in range(first, last):
+                    x, y, z = x0 + dx * t, y0 + dy * t, z0 + dz * t
+                    # unsigned: negative indices would have to be wrapped around
+                    a, b, d = np.uint64(x), np.uint64(y), np.uint64(z)
+                    weights[0], weights[1], weights[2] = x - a, y - b, z - d
+                    u, v, w = weights[0], weights[1], weights[2]
+                    corner = ((a * size1 + b) * size2 + d) * step
+                    for c in range(channels):
+                        p = corner + np.uint64(c)
+                        q = p + row
+                        value = _bilinear(zero + flat[p], zero + flat[p + step], zero + flat[q], zero + flat[q + step], v, w)
+                        if n0 > 1:
+                            p += layer
+                            q += layer
+                            next_value = _bilinear(
+                                zero + flat[p], zero + flat[p + step], zero + flat[q], zero + flat[q + step], v, w
+                            )
+                            value += u * (next_value - value)
+                        if np.isnan(value):
+                            value = _linear_one(values, x, y, z, c)
+                        out[i, j, t, c] = np.rint(value) if rounded else value
+            if k < first or k >= last:
+                x, y, z = x0 + dx * k, y0 + dy * k, z0 + dz * k
+                inside = _inside(x, n0) and _inside(y, n1) and _inside(z, n2)
+                for c in range(channels):
+                    value = _linear_one(values, x, y, z, c) if inside else fill
+                    out[i, j, k, c] = np.rint(value) if rounded else value
 
 
 @njit(cache=True, nogil=True, inline="always")
@@ -362,6 +420,7 @@ def _nearest_one(values, x, y, z, fill, out):
 def nearest_at(values, points, origin, world_to_index, fill, out):
     """Values of the nearest voxels at world points: as `sample_at`, for any type of value."""
     count, ndim = points.shape
+    lead = 3 - ndim
     for chunk in prange((count + CHUNK - 1) // CHUNK):
         index = np.zeros(3)
         for i in range(chunk * CHUNK, min((chunk + 1) * CHUNK, count)):
@@ -369,18 +428,30 @@ def nearest_at(values, points, origin, world_to_index, fill, out):
                 total = 0.0
                 for b in range(ndim):
                     total += world_to_index[a, b] * (points[i, b] - origin[b])
-                index[a] = total
+                index[lead + a] = total
             _nearest_one(values, index[0], index[1], index[2], fill, out[i])
 
 
 @njit(cache=True, parallel=True, nogil=True)
 def nearest_affine(values, matrix, offset, fill, out):
-    """Values of the nearest voxels for index matrix @ (i, j, k) + offset: as `sample_affine`, for any type of value."""
-    m0, m1, m2, _ = out.shape
-    for i in prange(m0):
-        for j in range(m1):
-            x = matrix[0, 0] * i + matrix[0, 1] * j + offset[0]
-            y = matrix[1, 0] * i + matrix[1, 1] * j + offset[1]
-            z = matrix[2, 0] * i + matrix[2, 1] * j + offset[2]
-            for k in range(m2):
-                _nearest_one(values, x + matrix[0, 2] * k, y + matrix[1, 2] * k, z + matrix[2, 2] * k, fill, out[i, j, k])
+    """Values of the nearest voxels for index matrix @ (i, j, k) + offset: as `linear_affine`, for any type of value."""
+    m0, m1, m2, channels = out.shape
+    n0, n1, n2, _ = values.shape
+    dx, dy, dz = matrix[0, 2], matrix[1, 2], matrix[2, 2]
+    for line in prange(m0 * m1):
+        i, j = line // m1, line % m1
+        x0 = matrix[0, 0] * i + matrix[0, 1] * j + offset[0]
+        y0 = matrix[1, 0] * i + matrix[1, 1] * j + offset[1]
+        z0 = matrix[2, 0] * i + matrix[2, 1] * j + offset[2]
+        first, last = _span(x0, dx, -0.5, n0 - 0.5, 0, m2)
+        first, last = _span(y0, dy, -0.5, n1 - 0.5, first, last)
+        first, last = _span(z0, dz, -0.5, n2 - 0.5, first, last)
+        for k in range(first):
+            _nearest_one(values, x0 + dx * k, y0 + dy * k, z0 + dz * k, fill, out[i, j, k])
+        for k in range(first, last):
+            # positive after the shift: truncation is floor
+            a, b, d = int(x0 + dx * k + (0.5 + EDGE)), int(y0 + dy * k + (0.5 + EDGE)), int(z0 + dz * k + (0.5 + EDGE))
+            for c in range(channels):
+                out[i, j, k, c] = values[a, b, d, c]
+        for k in range(last, m2):
+            _nearest_one(values, x0 + dx * k, y0 + dy * k, z0 + dz * k, fill, out[i, j, k])

@@ -306,8 +306,7 @@ class DisplacementField(Transform):
 
     def _map(self, points: FloatArray) -> FloatArray:
         out = np.empty_like(points)
-        lines = self.values if self.ndim == 3 else self.values[:, :, None]
-        _kernels.sample_at(lines, points, *_frame(self.grid), _kernels.LINEAR, 0.0, out)
+        _kernels.sample_at(_three_axes(self.values), points, *_frame(self.grid), _kernels.LINEAR, 0.0, out)
         out += points
         return out
 

@@ -53,8 +53,10 @@ def warp(
     way = _interpolation(moving, interpolation)
     if way == "nearest":
         values = _nearest(moving, transform, grid, fill)
+    elif way == "linear" and isinstance(transform, Affine):
+        values = _linear(moving, transform, grid, fill)
     else:
-        values = _as_type(_smooth(moving, transform, grid, way, fill), moving.values.dtype)
+        values = _smooth(moving, transform, grid, way, fill)
     return type(moving)(values, grid)
 
 
@@ -98,6 +100,8 @@ def set_threads(count: int) -> None:
     _kernels.set_threads(count)
 
 
+# pixel types with kernels of their own; others are rare and go through float64
+_NATIVE = (np.uint8, np.int16, np.uint16, np.float32, np.float64)
 _TAPS = {"linear": _kernels.LINEAR, "cubic": _kernels.CUBIC_MIRRORED}
 
 
@@ -112,7 +116,7 @@ def _interpolation(image: Image | Labels, wanted: Interpolation | None) -> Inter
 
 
 def _source(image: Image | Labels, way: Interpolation) -> npt.NDArray[np.floating]:
-    """Values, or for cubic interpolation their spline coefficients, as (n0, n1, n2, C) floats; 2-D has n2 = 1."""
+    """Values, or for cubic interpolation their spline coefficients, as (n0, n1, n2, C) floats; 2-D has n0 = 1."""
     values = image.values
     if values.dtype not in (np.float32, np.float64):
         # float32 holds integers of 24 bits exactly
@@ -125,16 +129,30 @@ def _source(image: Image | Labels, way: Interpolation) -> npt.NDArray[np.floatin
     return np.ascontiguousarray(values).reshape(_raster_shape(image))
 
 
-def _smooth(moving: Image | Labels, transform: Transform, grid: Grid, way: Interpolation, fill: float) -> FloatArray:
+def _linear(moving: Image | Labels, transform: Affine, grid: Grid, fill: float) -> npt.NDArray[Any]:
+    """The commonest case, on the values as they are: no conversion, no coordinates in memory."""
+    dtype = moving.values.dtype
+    source = moving.values if dtype in _NATIVE else moving.values.astype(np.float64)
+    out = np.empty((*grid.shape, *moving.values.shape[moving.ndim :]), dtype=source.dtype)
+    rounded = source.dtype.kind in "iu"
+    precision = np.zeros(1, dtype=np.result_type(source.dtype, np.float32))
+    outside = float(_as_type(np.asarray(fill, dtype=float), source.dtype))
+    raster = np.ascontiguousarray(source).reshape(_raster_shape(moving))
+    lines = out.reshape(*(1, *grid.shape)[-3:], raster.shape[-1])
+    _kernels.linear_affine(raster, *_index_map(moving, transform, grid), outside, rounded, precision, lines)
+    return _as_type(out, dtype)
+
+
+def _smooth(moving: Image | Labels, transform: Transform, grid: Grid, way: Interpolation, fill: float) -> npt.NDArray[Any]:
     source = _source(moving, way)
     out = np.empty((*grid.shape, source.shape[-1]), dtype=source.dtype)
     if isinstance(transform, Affine):
-        _kernels.sample_affine(source, *_index_map(moving, transform, grid), _TAPS[way], fill, _three_axes(out, grid.ndim))
+        _kernels.cubic_affine(source, *_index_map(moving, transform, grid), fill, _three_axes(out, grid.ndim))
     else:
         flat = out.reshape(-1, source.shape[-1])
         for rows, points in _slabs(transform, grid):
             _kernels.sample_at(source, points, *_frame(moving.grid), _TAPS[way], fill, flat[rows])
-    return out.reshape(*grid.shape, *moving.values.shape[moving.ndim :])
+    return _as_type(out.reshape(*grid.shape, *moving.values.shape[moving.ndim :]), moving.values.dtype)
 
 
 def _nearest(moving: Image | Labels, transform: Transform, grid: Grid, fill: float) -> npt.NDArray[Any]:
@@ -155,8 +173,8 @@ def _nearest(moving: Image | Labels, transform: Transform, grid: Grid, fill: flo
 def _index_map(moving: Image | Labels, transform: Affine, grid: Grid) -> tuple[FloatArray, FloatArray]:
     """The affine map from indices of the grid to indices of the moving image, padded to three axes: matrix, offset."""
     matrix, offset = np.eye(3), np.zeros(3)
-    matrix[: grid.ndim, : grid.ndim] = moving.grid.world_to_index @ transform.matrix @ grid.index_to_world
-    offset[: grid.ndim] = moving.grid.indices_at(transform(np.asarray(grid.origin)))
+    matrix[-grid.ndim :, -grid.ndim :] = moving.grid.world_to_index @ transform.matrix @ grid.index_to_world
+    offset[-grid.ndim :] = moving.grid.indices_at(transform(np.asarray(grid.origin)))
     return matrix, offset
 
 
@@ -177,11 +195,11 @@ def _slabs(transform: Transform, grid: Grid) -> Iterator[tuple[slice, FloatArray
 
 
 def _three_axes(values: npt.NDArray[Any], ndim: int) -> npt.NDArray[Any]:
-    return values if ndim == 3 else values[:, :, None]
+    return values if ndim == 3 else values[None]
 
 
 def _raster_shape(image: Image | Labels) -> tuple[int, int, int, int]:
-    n0, n1, n2 = image.grid.shape if image.ndim == 3 else (*image.grid.shape, 1)
+    n0, n1, n2 = (1, *image.grid.shape)[-3:]
     return n0, n1, n2, image.values.size // image.grid.size
 
 
@@ -189,10 +207,12 @@ def _frame(grid: Grid) -> tuple[FloatArray, FloatArray]:
     return np.asarray(grid.origin), grid.world_to_index
 
 
-def _as_type(values: npt.NDArray[np.floating], dtype: np.dtype) -> npt.NDArray[Any]:
+def _as_type(values: npt.NDArray[Any], dtype: np.dtype) -> npt.NDArray[Any]:
+    if values.dtype == dtype:
+        return values
     if dtype.kind == "b":
         return values >= 0.5
     if dtype.kind in "iu":
         limits = np.iinfo(dtype)
         return np.clip(np.rint(values), limits.min, limits.max).astype(dtype)
-    return values.astype(dtype, copy=False)
+    return values.astype(dtype)
