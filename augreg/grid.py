@@ -28,7 +28,7 @@ class Grid:
     shape : number of points along each index axis, D integers, D = 2 or 3
     spacing : distance of neighbours along each index axis, mm; default 1
     origin : world position of index 0, mm; default 0
-    direction : (D, D) orthonormal matrix as nested tuples (any array is accepted), column a is the world direction of index
+    direction : (D, D) orthonormal matrix, kept as nested tuples; column a is the world direction of index
         axis a; default identity
 
     Raises
@@ -39,7 +39,7 @@ class Grid:
     shape: tuple[int, ...]
     spacing: tuple[float, ...] = ()
     origin: tuple[float, ...] = ()
-    direction: tuple[tuple[float, ...], ...] = ()
+    direction: npt.ArrayLike = ()
 
     def __post_init__(self) -> None:
         shape = tuple(int(n) for n in self.shape)
@@ -51,7 +51,9 @@ class Grid:
         spacing = _vector("spacing", self.spacing, ndim, 1.0)
         if min(spacing) <= 0:
             raise ValueError(f"spacing: expected positive mm, got {spacing}")
-        direction = np.eye(ndim) if len(self.direction) == 0 else np.asarray(self.direction, dtype=float)
+        direction = np.asarray(self.direction, dtype=float)
+        if direction.size == 0:
+            direction = np.eye(ndim)
         if direction.shape != (ndim, ndim):
             raise ValueError(f"direction: expected a {ndim} x {ndim} matrix, got shape {direction.shape}")
         if not np.allclose(direction.T @ direction, np.eye(ndim), atol=1e-4):

@@ -1,0 +1,77 @@
+"""Files that appear whole or not at all, and arrays with a description."""
+
+from __future__ import annotations
+
+import json
+import os
+import zipfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+_DESCRIPTION = "description.json"
+
+
+@contextmanager
+def atomic(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """A temporary path beside `path`, renamed to it when the block succeeds and removed when it fails.
+
+    The temporary name ends like `path`, since writers choose the format by the suffix.
+
+    Raises
+    ------
+    FileNotFoundError : if the folder of `path` does not exist. IsADirectoryError : if `path` is a folder.
+    """
+    target = Path(path)
+    if not target.parent.is_dir():
+        raise FileNotFoundError(
+            f"{target}: expected an existing folder to write to, got none at {target.parent}; create it first"
+        )
+    if target.is_dir():
+        raise IsADirectoryError(f"{target}: expected a file name to write to, got a folder")
+    temporary = target.with_name(f".{os.getpid()}.partial.{target.name}")
+    try:
+        yield temporary
+        os.replace(temporary, target)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def existing_file(path: str | os.PathLike[str]) -> Path:
+    """The path, checked: FileNotFoundError if there is nothing, ValueError if the file is empty."""
+    found = Path(path)
+    if not found.exists():
+        raise FileNotFoundError(f"{found}: expected a file, got nothing; check the path")
+    if found.is_file() and found.stat().st_size == 0:
+        raise ValueError(f"{found}: expected data, got an empty file")
+    return found
+
+
+def write_arrays(path: str | os.PathLike[str], arrays: Mapping[str, npt.NDArray[Any]], description: Mapping[str, Any]) -> None:
+    """Arrays and a JSON description as one compressed `.npz`, without pickles; the description must have a `kind`."""
+    with atomic(path) as temporary, open(temporary, "wb") as file:
+        text = np.array(json.dumps({"kind": description["kind"], **description}))
+        np.savez_compressed(file, allow_pickle=False, **{_DESCRIPTION: text}, **arrays)
+
+
+def read_arrays(path: str | os.PathLike[str], kind: str) -> tuple[dict[str, npt.NDArray[Any]], dict[str, Any]]:
+    """What `write_arrays` wrote: arrays by name, and the description. Nothing is unpickled.
+
+    Raises
+    ------
+    FileNotFoundError : if there is no file. ValueError : if it is truncated, foreign or of another kind.
+    """
+    found = existing_file(path)
+    try:
+        with np.load(found, allow_pickle=False) as archive:
+            arrays = {name: archive[name] for name in archive.files}
+        description = json.loads(str(arrays.pop(_DESCRIPTION)))
+    except (OSError, ValueError, KeyError, EOFError, AttributeError, TypeError, zipfile.BadZipFile) as error:
+        raise ValueError(f"{found}: expected an augreg {kind} file (.npz), got something else or a truncated file") from error
+    if not isinstance(description, dict) or description.get("kind") != kind:
+        raise ValueError(f"{found}: expected an augreg {kind} file, got one that holds something else")
+    return arrays, description
