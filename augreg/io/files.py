@@ -67,7 +67,8 @@ def read_arrays(path: str | os.PathLike[str], kind: str) -> tuple[dict[str, npt.
     """
     found = existing_file(path)
     try:
-        with np.load(found, allow_pickle=False) as archive:
+        # an open file of ours: numpy forgets to close its own when the archive is broken
+        with open(found, "rb") as file, np.load(file, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}
         description = json.loads(str(arrays.pop(_DESCRIPTION)))
     except (OSError, ValueError, KeyError, EOFError, AttributeError, TypeError, zipfile.BadZipFile) as error:

@@ -20,6 +20,7 @@ from augreg.io.files import atomic, existing_file
 
 # their resolution tags describe prints and screens, not the world
 PIXEL_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".ppm", ".pgm")
+_BYTES = {"16-bit": 2, "32-bit": 4, "64-bit": 8, "8-bit": 1}
 _GEOMETRY_SUFFIXES = (".nii", ".nii.gz", ".mha", ".mhd", ".nrrd", ".nhdr")
 
 
@@ -176,6 +177,15 @@ def _check_complete(path: Path) -> None:
             except zlib.error:
                 pass
         raise ValueError(f"{path}: expected a whole file, got a truncated or damaged gzip stream; copy it again")
+    if kind == ".nii":
+        reader = sitk.ImageFileReader()
+        reader.SetFileName(str(path))
+        _quietly(reader.ReadImageInformation, path, "an image")
+        pixels = np.prod(reader.GetSize(), dtype=np.int64) * reader.GetNumberOfComponents()
+        kind_of_pixel = sitk.GetPixelIDValueAsString(reader.GetPixelID())
+        size = next((size for name, size in _BYTES.items() if name in kind_of_pixel), 1)
+        if path.stat().st_size < 348 + pixels * size:
+            raise ValueError(f"{path}: expected a whole file, got a truncated NIfTI; copy it again")
     if kind in (".jpg", ".jpeg"):
         ending = path.read_bytes()[-64:]
         if b"\xff\xd9" not in ending:

@@ -10,6 +10,7 @@ control grid's size, origin, spacing and direction.
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import numpy as np
 import SimpleITK as sitk
@@ -46,6 +47,8 @@ def read_transform(path: str | os.PathLike[str]) -> Transform:
         return DisplacementField(image.values.astype(np.float64), image.grid)
     if kind not in (*TRANSFORM_SUFFIXES, ".txt", ".mat", ".hdf5", ".xfm"):
         raise ValueError(f"{found}: expected a transform, one of {' '.join(TRANSFORM_SUFFIXES + FIELD_SUFFIXES)}, got {kind!r}")
+    if kind not in (".h5", ".hdf5", ".mat"):
+        _check_complete(found)
     return from_sitk_transform(_quietly(sitk.ReadTransform, found, "a transform", str(found)), str(found))
 
 
@@ -74,6 +77,15 @@ def write_transform(transform: Transform, path: str | os.PathLike[str], grid: Gr
             _quietly(sitk.WriteImage, path, "a writable file", field, str(temporary), kind != ".nii")
     else:
         raise ValueError(f"{path}: expected one of {' '.join(TRANSFORM_SUFFIXES + FIELD_SUFFIXES)}, got {kind!r}")
+
+
+def _check_complete(path: Path) -> None:
+    """ITK takes a text file that ends early for one with fewer parameters."""
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)
+    transforms = sum(line.startswith("Transform:") and "Composite" not in line for line in lines)
+    whole = transforms == sum(line.startswith("FixedParameters:") for line in lines) and lines[-1].endswith("\n")
+    if not whole:
+        raise ValueError(f"{path}: expected a whole ITK transform file, got a truncated one or something else; copy it again")
 
 
 def to_sitk_transform(transform: Transform) -> sitk.Transform:
