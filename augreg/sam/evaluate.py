@@ -1,0 +1,146 @@
+"""How good an appearance model is: generalisation, specificity, compactness (Davies 2002; Styner et al. 2003).
+
+    generalisation   mean distance of unseen images to their projections onto the model          (lower: more flexible)
+    specificity      mean distance of the model's samples to the nearest of the given images      (lower: more plausible)
+    compactness      share of the variance in the first k modes
+
+Distance of shapes: mean Euclidean distance of corresponding landmarks, poses removed, mm. Distance of appearances: root mean
+square difference of intensities in the mean shape. Specificity is measured against the images given, best ones that the model has
+not seen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from augreg.grid import FloatArray
+from augreg.image import Image, Labels
+from augreg.registration import Registration
+from augreg.sam.landmarks import align
+from augreg.sam.model import AppearanceModel
+
+
+@dataclass(frozen=True, eq=False)
+class Measure:
+    """A mean over images or samples with its standard error."""
+
+    mean: float
+    error: float
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """Measures of a model on images.
+
+    Parameters
+    ----------
+    shape_generalisation, shape_specificity : mm
+    appearance_generalisation, appearance_specificity : intensity units of the mean appearance
+    shape_compactness, appearance_compactness : (K,) cumulative share of the modes' variance
+    images, samples : how many were used
+    """
+
+    shape_generalisation: Measure
+    shape_specificity: Measure
+    appearance_generalisation: Measure
+    appearance_specificity: Measure
+    shape_compactness: FloatArray
+    appearance_compactness: FloatArray
+    images: int
+    samples: int
+
+
+def evaluate(
+    model: AppearanceModel,
+    images: Sequence[Image],
+    landmarks: Sequence[npt.ArrayLike],
+    rng: np.random.Generator,
+    samples: int = 200,
+) -> Evaluation:
+    """Measure a model on images with landmarks, best ones that it has not seen.
+
+    Parameters
+    ----------
+    model : the model
+    images : at least one
+    landmarks : (m, D) mm per image, in the model's order: see `find_landmarks`
+    rng : draws the samples of the specificity
+    samples : how many
+
+    Raises
+    ------
+    ValueError : for no images or landmarks that do not fit.
+    """
+    if not images or len(images) != len(landmarks):
+        raise ValueError(
+            f"images, landmarks: expected at least one image, each with landmarks, got {len(images)} and {len(landmarks)}"
+        )
+    grey = [image.luminance() for image in images]
+    points = [np.asarray(p, dtype=np.float64) for p in landmarks]
+    for i, p in enumerate(points):
+        if p.shape != model.landmarks.shape:
+            raise ValueError(f"landmarks[{i}]: expected shape {model.landmarks.shape}, the model's, got {p.shape}")
+    shapes = np.stack([align(p, model.landmarks, model.alignment)[0].ravel() for p in points])
+    textures = np.stack([model.texture(image, p) for image, p in zip(grey, points, strict=True)])
+    drawn_shapes = model.shape.sample(rng, samples)
+    drawn_textures = np.clip(model.appearance.sample(rng, samples), *model.intensities)
+    m = len(model.landmarks)
+    return Evaluation(
+        shape_generalisation=_measure(_landmark_distance(shapes, model.shape.project(shapes), m)),
+        shape_specificity=_measure(_nearest(drawn_shapes, lambda s: _landmark_distance(s, shapes, m))),
+        appearance_generalisation=_measure(_rms(textures, model.appearance.project(textures))),
+        appearance_specificity=_measure(_nearest(drawn_textures, lambda t: _rms(t, textures))),
+        shape_compactness=compactness(model.shape.variance),
+        appearance_compactness=compactness(model.appearance.variance),
+        images=len(images),
+        samples=samples,
+    )
+
+
+def compactness(variance: FloatArray) -> FloatArray:
+    """The share of the variance in the first k modes, k = 1..K."""
+    cumulative = np.cumsum(variance, dtype=np.float64)
+    return cumulative / cumulative[-1]
+
+
+def find_landmarks(
+    model: AppearanceModel,
+    images: Sequence[Image],
+    labels: Sequence[Labels] | None = None,
+    registration: Registration | None = None,
+) -> list[FloatArray]:
+    """The model's landmarks in other images: from label maps, or by registering the mean image to each.
+
+    Raises
+    ------
+    ValueError : if the model was not fitted to label maps but labels are given, or nothing to go by is given.
+    """
+    if labels is not None:
+        if model.contours is None:
+            raise ValueError("labels: expected landmarks or a registration, this model was not fitted to label maps")
+        # the model's own contours choose the starting points; a shift of a contour is judged without its position
+        return [model.contours.landmarks(one, model.landmarks) for one in labels]
+    if registration is None:
+        raise ValueError("landmarks: expected labels or a registration to find them with, got neither")
+    return [registration(model.mean, image)(model.landmarks) for image in images]
+
+
+def _landmark_distance(a: FloatArray, b: FloatArray, points: int) -> FloatArray:
+    difference = np.subtract(a, b)
+    return np.linalg.norm(difference.reshape(*difference.shape[:-1], points, -1), axis=-1).mean(axis=-1)
+
+
+def _rms(a: FloatArray, b: FloatArray) -> FloatArray:
+    return np.sqrt(np.mean(np.square(np.subtract(a, b)), axis=-1, dtype=np.float64))
+
+
+def _nearest(samples: FloatArray, distances: Callable[[FloatArray], FloatArray]) -> FloatArray:
+    return np.array([distances(one).min() for one in samples])
+
+
+def _measure(values: FloatArray) -> Measure:
+    return Measure(float(values.mean()), float(values.std(ddof=1) / np.sqrt(len(values))) if len(values) > 1 else float("nan"))

@@ -1,0 +1,70 @@
+"""Appearance models as `.npz` files: arrays and a JSON description, nothing pickled."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import asdict
+
+import numpy as np
+import numpy.typing as npt
+
+from augreg.grid import Grid
+from augreg.io import read_arrays, write_arrays
+from augreg.sam.landmarks import Contours
+from augreg.sam.locality import Locality
+from augreg.sam.model import AppearanceModel
+from augreg.sam.subspace import Subspace
+
+_KIND = "appearance model"
+_FORMAT = 1
+
+
+def write_model(path: str | os.PathLike[str], model: AppearanceModel) -> None:
+    """Write a model as `.npz`; an existing file is replaced in one step."""
+    arrays: dict[str, npt.NDArray[np.generic]] = {"remainder": model.remainder, "poses": model.poses}
+    for name in ("shape", "appearance"):
+        subspace: Subspace = getattr(model, name)
+        arrays |= {f"{name}_{part}": getattr(subspace, part) for part in ("mean", "basis", "variance")}
+    if model.labels is not None:
+        arrays["labels"] = model.labels
+    description = {
+        "kind": _KIND,
+        "format": _FORMAT,
+        "template": asdict(model.template),
+        "alignment": model.alignment,
+        "smoothing": model.smoothing,
+        "intensities": model.intensities,
+        "locality": asdict(model.locality),
+        "contours": None if model.contours is None else asdict(model.contours),
+    }
+    write_arrays(path, arrays, description)
+
+
+def read_model(path: str | os.PathLike[str]) -> AppearanceModel:
+    """Read a model that `write_model` wrote.
+
+    Raises
+    ------
+    FileNotFoundError : if there is no file. ValueError : if it is truncated, foreign, of another kind or of a later version.
+    """
+    arrays, about = read_arrays(path, _KIND)
+    if about.get("format") != _FORMAT:
+        raise ValueError(f"{path}: expected an {_KIND} of format {_FORMAT}, got {about.get('format')}; write it again")
+    try:
+        grid = about["template"]
+        contours = about["contours"]
+        return AppearanceModel(
+            template=Grid(**{name: tuple(value) for name, value in grid.items()}),
+            shape=Subspace(*(arrays[f"shape_{part}"] for part in ("mean", "basis", "variance"))),
+            appearance=Subspace(*(arrays[f"appearance_{part}"] for part in ("mean", "basis", "variance"))),
+            remainder=arrays["remainder"].astype(np.float32, copy=False),
+            poses=arrays["poses"],
+            alignment=about["alignment"],
+            smoothing=float(about["smoothing"]),
+            intensities=(float(about["intensities"][0]), float(about["intensities"][1])),
+            locality=Locality(**about["locality"]),
+            contours=None if contours is None else Contours(tuple(contours["structures"]), tuple(contours["counts"])),
+            labels=arrays.get("labels"),
+        )
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"{path}: expected an {_KIND} file, got one with parts missing") from error

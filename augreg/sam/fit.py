@@ -1,0 +1,241 @@
+"""Fitting an appearance model to a few images.
+
+    correspondences   x_i, (m, D) per image: contours of label maps, given landmarks, or the points of a lattice on a template
+                      image, carried along by a registration phi_i of the template to image i
+    alignment         poses T_i and the mean shape by Procrustes; shape residuals T_i^-1(x_i) - mean
+    maps              psi_i = T_i o (id + thin-plate spline of the residuals): template -> image i
+    textures          image_i(psi_i(x)), scaled to a common intensity; appearance residuals
+    modes             of both, under one locality (`augreg.sam.locality`)
+
+Landmarks of different images never correspond perfectly, least of all where the contours of neighbours meet. A spline through
+every one of them would fold there, so the smoothing lambda is the least of a short list for which no training map folds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+
+import numpy as np
+import numpy.typing as npt
+
+from augreg.grid import FloatArray, Grid
+from augreg.image import Image, Labels
+from augreg.registration import Registration
+from augreg.sam.landmarks import Aligned, Alignment, Contours, lattice, pose_transform, procrustes
+from augreg.sam.locality import Locality, grid_taper_factor, local_subspace, taper_factor
+from augreg.sam.model import AppearanceModel, sample_texture
+from augreg.sam.spline import control_grid, least_determinant, lift
+from augreg.sam.subspace import Subspace
+from augreg.transforms import BSpline, Composition, Transform
+from augreg.warp import sample
+
+# lambda in units of the squared median distance of neighbouring landmarks
+_SMOOTHINGS = (0.0, 0.1, 1.0, 10.0, 100.0, 1000.0, 1e4)
+_LEAST_DETERMINANT = 0.25
+_LATTICE_CELLS = {2: 16, 3: 10}
+
+
+def fit_appearance_model(
+    images: Sequence[Image],
+    *,
+    labels: Sequence[Labels] | None = None,
+    landmarks: Sequence[npt.ArrayLike] | None = None,
+    registration: Registration | None = None,
+    template: Image | None = None,
+    structures: Sequence[int] | None = None,
+    locality: Locality | None = None,
+    alignment: Alignment = "translation",
+    points: int = 400,
+    rank: int = 128,
+    rounds: int = 1,
+) -> AppearanceModel:
+    """Fit a statistical model of shape and appearance.
+
+    Parameters
+    ----------
+    images : at least 3, of equal shape and spacing; colour becomes luminance
+    labels : a label map per image, 2-D: contours and centroids are the landmarks
+    landmarks : corresponding points (m, D) mm per image
+    registration : callable (fixed, moving) -> Transform; used if there are neither labels nor landmarks
+    template : image that is registered to all others; by default the one nearest to the mean image
+    structures : labels to use; by default those that every map has
+    locality : by default five levels, Gaussian, nested
+    alignment : what is taken out of the shapes as pose: "none", "translation", "rigid" or "similarity". Poses are kept in the
+        model and drawn with it, so nothing is lost; translation alone keeps size and orientation part of the shape, which is
+        right for images that are already aligned, and safe for round structures, whose rotation is noise.
+    points : number of contour points
+    rank : most appearance modes
+    rounds : registrations; after each but the last, the mean image in the mean shape is the new template
+
+    Raises
+    ------
+    ValueError : for too few, unequal or non-finite images, unusable labels or landmarks, or nothing to find correspondences with.
+    """
+    grey = _check_images(images)
+    n = len(grey)
+    locality = locality or Locality()
+    contours = None
+    if landmarks is not None:
+        corresponding = _check_landmarks(landmarks, n, grey[0].ndim)
+    elif labels is not None:
+        _check_labels(labels, grey)
+        contours = Contours.from_labels(labels, points, structures)
+        corresponding = contours.corresponding(labels)
+    elif registration is not None:
+        start = template.luminance() if template is not None else most_typical(grey)
+        corresponding = registered(grey, registration, start)
+        for _ in range(rounds - 1):
+            start = _mean_image(grey, corresponding, alignment)
+            corresponding = registered(grey, registration, start)
+    else:
+        raise ValueError(
+            "correspondences: expected labels, landmarks or a registration, got none; pass registration=LPRegistration() to "
+            "align every image to a template"
+        )
+    shapes = procrustes(corresponding, alignment)
+    grid = _template_grid(template, grey)
+    smoothing, psis = training_maps(shapes, grid)
+    textures = _equalised(np.stack([sample_texture(image, psi, grid) for image, psi in zip(grey, psis, strict=True)]))
+    shape, appearance, remainder = _modes(shapes, textures, grid, locality, rank)
+    return AppearanceModel(
+        template=grid,
+        shape=shape,
+        appearance=appearance,
+        remainder=remainder,
+        poses=shapes.poses,
+        alignment=alignment,
+        smoothing=smoothing,
+        locality=locality,
+        contours=contours,
+        labels=None if labels is None else _majority([_pulled(one, psi, grid) for one, psi in zip(labels, psis, strict=True)]),
+        intensities=(float(textures.min()), float(textures.max())),
+    )
+
+
+def registered(images: Sequence[Image], registration: Registration, template: Image) -> FloatArray:
+    """Points of a lattice on the template, carried to every image by registering template -> image, (n, m, D) mm."""
+    points = lattice(template.grid, float(template.grid.extent.max()) / _LATTICE_CELLS[template.ndim])
+    return np.stack([registration(template, image)(points) for image in images])
+
+
+def most_typical(images: Sequence[Image]) -> Image:
+    """The image that is least far from the mean image, each scaled to unit mean square."""
+    values = np.stack([np.asarray(image.values, dtype=np.float64).ravel() for image in images])
+    values /= np.sqrt(np.mean(np.square(values), axis=1, keepdims=True)) + 1e-30
+    return images[int(np.argmin(np.square(values - values.mean(axis=0)).sum(axis=1)))]
+
+
+def training_maps(shapes: Aligned, template: Grid) -> tuple[float, list[Transform]]:
+    """The least smoothing (mm^2) without folds in any training map, and these maps psi_i."""
+    control = control_grid(template)
+    displacements = shapes.points - shapes.mean
+    near = np.sort(np.linalg.norm(shapes.mean[:, None] - shapes.mean, axis=-1), axis=1)[:, 1]
+    for factor in _SMOOTHINGS:
+        smoothing = factor * float(np.median(near)) ** 2
+        # exact interpolation has no solution where two landmarks coincide
+        if factor == 0 and near.min() < 1e-6 * template.diagonal:
+            continue
+        coefficients = lift(displacements, shapes.mean, template, control, smoothing)
+        if least_determinant(coefficients, control).min() >= _LEAST_DETERMINANT:
+            break
+    center = shapes.mean.mean(axis=0)
+    maps = zip(shapes.poses, coefficients, strict=True)
+    return smoothing, [Composition((pose_transform(pose, center), BSpline(c, control))) for pose, c in maps]
+
+
+def _modes(
+    shapes: Aligned, textures: npt.NDArray[np.float32], template: Grid, locality: Locality, rank: int
+) -> tuple[Subspace, Subspace, npt.NDArray[np.float32]]:
+    residuals = shapes.points - shapes.mean
+    mean = shapes.mean
+    extent = float(np.linalg.norm(template.extent))
+    shape = local_subspace(
+        mean.ravel(), residuals, partial(taper_factor, mean, locality, extent=extent), locality, rank=mean.size
+    )
+    average = textures.mean(axis=0)
+    spread = textures - average
+    by_grid = partial(grid_taper_factor, template, locality, extent=extent)
+    appearance = local_subspace(average, spread[..., None], by_grid, locality, rank)
+    remainder = spread - (spread @ appearance.basis) @ appearance.basis.T
+    return shape, appearance, remainder
+
+
+def _equalised(textures: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Textures (n, N) scaled by one gain each to their mean; places that an image does not cover take the mean of the others."""
+    seen = np.isfinite(textures)
+    filled = np.where(seen, textures, 0).astype(np.float64)
+    gains = np.ones(len(textures))
+    for _ in range(5):
+        mean = (gains[:, None] * filled).sum(axis=0) / np.maximum(seen.sum(axis=0), 1)
+        gains = np.array([f @ (mean * s) / max(f @ f, 1e-300) for f, s in zip(filled, seen, strict=True)])
+        gains /= np.exp(np.mean(np.log(np.maximum(gains, 1e-300))))
+    mean = (gains[:, None] * filled).sum(axis=0) / np.maximum(seen.sum(axis=0), 1)
+    return np.where(seen, gains[:, None] * filled, mean).astype(np.float32)
+
+
+def _mean_image(images: Sequence[Image], corresponding: FloatArray, alignment: Alignment) -> Image:
+    shapes = procrustes(corresponding, alignment)
+    grid = images[0].grid
+    _, psis = training_maps(shapes, grid)
+    textures = _equalised(np.stack([sample_texture(image, psi, grid) for image, psi in zip(images, psis, strict=True)]))
+    return Image(textures.mean(axis=0).reshape(grid.shape), grid)
+
+
+def _pulled(labels: Labels, psi: Transform, template: Grid) -> npt.NDArray[np.int64]:
+    return sample(labels, psi(template.points()), fill=0).astype(np.int64)
+
+
+def _majority(maps: Sequence[npt.NDArray[np.int64]]) -> npt.NDArray[np.int32]:
+    """The commonest label at every point; the smaller one of equals."""
+    stack = np.stack(maps)
+    best = np.zeros(stack.shape[1:], dtype=np.int32)
+    votes = np.zeros(stack.shape[1:], dtype=np.int64)
+    for label in np.unique(stack):
+        count = (stack == label).sum(axis=0)
+        best[count > votes] = label
+        votes = np.maximum(votes, count)
+    return best
+
+
+def _template_grid(template: Image | None, images: Sequence[Image]) -> Grid:
+    return images[0].grid if template is None else template.grid
+
+
+def _check_images(images: Sequence[Image]) -> list[Image]:
+    if len(images) < 3:
+        raise ValueError(f"images: expected at least 3, got {len(images)}: variation cannot be learned from fewer")
+    first = images[0].grid
+    for i, image in enumerate(images):
+        if image.grid.shape != first.shape or not np.allclose(image.grid.spacing, first.spacing, rtol=1e-3):
+            raise ValueError(
+                f"images[{i}]: expected shape {first.shape} and spacing {first.spacing} mm, those of images[0], got "
+                f"{image.grid.shape} and {image.grid.spacing}; resample the images to one grid"
+            )
+        if not np.isfinite(image.values).all():
+            raise ValueError(f"images[{i}]: expected finite intensities, got NaN or infinity; replace them first")
+    return [image.luminance().with_values(image.luminance().values.astype(np.float32)) for image in images]
+
+
+def _check_labels(labels: Sequence[Labels], images: Sequence[Image]) -> None:
+    if len(labels) != len(images):
+        raise ValueError(f"labels: expected {len(images)}, one per image, got {len(labels)}")
+    for i, (one, image) in enumerate(zip(labels, images, strict=True)):
+        if not one.grid.matches(image.grid, tolerance=0.1):
+            raise ValueError(f"labels[{i}]: expected the grid of images[{i}], {image.grid}, got {one.grid}")
+
+
+def _check_landmarks(landmarks: Sequence[npt.ArrayLike], count: int, ndim: int) -> FloatArray:
+    if len(landmarks) != count:
+        raise ValueError(f"landmarks: expected {count} sets, one per image, got {len(landmarks)}")
+    sets = [np.asarray(points, dtype=np.float64) for points in landmarks]
+    for i, points in enumerate(sets):
+        if points.shape != sets[0].shape or points.ndim != 2 or points.shape[1] != ndim:
+            raise ValueError(
+                f"landmarks[{i}]: expected shape {(len(sets[0]), ndim)}, as many points as landmarks[0], got {points.shape}"
+            )
+        if not np.isfinite(points).all():
+            raise ValueError(f"landmarks[{i}]: expected finite coordinates, got NaN or infinity")
+    if len(sets[0]) < ndim + 1:
+        raise ValueError(f"landmarks: expected at least {ndim + 1} points per image, got {len(sets[0])}")
+    return np.stack(sets)

@@ -1,0 +1,357 @@
+"""Corresponding points: contours of label maps at equal arc length, centroids, frame anchors, lattices, Procrustes.
+
+A contour is followed along the cracks between the pixels of a structure's largest 4-connected component (holes filled), with
+the inside on the left; its vertices are the cracks' middles, smoothed over one pixel. Points at equal arc length start where the
+contour is met in the fixed world direction +x from its centroid; the start is then moved, within the same points' order, to the
+cyclic shift that is nearest to a reference contour.
+
+Generalised Procrustes (Gower 1975): poses T_i(x) = c + s R (x - c) + t and a mean m with  sum_i |T_i^-1(x_i) - m|^2  least, where
+T_i is a translation, a rigid or a similarity map about the mean's centroid c.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+import scipy.ndimage
+import scipy.spatial.transform
+
+from augreg.grid import FloatArray, Grid
+from augreg.image import Labels
+from augreg.transforms import Affine
+
+Alignment = Literal["none", "translation", "rigid", "similarity"]
+
+# contours shorter than this many pixels carry no shape: the centroid alone stands for the structure
+_LEAST_PERIMETER = 16
+_LEAST_POINTS = 6
+_OVERSAMPLING = 8
+
+
+@dataclass(frozen=True)
+class Contours:
+    """Which points stand for a label map: `counts[s]` contour points and one centroid for every label `structures[s]`.
+
+    Parameters
+    ----------
+    structures : labels, ascending
+    counts : contour points of each; 0 leaves the centroid alone
+    """
+
+    structures: tuple[int, ...]
+    counts: tuple[int, ...]
+
+    @staticmethod
+    def from_labels(labels: Sequence[Labels], points: int = 400, structures: Sequence[int] | None = None) -> Contours:
+        """Share about `points` contour points among the structures in proportion to their mean perimeters.
+
+        Parameters
+        ----------
+        labels : the label maps
+        points : number of contour points in all
+        structures : labels to use; by default those that every map has
+
+        Raises
+        ------
+        ValueError : for label maps that are not 2-D, without a common structure, or where one lacks a structure asked for.
+        """
+        if structures is None:
+            wanted = _common_structures(labels)
+        else:
+            wanted = tuple(sorted({int(label) for label in structures}))
+        for i, one in enumerate(labels):
+            _check_structures(one, wanted, f"labels[{i}]")
+        mean = np.mean([[_perimeter(line) for line in outlines(one, wanted)] for one in labels], axis=0)
+        voxel = float(np.mean(labels[0].grid.spacing))
+        counts = np.maximum(_LEAST_POINTS, np.rint(points * mean / mean.sum())).astype(int)
+        counts[mean < _LEAST_PERIMETER * voxel] = 0
+        return Contours(wanted, tuple(int(c) for c in counts))
+
+    @property
+    def size(self) -> int:
+        """The number of points, centroids included."""
+        return sum(self.counts) + len(self.structures)
+
+    def landmarks(self, labels: Labels, reference: FloatArray | None = None) -> FloatArray:
+        """Points of a label map, (size, D) mm: for every structure its contour, then its centroid.
+
+        Parameters
+        ----------
+        labels : the label map
+        reference : points of the same order, (size, D) mm, whose contours choose the starting points
+
+        Raises
+        ------
+        ValueError : if a structure is missing or the map is not 2-D.
+        """
+        _check_structures(labels, self.structures, "labels")
+        return self._points(outlines(labels, self.structures), reference)
+
+    def corresponding(self, labels: Sequence[Labels], rounds: int = 3) -> FloatArray:
+        """Points of several label maps, (n, size, D) mm, with starting points that agree with the mean contour."""
+        for i, one in enumerate(labels):
+            _check_structures(one, self.structures, f"labels[{i}]")
+        lines = [outlines(one, self.structures) for one in labels]
+        points = np.stack([self._points(one, None) for one in lines])
+        for _ in range(rounds):
+            mean = points.mean(axis=0)
+            again = np.stack([self._points(one, mean) for one in lines])
+            if np.array_equal(again, points):
+                break
+            points = again
+        return points
+
+    def _points(self, lines: Sequence[FloatArray], reference: FloatArray | None) -> FloatArray:
+        parts, offset = [], 0
+        for line, count in zip(lines, self.counts, strict=True):
+            if count:
+                guide = None if reference is None else reference[offset : offset + count]
+                parts.append(_equal_arcs(line, count, guide))
+            parts.append(_area_centroid(line)[None])
+            offset += count + 1
+        return np.concatenate(parts)
+
+
+def _common_structures(labels: Sequence[Labels]) -> tuple[int, ...]:
+    found = [set(one.unique()) for one in labels]
+    common = set.intersection(*found)
+    if common:
+        return tuple(sorted(common))
+    commonest = max(set.union(*found), key=lambda label: sum(label in one for one in found), default=None)
+    if commonest is None:
+        raise ValueError("labels: expected at least one structure, got only background")
+    lacking = next(i for i, one in enumerate(found) if commonest not in one)
+    raise ValueError(
+        f"labels: expected a structure that all label maps have, got none; label {commonest} is missing in labels[{lacking}]: "
+        "leave that image out"
+    )
+
+
+def _check_structures(labels: Labels, structures: Sequence[int], name: str) -> None:
+    if labels.ndim != 2:
+        raise ValueError(
+            f"{name}: contour landmarks are for 2-D label maps, got {labels.ndim}-D; pass landmarks or a registration instead"
+        )
+    missing = sorted(set(structures) - set(labels.unique()))
+    if missing:
+        raise ValueError(
+            f"{name}: expected the structures of the other label maps, label {missing[0]} is missing; "
+            "leave the image out or remove the label from all maps"
+        )
+
+
+def outlines(labels: Labels, structures: Sequence[int]) -> list[FloatArray]:
+    """The closed contour of each structure's largest component, (N, 2) mm, counter-clockwise in world axes; last != first."""
+    # labels may be any integers: ranks keep the list of boxes short
+    values, ranks = np.unique(labels.values, return_inverse=True)
+    ranks = ranks.reshape(labels.values.shape) + 1
+    boxes = scipy.ndimage.find_objects(ranks)
+    found = [int(np.searchsorted(values, label)) for label in structures]
+    return [_outline(labels.grid, ranks[boxes[r]] == r + 1, boxes[r]) for r in found]
+
+
+def _outline(grid: Grid, inside: npt.NDArray[np.bool_], where: tuple[slice, ...]) -> FloatArray:
+    components, count = scipy.ndimage.label(inside)
+    if count > 1:
+        inside = components == 1 + np.argmax(np.bincount(components.ravel())[1:])
+    loop = _crack_loop(scipy.ndimage.binary_fill_holes(inside)) + [axis.start for axis in where]
+    # the middles of neighbouring cracks zigzag along oblique borders: one binomial pass takes the stairs away
+    smooth = 0.25 * np.roll(loop, 1, axis=0) + 0.5 * loop + 0.25 * np.roll(loop, -1, axis=0)
+    line = grid.points_at(smooth)
+    return line if _signed_area(line) > 0 else line[::-1]
+
+
+def _crack_loop(inside: npt.NDArray[np.bool_]) -> FloatArray:
+    """Middles of the cracks around a region, in order, in index units (pixel centres are integers)."""
+    padded = np.pad(inside, 1)
+    outgoing: dict[tuple[int, int], list[tuple[int, int]]] = {}
+    # a crack on side `step` of an inside pixel runs so that the pixel lies on its left
+    for step, start, end in (
+        ((1, 0), (1, 0), (1, 1)),
+        ((-1, 0), (0, 1), (0, 0)),
+        ((0, 1), (1, 1), (0, 1)),
+        ((0, -1), (0, 0), (1, 0)),
+    ):
+        neighbour = np.roll(padded, (-step[0], -step[1]), axis=(0, 1))
+        for i, j in np.argwhere(padded & ~neighbour):
+            a, b = (int(i) + start[0], int(j) + start[1]), (int(i) + end[0], int(j) + end[1])
+            outgoing.setdefault(a, []).append(b)
+    loops = []
+    while outgoing:
+        first = next(iter(outgoing))
+        vertex, heading, loop = first, (0, 0), []
+        while True:
+            choices = outgoing[vertex]
+            # where two pixels touch at a corner the sharpest left turn stays with the pixel: regions are 4-connected
+            turns = [heading[0] * (b[1] - vertex[1]) - heading[1] * (b[0] - vertex[0]) for b in choices]
+            following = choices.pop(int(np.argmax(turns)))
+            if not choices:
+                del outgoing[vertex]
+            loop.append(((vertex[0] + following[0]) / 2, (vertex[1] + following[1]) / 2))
+            heading = (following[0] - vertex[0], following[1] - vertex[1])
+            vertex = following
+            if vertex == first:
+                break
+        loops.append(np.array(loop))
+    longest = max(loops, key=len)
+    return longest - 1.5  # vertex (i, j) is the lower corner of padded pixel (i, j)
+
+
+def _signed_area(line: FloatArray) -> float:
+    x, y = (line - line.mean(axis=0)).T
+    return 0.5 * float(np.sum(x * np.roll(y, -1) - np.roll(x, -1) * y))
+
+
+def _area_centroid(line: FloatArray) -> FloatArray:
+    center = line.mean(axis=0)
+    p, q = line - center, np.roll(line - center, -1, axis=0)
+    cross = p[:, 0] * q[:, 1] - q[:, 0] * p[:, 1]
+    return center + ((p + q) * cross[:, None]).sum(axis=0) / (3 * cross.sum())
+
+
+def _perimeter(line: FloatArray) -> float:
+    return float(np.linalg.norm(np.roll(line, -1, axis=0) - line, axis=1).sum())
+
+
+def _equal_arcs(line: FloatArray, count: int, guide: FloatArray | None) -> FloatArray:
+    """`count` points at equal arc length; the start by direction, then by the shift nearest to the guide."""
+    fine = _resampled(line, count * _OVERSAMPLING)
+    center = _area_centroid(line)
+    offset = fine - center
+    angle = np.arctan2(offset[:, 1], offset[:, 0])
+    if guide is None:
+        # the outermost of the crossings of the ray: a concave contour may be met several times
+        crossing = np.flatnonzero((angle < 0) & (np.roll(angle, -1) >= 0) & (np.abs(angle) < np.pi / 2))
+        start = crossing[np.argmax(offset[crossing, 0])] if crossing.size else int(np.argmin(np.abs(angle)))
+    else:
+        centred = guide - guide.mean(axis=0)
+        starts = np.arange(count * _OVERSAMPLING)
+        picks = (starts[:, None] + _OVERSAMPLING * np.arange(count)) % len(fine)
+        trial = fine[picks] - fine[picks].mean(axis=1, keepdims=True)
+        start = int(np.argmin(((trial - centred) ** 2).sum(axis=(1, 2))))
+    return np.roll(fine, -int(start), axis=0)[::_OVERSAMPLING]
+
+
+def _resampled(line: FloatArray, count: int) -> FloatArray:
+    closed = np.vstack([line, line[:1]])
+    arc = np.concatenate([[0.0], np.cumsum(np.linalg.norm(np.diff(closed, axis=0), axis=1))])
+    at = np.arange(count) * arc[-1] / count
+    return np.stack([np.interp(at, arc, closed[:, d]) for d in range(line.shape[1])], axis=1)
+
+
+def lattice(grid: Grid, spacing: float) -> FloatArray:
+    """Regular points from border to border of a grid, about `spacing` mm apart, (m, D) mm."""
+    counts = np.maximum(2, np.rint(grid.extent / spacing).astype(int) + 1)
+    axes = [np.linspace(0, n - 1, c) for n, c in zip(grid.shape, counts, strict=True)]
+    return grid.points_at(np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, grid.ndim))
+
+
+def frame_anchors(grid: Grid, margin: float, per_axis: int = 5) -> FloatArray:
+    """Points on the surface of a grid's box widened by `margin` (share of each side), (a, D) mm: they never move."""
+    axes = [np.linspace(-margin * (n - 1), (1 + margin) * (n - 1), per_axis) for n in grid.shape]
+    index = np.stack(np.meshgrid(*[np.arange(per_axis)] * grid.ndim, indexing="ij"), axis=-1).reshape(-1, grid.ndim)
+    surface = index[np.any((index == 0) | (index == per_axis - 1), axis=1)]
+    return grid.points_at(np.stack([axes[a][surface[:, a]] for a in range(grid.ndim)], axis=1))
+
+
+@dataclass(frozen=True, eq=False)
+class Aligned:
+    """Shapes without pose: `points` (n, m, D) mm, `mean` (m, D) mm, `poses` (n, P), see `pose_transform`."""
+
+    points: FloatArray
+    mean: FloatArray
+    poses: FloatArray
+
+
+def procrustes(points: FloatArray, alignment: Alignment = "translation", tolerance: float = 1e-8) -> Aligned:
+    """Generalised Procrustes alignment of corresponding points (n, m, D) mm.
+
+    The mean keeps the average position, orientation and size of the input, so that the poses scatter about the identity.
+
+    Raises
+    ------
+    ValueError : for an unknown alignment.
+    """
+    if alignment not in ("none", "translation", "rigid", "similarity"):
+        raise ValueError(f"alignment: expected none, translation, rigid or similarity, got {alignment!r}")
+    count, _, ndim = points.shape
+    poses = np.zeros((count, pose_size(ndim)))
+    if alignment == "none":
+        return Aligned(points, points.mean(axis=0), poses)
+    centroids = points.mean(axis=1)
+    centre = centroids.mean(axis=0)
+    poses[:, :ndim] = centroids - centre
+    shapes = points - centroids[:, None]
+    aligned = shapes.copy()
+    mean = aligned.mean(axis=0)
+    if alignment != "translation":
+        size = np.sqrt((shapes**2).sum(axis=(1, 2))).mean()
+        for _ in range(100):
+            rotations, scales = zip(*[_best_turn(mean, shape) for shape in shapes], strict=True)
+            logs = np.log(scales) if alignment == "similarity" else np.zeros(count)
+            logs -= logs.mean()
+            turns = np.stack([_rotation_vector(R) for R in rotations])
+            turns -= turns.mean(axis=0)
+            aligned = np.stack([(s @ _rotation(w)) / np.exp(g) for s, w, g in zip(shapes, turns, logs, strict=True)])
+            update = aligned.mean(axis=0)
+            if alignment == "similarity":
+                update *= size / np.sqrt((update**2).sum())
+            change = np.abs(update - mean).max()
+            mean = update
+            if change < tolerance * size:
+                break
+        poses[:, ndim:-1], poses[:, -1] = turns, logs
+    return Aligned(aligned + centre, aligned.mean(axis=0) + centre, poses)
+
+
+def align(points: FloatArray, mean: FloatArray, alignment: Alignment) -> tuple[FloatArray, FloatArray]:
+    """Points (m, D) mm without their pose with respect to a mean shape, and that pose (P,)."""
+    ndim = points.shape[1]
+    pose = np.zeros(pose_size(ndim))
+    if alignment == "none":
+        return points, pose
+    center = mean.mean(axis=0)
+    pose[:ndim] = points.mean(axis=0) - center
+    shape = points - points.mean(axis=0)
+    if alignment == "translation":
+        return shape + center, pose
+    rotation, scale = _best_turn(mean - center, shape)
+    pose[ndim:-1] = _rotation_vector(rotation)
+    pose[-1] = np.log(scale) if alignment == "similarity" else 0.0
+    return (shape @ rotation) / np.exp(pose[-1]) + center, pose
+
+
+def pose_size(ndim: int) -> int:
+    """P: D translations (mm), D (D - 1) / 2 rotations (rad), one logarithm of scale."""
+    return ndim + ndim * (ndim - 1) // 2 + 1
+
+
+def pose_transform(pose: FloatArray, center: FloatArray) -> Affine:
+    """T(x) = c + s R (x - c) + t of a pose (P,) about a centre c (D,) mm."""
+    ndim = len(center)
+    return Affine.about(np.exp(pose[-1]) * _rotation(pose[ndim:-1]), center, pose[:ndim])
+
+
+def _best_turn(mean: FloatArray, shape: FloatArray) -> tuple[FloatArray, float]:
+    """R (a proper rotation) and s that bring s R mean nearest to the shape, both centred (Kabsch, Umeyama)."""
+    U, sigma, Vt = np.linalg.svd(shape.T @ mean)
+    sign = np.ones(len(sigma))
+    sign[-1] = np.sign(np.linalg.det(U @ Vt))
+    return (U * sign) @ Vt, float((sigma * sign).sum() / (mean**2).sum())
+
+
+def _rotation(vector: FloatArray) -> FloatArray:
+    if len(vector) == 1:
+        c, s = np.cos(vector[0]), np.sin(vector[0])
+        return np.array([[c, -s], [s, c]])
+    return np.asarray(scipy.spatial.transform.Rotation.from_rotvec(vector).as_matrix())
+
+
+def _rotation_vector(rotation: FloatArray) -> FloatArray:
+    if len(rotation) == 2:
+        return np.array([np.arctan2(rotation[1, 0], rotation[0, 0])])
+    return np.asarray(scipy.spatial.transform.Rotation.from_matrix(rotation).as_rotvec())

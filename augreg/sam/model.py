@@ -1,0 +1,190 @@
+"""The appearance model: mean shape, mean appearance, and a subspace of variations for each.
+
+An instance with shape coefficients b, pose T and appearance a (values on the template's grid) is the image
+
+    image(y) = a(B(y)),      B = psi^-1,      psi(x) = T(x + sum_j b_j v_j(x)),      psi: template -> instance,
+
+where v_j is the B-spline of the j-th mode of the landmarks (`augreg.sam.spline`). The maps psi are linear in b, so textures
+are sampled and pairs are made without a spline fit per instance; B is psi's numerical inverse, never a second fit.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+
+from augreg.grid import FloatArray, Grid
+from augreg.image import Image, Labels
+from augreg.sam.landmarks import Alignment, Contours, align, pose_size, pose_transform
+from augreg.sam.locality import Locality
+from augreg.sam.spline import control_grid, lift
+from augreg.sam.subspace import Subspace
+from augreg.transforms import BSpline, Composition, Transform
+from augreg.warp import sample
+
+
+@dataclass(frozen=True, eq=False)
+class Coefficients:
+    """Where an image lies in a model: `shape` (Ks,) and `appearance` (Ka,) in standard deviations, `pose` (P,)."""
+
+    shape: FloatArray
+    appearance: FloatArray
+    pose: FloatArray
+
+
+@dataclass(frozen=True, eq=False)
+class AppearanceModel:
+    """A statistical model of shape and appearance.
+
+    Parameters
+    ----------
+    template : the grid of the mean appearance; its space is that of the mean shape
+    shape : landmark positions, vectors (m D) mm in the template's space, point by point
+    appearance : intensities at the points of the template, vectors (N), row-major, float32
+    remainder : (n, N) float32: what the appearance's modes leave of the training textures; drawn as sum_i e_i o g_i / sqrt(n - 1)
+        with independent smooth fields g_i, it gives samples the texture that truncation took
+    poses : (n, P), the training poses, see `augreg.sam.landmarks.pose_transform`; their mean is 0
+    alignment : what a pose may contain
+    smoothing : lambda of the thin-plate splines, mm^2
+    intensities : least and largest intensity; instances are clipped to them
+    locality : how the modes were made
+    contours : which points of a label map are the landmarks, if the model was fitted to label maps
+    labels : the mean shape's label map, (*template.shape), by majority, if the model was fitted to label maps
+    """
+
+    template: Grid
+    shape: Subspace
+    appearance: Subspace
+    remainder: npt.NDArray[np.float32]
+    poses: FloatArray
+    alignment: Alignment
+    smoothing: float
+    intensities: tuple[float, float]
+    locality: Locality
+    contours: Contours | None = None
+    labels: npt.NDArray[np.integer] | None = None
+
+    @property
+    def ndim(self) -> int:
+        """D."""
+        return self.template.ndim
+
+    @property
+    def landmarks(self) -> FloatArray:
+        """The mean shape, (m, D) mm."""
+        return self.shape.mean.reshape(-1, self.ndim)
+
+    @property
+    def mean(self) -> Image:
+        """The mean appearance in the mean shape."""
+        return self._image(self.appearance.mean)
+
+    @property
+    def center(self) -> FloatArray:
+        """c, the fixed point of the poses' rotations and scales, (D,) mm."""
+        return self.landmarks.mean(axis=0)
+
+    @cached_property
+    def control(self) -> Grid:
+        """The control points of psi."""
+        return control_grid(self.template)
+
+    @cached_property
+    def fields(self) -> FloatArray:
+        """v_j, the B-spline coefficients of one standard deviation of every shape mode, (Ks, *control.shape, D) mm."""
+        deviations = (self.shape.basis * np.sqrt(self.shape.variance)).T.reshape(self.shape.rank, -1, self.ndim)
+        return self._lift(deviations)
+
+    def transform(self, shape: npt.ArrayLike = (), pose: npt.ArrayLike | None = None) -> Transform:
+        """psi, template -> instance, of shape coefficients (k <= Ks) and a pose (P,), by default none."""
+        b = np.asarray(shape, dtype=np.float64)
+        if b.size > self.shape.rank:
+            raise ValueError(f"shape: expected at most {self.shape.rank} coefficients, one per mode, got {b.size}")
+        spline = BSpline(np.tensordot(b, self.fields[: b.size], axes=1), self.control)
+        return spline if pose is None else self._posed(spline, np.asarray(pose, dtype=np.float64))
+
+    def instance(self, shape: npt.ArrayLike = (), appearance: npt.ArrayLike = (), pose: npt.ArrayLike | None = None) -> Image:
+        """The image of some coefficients, in standard deviations; those not named are 0. Pose by default none."""
+        texture = np.clip(self.appearance.instance(np.asarray(appearance, dtype=np.float64)), *self.intensities)
+        return self._render(texture, self.transform(shape, pose))
+
+    def coefficients(self, image: Image, landmarks: npt.ArrayLike) -> Coefficients:
+        """Where an image with landmarks (m, D) mm lies in the model."""
+        points = np.asarray(landmarks, dtype=np.float64)
+        if points.shape != self.landmarks.shape:
+            raise ValueError(f"landmarks: expected shape {self.landmarks.shape}, the model's, got {points.shape}")
+        aligned, pose = align(points, self.landmarks, self.alignment)
+        return Coefficients(
+            self.shape.coefficients(aligned.ravel()), self.appearance.coefficients(self.texture(image, landmarks)), pose
+        )
+
+    def project(self, image: Image, landmarks: npt.ArrayLike) -> Image:
+        """The nearest image of the model, in its pose: shape and appearance projected orthogonally."""
+        found = self.coefficients(image, landmarks)
+        return self.instance(found.shape, found.appearance, found.pose)
+
+    def sample(self, rng: np.random.Generator, pose: bool = True) -> Image:
+        """A random image of the model; without pose variation on request."""
+        b = rng.standard_normal(self.shape.rank)
+        a = rng.standard_normal(self.appearance.rank)
+        weights = rng.standard_normal(len(self.poses)) / np.sqrt(len(self.poses) - 1)
+        return self.instance(b, a, weights @ self.poses if pose else None)
+
+    def truncate(self, shape: int, appearance: int) -> AppearanceModel:
+        """The model with its first modes only."""
+        return replace(self, shape=self.shape.truncate(shape), appearance=self.appearance.truncate(appearance))
+
+    def texture(self, image: Image, landmarks: npt.ArrayLike) -> FloatArray:
+        """The intensities (N,) of an image in the mean shape, scaled to the mean appearance; missing places take the mean's."""
+        points = np.asarray(landmarks, dtype=np.float64)
+        aligned, pose = align(points, self.landmarks, self.alignment)
+        spline = BSpline(self._lift((aligned - self.landmarks)[None])[0], self.control)
+        values = sample_texture(image, self._posed(spline, pose), self.template)
+        mean = self.appearance.mean
+        seen = np.isfinite(values)
+        gain = float(values[seen] @ mean[seen] / max(float(values[seen] @ values[seen]), 1e-300))
+        return np.where(seen, gain * values, mean)
+
+    def _lift(self, displacements: FloatArray) -> FloatArray:
+        return lift(displacements, self.landmarks, self.template, self.control, self.smoothing)
+
+    def _posed(self, spline: BSpline, pose: FloatArray) -> Transform:
+        if pose.shape != (pose_size(self.ndim),):
+            raise ValueError(f"pose: expected {pose_size(self.ndim)} numbers, got shape {pose.shape}")
+        return Composition((pose_transform(pose, self.center), spline))
+
+    def _image(self, texture: FloatArray) -> Image:
+        return Image(texture.reshape(self.template.shape), self.template)
+
+    def _render(self, texture: FloatArray, psi: Transform) -> Image:
+        points = mirrored(psi.solve(self.template.points()), self.template)
+        return self._image(sample(self._image(texture), points, interpolation="cubic").astype(np.float32))
+
+    def label_map(self, shape: npt.ArrayLike = (), pose: npt.ArrayLike | None = None) -> Labels:
+        """The label map of an instance.
+
+        Raises
+        ------
+        ValueError : if the model was not fitted to label maps.
+        """
+        if self.labels is None:
+            raise ValueError("model: expected one fitted to label maps, this one has no labels; fit it with labels=")
+        points = mirrored(self.transform(shape, pose).solve(self.template.points()), self.template)
+        values = sample(Labels(self.labels, self.template), points, interpolation="nearest")
+        return Labels(values.astype(self.labels.dtype), self.template)
+
+
+def mirrored(points: FloatArray, grid: Grid) -> FloatArray:
+    """Points reflected at the outer voxel centres of a grid, again and again, until they lie inside: textures have no end."""
+    index = grid.indices_at(points)
+    last = np.asarray(grid.shape) - 1
+    return grid.points_at(last - np.abs(np.mod(index, 2 * last) - last))
+
+
+def sample_texture(image: Image, psi: Transform, template: Grid) -> FloatArray:
+    """image(psi(x)) at the points of the template, (N,), cubic; NaN where psi(x) lies outside the image."""
+    values = sample(image, psi(template.points().reshape(-1, template.ndim)), interpolation="cubic", fill=np.nan)
+    return values.astype(np.float32)

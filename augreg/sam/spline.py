@@ -1,0 +1,101 @@
+"""From displaced landmarks to one exact dense map: a thin-plate spline, carried over to a cubic B-spline.
+
+The thin-plate spline v through displacements d_j at centres x_j minimises  sum_j |v(x_j) - d_j|^2 + lambda E(v)  with the bending
+energy E (Bookstein 1989; Wahba 1990), anchors d = 0 around the frame included. It is evaluated once, at the nodes of a control
+grid; from there on the map *is* the cubic B-spline that takes these values at the nodes,
+
+    psi(x) = x + sum_j b_j(x) c_j,
+
+so that every program that evaluates it (`augreg.transforms`, torch, ITK) means the same function. Both steps are linear in d: a
+mode of the landmarks is a mode of c.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import scipy.interpolate
+import scipy.ndimage
+
+from augreg.grid import FloatArray, Grid
+from augreg.sam.landmarks import frame_anchors
+from augreg.transforms import BSpline
+
+# the frame beyond the template in which displacements die out, as a share of its sides
+MARGIN = 0.2
+_CELLS = {2: 48, 3: 24}
+_ZERO_LAYERS = 3
+
+
+def control_grid(template: Grid) -> Grid:
+    """The control points of a template's maps: MARGIN beyond it, about 48 (2-D) or 24 (3-D) cells in its longest side."""
+    sides = np.asarray(template.shape) * np.asarray(template.spacing)
+    spacing = max(sides.max() / _CELLS[template.ndim], 2 * max(template.spacing))
+    wide = template.padded([int(np.ceil(MARGIN * n)) for n in template.shape])
+    return BSpline.zeros(wide, spacing).grid
+
+
+def lift(displacements: FloatArray, centers: FloatArray, template: Grid, control: Grid, smoothing: float) -> FloatArray:
+    """B-spline coefficients of displaced landmarks.
+
+    Parameters
+    ----------
+    displacements : (K, m, D) mm, one row per map
+    centers : landmarks of the template, (m, D) mm
+    template, control : see `control_grid`
+    smoothing : lambda, mm^2; 0 interpolates
+
+    Returns
+    -------
+    (K, *control.shape, D) mm; the three outer layers are zero
+    """
+    maps, _, ndim = displacements.shape
+    anchors = frame_anchors(template, MARGIN, per_axis=9 if ndim == 2 else 5)
+    values = np.zeros((len(centers) + len(anchors), maps * ndim))
+    values[: len(centers)] = displacements.transpose(1, 0, 2).reshape(len(centers), -1)
+    # millimetres over the template's size: the system's condition does not depend on the unit of length
+    size = template.diagonal
+    spline = scipy.interpolate.RBFInterpolator(
+        np.concatenate([centers, anchors]) / size, values, kernel="thin_plate_spline", smoothing=smoothing / size**2, degree=1
+    )
+    nodes = spline(control.points().reshape(-1, ndim) / size).reshape(*control.shape, maps, ndim)
+    coefficients = np.moveaxis(nodes, -2, 0)
+    for axis in range(1, ndim + 1):
+        coefficients = scipy.ndimage.spline_filter1d(coefficients, order=3, axis=axis, mode="mirror")
+    out = np.zeros_like(coefficients)
+    inner = (slice(None), *(slice(_ZERO_LAYERS, -_ZERO_LAYERS),) * ndim)
+    out[inner] = coefficients[inner]
+    return out
+
+
+def least_determinant(coefficients: FloatArray, control: Grid, per_cell: int = 2) -> FloatArray:
+    """The least det(D psi) of maps (B, *control.shape, D) at `per_cell` points per control cell and axis, (B,)."""
+    ndim = control.ndim
+    by_index = coefficients @ control.world_to_index.T
+    axes = [_basis(n, per_cell) for n in control.shape]
+    J = np.empty((ndim, ndim, len(coefficients), *[len(values) for values, _ in axes]))
+    for b in range(ndim):
+        for d in range(ndim):
+            field = by_index[..., d]
+            for a, (values, slopes) in enumerate(axes):
+                field = np.moveaxis(np.tensordot(slopes if a == b else values, field, axes=(1, a + 1)), 0, a + 1)
+            J[d, b] = field + (d == b)
+    return _determinant(J).reshape(len(coefficients), -1).min(axis=1)
+
+
+def _determinant(J: FloatArray) -> FloatArray:
+    """det of (D, D, ...) arrays."""
+    if len(J) == 2:
+        return J[0, 0] * J[1, 1] - J[0, 1] * J[1, 0]
+    minors = [J[1, (k + 1) % 3] * J[2, (k + 2) % 3] - J[1, (k + 2) % 3] * J[2, (k + 1) % 3] for k in range(3)]
+    return J[0, 0] * minors[0] + J[0, 1] * minors[1] + J[0, 2] * minors[2]
+
+
+def _basis(size: int, per_cell: int) -> tuple[FloatArray, FloatArray]:
+    """Values and slopes of all cubic B-splines, (points, size), at regular points of the domain [1, size - 2]."""
+    at = np.linspace(1, size - 2, per_cell * (size - 3) + 1)
+    r = np.subtract.outer(at, np.arange(size))
+    t = np.abs(r)
+    near, far = t < 1, (t >= 1) & (t < 2)
+    values = np.where(near, 2 / 3 - t**2 + t**3 / 2, np.where(far, (2 - t) ** 3 / 6, 0.0))
+    slopes = np.sign(r) * np.where(near, -2 * t + 1.5 * t**2, np.where(far, -0.5 * (2 - t) ** 2, 0.0))
+    return values, slopes
