@@ -21,7 +21,7 @@ _FORMAT = 1
 
 def write_model(path: str | os.PathLike[str], model: AppearanceModel) -> None:
     """Write a model as `.npz`; an existing file is replaced in one step."""
-    arrays: dict[str, npt.NDArray[np.generic]] = {"remainder": model.remainder, "poses": model.poses}
+    arrays: dict[str, npt.NDArray[np.generic]] = {"textures": model.textures, "poses": model.poses, "smoothing": model.smoothing}
     for name in ("shape", "appearance"):
         subspace: Subspace = getattr(model, name)
         arrays |= {f"{name}_{part}": getattr(subspace, part) for part in ("mean", "basis", "variance")}
@@ -32,7 +32,6 @@ def write_model(path: str | os.PathLike[str], model: AppearanceModel) -> None:
         "format": _FORMAT,
         "template": asdict(model.template),
         "alignment": model.alignment,
-        "smoothing": model.smoothing,
         "intensities": model.intensities,
         "locality": asdict(model.locality),
         "contours": None if model.contours is None else asdict(model.contours),
@@ -57,10 +56,10 @@ def read_model(path: str | os.PathLike[str]) -> AppearanceModel:
             template=Grid(**{name: tuple(value) for name, value in grid.items()}),
             shape=Subspace(*(arrays[f"shape_{part}"] for part in ("mean", "basis", "variance"))),
             appearance=Subspace(*(arrays[f"appearance_{part}"] for part in ("mean", "basis", "variance"))),
-            remainder=arrays["remainder"].astype(np.float32, copy=False),
+            textures=arrays["textures"],
             poses=arrays["poses"],
             alignment=about["alignment"],
-            smoothing=float(about["smoothing"]),
+            smoothing=arrays["smoothing"],
             intensities=(float(about["intensities"][0]), float(about["intensities"][1])),
             locality=Locality(**about["locality"]),
             contours=None if contours is None else Contours(tuple(contours["structures"]), tuple(contours["counts"])),

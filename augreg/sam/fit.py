@@ -8,7 +8,9 @@
     modes             of both, under one locality (`augreg.sam.locality`)
 
 Landmarks of different images never correspond perfectly, least of all where the contours of neighbours meet. A spline through
-every one of them would fold there, so the smoothing lambda is the least of a short list for which no training map folds.
+every one of them would fold there. The smoothing lambda_j = lambda e_j / median(e), e_j the mean squared distance of landmark j
+from the maps of the previous round (1 in the first), trusts the consistent ones; lambda is the least of a list for which no
+training map folds.
 """
 
 from __future__ import annotations
@@ -31,7 +33,8 @@ from augreg.transforms import BSpline, Composition, Transform
 from augreg.warp import sample
 
 # lambda in units of the squared median distance of neighbouring landmarks
-_SMOOTHINGS = (0.0, 0.1, 1.0, 10.0, 100.0, 1000.0, 1e4)
+_SMOOTHINGS = (0.0, 0.1, 1.0, 10.0, 30.0, 100.0, 300.0, 1e3, 3e3, 1e4, 3e4, 1e5)
+_TRUST_ROUNDS = 2
 _LEAST_DETERMINANT = 0.25
 _LATTICE_CELLS = {2: 16, 3: 10}
 
@@ -97,12 +100,12 @@ def fit_appearance_model(
     grid = _template_grid(template, grey)
     smoothing, psis = training_maps(shapes, grid)
     textures = _equalised(np.stack([sample_texture(image, psi, grid) for image, psi in zip(grey, psis, strict=True)]))
-    shape, appearance, remainder = _modes(shapes, textures, grid, locality, rank)
+    shape, appearance = _modes(shapes, textures, grid, locality, rank)
     return AppearanceModel(
         template=grid,
         shape=shape,
         appearance=appearance,
-        remainder=remainder,
+        textures=textures,
         poses=shapes.poses,
         alignment=alignment,
         smoothing=smoothing,
@@ -126,27 +129,41 @@ def most_typical(images: Sequence[Image]) -> Image:
     return images[int(np.argmin(np.square(values - values.mean(axis=0)).sum(axis=1)))]
 
 
-def training_maps(shapes: Aligned, template: Grid) -> tuple[float, list[Transform]]:
-    """The least smoothing (mm^2) without folds in any training map, and these maps psi_i."""
+def training_maps(shapes: Aligned, template: Grid) -> tuple[FloatArray, list[Transform]]:
+    """The smoothing (m,) mm^2 of every landmark without folds in any training map, and these maps psi_i."""
     control = control_grid(template)
     displacements = shapes.points - shapes.mean
-    near = np.sort(np.linalg.norm(shapes.mean[:, None] - shapes.mean, axis=-1), axis=1)[:, 1]
-    for factor in _SMOOTHINGS:
-        smoothing = factor * float(np.median(near)) ** 2
-        # exact interpolation has no solution where two landmarks coincide
-        if factor == 0 and near.min() < 1e-6 * template.diagonal:
-            continue
-        coefficients = lift(displacements, shapes.mean, template, control, smoothing)
+    trust = np.ones(len(shapes.mean))
+    for _ in range(_TRUST_ROUNDS):
+        smoothing, coefficients = _least_smoothing(displacements, shapes.mean, template, control, trust)
+        splines = [BSpline(c, control) for c in coefficients]
+        misses = np.stack([psi(shapes.mean) for psi in splines]) - shapes.points
+        error = np.mean(np.sum(misses**2, axis=-1), axis=0)
+        if not smoothing.any():
+            break
+        trust = np.maximum(error / np.median(error), 1e-3)
+    center = shapes.mean.mean(axis=0)
+    poses = [pose_transform(pose, center) for pose in shapes.poses]
+    return smoothing, [Composition((pose, spline)) for pose, spline in zip(poses, splines, strict=True)]
+
+
+def _least_smoothing(
+    displacements: FloatArray, mean: FloatArray, template: Grid, control: Grid, trust: FloatArray
+) -> tuple[FloatArray, FloatArray]:
+    # two landmarks at one place, as where contours share a border, leave exact interpolation without a solution
+    near = np.sort(np.linalg.norm(mean[:, None] - mean, axis=-1), axis=1)[:, 1]
+    distinct = near.min() > 1e-3 * template.diagonal / len(mean)
+    for factor in _SMOOTHINGS[0 if distinct else 1 :]:
+        smoothing = factor * float(np.median(near)) ** 2 * trust
+        coefficients = lift(displacements, mean, template, control, smoothing)
         if least_determinant(coefficients, control).min() >= _LEAST_DETERMINANT:
             break
-    center = shapes.mean.mean(axis=0)
-    maps = zip(shapes.poses, coefficients, strict=True)
-    return smoothing, [Composition((pose_transform(pose, center), BSpline(c, control))) for pose, c in maps]
+    return smoothing, coefficients
 
 
 def _modes(
     shapes: Aligned, textures: npt.NDArray[np.float32], template: Grid, locality: Locality, rank: int
-) -> tuple[Subspace, Subspace, npt.NDArray[np.float32]]:
+) -> tuple[Subspace, Subspace]:
     residuals = shapes.points - shapes.mean
     mean = shapes.mean
     extent = float(np.linalg.norm(template.extent))
@@ -157,8 +174,7 @@ def _modes(
     spread = textures - average
     by_grid = partial(grid_taper_factor, template, locality, extent=extent)
     appearance = local_subspace(average, spread[..., None], by_grid, locality, rank)
-    remainder = spread - (spread @ appearance.basis) @ appearance.basis.T
-    return shape, appearance, remainder
+    return shape, appearance
 
 
 def _equalised(textures: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:

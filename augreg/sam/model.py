@@ -6,6 +6,13 @@ An instance with shape coefficients b, pose T and appearance a (values on the te
 
 where v_j is the B-spline of the j-th mode of the landmarks (`augreg.sam.spline`). The maps psi are linear in b, so textures
 are sampled and pairs are made without a spline fit per instance; B is psi's numerical inverse, never a second fit.
+
+Appearances come from two sources, a(x) = sum_i w_i(x) t_i(x) + sum_j a_j sqrt(lambda_j) p_j(x):
+* the modes p_j (with equal weights w_i = 1/n the first sum is the mean): a linear-Gaussian model that can be projected onto, but
+  sums of modes have ghosts and Gaussian intensities where real ones have two peaks;
+* mosaics of the training textures t_i, w = softmax_i(g_i), g_i = beta times independent Gaussian fields of unit variance with the
+  finest taper R. For large beta, w picks one image at each place: intensities have the training distribution exactly, and the
+  covariance is C o R', R'_ab the chance that two places pick the same image: again C made local, without any mode.
 """
 
 from __future__ import annotations
@@ -19,11 +26,14 @@ import numpy.typing as npt
 from augreg.grid import FloatArray, Grid
 from augreg.image import Image, Labels
 from augreg.sam.landmarks import Alignment, Contours, align, pose_size, pose_transform
-from augreg.sam.locality import Locality
+from augreg.sam.locality import GridFactor, Locality, grid_taper_factor
 from augreg.sam.spline import control_grid, lift
 from augreg.sam.subspace import Subspace
 from augreg.transforms import BSpline, Composition, Transform
 from augreg.warp import sample
+
+# beta of mosaics: transitions between two training textures take about a fifth of the finest taper's length
+SHARPNESS = 5.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,11 +54,10 @@ class AppearanceModel:
     template : the grid of the mean appearance; its space is that of the mean shape
     shape : landmark positions, vectors (m D) mm in the template's space, point by point
     appearance : intensities at the points of the template, vectors (N), row-major, float32
-    remainder : (n, N) float32: what the appearance's modes leave of the training textures; drawn as sum_i e_i o g_i / sqrt(n - 1)
-        with independent smooth fields g_i, it gives samples the texture that truncation took
+    textures : the training appearances t_i, (n, N) float32, equal in overall intensity, for mosaics
     poses : (n, P), the training poses, see `augreg.sam.landmarks.pose_transform`; their mean is 0
     alignment : what a pose may contain
-    smoothing : lambda of the thin-plate splines, mm^2
+    smoothing : lambda of the thin-plate splines at every landmark, (m,) mm^2
     intensities : least and largest intensity; instances are clipped to them
     locality : how the modes were made
     contours : which points of a label map are the landmarks, if the model was fitted to label maps
@@ -58,10 +67,10 @@ class AppearanceModel:
     template: Grid
     shape: Subspace
     appearance: Subspace
-    remainder: npt.NDArray[np.float32]
+    textures: npt.NDArray[np.float32]
     poses: FloatArray
     alignment: Alignment
-    smoothing: float
+    smoothing: FloatArray
     intensities: tuple[float, float]
     locality: Locality
     contours: Contours | None = None
@@ -126,12 +135,24 @@ class AppearanceModel:
         found = self.coefficients(image, landmarks)
         return self.instance(found.shape, found.appearance, found.pose)
 
-    def sample(self, rng: np.random.Generator, pose: bool = True) -> Image:
-        """A random image of the model; without pose variation on request."""
+    @cached_property
+    def mixing(self) -> GridFactor:
+        """G of the finest taper, R = G G^T, on the template's grid: mosaics are made with fields G omega."""
+        return grid_taper_factor(self.template, self.locality, self.locality.levels, float(np.linalg.norm(self.template.extent)))
+
+    def mosaic(self, weights: FloatArray) -> FloatArray:
+        """The texture (N,) of field weights beta omega, (n, q): a local blend of the training textures, sharp for large beta."""
+        g = self.mixing.times(np.asarray(weights, dtype=np.float32).T)
+        w = np.exp(g - g.max(axis=1, keepdims=True)).T
+        return (w * self.textures).sum(axis=0) / w.sum(axis=0)
+
+    def sample(self, rng: np.random.Generator, pose: bool = True, sharpness: float = SHARPNESS) -> Image:
+        """A random image: a random shape with a mosaic of the training textures; without pose variation on request."""
+        n = len(self.poses)
         b = rng.standard_normal(self.shape.rank)
-        a = rng.standard_normal(self.appearance.rank)
-        weights = rng.standard_normal(len(self.poses)) / np.sqrt(len(self.poses) - 1)
-        return self.instance(b, a, weights @ self.poses if pose else None)
+        texture = self.mosaic(sharpness * rng.standard_normal((n, self.mixing.columns)))
+        turn = rng.standard_normal(n) @ self.poses / np.sqrt(n - 1)
+        return self._render(texture, self.transform(b, turn if pose else None))
 
     def truncate(self, shape: int, appearance: int) -> AppearanceModel:
         """The model with its first modes only."""

@@ -1,8 +1,8 @@
 """From displaced landmarks to one exact dense map: a thin-plate spline, carried over to a cubic B-spline.
 
-The thin-plate spline v through displacements d_j at centres x_j minimises  sum_j |v(x_j) - d_j|^2 + lambda E(v)  with the bending
-energy E (Bookstein 1989; Wahba 1990), anchors d = 0 around the frame included. It is evaluated once, at the nodes of a control
-grid; from there on the map *is* the cubic B-spline that takes these values at the nodes,
+The thin-plate spline v for displacements d_j at centres x_j minimises  sum_j |v(x_j) - d_j|^2 / lambda_j + E(v)  with the bending
+energy E (Bookstein 1989; Wahba 1990), where lambda_j = 0 means d_j exactly; so are the anchors d = 0 around the frame. It is
+evaluated once, at the nodes of a control grid; from there on the map *is* the cubic B-spline with these values at the nodes,
 
     psi(x) = x + sum_j b_j(x) c_j,
 
@@ -34,7 +34,7 @@ def control_grid(template: Grid) -> Grid:
     return BSpline.zeros(wide, spacing).grid
 
 
-def lift(displacements: FloatArray, centers: FloatArray, template: Grid, control: Grid, smoothing: float) -> FloatArray:
+def lift(displacements: FloatArray, centers: FloatArray, template: Grid, control: Grid, smoothing: FloatArray) -> FloatArray:
     """B-spline coefficients of displaced landmarks.
 
     Parameters
@@ -42,7 +42,7 @@ def lift(displacements: FloatArray, centers: FloatArray, template: Grid, control
     displacements : (K, m, D) mm, one row per map
     centers : landmarks of the template, (m, D) mm
     template, control : see `control_grid`
-    smoothing : lambda, mm^2; 0 interpolates
+    smoothing : lambda, (m,) mm^2; 0 interpolates
 
     Returns
     -------
@@ -54,9 +54,9 @@ def lift(displacements: FloatArray, centers: FloatArray, template: Grid, control
     values[: len(centers)] = displacements.transpose(1, 0, 2).reshape(len(centers), -1)
     # millimetres over the template's size: the system's condition does not depend on the unit of length
     size = template.diagonal
-    spline = scipy.interpolate.RBFInterpolator(
-        np.concatenate([centers, anchors]) / size, values, kernel="thin_plate_spline", smoothing=smoothing / size**2, degree=1
-    )
+    softness = np.concatenate([smoothing, np.zeros(len(anchors))]) / size**2
+    places = np.concatenate([centers, anchors]) / size
+    spline = scipy.interpolate.RBFInterpolator(places, values, kernel="thin_plate_spline", smoothing=softness, degree=1)
     nodes = spline(control.points().reshape(-1, ndim) / size).reshape(*control.shape, maps, ndim)
     coefficients = np.moveaxis(nodes, -2, 0)
     for axis in range(1, ndim + 1):

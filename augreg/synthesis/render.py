@@ -24,9 +24,9 @@ from augreg.grid import FloatArray, Grid
 from augreg.image import Image, Labels
 from augreg.sam.landmarks import pose_transform
 from augreg.sam.model import AppearanceModel
-from augreg.sam.spline import least_determinant
-from augreg.synthesis.draw import INTENSITY_NODES, PairDraw, remainder_factor
-from augreg.synthesis.spline import ControlFrame, Tensor, displacement, interpolate, invert, prefilter, prefilter_matrix
+from augreg.synthesis import compiled, spline
+from augreg.synthesis.draw import INTENSITY_NODES, PairDraw
+from augreg.synthesis.spline import ControlFrame, Tensor, per_axis, prefilter_matrix
 from augreg.transforms import DisplacementField
 
 # pixels with a larger residual, in voxels, are not ground truth
@@ -71,10 +71,9 @@ class _Constants:
     frame: ControlFrame
     fields: Tensor
     points: Tensor
-    mean: Tensor
     basis: Tensor
-    remainder: Tensor
-    factors: list[Tensor]
+    textures: Tensor
+    mixing: list[Tensor]
     filters: list[Tensor]
     light: list[Tensor]
 
@@ -97,10 +96,9 @@ def _constants(model: AppearanceModel, device: torch.device) -> _Constants:
             frame=ControlFrame.of(model.control, grid),
             fields=tensor(fields, torch.float64),
             points=tensor(index, torch.float64),
-            mean=tensor(model.appearance.mean),
             basis=tensor((model.appearance.basis * np.sqrt(model.appearance.variance)).T),
-            remainder=tensor(model.remainder / np.sqrt(len(model.poses) - 1)),
-            factors=[tensor(axis) for axis in remainder_factor(model).axes],
+            textures=tensor(model.textures),
+            mixing=[tensor(axis) for axis in model.mixing.axes],
             filters=[tensor(prefilter_matrix(n)) for n in grid.shape],
             light=[tensor(_smooth_basis(n)) for n in grid.shape],
         )
@@ -128,25 +126,26 @@ def render_pairs(model: AppearanceModel, draw: PairDraw, device: torch.device | 
     forward, backward = (part.to(device) for part in _poses(model, draw))
     # z = T^-1(y), then (id + v)(x) = z gives x = B(y)
     targets = _affine(backward, known.points.expand(2 * B, -1, -1))
-    x, residual = invert(maps, known.frame, targets)
-    first, second = x[0::2], x[1::2]
-    v, _ = displacement(maps[1::2], known.frame, first)
+    # compiled kernels on the CPU, tensor operations elsewhere: the same functions
+    maths = compiled if device.type == "cpu" else spline
+    x, residual = maths.invert(maps, known.frame, targets)
+    first = x[0::2]
+    v = maths.displacement(maps[1::2].contiguous(), known.frame, first.contiguous())
     target = _affine(forward[1::2], first + v)
     last = torch.tensor(shape, device=device) - 1
     # the residual is measured before the pose, which scales it
     residual = residual.reshape(B, 2, -1)
     mask = ((target >= 0) & (target <= last)).all(dim=-1) & (residual[:, 0] < TOLERANCE)
     textures = _textures(model, known, draw)
-    images = interpolate(prefilter(textures, known.filters), torch.stack([first, second], dim=1).flatten(0, 1))
+    images = maths.interpolate(per_axis(textures, known.filters), x)
     images = (images.reshape(2 * B, *shape) * _light(known, draw)).reshape(B, 2, *shape)
     flow = (target - known.points).float().movedim(-1, 1).reshape(B, ndim, *shape)
-    least = least_determinant(np.tensordot(draw.shape.reshape(2 * B, -1), model.fields, axes=1), model.control)
     return PairBatch(
         fixed=images[:, :1],
         moving=images[:, 1:],
         flow=flow,
         mask=mask.reshape(B, 1, *shape),
-        least_det=torch.as_tensor(least.reshape(B, 2).min(axis=1), device=device),
+        least_det=torch.as_tensor(draw.least_det.min(axis=1), device=device),
         residual=residual.amax(dim=(1, 2)),
     )
 
@@ -180,24 +179,28 @@ def _affine(maps: Tensor, points: Tensor) -> Tensor:
 
 
 def _textures(model: AppearanceModel, known: _Constants, draw: PairDraw) -> Tensor:
-    """Appearances on the template's grid, (2 B, *shape): modes, what they leave out, clipped to the known intensities."""
-    device, shape = known.mean.device, model.template.shape
-    a = torch.as_tensor(draw.appearance.reshape(-1, model.appearance.rank), dtype=torch.float32, device=device)
-    textures = known.mean + a @ known.basis
-    n = len(model.poses)
-    weights = torch.as_tensor(draw.remainder, dtype=torch.float32, device=device)
-    fields = weights.reshape(-1, *[factor.shape[1] for factor in known.factors])
-    fields = prefilter(fields, known.factors).reshape(len(a), n, -1)
-    textures += torch.einsum("bnp,np->bp", fields, known.remainder)
-    return textures.clamp_(*model.intensities).reshape(-1, *shape)
+    """Appearances on the template's grid, (2 B, *shape): mosaics and modes, clipped to the known intensities."""
+    device, B, n = known.textures.device, len(draw), len(model.textures)
+    weights = torch.as_tensor(draw.mosaic, dtype=torch.float32, device=device)
+    # the commonest draw has one appearance in both images: it is made once
+    shared = bool((weights[:, 0] == weights[:, 1]).all())
+    weights = weights[:, :1] if shared else weights
+    mosaics = [
+        (torch.softmax(per_axis(g, known.mixing).reshape(n, -1), dim=0) * known.textures).sum(dim=0)
+        for g in weights.reshape(-1, n, *[axis.shape[1] for axis in known.mixing])
+    ]
+    textures = torch.stack(mosaics).reshape(B, -1, model.template.size).expand(-1, 2, -1)
+    if draw.modes.any():
+        textures = textures + torch.as_tensor(draw.modes, dtype=torch.float32, device=device) @ known.basis
+    return textures.clamp(*model.intensities).reshape(2 * B, *model.template.shape)
 
 
 def _light(known: _Constants, draw: PairDraw) -> Tensor:
     """The smooth gains of all images, (2 B, *shape) or, where there is none, 1."""
     if not draw.intensity.any():
-        return torch.ones((), device=known.mean.device)
-    nodes = torch.as_tensor(draw.intensity, dtype=torch.float32, device=known.mean.device)
-    return prefilter(nodes.reshape(-1, *[INTENSITY_NODES] * len(known.light)), known.light).exp()
+        return torch.ones((), device=known.textures.device)
+    nodes = torch.as_tensor(draw.intensity, dtype=torch.float32, device=known.textures.device)
+    return per_axis(nodes.reshape(-1, *[INTENSITY_NODES] * len(known.light)), known.light).exp()
 
 
 def _smooth_basis(n: int) -> FloatArray:

@@ -43,11 +43,6 @@ class ControlFrame:
         return ControlFrame(control.shape, tuple(control.indices_at(grid.origin)), tuple(np.diag(matrix)))
 
 
-def to_index_units(coefficients: FloatArray, grid: Grid) -> FloatArray:
-    """World vectors (..., D) mm as steps along a grid's index axes (..., D) voxels."""
-    return coefficients @ grid.world_to_index.T
-
-
 def _stencil(t: Tensor) -> tuple[Tensor, Tensor]:
     """Weights and slopes of the four neighbours at offset t in [0, 1], stacked last: (..., 4)."""
     s = 1 - t
@@ -76,22 +71,36 @@ def _contract(found: Tensor, weights: list[Tensor]) -> Tensor:
     return found
 
 
-def displacement(
-    coefficients: Tensor, frame: ControlFrame, points: Tensor, jacobian: bool = False
-) -> tuple[Tensor, Tensor | None]:
-    """sum_j b_j(x) c_j at points, and its derivatives.
+def displacement(coefficients: Tensor, frame: ControlFrame, points: Tensor) -> Tensor:
+    """sum_j b_j(x) c_j at points.
 
     Parameters
     ----------
     coefficients : (B, *frame.shape, D) voxels
     frame : of the control grid
     points : (B, N, D) indices
-    jacobian : whether the derivatives are wanted
 
     Returns
     -------
-    (B, N, D) voxels and (B, N, D, D) with entry [..., d, a] = d u_d / d x_a, or None
+    (B, N, D) voxels
     """
+    found, weights, _, inside = _surroundings(coefficients, frame, points)
+    return _contract(found, weights).masked_fill_(~inside[..., None], 0)
+
+
+def displacement_and_slopes(coefficients: Tensor, frame: ControlFrame, points: Tensor) -> tuple[Tensor, Tensor]:
+    """`displacement` and its derivatives (B, N, D, D) with entry [..., d, a] = d u_d / d x_a."""
+    found, weights, slopes, inside = _surroundings(coefficients, frame, points)
+    columns = []
+    for a in range(points.shape[-1]):
+        chosen = [slope if a == b else weight for b, (weight, slope) in enumerate(zip(weights, slopes, strict=True))]
+        columns.append(frame.step[a] * _contract(found, chosen))
+    J = torch.stack(columns, dim=-1).masked_fill_(~inside[..., None, None], 0)
+    return _contract(found, weights).masked_fill_(~inside[..., None], 0), J
+
+
+def _surroundings(coefficients: Tensor, frame: ControlFrame, points: Tensor) -> tuple[Tensor, list[Tensor], list[Tensor], Tensor]:
+    """The 4^D coefficients (B, N, 4, .., 4, D) around points, weights and slopes per axis (B, N, 4), and what is inside."""
     batch, count, ndim = points.shape
     inside = torch.ones((batch, count), dtype=torch.bool, device=points.device)
     first, weights, slopes = [], [], []
@@ -104,16 +113,7 @@ def displacement(
         weights.append(w)
         slopes.append(s)
     found = coefficients.reshape(-1, ndim)[_neighbours(first, frame.shape, reflect=False)]
-    found = found.reshape(batch, count, *(4,) * ndim, ndim)
-    outside = ~inside[..., None]
-    u = _contract(found, weights).masked_fill_(outside, 0)
-    if not jacobian:
-        return u, None
-    columns = []
-    for a in range(ndim):
-        chosen = [slopes[b] if a == b else weights[b] for b in range(ndim)]
-        columns.append(frame.step[a] * _contract(found, chosen))
-    return u, torch.stack(columns, dim=-1).masked_fill_(outside[..., None], 0)
+    return found.reshape(batch, count, *(4,) * ndim, ndim), weights, slopes, inside
 
 
 def invert(
@@ -138,8 +138,7 @@ def invert(
     step = torch.zeros_like(targets)
     trial = x
     for _ in range(iterations):
-        u, J = displacement(coefficients, frame, trial, jacobian=True)
-        assert J is not None
+        u, J = displacement_and_slopes(coefficients, frame, trial)
         residual = targets - trial - u
         error = residual.norm(dim=-1)
         better = error < best
@@ -176,8 +175,8 @@ def prefilter_matrix(n: int) -> FloatArray:
     return np.linalg.inv(A / 6)
 
 
-def prefilter(values: Tensor, matrices: list[Tensor]) -> Tensor:
-    """Spline coefficients of textures (B, *shape), one matrix per axis."""
+def per_axis(values: Tensor, matrices: list[Tensor]) -> Tensor:
+    """One matrix (m_a, n_a) applied along each axis of (B, n_1, .., n_D)."""
     for a, matrix in enumerate(matrices):
         values = torch.movedim(torch.tensordot(matrix, values, dims=([1], [a + 1])), 0, a + 1)
     return values
