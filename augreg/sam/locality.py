@@ -254,7 +254,8 @@ class KhatriRao:
 
 
 def _orthonormal(Y: FloatArray) -> FloatArray:
-    return np.asarray(scipy.linalg.qr(Y, mode="economic", check_finite=False)[0])
+    # LAPACK answers in column order; products over rows want the other
+    return np.ascontiguousarray(scipy.linalg.qr(Y, mode="economic", check_finite=False)[0])
 
 
 def principal_modes(mean: FloatArray, residuals: FloatArray, retained: float) -> Subspace:

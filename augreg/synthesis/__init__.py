@@ -2,5 +2,17 @@
 
 from augreg.synthesis.draw import PairDraw, draw_pairs
 from augreg.synthesis.render import PairBatch, TrainingPair, render_pairs, training_pairs
+from augreg.synthesis.shards import DrawOptions, ShardState, read_shards, write_shards
 
-__all__ = ["PairBatch", "PairDraw", "TrainingPair", "draw_pairs", "render_pairs", "training_pairs"]
+__all__ = [
+    "DrawOptions",
+    "PairBatch",
+    "PairDraw",
+    "ShardState",
+    "TrainingPair",
+    "draw_pairs",
+    "read_shards",
+    "render_pairs",
+    "training_pairs",
+    "write_shards",
+]

@@ -5,9 +5,19 @@ registers, starting from its neighbour's displacement, so that a Newton step or 
 """
 
 import numpy as np
-from numba import njit, prange
+from numba import get_num_threads, njit, prange, set_num_threads
 
 CHUNK = 1024
+
+
+def threads():
+    """Number of threads of all kernels."""
+    return get_num_threads()
+
+
+def set_threads(count):
+    """Set that number."""
+    set_num_threads(count)
 
 
 @njit(cache=True, nogil=True, inline="always")
@@ -133,6 +143,30 @@ def invert_at(coefficients, start, step, targets, tolerance, iterations, out, re
             residual[b, i] = best
             for d in range(ndim):
                 guess[d] = x[d] - z[d]
+
+
+@njit(cache=True, parallel=True, nogil=True)
+def blend_at(fields, textures, out):
+    """sum_i w_i t_i with w = softmax_i(g_i): fields g (B, n, N), textures t (n, N), out (B, N)."""
+    batch, n, count = fields.shape
+    chunks = (count + CHUNK - 1) // CHUNK
+    for job in prange(batch * chunks):
+        b, begin = job // chunks, (job % chunks) * CHUNK
+        end = min(begin + CHUNK, count)
+        # image by image over a chunk that stays in the cache, so that the inner loops run over contiguous values
+        highest = fields[b, 0, begin:end].copy()
+        for i in range(1, n):
+            for k in range(end - begin):
+                highest[k] = max(highest[k], fields[b, i, begin + k])
+        total = np.zeros_like(highest)
+        blend = np.zeros_like(highest)
+        for i in range(n):
+            for k in range(end - begin):
+                w = np.exp(fields[b, i, begin + k] - highest[k])
+                total[k] += w
+                blend[k] += w * textures[i, begin + k]
+        for k in range(end - begin):
+            out[b, begin + k] = blend[k] / total[k]
 
 
 @njit(cache=True, nogil=True, inline="always")

@@ -35,6 +35,13 @@ def interpolate(coefficients: Tensor, points: Tensor) -> Tensor:
     return out
 
 
+def blend(fields: Tensor, textures: Tensor) -> Tensor:
+    """sum_i softmax_i(g_i) t_i for fields (B, n, N) and textures (n, N), (B, N): see `spline.blend`."""
+    out = torch.empty((len(fields), fields.shape[-1]), dtype=textures.dtype)
+    _kernels.blend_at(fields.numpy(), textures.numpy(), out.numpy())
+    return out
+
+
 def _raster(coefficients: Tensor, frame: ControlFrame) -> np.ndarray:
     return coefficients.numpy().reshape(len(coefficients), *(1, *frame.shape)[-3:], coefficients.shape[-1])
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from types import ModuleType
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -86,8 +87,9 @@ def _constants(model: AppearanceModel, device: torch.device) -> _Constants:
     if device not in known:
         grid = model.template
 
+        # copies, not views: products of torch's own, aligned memory are the same to the last bit in every process
         def tensor(array: FloatArray, dtype: torch.dtype = torch.float32) -> Tensor:
-            return torch.as_tensor(np.ascontiguousarray(array), dtype=dtype, device=device)
+            return torch.tensor(array, dtype=dtype, device=device)
 
         axes = [np.arange(n, dtype=np.float64) for n in grid.shape]
         index = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, grid.ndim)
@@ -121,23 +123,21 @@ def render_pairs(model: AppearanceModel, draw: PairDraw, device: torch.device | 
     device = torch.device(device or "cpu")
     known = _constants(model, device)
     B, ndim, shape = len(draw), model.ndim, model.template.shape
-    maps = torch.as_tensor(draw.shape.reshape(2 * B, -1), device=device) @ known.fields
+    maps = torch.tensor(draw.shape.reshape(2 * B, -1), device=device) @ known.fields
     maps = maps.reshape(2 * B, *known.frame.shape, ndim)
     forward, backward = (part.to(device) for part in _poses(model, draw))
     # z = T^-1(y), then (id + v)(x) = z gives x = B(y)
     targets = _affine(backward, known.points.expand(2 * B, -1, -1))
-    # compiled kernels on the CPU, tensor operations elsewhere: the same functions
-    maths = compiled if device.type == "cpu" else spline
-    x, residual = maths.invert(maps, known.frame, targets)
+    x, residual = _maths(device).invert(maps, known.frame, targets)
     first = x[0::2]
-    v = maths.displacement(maps[1::2].contiguous(), known.frame, first.contiguous())
+    v = _maths(device).displacement(maps[1::2].contiguous(), known.frame, first.contiguous())
     target = _affine(forward[1::2], first + v)
     last = torch.tensor(shape, device=device) - 1
     # the residual is measured before the pose, which scales it
     residual = residual.reshape(B, 2, -1)
     mask = ((target >= 0) & (target <= last)).all(dim=-1) & (residual[:, 0] < TOLERANCE)
     textures = _textures(model, known, draw)
-    images = maths.interpolate(per_axis(textures, known.filters), x)
+    images = _maths(device).interpolate(per_axis(textures, known.filters), x)
     images = (images.reshape(2 * B, *shape) * _light(known, draw)).reshape(B, 2, *shape)
     flow = (target - known.points).float().movedim(-1, 1).reshape(B, ndim, *shape)
     return PairBatch(
@@ -145,7 +145,7 @@ def render_pairs(model: AppearanceModel, draw: PairDraw, device: torch.device | 
         moving=images[:, 1:],
         flow=flow,
         mask=mask.reshape(B, 1, *shape),
-        least_det=torch.as_tensor(draw.least_det.min(axis=1), device=device),
+        least_det=torch.tensor(draw.least_det.min(axis=1), device=device),
         residual=residual.amax(dim=(1, 2)),
     )
 
@@ -159,6 +159,11 @@ def training_pairs(batch: PairBatch, grid: Grid) -> Iterator[TrainingPair]:
         yield TrainingPair(Image(f, grid), Image(m, grid), displacement_field, Labels(valid.astype(np.uint8), grid))
 
 
+def _maths(device: torch.device) -> ModuleType:
+    """The same functions twice: compiled kernels on the CPU, tensor operations elsewhere."""
+    return compiled if device.type == "cpu" else spline
+
+
 def _poses(model: AppearanceModel, draw: PairDraw) -> tuple[Tensor, Tensor]:
     """T and T^-1 of all images in index units, (2 B, D, D + 1) each."""
     grid = model.template
@@ -170,7 +175,7 @@ def _poses(model: AppearanceModel, draw: PairDraw) -> tuple[Tensor, Tensor]:
             matrix = grid.world_to_index @ transform.matrix @ grid.index_to_world
             offset = grid.indices_at(transform(np.asarray(grid.origin)))
             out.append(np.column_stack([matrix, offset]))
-    return torch.as_tensor(np.stack(forward)), torch.as_tensor(np.stack(backward))
+    return torch.tensor(np.stack(forward)), torch.tensor(np.stack(backward))
 
 
 def _affine(maps: Tensor, points: Tensor) -> Tensor:
@@ -181,17 +186,15 @@ def _affine(maps: Tensor, points: Tensor) -> Tensor:
 def _textures(model: AppearanceModel, known: _Constants, draw: PairDraw) -> Tensor:
     """Appearances on the template's grid, (2 B, *shape): mosaics and modes, clipped to the known intensities."""
     device, B, n = known.textures.device, len(draw), len(model.textures)
-    weights = torch.as_tensor(draw.mosaic, dtype=torch.float32, device=device)
+    weights = torch.tensor(draw.mosaic, dtype=torch.float32, device=device)
     # the commonest draw has one appearance in both images: it is made once
     shared = bool((weights[:, 0] == weights[:, 1]).all())
     weights = weights[:, :1] if shared else weights
-    mosaics = [
-        (torch.softmax(per_axis(g, known.mixing).reshape(n, -1), dim=0) * known.textures).sum(dim=0)
-        for g in weights.reshape(-1, n, *[axis.shape[1] for axis in known.mixing])
-    ]
-    textures = torch.stack(mosaics).reshape(B, -1, model.template.size).expand(-1, 2, -1)
+    fields = per_axis(weights.reshape(-1, *[axis.shape[1] for axis in known.mixing]), known.mixing)
+    mosaics = _maths(device).blend(fields.reshape(-1, n, model.template.size), known.textures)
+    textures = mosaics.reshape(B, -1, model.template.size).expand(-1, 2, -1)
     if draw.modes.any():
-        textures = textures + torch.as_tensor(draw.modes, dtype=torch.float32, device=device) @ known.basis
+        textures = textures + torch.tensor(draw.modes, dtype=torch.float32, device=device) @ known.basis
     return textures.clamp(*model.intensities).reshape(2 * B, *model.template.shape)
 
 
@@ -199,7 +202,7 @@ def _light(known: _Constants, draw: PairDraw) -> Tensor:
     """The smooth gains of all images, (2 B, *shape) or, where there is none, 1."""
     if not draw.intensity.any():
         return torch.ones((), device=known.textures.device)
-    nodes = torch.as_tensor(draw.intensity, dtype=torch.float32, device=known.textures.device)
+    nodes = torch.tensor(draw.intensity, dtype=torch.float32, device=known.textures.device)
     return per_axis(nodes.reshape(-1, *[INTENSITY_NODES] * len(known.light)), known.light).exp()
 
 

@@ -166,6 +166,12 @@ def _solve(J: Tensor, r: Tensor) -> Tensor:
     return adjugate / torch.where(det.abs() < 1e-3, torch.ones_like(det), det)[..., None]
 
 
+def blend(fields: Tensor, textures: Tensor) -> Tensor:
+    """sum_i w_i t_i with w = softmax_i(g_i), for fields (B, n, N) and textures (n, N): (B, N)."""
+    # pair by pair: the weights of a whole batch would be its largest array by far
+    return torch.stack([(torch.softmax(g, dim=0) * textures).sum(dim=0) for g in fields])
+
+
 def prefilter_matrix(n: int) -> FloatArray:
     """(n, n): values at n points to the coefficients of the cubic B-spline through them, with whole-sample mirrored borders."""
     if n == 1:
