@@ -168,12 +168,12 @@ def _modes(
     mean = shapes.mean
     extent = float(np.linalg.norm(template.extent))
     shape = local_subspace(
-        mean.ravel(), residuals, partial(taper_factor, mean, locality, extent=extent), locality, rank=mean.size
+        mean.ravel(), residuals, partial(taper_factor, mean, locality, extent=extent), locality, rank=mean.size, name="shapes"
     )
     average = textures.mean(axis=0)
     spread = textures - average
     by_grid = partial(grid_taper_factor, template, locality, extent=extent)
-    appearance = local_subspace(average, spread[..., None], by_grid, locality, rank)
+    appearance = local_subspace(average, spread[..., None], by_grid, locality, rank, name="appearances")
     return shape, appearance
 
 

@@ -96,13 +96,11 @@ class Contours:
         for i, one in enumerate(labels):
             _check_structures(one, self.structures, f"labels[{i}]")
         lines = [outlines(one, self.structures) for one in labels]
-        points = np.stack([self._points(one, None) for one in lines])
+        # one map shows the way first: a mean of contours with different starts is a blur that would confirm itself
+        reference = self._points(lines[0], None)
         for _ in range(rounds):
-            mean = points.mean(axis=0)
-            again = np.stack([self._points(one, mean) for one in lines])
-            if np.array_equal(again, points):
-                break
-            points = again
+            points = np.stack([self._points(one, reference) for one in lines])
+            reference = points.mean(axis=0)
         return points
 
     def _points(self, lines: Sequence[FloatArray], reference: FloatArray | None) -> FloatArray:

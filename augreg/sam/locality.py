@@ -31,6 +31,7 @@ from augreg.sam.subspace import Subspace, nest
 # share of a taper's trace that its truncated factor may lose; rows are rescaled, so that variances stay exact
 _FACTOR_LOSS = 1e-4
 _OVERSAMPLING = 12
+# relative to the largest mode, or to the mean's square: rounding, no variation
 _LEAST_VARIANCE = 1e-10
 
 
@@ -274,6 +275,7 @@ def local_subspace(
     factor: Callable[[int], Factor],
     locality: Locality,
     rank: int,
+    name: str,
 ) -> Subspace:
     """The modes of residuals (n, m, c) under a locality.
 
@@ -284,16 +286,17 @@ def local_subspace(
     factor : gives the factor of a level's taper
     locality : levels, taper and merge
     rank : most modes; with nested levels each level adds an equal share of it, else the finest levels would find no room
+    name : of what is modelled, for messages
 
     Raises
     ------
-    ValueError : if the residuals are all zero.
+    ValueError : if the residuals are zero but for rounding.
     """
     n = len(residuals)
     flat = residuals.reshape(n, -1)
     total = float(np.sum(flat.astype(np.float64) ** 2)) / (n - 1)
-    if not total > 0:
-        raise ValueError("images: expected images that differ, got identical ones: there is nothing to model")
+    if not total > _LEAST_VARIANCE * float(np.sum(mean.astype(np.float64) ** 2)):
+        raise ValueError(f"{name}: expected images that differ, got identical {name}: there is nothing to model")
     plain = principal_modes(mean, flat, locality.retained).truncate(rank)
     if locality.levels == 1:
         return plain

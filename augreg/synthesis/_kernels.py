@@ -8,6 +8,7 @@ import numpy as np
 from numba import get_num_threads, njit, prange, set_num_threads
 
 CHUNK = 1024
+LINES = 8
 
 
 def threads():
@@ -107,22 +108,29 @@ def displacement_at(coefficients, start, step, points, out):
 
 
 @njit(cache=True, parallel=True, nogil=True)
-def invert_at(coefficients, start, step, targets, tolerance, iterations, out, residual):
-    """x with x + u(x) = z by damped Newton, out (B, N, D), and |z - x - u(x)|, residual (B, N)."""
+def invert_at(coefficients, start, step, targets, line, tolerance, iterations, out, residual):
+    """x with x + u(x) = z by damped Newton, out (B, N, D), and |z - x - u(x)|, residual (B, N).
+
+    Targets are neighbours along lines of that length: each starts from the displacements of the two before it, extrapolated.
+    """
     batch, count, ndim = targets.shape
-    chunks = (count + CHUNK - 1) // CHUNK
-    for job in prange(batch * chunks):
-        b, begin = job // chunks, (job % chunks) * CHUNK
+    lines = (count + line - 1) // line
+    jobs = (lines + LINES - 1) // LINES
+    for job in prange(batch * jobs):
+        b, begin = job // jobs, (job % jobs) * LINES * line
         c = coefficients[b]
         w, s, first = np.ones((3, 4)), np.zeros((3, 4)), np.zeros(3, np.int64)
         u, J = np.empty(ndim), np.empty((ndim, ndim))
         trial, r, dx = np.empty(ndim), np.empty(ndim), np.zeros(ndim)
-        guess = np.zeros(ndim)
-        for i in range(begin, min(begin + CHUNK, count)):
+        last, change, line_start = np.zeros(ndim), np.zeros(ndim), np.zeros(ndim)
+        for i in range(begin, min(begin + LINES * line, count)):
             z, x = targets[b, i], out[b, i]
+            if i % line == 0:
+                last[:] = line_start
+                change[:] = 0.0
             best = np.inf
             for d in range(ndim):
-                trial[d] = z[d] + guess[d]
+                trial[d] = z[d] + last[d] + change[d]
             for _ in range(iterations):
                 _field(c, start, step, trial, w, s, first, u, J, True)
                 error = 0.0
@@ -132,17 +140,22 @@ def invert_at(coefficients, start, step, targets, tolerance, iterations, out, re
                 error = np.sqrt(error)
                 if error < best:
                     best = error
-                    x[:] = trial
+                    for d in range(ndim):
+                        x[d] = trial[d]
                     if error <= tolerance:
                         break
                     _newton(J, r, dx)
                 else:
-                    dx *= 0.5
+                    for d in range(ndim):
+                        dx[d] *= 0.5
                 for d in range(ndim):
                     trial[d] = x[d] + dx[d]
             residual[b, i] = best
             for d in range(ndim):
-                guess[d] = x[d] - z[d]
+                change[d] = x[d] - z[d] - last[d] if i % line else 0.0
+                last[d] = x[d] - z[d]
+            if i % line == 0:
+                line_start[:] = last
 
 
 @njit(cache=True, parallel=True, nogil=True)

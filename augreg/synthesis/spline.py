@@ -117,7 +117,7 @@ def _surroundings(coefficients: Tensor, frame: ControlFrame, points: Tensor) -> 
 
 
 def invert(
-    coefficients: Tensor, frame: ControlFrame, targets: Tensor, tolerance: float = 1e-5, iterations: int = 40
+    coefficients: Tensor, frame: ControlFrame, targets: Tensor, line: int, tolerance: float = 1e-5, iterations: int = 40
 ) -> tuple[Tensor, Tensor]:
     """Points x with x + u(x) = z, by a damped Newton method, and the residuals |z - x - u(x)|.
 
@@ -128,6 +128,7 @@ def invert(
     ----------
     coefficients, frame : of u, see `displacement`
     targets : z, (B, N, D) indices
+    line : neighbours among the targets, the length of an image's last axis; compiled code starts from their solutions
 
     Returns
     -------

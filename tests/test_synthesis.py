@@ -1,0 +1,335 @@
+import io
+import json
+import tarfile
+from dataclasses import fields
+
+import numpy as np
+import pytest
+import scipy.interpolate
+import torch
+from subjects import model
+
+from augreg import DisplacementField, Grid, Image, warp
+from augreg.sam.model import mirrored
+from augreg.sam.spline import least_determinant
+from augreg.synthesis import DrawOptions, compiled, draw_pairs, read_shards, render_pairs, spline, training_pairs, write_shards
+from augreg.transforms import BSpline
+from augreg.warp import sample
+
+KINDS = ["labels", "landmarks", "landmarks3d"]
+
+
+def rng(seed=0):
+    return np.random.default_rng(seed)
+
+
+def difference(pair, displacement=None):
+    """Mean |moving(x + u(x)) - fixed(x)| where the target lies inside the moving image, before and after, over contrast."""
+    u = pair.displacement.values if displacement is None else displacement
+    grid = pair.fixed.grid
+    inside = grid.contains(grid.points() + pair.displacement.values, margin=0.0)
+    moved = warp(pair.moving, DisplacementField(u, grid), grid, interpolation="cubic")
+    contrast = pair.fixed.values.std()
+    before = np.abs(pair.moving.values - pair.fixed.values)[inside].mean()
+    return np.abs(moved.values - pair.fixed.values)[inside].mean() / contrast, before / contrast
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_warping_moving_with_the_displacement_gives_fixed(kind):
+    m = model(kind)
+    draw = draw_pairs(m, rng(), 6, amplitude=1.3)
+    batch = render_pairs(m, draw)
+    for pair in training_pairs(batch, m.template):
+        after, before = difference(pair)
+        # pixels are 20 % of the smallest structure in 3-D: interpolation itself errs more there
+        assert after < (0.012 if m.ndim == 2 else 0.03)
+        assert after < 0.1 * before
+
+
+@pytest.mark.parametrize("kind", ["labels", "landmarks"])
+def test_the_wrong_shortcuts_fail_the_same_check(kind):
+    m = model(kind)
+    draw = draw_pairs(m, rng(), 6, amplitude=1.5, pose=0.0)
+    batch = render_pairs(m, draw)
+    shortcut, direct, exact = [], [], []
+    points = m.template.points()
+    for b, pair in zip(draw.shape, training_pairs(batch, m.template), strict=True):
+        first, second = (m.transform(b_k) for b_k in b)
+        exact.append(difference(pair)[0])
+        # minus the displacement as inverse: B_1(y) = y - v_1(y)
+        guess = 2 * points - first(points)
+        shortcut.append(difference(pair, second(guess) - points)[0])
+        # one spline straight from the first landmarks to the second
+        s1, s2 = (psi(m.landmarks) for psi in (first, second))
+        spread = scipy.interpolate.RBFInterpolator(s1, s2 - s1, kernel="thin_plate_spline", smoothing=1e-6)
+        direct.append(difference(pair, spread(points.reshape(-1, 2)).reshape(points.shape))[0])
+    assert np.mean(shortcut) > 3 * np.mean(exact)
+    assert np.mean(direct) > 3 * np.mean(exact)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_displacements_agree_with_the_transforms_of_numpy(kind):
+    m = model(kind)
+    draw = draw_pairs(m, rng(3), 2)
+    batch = render_pairs(m, draw)
+    points = m.template.points()
+    for i, pair in enumerate(training_pairs(batch, m.template)):
+        first, second = (m.transform(draw.shape[i, k], draw.pose[i, k]) for k in (0, 1))
+        expected = second(first.solve(points, tolerance=1e-9)) - points
+        assert np.abs(pair.displacement.values - expected).max() < 1e-4
+
+
+def test_images_agree_with_the_model():
+    m = model()
+    draw = draw_pairs(m, rng(4), 1, mosaic=0.0, modes=1.0, appearance="independent")
+    batch = render_pairs(m, draw)
+    for k, image in enumerate((batch.fixed, batch.moving)):
+        expected = m.instance(draw.shape[0, k], draw.modes[0, k], draw.pose[0, k])
+        assert np.abs(image[0, 0].numpy() - expected.values).max() < 0.02
+    mosaic = draw_pairs(m, rng(4), 1)
+    shown = render_pairs(m, mosaic).fixed[0, 0].numpy()
+    psi = m.transform(mosaic.shape[0, 0], mosaic.pose[0, 0])
+    assert np.abs(shown - m._render(m.mosaic(mosaic.mosaic[0, 0]), psi).values).max() < 0.02
+
+
+def paired(draw, left, right):
+    """A draw of pairs of the images left[i], right[i] = (pair, image) of another."""
+    parts = {
+        f.name: np.stack([getattr(draw, f.name)[list(s), list(k)] for s, k in zip(left, right, strict=True)])
+        for f in fields(draw)
+    }
+    return type(draw)(**parts)
+
+
+def test_an_image_corresponds_to_itself():
+    m = model()
+    draw = draw_pairs(m, rng(), 2)
+    same = paired(draw, [(0, 0), (1, 1)], [(0, 0), (1, 1)])
+    assert render_pairs(m, same).flow.abs().max() < 1e-4
+
+
+def test_displacements_are_transitive_and_inverse_consistent():
+    m = model()
+    draw = draw_pairs(m, rng(1), 2)
+    # images a, b, c: u_ac = u_bc o (id + u_ab) + u_ab
+    three = paired(draw, [(0, 0), (0, 1), (0, 1)], [(0, 1), (1, 0), (0, 0)])
+    ab, bc, ac = (p.displacement for p in training_pairs(render_pairs(m, three), m.template))
+    points = m.template.points()[8:-8, 8:-8]
+    middle = ab(points)
+    assert np.abs(bc(middle) - ac(points)).max() < 0.05  # linear interpolation of u_bc between its nodes
+
+
+def test_masks_tell_where_targets_lie_inside():
+    m = model()
+    batch = render_pairs(m, draw_pairs(m, rng(2), 3, pose=4.0))
+    for pair in training_pairs(batch, m.template):
+        target = m.template.points() + pair.displacement.values
+        assert np.array_equal(pair.mask.values > 0, m.template.contains(target, margin=1e-6))
+    assert 0.5 < batch.mask.float().mean() < 1
+    assert batch.residual.max() < 1e-4
+    assert batch.least_det.min() >= 0.1
+
+
+@pytest.mark.parametrize("ndim", [2, 3])
+def test_compiled_and_tensor_functions_agree_with_each_other_and_with_bsplines(ndim):
+    grid = Grid((12, 9, 7)[:ndim], (1.3, 0.7, 2.0)[:ndim])
+    control = BSpline.zeros(grid, 3.0).grid
+    c = np.zeros((2, *control.shape, ndim))
+    free = (slice(None), *(slice(3, -3),) * ndim)  # the outer layers stay zero, or the map would jump at the domain's border
+    c[free] = rng().normal(0, 0.25, c[free].shape)
+    frame = spline.ControlFrame.of(control, grid)
+    index = rng(1).uniform(-6, 18, (2, 400, ndim))
+    coefficients, points = torch.tensor(c @ grid.world_to_index.T), torch.tensor(index)
+    u = spline.displacement(coefficients, frame, points)
+    assert torch.allclose(compiled.displacement(coefficients, frame, points), u, atol=1e-12)
+    both, J = spline.displacement_and_slopes(coefficients, frame, points)
+    assert torch.equal(both, u)
+    inner = index[0][np.all((index[0] > 0) & (index[0] < np.array(grid.shape) - 1), axis=1)]
+    psi = BSpline(c[0], control)
+    chosen = torch.tensor(inner)[None]
+    world = grid.points_at(inner)
+    expected = (psi(world) - world) @ grid.world_to_index.T
+    assert np.allclose(spline.displacement(coefficients[:1], frame, chosen)[0].numpy(), expected, atol=1e-12)
+    slopes = grid.world_to_index @ (psi.jacobian(world) - np.eye(ndim)) @ grid.index_to_world
+    assert np.allclose(spline.displacement_and_slopes(coefficients[:1], frame, chosen)[1][0].numpy(), slopes, atol=1e-12)
+    assert J.shape == (2, 400, ndim, ndim)
+    for maths in (spline, compiled):
+        x, residual = maths.invert(coefficients, frame, points, 20)
+        assert residual.max() < 1e-5
+        assert ((x + spline.displacement(coefficients, frame, x) - points).norm(dim=-1) - residual).abs().max() < 1e-12
+    fields_, textures = torch.randn(3, 5, 60), torch.randn(5, 60)
+    assert torch.allclose(spline.blend(fields_, textures), compiled.blend(fields_, textures), atol=1e-5)
+    texture = torch.randn(2, *grid.shape, dtype=torch.float64)
+    assert torch.allclose(spline.interpolate(texture, points), compiled.interpolate(texture, points), atol=1e-12)
+
+
+@pytest.mark.parametrize("ndim", [2, 3])
+def test_textures_are_interpolated_by_mirrored_cubic_splines(ndim):
+    grid = Grid((11, 9, 7)[:ndim], (1.3, 0.7, 2.0)[:ndim])
+    values = rng().normal(size=grid.shape)
+    index = rng(1).uniform(-4, 14, (300, ndim))
+    filters = [torch.tensor(spline.prefilter_matrix(n)) for n in grid.shape]
+    found = spline.interpolate(spline.per_axis(torch.tensor(values)[None], filters), torch.tensor(index)[None])[0].numpy()
+    expected = sample(Image(values, grid), mirrored(grid.points_at(index), grid), interpolation="cubic")
+    assert np.allclose(found, expected, atol=1e-10)
+
+
+def test_newton_inverts_where_the_fixed_point_iteration_fails():
+    grid = Grid((40, 40))
+    control = BSpline.zeros(grid, 6.0).grid
+    c = np.zeros((1, *control.shape, 2))
+    inner = control.points_at(np.stack(np.meshgrid(*map(np.arange, control.shape), indexing="ij"), axis=-1))
+    c[0, ..., 0] = (
+        2.2 * np.exp(-((inner[..., 1] - 20) ** 2) / 40) * (inner[..., 0] - 20) * np.exp(-((inner[..., 0] - 20) ** 2) / 60)
+    )
+    c[0, :3] = c[0, -3:] = c[0, :, :3] = c[0, :, -3:] = 0
+    assert least_determinant(c, control)[0] > 0.02
+    frame, coefficients = spline.ControlFrame.of(control, grid), torch.tensor(c)
+    z = torch.tensor(grid.points().reshape(1, -1, 2))
+    x = z.clone()
+    for _ in range(100):
+        x = z - spline.displacement(coefficients, frame, x)
+    assert (x + spline.displacement(coefficients, frame, x) - z).abs().max() > 0.5
+    for maths in (spline, compiled):
+        assert maths.invert(coefficients, frame, z, 40)[1].max() < 1e-5
+
+
+def test_draws_depend_on_the_seed_alone_and_not_on_batches():
+    m = model()
+    together = draw_pairs(m, rng(8), 5, appearance=0.5)
+    source = rng(8)
+    apart = [draw_pairs(m, source, n, appearance=0.5) for n in (2, 3)]
+    for field in fields(together):
+        assert np.allclose(getattr(together, field.name), np.concatenate([getattr(p, field.name) for p in apart]), atol=1e-12)
+    a, b = render_pairs(m, together), render_pairs(m, together[1:3])
+    assert torch.allclose(a.fixed[1:3], b.fixed, atol=1e-3)
+    assert len(together[1:3]) == 2
+
+
+def test_folding_draws_are_shrunk_and_counted():
+    m = model()
+    wild = draw_pairs(m, rng(), 8, amplitude=12.0)
+    assert wild.shrunk > 0
+    assert wild.least_det.min() >= 0.1
+    assert np.array_equal(wild.scale < 1, wild.scale != 1)
+    assert render_pairs(m, wild).residual.max() < 0.01
+    assert draw_pairs(m, rng(), 8, amplitude=0.5).shrunk == 0
+
+
+def test_appearances_are_shared_independent_or_correlated():
+    m = model()
+    for choice, expected in (("shared", 1.0), ("independent", 0.0), (0.6, 0.6)):
+        g = draw_pairs(m, rng(), 12, appearance=choice).mosaic
+        assert np.corrcoef(g[:, 0].ravel(), g[:, 1].ravel())[0, 1] == pytest.approx(expected, abs=0.05)
+        assert g[:, 1].std() == pytest.approx(g[:, 0].std(), rel=0.05)
+
+
+def test_intensity_changes_are_smooth_gains():
+    m = model()
+    plain, bright = (render_pairs(m, draw_pairs(m, rng(5), 2, intensity=i)) for i in (0.0, 0.2))
+    assert torch.equal(plain.flow, bright.flow)
+    inside = plain.fixed > 30
+    gain = (bright.fixed / plain.fixed)[inside]
+    assert 0.02 < gain.log().std() < 0.5
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"count": 0}, {"appearance": "equal"}, {"appearance": 1.5}, {"amplitude": -1.0}, {"pose": float("nan")}, {"mosaic": -1.0}],
+)
+def test_wrong_options_are_refused(wrong):
+    with pytest.raises(ValueError, match=next(iter(wrong))):
+        draw_pairs(model(), rng(), **{"count": 1, **wrong})
+
+
+def test_shards_follow_the_contract(tmp_path):
+    m = model()
+    states = list(write_shards(m, tmp_path, 7, seed=4, shard_size=3))
+    assert [(s.written, s.total) for s in states] == [(3, 7), (6, 7), (7, 7)]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["dataset.json", *(f"pairs-{i:06d}.tar" for i in range(3))]
+    with tarfile.open(tmp_path / "pairs-000000.tar") as tar:
+        entries = tar.getmembers()
+        assert all(e.mtime == 0 and e.uid == 0 and e.gid == 0 and not e.uname for e in entries)
+        files = {e.name: tar.extractfile(e).read() for e in entries}
+    key = entries[0].name.split(".")[0]
+    assert [n.split(".", 1)[1] for n in files if n.startswith(key)] == [
+        "fixed.npy",
+        "moving.npy",
+        "displacement.npy",
+        "mask.npy",
+        "json",
+    ]
+    arrays = {n: np.load(io.BytesIO(files[f"{key}.{n}.npy"])) for n in ("fixed", "moving", "displacement", "mask")}
+    about = json.loads(files[f"{key}.json"])
+    grid = Grid(**{name: tuple(value) for name, value in about["grid"].items()})
+    assert grid == m.template
+    assert arrays["displacement"].shape == (*grid.shape, 2)
+    moved = sample(Image(arrays["moving"], grid), grid.points() + arrays["displacement"], interpolation="cubic")
+    valid = (arrays["mask"] > 0) & np.isfinite(moved)
+    assert np.abs(moved - arrays["fixed"])[valid].mean() < 0.01 * arrays["fixed"].std()
+
+
+def test_shards_are_the_same_bytes_again_from_any_number_of_workers_and_after_interruption(tmp_path):
+    m = model()
+
+    def contents(folder):
+        return {p.name: p.read_bytes() for p in sorted(folder.iterdir())}
+
+    list(write_shards(m, tmp_path / "a", 6, seed=1, shard_size=2))
+    torch_threads = torch.get_num_threads()
+    list(write_shards(m, tmp_path / "b", 6, seed=1, shard_size=2, workers=2))
+    assert contents(tmp_path / "a") == contents(tmp_path / "b")
+    assert torch.get_num_threads() == torch_threads
+    states = write_shards(m, tmp_path / "c", 6, seed=1, shard_size=2)
+    next(states)
+    states.close()
+    first = (tmp_path / "c" / "pairs-000000.tar").stat().st_mtime_ns
+    again = list(write_shards(m, tmp_path / "c", 6, seed=1, shard_size=2))
+    assert (tmp_path / "c" / "pairs-000000.tar").stat().st_mtime_ns == first
+    assert again[-1].written == 6
+    assert contents(tmp_path / "a") == contents(tmp_path / "c")
+    assert [s.written for s in write_shards(m, tmp_path / "c", 6, seed=1, shard_size=2)] == [6]
+    with pytest.raises(ValueError, match="another seed"):
+        list(write_shards(m, tmp_path / "c", 6, seed=2, shard_size=2))
+    with pytest.raises(ValueError, match="another options"):
+        list(write_shards(m, tmp_path / "c", 6, seed=1, shard_size=2, options=DrawOptions(amplitude=2.0)))
+
+
+def test_shards_are_read_in_batches(tmp_path):
+    m = model()
+    list(write_shards(m, tmp_path, 5, seed=6, shard_size=2))
+    batches = list(read_shards(tmp_path, 3))
+    assert [len(b.fixed) for b in batches] == [3, 2]
+    draw = draw_pairs(m, np.random.default_rng(np.random.SeedSequence(6, spawn_key=(0,))), 2)
+    expected = render_pairs(m, draw)
+    for name in ("fixed", "moving", "flow"):
+        found = getattr(batches[0], name)
+        assert found.dtype == torch.float32
+        assert torch.allclose(found[:2], getattr(expected, name), atol=1e-3)
+    assert torch.equal(batches[0].mask[:2], expected.mask)
+
+
+def test_folders_without_pairs_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="expected a folder of pairs"):
+        next(read_shards(tmp_path))
+    list(write_shards(model(), tmp_path, 4, shard_size=2))
+    (tmp_path / "pairs-000001.tar").unlink()
+    with pytest.raises(ValueError, match="run synthesize again"):
+        list(read_shards(tmp_path))
+    (tmp_path / "dataset.json").write_text("{}")
+    with pytest.raises(ValueError, match="something else"):
+        next(read_shards(tmp_path))
+    (tmp_path / "dataset.json").write_text("{")
+    with pytest.raises(ValueError, match="not JSON"):
+        next(read_shards(tmp_path))
+    with pytest.raises(ValueError, match="workers"):
+        next(write_shards(model(), tmp_path, 4, workers=0))
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_the_gpu_gives_the_same_pairs():
+    m = model()
+    draw = draw_pairs(m, rng(), 3)
+    cpu, gpu = render_pairs(m, draw), render_pairs(m, draw, "cuda")
+    assert (cpu.flow - gpu.flow.cpu()).abs().max() < 1e-3
+    assert (cpu.fixed - gpu.fixed.cpu()).abs().max() < 0.05
