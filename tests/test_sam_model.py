@@ -202,6 +202,20 @@ def test_evaluation_prefers_locality_on_unseen_people():
         evaluate(m, [], [], np.random.default_rng(0))
 
 
+def test_structures_that_an_image_lacks_are_expected_from_the_others():
+    m = model()
+    labels = people(2)[1][3]
+    without = labels.with_values(np.where(labels.values == 5, 1, labels.values))
+    full, expected = find_landmarks(m, [], [labels, without])
+    _, seen = m.contours.within(without)
+    assert 0 < seen.sum() < len(seen)
+    assert np.array_equal(full[seen], expected[seen])
+    error = np.linalg.norm(expected - full, axis=1)[~seen].mean()
+    assert error < 0.6 * np.linalg.norm(m.landmarks - full, axis=1)[~seen].mean()
+    with pytest.raises(ValueError, match=r"labels\[0\].*got none"):
+        find_landmarks(m, [], [labels.with_values(np.zeros_like(labels.values))])
+
+
 def test_registration_gives_correspondences():
     # a registration that knows the truth for shifted images: the model must find poses and nothing else
     images, _, _ = people(2)

@@ -20,7 +20,7 @@ import numpy.typing as npt
 from augreg.grid import FloatArray
 from augreg.image import Image, Labels
 from augreg.registration import Registration
-from augreg.sam.landmarks import align
+from augreg.sam.landmarks import Contours, align, pose_transform
 from augreg.sam.model import AppearanceModel
 
 
@@ -115,18 +115,41 @@ def find_landmarks(
 ) -> list[FloatArray]:
     """The model's landmarks in other images: from label maps, or by registering the mean image to each.
 
+    Points of structures that a label map lacks are those the model expects from the others.
+
     Raises
     ------
-    ValueError : if the model was not fitted to label maps but labels are given, or nothing to go by is given.
+    ValueError : if the model was not fitted to label maps but labels are given, a map has none of the model's structures, or
+        nothing to go by is given.
     """
     if labels is not None:
         if model.contours is None:
             raise ValueError("labels: expected landmarks or a registration, this model was not fitted to label maps")
-        # the model's own contours choose the starting points; a shift of a contour is judged without its position
-        return [model.contours.landmarks(one, model.landmarks) for one in labels]
+        return [_from_labels(model, model.contours, one, f"labels[{i}]") for i, one in enumerate(labels)]
     if registration is None:
         raise ValueError("landmarks: expected labels or a registration to find them with, got neither")
     return [registration(model.mean, image)(model.landmarks) for image in images]
+
+
+def _from_labels(model: AppearanceModel, contours: Contours, labels: Labels, name: str) -> FloatArray:
+    mean = model.landmarks
+    there, seen = contours.within(labels)
+    if not there.structures:
+        raise ValueError(
+            f"{name}: expected some of the structures {contours.structures[:8]} of the model, got none; leave it out"
+        )
+    points = there.landmarks(labels, mean[seen])
+    if seen.all():
+        return points
+    # the most probable coefficients given the points that are there, with errors of a voxel: ridge regression
+    aligned, pose = align(points, mean[seen], model.alignment)
+    modes = model.shape.basis * np.sqrt(model.shape.variance)
+    known = modes.reshape(*mean.shape, -1)[seen].reshape(points.size, -1)
+    noise = float(np.mean(model.template.spacing)) ** 2
+    b = np.linalg.solve(known.T @ known + noise * np.eye(model.shape.rank), known.T @ (aligned - mean[seen]).ravel())
+    expected = pose_transform(pose, mean[seen].mean(axis=0))(model.shape.instance(b).reshape(mean.shape))
+    expected[seen] = points
+    return expected
 
 
 def _landmark_distance(a: FloatArray, b: FloatArray, points: int) -> FloatArray:

@@ -76,6 +76,13 @@ class Contours:
         """The number of points, centroids included."""
         return sum(self.counts) + len(self.structures)
 
+    def within(self, labels: Labels) -> tuple[Contours, npt.NDArray[np.bool_]]:
+        """The part of the scheme whose structures a label map has, and which of the points (size,) bool it comprises."""
+        there = set(labels.unique())
+        kept = [(label, count) for label, count in zip(self.structures, self.counts, strict=True) if label in there]
+        seen = np.repeat([label in there for label in self.structures], [count + 1 for count in self.counts])
+        return Contours(tuple(label for label, _ in kept), tuple(count for _, count in kept)), seen
+
     def landmarks(self, labels: Labels, reference: FloatArray | None = None) -> FloatArray:
         """Points of a label map, (size, D) mm: for every structure its contour, then its centroid.
 
