@@ -79,13 +79,12 @@ def evaluate(
         raise ValueError(
             f"images, landmarks: expected at least one image, each with landmarks, got {len(images)} and {len(landmarks)}"
         )
-    grey = [image.luminance() for image in images]
     points = [np.asarray(p, dtype=np.float64) for p in landmarks]
     for i, p in enumerate(points):
         if p.shape != model.landmarks.shape:
             raise ValueError(f"landmarks[{i}]: expected shape {model.landmarks.shape}, the model's, got {p.shape}")
     shapes = np.stack([align(p, model.landmarks, model.alignment)[0].ravel() for p in points])
-    textures = np.stack([model.texture(image, p) for image, p in zip(grey, points, strict=True)])
+    textures = np.stack([model.texture(image, p) for image, p in zip(images, points, strict=True)])
     drawn_shapes = model.shape.sample(rng, samples)
     drawn_textures = np.clip(model.appearance.sample(rng, samples), *model.intensities)
     m = len(model.landmarks)

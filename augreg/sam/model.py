@@ -207,5 +207,5 @@ def mirrored(points: FloatArray, grid: Grid) -> FloatArray:
 
 def sample_texture(image: Image, psi: Transform, template: Grid) -> FloatArray:
     """image(psi(x)) at the points of the template, (N,), cubic; NaN where psi(x) lies outside the image."""
-    values = sample(image, psi(template.points().reshape(-1, template.ndim)), interpolation="cubic", fill=np.nan)
+    values = sample(image.luminance(), psi(template.points().reshape(-1, template.ndim)), interpolation="cubic", fill=np.nan)
     return values.astype(np.float32)

@@ -17,12 +17,12 @@ def displacement(coefficients: Tensor, frame: ControlFrame, points: Tensor) -> T
 
 
 def invert(
-    coefficients: Tensor, frame: ControlFrame, targets: Tensor, line: int, tolerance: float = 1e-5, iterations: int = 40
+    coefficients: Tensor, frame: ControlFrame, targets: Tensor, tolerance: float = 1e-5, iterations: int = 40
 ) -> tuple[Tensor, Tensor]:
     """Points x with x + u(x) = z (B, N, D) and the residuals (B, N): see `spline.invert`."""
     out = torch.empty_like(targets)
     residual = torch.empty(targets.shape[:2], dtype=targets.dtype)
-    arrays = targets.numpy(), line, float(tolerance), iterations, out.numpy(), residual.numpy()
+    arrays = targets.numpy(), frame.line, float(tolerance), iterations, out.numpy(), residual.numpy()
     _kernels.invert_at(_raster(coefficients, frame), *_axes(frame), *arrays)
     return out, residual
 

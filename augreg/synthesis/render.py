@@ -128,7 +128,7 @@ def render_pairs(model: AppearanceModel, draw: PairDraw, device: torch.device | 
     forward, backward = (part.to(device) for part in _poses(model, draw))
     # z = T^-1(y), then (id + v)(x) = z gives x = B(y)
     targets = _affine(backward, known.points.expand(2 * B, -1, -1))
-    x, residual = _maths(device).invert(maps, known.frame, targets, shape[-1])
+    x, residual = _maths(device).invert(maps, known.frame, targets)
     first = x[0::2]
     v = _maths(device).displacement(maps[1::2].contiguous(), known.frame, first.contiguous())
     target = _affine(forward[1::2], first + v)

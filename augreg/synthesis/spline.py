@@ -23,11 +23,19 @@ Tensor = torch.Tensor
 
 @dataclass(frozen=True, eq=False)
 class ControlFrame:
-    """How a control grid lies over an image grid: control index = start + step * index, per axis."""
+    """How a control grid lies over an image grid: control index = start + step * index, per axis.
+
+    Parameters
+    ----------
+    shape : of the control grid
+    start, step : per axis
+    line : length of the image's last axis, along which neighbouring points have neighbouring solutions
+    """
 
     shape: tuple[int, ...]
     start: tuple[float, ...]
     step: tuple[float, ...]
+    line: int
 
     @staticmethod
     def of(control: Grid, grid: Grid) -> ControlFrame:
@@ -40,7 +48,7 @@ class ControlFrame:
         matrix = control.world_to_index @ grid.index_to_world
         if np.abs(matrix - np.diag(np.diag(matrix))).max() > 1e-9:
             raise ValueError("control: expected a control grid parallel to the image grid")
-        return ControlFrame(control.shape, tuple(control.indices_at(grid.origin)), tuple(np.diag(matrix)))
+        return ControlFrame(control.shape, tuple(control.indices_at(grid.origin)), tuple(np.diag(matrix)), grid.shape[-1])
 
 
 def _stencil(t: Tensor) -> tuple[Tensor, Tensor]:
@@ -117,7 +125,7 @@ def _surroundings(coefficients: Tensor, frame: ControlFrame, points: Tensor) -> 
 
 
 def invert(
-    coefficients: Tensor, frame: ControlFrame, targets: Tensor, line: int, tolerance: float = 1e-5, iterations: int = 40
+    coefficients: Tensor, frame: ControlFrame, targets: Tensor, tolerance: float = 1e-5, iterations: int = 40
 ) -> tuple[Tensor, Tensor]:
     """Points x with x + u(x) = z, by a damped Newton method, and the residuals |z - x - u(x)|.
 
@@ -128,7 +136,6 @@ def invert(
     ----------
     coefficients, frame : of u, see `displacement`
     targets : z, (B, N, D) indices
-    line : neighbours among the targets, the length of an image's last axis; compiled code starts from their solutions
 
     Returns
     -------
