@@ -39,7 +39,7 @@ def _slopes(t, w):
     w[3] = 0.5 * t * t
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, fastmath={"contract", "reassoc", "nsz"})
 def _field(c, start, step, x, w, s, first, u, J, derivatives):
     """u and its derivatives at one point; c (n0, n1, n2, D), buffers w, s (3, 4), first (3,), u (D,), J (D, D)."""
     ndim = x.size
@@ -56,20 +56,27 @@ def _field(c, start, step, x, w, s, first, u, J, derivatives):
         _weights(t - begin, w[lead + a])
         if derivatives:
             _slopes(t - begin, s[lead + a])
-    for p in range(1 if ndim == 2 else 4):
-        for q in range(4):
-            row = c[first[0] + p, first[1] + q]
-            k = first[2]
-            for d in range(ndim):
-                c0, c1, c2, c3 = row[k, d], row[k + 1, d], row[k + 2, d], row[k + 3, d]
-                value = w[2, 0] * c0 + w[2, 1] * c1 + w[2, 2] * c2 + w[2, 3] * c3
-                u[d] += w[0, p] * w[1, q] * value
+    i, j, k = first[0], first[1], first[2]
+    w0, w1, w2, w3 = w[2, 0], w[2, 1], w[2, 2], w[2, 3]
+    s0, s1, s2, s3 = s[2, 0], s[2, 1], s[2, 2], s[2, 3]
+    for d in range(ndim):
+        value, by0, by1, by2 = 0.0, 0.0, 0.0, 0.0
+        for p in range(1 if ndim == 2 else 4):
+            for q in range(4):
+                c0, c1 = c[i + p, j + q, k, d], c[i + p, j + q, k + 1, d]
+                c2, c3 = c[i + p, j + q, k + 2, d], c[i + p, j + q, k + 3, d]
+                along = w0 * c0 + w1 * c1 + w2 * c2 + w3 * c3
+                value += w[0, p] * w[1, q] * along
                 if derivatives:
-                    slope = s[2, 0] * c0 + s[2, 1] * c1 + s[2, 2] * c2 + s[2, 3] * c3
-                    if ndim == 3:
-                        J[d, 0] += step[0] * s[0, p] * w[1, q] * value
-                    J[d, ndim - 2] += step[ndim - 2] * w[0, p] * s[1, q] * value
-                    J[d, ndim - 1] += step[ndim - 1] * w[0, p] * w[1, q] * slope
+                    by0 += s[0, p] * w[1, q] * along
+                    by1 += w[0, p] * s[1, q] * along
+                    by2 += w[0, p] * w[1, q] * (s0 * c0 + s1 * c1 + s2 * c2 + s3 * c3)
+        u[d] = value
+        if derivatives:
+            if ndim == 3:
+                J[d, 0] = step[0] * by0
+            J[d, ndim - 2] = step[ndim - 2] * by1
+            J[d, ndim - 1] = step[ndim - 1] * by2
 
 
 @njit(cache=True, nogil=True)
