@@ -5,7 +5,8 @@ from subjects import grid, people
 
 from augreg import Grid, Labels, read_labels
 from augreg.sam import Contours
-from augreg.sam.landmarks import align, frame_anchors, lattice, outlines, pose_transform, procrustes
+from augreg.sam.alignment import align, pose_transform, procrustes
+from augreg.sam.landmarks import frame_anchors, lattice, outlines
 
 
 def disc(g, center, radii, label=1):

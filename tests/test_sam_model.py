@@ -8,8 +8,8 @@ from subjects import grid, model, people
 from augreg import Affine, Grid, Image, Labels, dice, fit_appearance_model, read_image, read_labels, read_model, write_model
 from augreg.io import write_arrays
 from augreg.sam import Locality, evaluate, find_landmarks
+from augreg.sam.alignment import procrustes
 from augreg.sam.fit import most_typical, training_maps
-from augreg.sam.landmarks import procrustes
 from augreg.sam.model import mirrored
 from augreg.sam.spline import control_grid, least_determinant, lift
 from augreg.transforms import BSpline

@@ -20,7 +20,8 @@ import numpy.typing as npt
 from augreg.grid import FloatArray
 from augreg.image import Image, Labels
 from augreg.registration import Registration
-from augreg.sam.landmarks import Contours, align, pose_transform
+from augreg.sam.alignment import align, pose_transform
+from augreg.sam.landmarks import Contours
 from augreg.sam.model import AppearanceModel
 
 

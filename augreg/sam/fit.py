@@ -24,7 +24,8 @@ import numpy.typing as npt
 from augreg.grid import FloatArray, Grid
 from augreg.image import Image, Labels
 from augreg.registration import Registration
-from augreg.sam.landmarks import Aligned, Alignment, Contours, lattice, pose_transform, procrustes
+from augreg.sam.alignment import Aligned, Alignment, pose_transform, procrustes
+from augreg.sam.landmarks import Contours, lattice
 from augreg.sam.locality import Locality, grid_taper_factor, local_subspace, taper_factor
 from augreg.sam.model import AppearanceModel, sample_texture
 from augreg.sam.spline import control_grid, least_determinant, lift

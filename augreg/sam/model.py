@@ -25,7 +25,8 @@ import numpy.typing as npt
 
 from augreg.grid import FloatArray, Grid
 from augreg.image import Image, Labels
-from augreg.sam.landmarks import Alignment, Contours, align, pose_size, pose_transform
+from augreg.sam.alignment import Alignment, align, pose_size, pose_transform
+from augreg.sam.landmarks import Contours
 from augreg.sam.locality import GridFactor, Locality, grid_taper_factor
 from augreg.sam.spline import control_grid, lift
 from augreg.sam.subspace import Subspace
@@ -55,7 +56,7 @@ class AppearanceModel:
     shape : landmark positions, vectors (m D) mm in the template's space, point by point
     appearance : intensities at the points of the template, vectors (N), row-major, float32
     textures : the training appearances t_i, (n, N) float32, equal in overall intensity, for mosaics
-    poses : (n, P), the training poses, see `augreg.sam.landmarks.pose_transform`; their mean is 0
+    poses : (n, P), the training poses, see `augreg.sam.alignment.pose_transform`; their mean is 0
     alignment : what a pose may contain
     smoothing : lambda of the thin-plate splines at every landmark, (m,) mm^2
     intensities : least and largest intensity; instances are clipped to them

@@ -23,7 +23,7 @@ import torch
 
 from augreg.grid import FloatArray, Grid
 from augreg.image import Image, Labels
-from augreg.sam.landmarks import pose_transform
+from augreg.sam.alignment import pose_transform
 from augreg.sam.model import AppearanceModel
 from augreg.synthesis import compiled, spline
 from augreg.synthesis.draw import INTENSITY_NODES, PairDraw
