@@ -119,7 +119,7 @@ class Transform(ABC):
         if self.ndim != other.ndim:
             raise ValueError(f"composition: expected transforms of one dimension, got {self.ndim}-D @ {other.ndim}-D")
         if isinstance(self, Affine) and isinstance(other, Affine):
-            return Affine(self.matrix @ other.matrix, self.matrix @ other.translation + self.translation)
+            return self.after(other)
         parts = [*_parts(self), *_parts(other)]
         return Composition(tuple(parts))
 
@@ -163,6 +163,10 @@ class Affine(Transform):
         """phi(x) = A (x - c) + c + t: A (D, D) acts about the fixed point c (D,) mm."""
         A, c = np.asarray(matrix, dtype=np.float64), np.asarray(center, dtype=np.float64)
         return Affine(A, c - A @ c + np.asarray(translation, dtype=np.float64))
+
+    def after(self, inner: Affine) -> Affine:
+        """The composition with another affine map, itself affine: x -> self(inner(x))."""
+        return Affine(self.matrix @ inner.matrix, self.matrix @ inner.translation + self.translation)
 
     @property
     def ndim(self) -> int:

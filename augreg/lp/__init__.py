@@ -1,0 +1,5 @@
+"""Fast registration by linear programming (after Kybic and Borovec, MICCAI 2018)."""
+
+from augreg.lp.register import LPRegistration
+
+__all__ = ["LPRegistration"]

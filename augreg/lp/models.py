@@ -1,0 +1,153 @@
+"""What a level's unknowns c do: displacements v(x) = sum_j b_j(x) c_j on the fixed side, linear in c.
+
+Matrix models   v(x) = sum_j c_j G_j (x - x0) / r + t,   G_j generators of the group: skew matrices (rigid), and the identity
+                (similarity), all matrices (affine). The step id + v is an affine map; rotations are projected back to the group.
+B-spline        v(x) = sum_j beta3(x - x_j) c_j, phi = phi0 @ (id + v).
+
+Fold-free: a uniform cubic B-spline id + v is injective if every component of c along the grid's axes is below 0.48 (2-D) or
+0.40 (3-D) spacings (Choi and Lee 2000, Graphical Models 62, 411-427: bounds 1/2.0464 and 1/2.4795).
+"""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import scipy.sparse
+
+from augreg.grid import FloatArray
+from augreg.lp import _kernels
+from augreg.lp.program import Rows, absolute, bounded
+from augreg.transforms import Affine, BSpline
+
+Group = Literal["rigid", "similarity", "affine"]
+
+INJECTIVE = {2: 0.48, 3: 0.40}
+
+
+@dataclass(frozen=True, eq=False)
+class MatrixModel:
+    """Steps of a matrix group about a centre.
+
+    Parameters
+    ----------
+    group : rigid, similarity or affine
+    center : x0, (D,) mm
+    radius : r, mm: scales the unknowns so that all of them are displacements, mm
+    """
+
+    group: Group
+    center: FloatArray
+    radius: float
+
+    @property
+    def generators(self) -> FloatArray:
+        """G_j, (J, D, D)."""
+        ndim = len(self.center)
+        pairs = list(itertools.product(range(ndim), repeat=2))
+        single = {pair: np.zeros((ndim, ndim)) for pair in pairs}
+        for pair, matrix in single.items():
+            matrix[pair] = 1.0
+        if self.group == "affine":
+            return np.stack([single[pair] for pair in pairs])
+        skew = [single[a, b] - single[b, a] for a, b in pairs if a < b]
+        return np.stack(skew + ([np.eye(ndim)] if self.group == "similarity" else []))
+
+    @property
+    def unknowns(self) -> int:
+        """Number of unknowns: generators, then the translation."""
+        return len(self.generators) + len(self.center)
+
+    def rows(self, points: FloatArray, directions: FloatArray) -> scipy.sparse.csr_array:
+        """Rows d . v(p), (N, unknowns)."""
+        arms = (points - self.center) / self.radius
+        turning = np.einsum("na,jab,nb->nj", directions, self.generators, arms)
+        return scipy.sparse.csr_array(np.hstack([turning, directions]))
+
+    def penalties(self, reach: float) -> list[Rows]:
+        """A trust region: every unknown moves points by at most `reach` mm."""
+        n = self.unknowns
+        return [bounded(scipy.sparse.csr_array(np.eye(n)), np.full(n, -reach), np.full(n, reach))]
+
+    def step(self, c: FloatArray) -> Affine:
+        """The map id + v, projected to the group."""
+        ndim = len(self.center)
+        matrix = np.eye(ndim) + np.einsum("j,jab->ab", c[:-ndim], self.generators) / self.radius
+        if self.group != "affine":
+            u, s, vt = np.linalg.svd(matrix)
+            matrix = u @ vt * (s.mean() if self.group == "similarity" else 1.0)
+        return Affine.about(matrix, self.center, c[-ndim:])
+
+
+@dataclass(frozen=True, eq=False)
+class SplineModel:
+    """Displacements of the free coefficients of a B-spline.
+
+    Parameters
+    ----------
+    spline : gives the control grid; its coefficients do not matter
+    smoothness : weight of the L1 norm of second differences, cost per mm
+    fold_free : bound the coefficients so that id + v is injective
+    """
+
+    spline: BSpline
+    smoothness: float
+    fold_free: bool
+
+    @property
+    def unknowns(self) -> int:
+        """D per free coefficient."""
+        return int(self.spline.free.sum()) * self.spline.ndim
+
+    def rows(self, points: FloatArray, directions: FloatArray) -> scipy.sparse.csr_array:
+        """Rows d . v(p), (N, unknowns)."""
+        count, ndim = points.shape
+        grid = self.spline.grid
+        shape = np.asarray((1, *grid.shape)[-3:], dtype=np.int64)
+        numbers = np.full(grid.shape, -1, dtype=np.int64)
+        numbers[self.spline.free] = np.arange(self.spline.free.sum())
+        columns = np.empty((count, 4**ndim * ndim), dtype=np.int64)
+        values = np.empty(columns.shape)
+        frame = (np.asarray(grid.origin), grid.world_to_index)
+        _kernels.spline_rows(points, np.ascontiguousarray(directions), *frame, shape, numbers.reshape(shape), columns, values)
+        starts = np.arange(count + 1) * columns.shape[1]
+        matrix = scipy.sparse.csr_array((values.ravel(), columns.ravel(), starts), shape=(count, self.unknowns))
+        matrix.sum_duplicates()
+        matrix.eliminate_zeros()
+        return matrix
+
+    def penalties(self, reach: float) -> list[Rows]:
+        """Smoothness and bounds of the total coefficients; without `fold_free` they may move by `reach` mm."""
+        grid, ndim = self.spline.grid, self.spline.ndim
+        # components along the grid's axes: Q^T c, exact also on oblique grids
+        turned = scipy.sparse.kron(scipy.sparse.eye_array(self.unknowns // ndim), np.asarray(grid.direction).T, format="csr")
+        limit = np.tile(INJECTIVE[ndim] * np.asarray(grid.spacing), self.unknowns // ndim)
+        if not self.fold_free:
+            limit = np.full(self.unknowns, max(reach, limit.max()))
+        penalties = [bounded(turned, -limit, limit)]
+        if self.smoothness > 0:
+            penalties.append(absolute(self._second_differences(), self.smoothness, 8 * float(np.max(limit))))
+        return penalties
+
+    def coefficients(self, c: FloatArray) -> BSpline:
+        """The B-spline with the free coefficients c."""
+        values = np.zeros_like(self.spline.coefficients)
+        values[self.spline.free] = c.reshape(-1, self.spline.ndim)
+        return BSpline(values, self.spline.grid)
+
+    def _second_differences(self) -> scipy.sparse.csr_array:
+        """Second differences of c along the axes and mixed ones, per component; affine v are free of them."""
+        ndim = self.spline.ndim
+        inner = np.asarray(self.spline.grid.shape) - 6
+        second = [scipy.sparse.diags_array([1.0, -2.0, 1.0], offsets=[0, 1, 2], shape=(n - 2, n)) for n in inner]
+        first = [scipy.sparse.diags_array([-1.0, 1.0], offsets=[0, 1], shape=(n - 1, n)) for n in inner]
+        blocks = []
+        for a, b in itertools.combinations_with_replacement(range(ndim), 2):
+            product = scipy.sparse.eye_array(1)
+            for axis, n in enumerate(inner):
+                factor = second[axis] if a == b == axis else first[axis] if axis in (a, b) else scipy.sparse.eye_array(n)
+                product = scipy.sparse.kron(product, factor)
+            blocks.append(scipy.sparse.kron(product, scipy.sparse.eye_array(ndim)))
+        return scipy.sparse.vstack(blocks, format="csr")

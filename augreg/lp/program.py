@@ -1,0 +1,80 @@
+"""The program of one iteration: rows of one kind for data, smoothness, trust region, bounds and landmarks.
+
+A model says how a level's unknowns c move points on the fixed side, v(x) = sum_j b_j(x) c_j, as rows n . v(p); `assemble` adds
+to every keypoint's row the lower convex envelope of its cost, at most some segments long (Kybic and Borovec 2018).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import scipy.sparse
+
+from augreg.grid import FloatArray
+from augreg.lp import _kernels
+from solvers import PiecewiseLinearProgram
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """Rows f_i(a_i . c) of one kind: the fields of a `PiecewiseLinearProgram`."""
+
+    matrix: scipy.sparse.csr_array
+    lower: FloatArray
+    values: FloatArray
+    counts: npt.NDArray[np.int64]
+    widths: FloatArray
+    slopes: FloatArray
+
+
+def assemble(parts: Sequence[Rows]) -> PiecewiseLinearProgram:
+    """One program of all rows."""
+    counts = np.concatenate([part.counts for part in parts])
+    return PiecewiseLinearProgram(
+        scipy.sparse.vstack([part.matrix for part in parts], format="csr"),
+        np.concatenate([part.lower for part in parts]),
+        np.concatenate([part.values for part in parts]),
+        np.concatenate([[0], np.cumsum(counts)]),
+        np.concatenate([part.widths for part in parts]),
+        np.concatenate([part.slopes for part in parts]),
+    )
+
+
+def data_rows(matrix: scipy.sparse.csr_array, center: FloatArray, costs: FloatArray, step: float, weights: FloatArray) -> Rows:
+    """Envelopes of costs (N, 2X+1) at a_i . c = center_i + (-X .. X) step, times weights."""
+    count, length = costs.shape
+    knots, counts = np.empty((count, length), dtype=np.int64), np.empty(count, dtype=np.int64)
+    _kernels.lower_envelopes(costs, knots, counts)
+    used = np.arange(length) < counts[:, None]
+    at = np.where(used, knots, 0)
+    heights = np.take_along_axis(costs, at, axis=1) * weights[:, None]
+    segments = used[:, 1:]
+    widths = (np.diff(at, axis=1) * step)[segments]
+    slopes = np.diff(heights, axis=1)[segments] / widths
+    reach = (length - 1) / 2 * step
+    return Rows(matrix, center - reach, heights[:, 0], counts - 1, widths, slopes)
+
+
+def bounded(matrix: scipy.sparse.csr_array, low: FloatArray, high: FloatArray) -> Rows:
+    """low <= a_i . c <= high at no cost."""
+    m = matrix.shape[0]
+    return Rows(matrix, low, np.zeros(m), np.ones(m, dtype=int), high - low, np.zeros(m))
+
+
+def absolute(matrix: scipy.sparse.csr_array, weight: float, reach: float) -> Rows:
+    """weight |a_i . c|, within |a_i . c| <= reach."""
+    m = matrix.shape[0]
+    sides = np.tile([-weight, weight], m)
+    full = np.full(m, reach)
+    return Rows(matrix, -full, weight * full, np.full(m, 2), np.full(2 * m, reach), sides)
+
+
+def near(matrix: scipy.sparse.csr_array, target: FloatArray, tolerance: float, weight: float, reach: float) -> Rows:
+    """No cost for |a_i . c - target_i| <= tolerance, weight times the rest beyond: a soft constraint that is never infeasible."""
+    m = matrix.shape[0]
+    widths = np.tile([reach, 2 * tolerance, reach], m)
+    slopes = np.tile([-weight, 0.0, weight], m)
+    return Rows(matrix, target - tolerance - reach, np.full(m, weight * reach), np.full(m, 3), widths, slopes)
