@@ -13,6 +13,8 @@ and sum_i f_i*(mu_i) is minimised subject to A^T mu = 0: one equation per unknow
 
 from __future__ import annotations
 
+import functools
+import os
 import time
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -64,6 +66,7 @@ class HiGHS:
         matrix, right, cost, low, high = _model(program, costs, upper, to_rows, eliminated)
 
         # a fresh object each time: its time limit counts all its runs together
+        _greet_nowhere()
         highs = highspy.Highs()
         options: dict[str, bool | int | float | str] = {
             "output_flag": False,
@@ -117,6 +120,19 @@ class HiGHS:
         values = np.asarray(answer.col_value)
         mu = _first_slopes(program) + to_rows @ values[: len(costs)] if eliminated else values[len(costs) :]
         return Solution.judged(program, c, mu, status, iterations, time.perf_counter() - begin)
+
+
+@functools.cache
+def _greet_nowhere() -> None:
+    """The first object of a process prints a banner on the standard output (1.16), which belongs to the caller's results."""
+    saved, sink = os.dup(1), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(sink, 1)
+    try:
+        highspy.Highs()
+    finally:
+        os.dup2(saved, 1)
+        os.close(saved)
+        os.close(sink)
 
 
 def _first_slopes(program: PiecewiseLinearProgram) -> FloatArray:

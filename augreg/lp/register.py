@@ -74,14 +74,14 @@ class LPRegistration:
     transform: TransformKind = "bspline"
     criterion: Criterion = "ncc"
     grid_spacing: float | None = None
-    smoothness: float = 0.1
+    smoothness: float = 0.005
     fold_free: bool = True
     search: bool = True
     keypoints: int | None = None
     iterations: int = 3
     tolerance: float = 0.0
     budget: float | None = None
-    solver: HiGHS = field(default_factory=HiGHS)
+    solver: HiGHS = field(default_factory=lambda: HiGHS(tolerance=1e-5))
 
     def __post_init__(self) -> None:
         for name, known in (
