@@ -1,0 +1,90 @@
+"""Slow twins of the kernels of `augreg.lp`: the definitions, one keypoint at a time."""
+
+import itertools
+
+import naive
+import numpy as np
+
+
+def gradient(values, spacing):
+    """Central differences along the index axes, one-sided halves at the border; of several channels the largest gradient."""
+    ndim = len(spacing)
+    out = np.zeros((*values.shape[:ndim], ndim))
+    for index in itertools.product(*map(range, values.shape[:ndim])):
+        candidates = []
+        for channel in range(values.shape[ndim]):
+            g = np.zeros(ndim)
+            for axis in range(ndim):
+                ahead, behind = list(index), list(index)
+                ahead[axis] = min(index[axis] + 1, values.shape[axis] - 1)
+                behind[axis] = max(index[axis] - 1, 0)
+                g[axis] = (values[(*ahead, channel)] - values[(*behind, channel)]) / (2 * spacing[axis])
+            candidates.append(g)
+        out[index] = max(candidates, key=np.linalg.norm)
+    return out
+
+
+def lines(values, grid, centers, along, across, first, step, count):
+    """Samples (N, L, count, C) on bundles of lines; NaN outside the grid's voxel centres."""
+    out = np.full((len(centers), across.shape[1], count, values.shape[-1]), np.nan)
+    for i, line, t in np.ndindex(out.shape[:3]):
+        point = centers[i] + across[i, line] + (first + t) * step * along[i]
+        index = grid.indices_at(point)
+        if np.all((index >= 0) & (index <= np.array(grid.shape) - 1)):
+            out[i, line, t] = naive.sample_linear(values, grid, point, np.nan)
+    return out
+
+
+def _pairs(fixed, moving, ratio, shift):
+    """Samples that face each other at one shift, (samples, C) each, those with a NaN left out."""
+    length = fixed.shape[1]
+    f = fixed.reshape(-1, fixed.shape[-1])
+    m = moving[:, shift : shift + (length - 1) * ratio + 1 : ratio].reshape(f.shape)
+    good = np.isfinite(f) & np.isfinite(m)
+    return f, m, good
+
+
+def ncc(fixed, moving, ratio, shifts, floor, least):
+    out = np.full((len(fixed), shifts), np.nan)
+    for i, shift in np.ndindex(out.shape):
+        f, m, good = _pairs(fixed[i], moving[i], ratio, shift)
+        if any(good[:, c].sum() < least * len(f) for c in range(f.shape[1])):
+            continue
+        terms = []
+        for c in range(f.shape[1]):
+            a, b = f[good[:, c], c], m[good[:, c], c]
+            terms.append(
+                1 - np.mean((a - a.mean()) * (b - b.mean())) / np.sqrt((a.var() + floor[0, c]) * (b.var() + floor[1, c]))
+            )
+        out[i, shift] = np.mean(terms)
+    return out
+
+
+def ssd(fixed, moving, ratio, shifts, variance, least):
+    out = np.full((len(fixed), shifts), np.nan)
+    for i, shift in np.ndindex(out.shape):
+        f, m, good = _pairs(fixed[i], moving[i], ratio, shift)
+        if good.sum() >= least * good.size:
+            out[i, shift] = np.mean((((f - m) ** 2) / variance)[good])
+    return out
+
+
+def table(fixed, moving, ratio, shifts, rho, least):
+    out = np.full((len(fixed), shifts), np.nan)
+    for i, shift in np.ndindex(out.shape):
+        f, m, _ = _pairs(fixed[i, ..., None].astype(float), moving[i, ..., None].astype(float), ratio, shift)
+        pairs = [(int(a), int(b)) for a, b in zip(f[:, 0], m[:, 0], strict=True) if a >= 0 and b >= 0]
+        if len(pairs) >= least * len(f):
+            out[i, shift] = np.mean([rho[pair] for pair in pairs])
+    return out
+
+
+def envelope(costs):
+    """The lower convex envelope at every x: the least value of a chord over x."""
+    n = len(costs)
+    out = costs.astype(float).copy()
+    for x in range(n):
+        for a in range(x):
+            for b in range(x + 1, n):
+                out[x] = min(out[x], (costs[a] * (b - x) + costs[b] * (x - a)) / (b - a))
+    return out
