@@ -19,7 +19,7 @@ _KIND = "appearance model"
 _FORMAT = 1
 
 
-def write_model(path: str | os.PathLike[str], model: AppearanceModel) -> None:
+def write_model(model: AppearanceModel, path: str | os.PathLike[str]) -> None:
     """Write a model as `.npz`; an existing file is replaced in one step."""
     arrays: dict[str, npt.NDArray[np.generic]] = {"textures": model.textures, "poses": model.poses, "smoothing": model.smoothing}
     for name in ("shape", "appearance"):

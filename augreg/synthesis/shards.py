@@ -151,7 +151,7 @@ def _run(model: AppearanceModel, folder: Path, task: Any, sizes: Mapping[int, in
         return
     # the model travels as a file: a fresh process reads it once, whatever the number of its shards
     path = folder / f".model-{os.getpid()}.npz"
-    write_model(path, model)
+    write_model(model, path)
     try:
         # forked children of a process with threads may hang: they start afresh
         with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_start, initargs=(path,)) as pool:

@@ -1,0 +1,153 @@
+"""Commands that learn from images: sam, synthesize, train, demo."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from augreg import io, sam
+from augreg.cli.output import check_output, report, say
+from augreg.cli.progress import bar
+from augreg.image import Image
+
+
+def sam_fit(options: argparse.Namespace) -> None:
+    """`augreg sam fit`."""
+    check_output(options.output, (".npz",))
+    begin = time.perf_counter()
+    images = _images(options.images)
+    given = _correspondences(options, len(images))
+    if not given:
+        from augreg.lp import LPRegistration
+
+        say("augreg: no labels or landmarks given: every image is registered to a template")
+        given = {"registration": LPRegistration(transform="bspline")}
+    template = io.read_image(options.template) if options.template else None
+    locality = sam.Locality(levels=options.levels, taper=options.taper)
+    with bar("fit", 1.0) as update:
+        model = sam.fit_appearance_model(images, template=template, locality=locality, **given)
+        update(1.0, "")
+    sam.write_model(model, options.output)
+    result = {
+        "images": len(images),
+        "landmarks": len(model.landmarks),
+        "shape_modes": len(model.shape.variance),
+        "appearance_modes": len(model.appearance.variance),
+        "seconds": time.perf_counter() - begin,
+    }
+    text = "{images} images, {landmarks} landmarks, {shape_modes} shape and {appearance_modes} appearance modes, {seconds:.1f} s"
+    report(result, f"{options.output}: " + text.format(**result), as_json=options.json)
+
+
+def sam_evaluate(options: argparse.Namespace) -> None:
+    """`augreg sam evaluate`."""
+    model, images = sam.read_model(options.model), _images(options.images)
+    given = _correspondences(options, len(images))
+    landmarks = given.get("landmarks")
+    if landmarks is None:
+        if not given:
+            from augreg.lp import LPRegistration
+
+            given = {"registration": LPRegistration(transform="bspline")}
+        landmarks = sam.find_landmarks(model, images, **given)
+    measures = sam.evaluate(model, images, landmarks, np.random.default_rng(options.seed), options.samples)
+    result: dict[str, Any] = {"images": measures.images, "samples": measures.samples}
+    for name in ("generalisation", "specificity"):
+        for part in ("shape", "appearance"):
+            value = getattr(measures, f"{part}_{name}")
+            result[f"{part}_{name}"] = {field: getattr(value, field) for field in value.__dataclass_fields__}
+    for part in ("shape", "appearance"):
+        result[f"{part}_compactness"] = getattr(measures, f"{part}_compactness")
+    lines = [f"{name.replace('_', ' ')}: {value}" for name, value in result.items() if "compactness" not in name]
+    report(result, "\n".join(lines), as_json=options.json)
+
+
+def sam_show(options: argparse.Namespace) -> None:
+    """`augreg sam show`."""
+    check_output(options.output, (".html", ".htm"))
+    model = sam.read_model(options.model)
+    from augreg.report import model_page
+
+    with io.atomic(options.output) as temporary:
+        temporary.write_text(model_page(model), encoding="utf-8")
+
+
+def synthesize(options: argparse.Namespace) -> None:
+    """`augreg synthesize`."""
+    if options.scheduler is not None:
+        raise ValueError(f"--scheduler: expected no cluster yet, got {options.scheduler!r}; use --workers on this machine")
+    model = sam.read_model(options.model)
+    from augreg.synthesis import write_shards
+
+    begin, written, shrunk = time.perf_counter(), 0, 0
+    Path(options.output).mkdir(parents=True, exist_ok=True)
+    with bar("synthesize", options.count) as update:
+        settings = {"seed": options.seed, "shard_size": options.shard_size, "workers": options.workers}
+        for state in write_shards(model, options.output, options.count, **settings):
+            written, shrunk = state.written, state.shrunk
+            update(state.written, f"shard {state.shard}")
+    result = {
+        "pairs": written,
+        "shards": len(list(Path(options.output).glob("pairs-*.tar"))),
+        "shrunk": shrunk,
+        "seconds": time.perf_counter() - begin,
+    }
+    text = f"{options.output}: {written} pairs in {result['shards']} shards, {result['seconds']:.1f} s"
+    report(result, text, as_json=options.json)
+
+
+def train(options: argparse.Namespace) -> None:
+    """`augreg train`."""
+    from augreg import training  # torch: only here
+    from augreg.networks import FlowNetS, read_network
+
+    settings = training.TrainingOptions(steps=options.steps, device=options.device, learning_rate=options.learning_rate)
+    if Path(options.source).is_dir():
+        batches = training.pairs_from_shards(options.source, options.batch, options.seed)
+        spacing, ndim = training.shard_spacing(options.source), batches(0).flow.shape[1]
+    else:
+        model = sam.read_model(options.source)
+        batches = training.pairs_from_model(model, options.batch, options.seed)
+        spacing, ndim = model.template.spacing, model.template.ndim
+    network = read_network(options.init).network if options.init else training.seeded_network(options.seed, ndim, options.width)
+    assert isinstance(network, FlowNetS)
+    state = None
+    with bar("train", options.steps) as update:
+        for state in training.train(network, batches, spacing, options.output, settings, resume=options.resume):
+            update(state.step, f"loss {state.loss:.3f}, EPE {state.epe:.2f} (without {state.epe_without:.2f})")
+    weights = Path(options.output) / training.WEIGHTS
+    result: dict[str, Any] = {"weights": str(weights), "steps": options.steps}
+    if state is not None:
+        result |= {"loss": state.loss, "epe": state.epe, "epe_without": state.epe_without, "seconds": state.seconds}
+    report(result, f"{weights}: {options.steps} steps", as_json=options.json)
+
+
+def demo(options: argparse.Namespace) -> None:
+    """`augreg demo`."""
+    from augreg import demo as story
+
+    event = None
+    with bar("demo", 1.0) as update:
+        for event in story.run(Path(options.output), images=options.images, seconds=options.seconds):
+            update(event.done, event.message)
+    assert event is not None
+    report(event.summary, event.message, as_json=options.json)
+
+
+def _images(paths: Sequence[str]) -> list[Image]:
+    return [io.read_image(path) for path in paths]
+
+
+def _correspondences(options: argparse.Namespace, count: int) -> dict[str, Any]:
+    for name, read in (("labels", io.read_labels), ("landmarks", io.read_points)):
+        paths = getattr(options, name)
+        if paths is not None:
+            if len(paths) != count:
+                raise ValueError(f"--{name}: expected one file for each of the {count} images, got {len(paths)}")
+            return {name: [read(path) for path in paths]}
+    return {}

@@ -1,0 +1,285 @@
+"""Options of all commands. The commands themselves, with their heavy imports, load when they run."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+from collections.abc import Callable
+
+import augreg
+
+_TRANSFORMS = "TRANSFORM files: .tfm and .h5 (ITK composites), .nii.gz and .mha (displacement fields); chosen by the suffix"
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser of `augreg`."""
+    parser = argparse.ArgumentParser(
+        prog="augreg",
+        description="Medical image registration: learned from a few images, or solved in a blink by linear programming.",
+        epilog=_TRANSFORMS,
+    )
+    parser.add_argument("--version", action="version", version=f"augreg {augreg.__version__}")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    _register(commands)
+    _warp(commands)
+    _points(commands)
+    _transform(commands)
+    _evaluate(commands)
+    _sam(commands)
+    _synthesize(commands)
+    _train(commands)
+    _demo(commands)
+    return parser
+
+
+_Commands = argparse._SubParsersAction
+
+
+def _later(module: str, name: str) -> Callable[[argparse.Namespace], None]:
+    """The function `name` of a module of commands, imported when it is called."""
+
+    def run(options: argparse.Namespace) -> None:
+        getattr(importlib.import_module(f"augreg.cli.{module}"), name)(options)
+
+    return run
+
+
+def _command(commands: _Commands, name: str, module: str, function: str, text: str, example: str) -> argparse.ArgumentParser:
+    parser = commands.add_parser(name, help=text, description=text, epilog=f"example: {example}")
+    parser.set_defaults(run=_later(module, function))
+    return parser
+
+
+def _json(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="print one JSON object on stdout, nothing else")
+
+
+def _positive(kind: Callable[[str], float]) -> Callable[[str], float]:
+    def check(text: str) -> float:
+        value = kind(text)
+        if not value > 0:
+            raise argparse.ArgumentTypeError(f"expected a positive number, got {text}")
+        return value
+
+    check.__name__ = "positive number"
+    return check
+
+
+def _register(commands: _Commands) -> None:
+    parser = _command(
+        commands,
+        "register",
+        "images",
+        "register",
+        "align MOVING to FIXED; the transform maps fixed to moving points",
+        "augreg register fixed.nii.gz moving.nii.gz -o transform.h5 --warped moved.nii.gz",
+    )
+    parser.add_argument("fixed", metavar="FIXED")
+    parser.add_argument("moving", metavar="MOVING")
+    parser.add_argument("-o", "--output", metavar="TRANSFORM", required=True)
+    parser.add_argument(
+        "--warped", metavar="IMAGE", help="also write the moving image seen through the transform, same pixel type"
+    )
+    parser.add_argument("--report", metavar="PAGE.html", help="also write a page with pictures before and after")
+    _json(parser)
+    parser.add_argument("--transform", choices=("rigid", "similarity", "affine", "bspline"), default="bspline")
+    parser.add_argument("--grid-spacing", type=_positive(float), metavar="MM", help="of the B-spline's control points")
+    parser.add_argument("--criterion", choices=("ncc", "ssd", "mi", "labels"), default="ncc")
+    parser.add_argument("--initial", metavar="TRANSFORM", help="a first guess")
+    parser.add_argument("--fixed-labels", metavar="F", help="label map, for --criterion labels")
+    parser.add_argument("--moving-labels", metavar="M")
+    parser.add_argument("--fixed-mask", metavar="F", help="where to look: voxels that are not 0")
+    parser.add_argument("--moving-mask", metavar="M")
+    parser.add_argument("--fixed-points", metavar="F", help="landmarks (CSV) that must meet their partners")
+    parser.add_argument("--moving-points", metavar="M")
+    parser.add_argument("--tolerance", type=float, default=0.0, metavar="MM", help="of the landmarks (default 0)")
+    parser.add_argument("--budget", type=_positive(float), metavar="SECONDS", help="stop then with the best transform so far")
+    parser.add_argument("--threads", type=_positive(int), metavar="T")
+    parser.add_argument("--model", metavar="WEIGHTS", help="register with this network instead of the linear program")
+
+
+def _warp(commands: _Commands) -> None:
+    parser = _command(
+        commands,
+        "warp",
+        "images",
+        "warp",
+        "resample MOVING through a transform onto FIXED's grid",
+        "augreg warp labels.nii.gz -t transform.h5 -r fixed.nii.gz -o moved.nii.gz --labels",
+    )
+    parser.add_argument("moving", metavar="MOVING")
+    parser.add_argument("-t", "--transform", metavar="TRANSFORM", required=True)
+    parser.add_argument("-r", "--reference", metavar="FIXED", required=True)
+    parser.add_argument("-o", "--output", metavar="OUT", required=True)
+    parser.add_argument("--labels", action="store_true", help="MOVING is a label map: nearest neighbour")
+    parser.add_argument("--interpolation", choices=("nearest", "linear", "cubic"))
+    parser.add_argument("--fill", type=float, default=0.0, metavar="V", help="value outside the moving image (default 0)")
+
+
+def _points(commands: _Commands) -> None:
+    parser = _command(
+        commands,
+        "points",
+        "images",
+        "points",
+        "map landmarks from fixed to moving space",
+        "augreg points fixed.csv -t transform.h5 -o mapped.csv",
+    )
+    parser.add_argument("points", metavar="POINTS.csv", help="header x,y or x,y,z; world mm (pixels for PNG, JPEG, TIFF)")
+    parser.add_argument("-t", "--transform", metavar="TRANSFORM", required=True)
+    parser.add_argument("-o", "--output", metavar="OUT.csv", required=True)
+
+
+def _transform(commands: _Commands) -> None:
+    parser = commands.add_parser("transform", help="compose, invert, convert transforms; their Jacobian", epilog=_TRANSFORMS)
+    actions = parser.add_subparsers(title="actions", metavar="ACTION", required=True)
+
+    compose = _command(actions, "compose", "images", "compose", "C(x) = A(B(x))", "augreg transform compose a.tfm b.tfm -o c.h5")
+    compose.add_argument("first", metavar="A")
+    compose.add_argument("second", metavar="B")
+    invert = _command(
+        actions,
+        "invert",
+        "images",
+        "invert",
+        "the inverse; where it is numerical, sampled on FIXED's grid",
+        "augreg transform invert t.h5 -r fixed.nii.gz -o inverse.h5",
+    )
+    invert.add_argument("transform", metavar="T")
+    convert = _command(
+        actions, "convert", "images", "convert", "another file format", "augreg transform convert t.h5 -r f.nii.gz -o u.nii.gz"
+    )
+    convert.add_argument("transform", metavar="T")
+    jacobian = _command(
+        actions,
+        "jacobian",
+        "images",
+        "jacobian",
+        "an image of the Jacobian determinant on FIXED's grid (1: no change of volume)",
+        "augreg transform jacobian t.h5 -r fixed.nii.gz -o det.nii.gz",
+    )
+    jacobian.add_argument("transform", metavar="T")
+    for action, needed in ((compose, False), (invert, True), (convert, False), (jacobian, True)):
+        action.add_argument("-r", "--reference", metavar="FIXED", required=needed, help="image whose grid fields are sampled on")
+        action.add_argument("-o", "--output", metavar="OUT", required=True)
+
+
+def _evaluate(commands: _Commands) -> None:
+    parser = _command(
+        commands,
+        "evaluate",
+        "images",
+        "evaluate",
+        "measure a transform by landmarks, label maps and folding",
+        "augreg evaluate fixed.nii.gz -t transform.h5 --fixed-labels f.nii.gz --moving-labels m.nii.gz --json",
+    )
+    parser.add_argument("fixed", metavar="FIXED")
+    parser.add_argument("-t", "--transform", metavar="TRANSFORM", required=True)
+    parser.add_argument("--fixed-points", metavar="F")
+    parser.add_argument("--moving-points", metavar="M")
+    parser.add_argument("--fixed-labels", metavar="F")
+    parser.add_argument("--moving-labels", metavar="M")
+    _json(parser)
+
+
+def _correspondences(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_mutually_exclusive_group()
+    group.add_argument("--labels", nargs="+", metavar="L", help="a label map for every image, in their order")
+    group.add_argument("--landmarks", nargs="+", metavar="CSV", help="a landmark file for every image, in their order")
+
+
+def _sam(commands: _Commands) -> None:
+    parser = commands.add_parser("sam", help="fit, evaluate and show statistical appearance models")
+    actions = parser.add_subparsers(title="actions", metavar="ACTION", required=True)
+    fit = _command(
+        actions,
+        "fit",
+        "learn",
+        "sam_fit",
+        "fit a model; without --labels or --landmarks every image is registered to a template",
+        "augreg sam fit images/*.nii.gz -o model.npz --labels labels/*.nii.gz",
+    )
+    fit.add_argument("images", nargs="+", metavar="IMAGES")
+    fit.add_argument("-o", "--output", metavar="MODEL.npz", required=True)
+    _correspondences(fit)
+    fit.add_argument("--template", metavar="IMAGE")
+    fit.add_argument("--levels", type=_positive(int), default=5, help="locality levels, 1 is plain PCA (default 5)")
+    fit.add_argument("--taper", choices=("gaussian", "wendland"), default="gaussian")
+    _json(fit)
+    evaluate = _command(
+        actions,
+        "evaluate",
+        "learn",
+        "sam_evaluate",
+        "generalisation, specificity and compactness on images the model has not seen",
+        "augreg sam evaluate model.npz images/*.nii.gz --labels labels/*.nii.gz --json",
+    )
+    evaluate.add_argument("model", metavar="MODEL.npz")
+    evaluate.add_argument("images", nargs="+", metavar="IMAGES")
+    _correspondences(evaluate)
+    evaluate.add_argument("--samples", type=_positive(int), default=200, help="drawn for specificity (default 200)")
+    evaluate.add_argument("--seed", type=int, default=0)
+    _json(evaluate)
+    show = _command(
+        actions,
+        "show",
+        "learn",
+        "sam_show",
+        "a page with the modes of variation, compactness and samples",
+        "augreg sam show model.npz -o model.html",
+    )
+    show.add_argument("model", metavar="MODEL.npz")
+    show.add_argument("-o", "--output", metavar="PAGE.html", required=True)
+
+
+def _synthesize(commands: _Commands) -> None:
+    parser = _command(
+        commands,
+        "synthesize",
+        "learn",
+        "synthesize",
+        "write training pairs with exact displacements as WebDataset shards; running it again resumes",
+        "augreg synthesize model.npz -n 1000 -o pairs --seed 1",
+    )
+    parser.add_argument("model", metavar="MODEL.npz")
+    parser.add_argument("-n", "--count", type=_positive(int), required=True, metavar="COUNT")
+    parser.add_argument("-o", "--output", metavar="DIR", required=True)
+    parser.add_argument("--seed", type=int, default=0, metavar="S")
+    parser.add_argument("--shard-size", type=_positive(int), default=256, metavar="K")
+    where = parser.add_mutually_exclusive_group()
+    where.add_argument("--workers", type=_positive(int), default=1, metavar="W")
+    where.add_argument("--scheduler", metavar="ADDRESS", help="of a Dask cluster")
+    _json(parser)
+
+
+def _train(commands: _Commands) -> None:
+    parser = _command(
+        commands,
+        "train",
+        "learn",
+        "train",
+        "train a FlowNet on pairs drawn from a model, or on shards",
+        "augreg train model.npz -o run --steps 2000",
+    )
+    parser.add_argument("source", metavar="MODEL.npz|DIR")
+    parser.add_argument("-o", "--output", metavar="RUN", required=True)
+    parser.add_argument("--steps", type=_positive(int), default=2000, metavar="N")
+    parser.add_argument("--batch", type=_positive(int), default=8, metavar="B")
+    parser.add_argument("--width", type=_positive(float), default=0.25, help="of the network (default 1/4)")
+    parser.add_argument("--learning-rate", type=_positive(float), default=1e-3, help="of Adam (default 1e-3)")
+    parser.add_argument("--device", default="auto", metavar="D", help="cpu, cuda, or auto (default)")
+    parser.add_argument("--seed", type=int, default=0, metavar="S")
+    start = parser.add_mutually_exclusive_group()
+    start.add_argument("--resume", action="store_true", help="go on where RUN was stopped")
+    start.add_argument("--init", metavar="WEIGHTS", help="start from these weights")
+    _json(parser)
+
+
+def _demo(commands: _Commands) -> None:
+    parser = _command(
+        commands, "demo", "learn", "demo", "the whole story on sample data, as one page", "augreg demo -o augreg-demo"
+    )
+    parser.add_argument("-o", "--output", metavar="DIR", default="augreg-demo")
+    parser.add_argument("--seconds", type=_positive(float), default=60.0, metavar="S", help="of training (default 60)")
+    parser.add_argument("--images", nargs="+", metavar="I", help="your own images; label maps beside them as NAME_labels")
+    _json(parser)
