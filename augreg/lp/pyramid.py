@@ -53,27 +53,42 @@ def level_spacings(grid: Grid, least_size: int) -> list[float]:
 def raster(image: Image, mask: Labels | None, spacing: float) -> Raster:
     """The image at about `spacing` mm: axes that are coarser already keep their voxels.
 
-    Block means leave the grid exact: the level's voxels are whole blocks of the image's.
+    Block means leave the grid exact: the level's voxels are whole blocks of the image's. Masked voxels take no part in means
+    and smoothing, so that what a mask hides does not leak across its border.
     """
     grid, values = image.grid, image.values.astype(np.float32, copy=False)
     factors = np.maximum(1, np.minimum(np.rint(spacing / np.asarray(grid.spacing)), np.asarray(grid.shape) // 4)).astype(int)
-    shape = np.asarray(grid.shape) // factors
+    weights = (
+        None if mask is None else (mask.values != 0).astype(np.float32).reshape(*grid.shape, *[1] * (values.ndim - grid.ndim))
+    )
+    if weights is not None:
+        values = values * weights
+        weights = _block_means(weights, factors)
+    values = _block_means(values, factors)
     if factors.max() > 1:
-        # an axis at a time, the longest stride first: each step leaves less to do
-        for axis, (factor, n) in enumerate(zip(factors, shape, strict=True)):
-            if factor > 1:
-                kept = values[(slice(None),) * axis + (slice(0, n * factor),)]
-                split = kept.reshape(*kept.shape[:axis], n, factor, *kept.shape[axis + 1 :])
-                values = split.mean(axis=axis + 1, dtype=np.float32)
+        shape = np.asarray(grid.shape) // factors
         origin = grid.points_at((factors - 1) / 2)
         grid = Grid(tuple(shape), tuple(np.asarray(grid.spacing) * factors), tuple(origin), grid.direction)
     sigma = [_SMOOTHING if n > 4 else 0.0 for n in grid.shape] + [0.0] * (values.ndim - grid.ndim)
     smooth = scipy.ndimage.gaussian_filter(values, sigma, truncate=2.5, mode="nearest")
     spatial = (1, *grid.shape)[-3:]
     allowed = np.ones(spatial, dtype=bool)
-    if mask is not None:
-        allowed = (resample(mask, grid).values != 0).reshape(spatial)
+    if weights is not None:
+        allowed = (weights >= 0.5).reshape(spatial)
+        near = scipy.ndimage.gaussian_filter(weights, sigma, truncate=2.5, mode="nearest")
+        smooth = np.divide(smooth, near, out=np.zeros_like(smooth), where=np.broadcast_to(near > 0, smooth.shape))
     return Raster(np.ascontiguousarray(smooth).reshape(*spatial, -1), allowed, grid)
+
+
+def _block_means(values: npt.NDArray[np.float32], factors: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
+    # an axis at a time, the longest stride first: each step leaves less to do
+    for axis, factor in enumerate(factors):
+        if factor > 1:
+            n = values.shape[axis] // factor
+            kept = values[(slice(None),) * axis + (slice(0, n * factor),)]
+            split = kept.reshape(*kept.shape[:axis], n, factor, *kept.shape[axis + 1 :])
+            values = split.mean(axis=axis + 1, dtype=np.float32)
+    return values
 
 
 def label_raster(labels: Labels, mask: Labels | None, spacing: float) -> Raster:

@@ -45,7 +45,7 @@ _FEWEST = 12
 _COARSE = (Window(6, 2, 8, 1), Window(6, 2, 8, 2), Window(6, 2, 8, 4))
 _MIDDLE = (Window(6, 2, 6, 1), Window(6, 2, 8, 4))
 _FINE = (Window(6, 2, 6, 2), Window(6, 2, 8, 8))
-_ELASTIC = (Window(6, 2, 8, 1), Window(6, 2, 8, 2), Window(6, 2, 8, 4))
+_ELASTIC = (Window(6, 2, 4, 1), Window(6, 2, 6, 4))
 
 
 @dataclass(frozen=True)
@@ -227,15 +227,19 @@ class _Run:
             self._warn(f"only {len(levels[0].keypoints)} keypoints at the coarsest level: the result may be unreliable")
         model = MatrixModel(group, fixed.grid.center, float(np.linalg.norm(fixed.grid.extent)) / 2)
         affine = self._start(levels[0], model, search)
+        late = self._late()
         yield self._state(0, 0, self.ready.initial @ affine, levels[0])
+        if late:
+            return
         for number, spacing in enumerate(spacings):
             level = levels[0] if number == 0 else _Level(self, spacing)
             levels.append(level)
             windows = _COARSE if number == 0 else _FINE if number == len(spacings) - 1 else _MIDDLE
             for iteration, better in enumerate(self._align(level, model, affine, windows)):
                 affine = better
+                late = self._late()
                 yield self._state(number, iteration + 1, self.ready.initial @ affine, level)
-                if self._late():
+                if late:
                     return
         transform = self.ready.initial @ affine
         if options.transform == "bspline":
@@ -256,8 +260,9 @@ class _Run:
         for number, level in enumerate(useful):
             for iteration, better in enumerate(self._bend(level, model, base, c)):
                 c = better
+                late = self._late()
                 yield self._state(len(levels) + number, iteration, base @ model.coefficients(c), level)
-                if self._late():
+                if late:
                     return
 
     def _start(self, level: _Level, model: MatrixModel, search: bool) -> Affine:
