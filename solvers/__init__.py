@@ -1,10 +1,13 @@
 """Minimise a sum of convex piecewise-linear functions of linear forms. Knows nothing of images.
 
-solution = HiGHS()(PiecewiseLinearProgram(matrix, lower, values, pointers, widths, slopes))
+solution = InteriorPoint()(PiecewiseLinearProgram(matrix, lower, values, pointers, widths, slopes))
+
+HiGHS is the reference; InteriorPoint exploits the structure and is several times faster from some ten unknowns on.
 """
 
 from solvers.highs import HiGHS
+from solvers.interior import InteriorPoint
 from solvers.problem import PiecewiseLinearProgram
 from solvers.solution import Solution
 
-__all__ = ["HiGHS", "PiecewiseLinearProgram", "Solution"]
+__all__ = ["HiGHS", "InteriorPoint", "PiecewiseLinearProgram", "Solution"]

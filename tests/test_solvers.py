@@ -3,9 +3,9 @@ import pytest
 import scipy.optimize
 import scipy.sparse
 
-from solvers import HiGHS, PiecewiseLinearProgram, Solution
+from solvers import HiGHS, InteriorPoint, PiecewiseLinearProgram, Solution, _kernels
 
-METHODS = ["simplex", "ipx"]
+SOLVERS = [HiGHS(method="simplex"), HiGHS(method="ipx"), InteriorPoint()]
 
 
 def generated(m, n, seed=0, density=1.0):
@@ -38,12 +38,12 @@ def by_linprog(program):
     return scipy.optimize.linprog(np.concatenate([np.zeros(n), program.slopes]), A_eq=equal, b_eq=program.lower, bounds=bounds)
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("solver", SOLVERS)
 @pytest.mark.parametrize(("m", "n", "density"), [(40, 6, 1.0), (300, 30, 0.2), (5, 9, 1.0)])
-def test_the_optimum_is_that_of_the_primal_and_is_certified(method, m, n, density):
+def test_the_optimum_is_that_of_the_primal_and_is_certified(solver, m, n, density):
     for seed in range(4):
         program = generated(m, n, seed, density)
-        solution = HiGHS(method=method)(program)
+        solution = solver(program)
         assert solution.status == "optimal"
         assert solution.primal_residual < 1e-6
         assert solution.dual_residual < 1e-6
@@ -86,17 +86,17 @@ def test_the_judge_does_not_believe_a_wrong_answer():
     assert far.primal_residual > 1
 
 
-@pytest.mark.parametrize("method", METHODS)
-def test_an_infeasible_program_has_a_status(method):
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_an_infeasible_program_has_a_status(solver):
     # x in [0, 1] and x in [2, 3]
     program = PiecewiseLinearProgram(
         scipy.sparse.csr_array(np.ones((2, 1))), np.array([0.0, 2.0]), np.zeros(2), np.arange(3), np.ones(2), np.zeros(2)
     )
-    assert HiGHS(method=method)(program).status == "infeasible"
+    assert solver(program).status == "infeasible"
 
 
-@pytest.mark.parametrize("method", METHODS)
-def test_empty_rows_fixed_rows_and_degeneracy(method):
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_empty_rows_fixed_rows_and_degeneracy(solver):
     # an empty row, a fixed unknown, and twice the same V-shaped term at 1
     matrix = np.array([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0], [0.0, 1.0]])
     program = PiecewiseLinearProgram(
@@ -107,9 +107,37 @@ def test_empty_rows_fixed_rows_and_degeneracy(method):
         np.array([1.0, 1.0, 0.0, 5.0, 5.0, 5.0, 5.0]),
         np.array([-1.0, 1.0, 0.0, -1.0, 1.0, -1.0, 1.0]),
     )
-    solution = HiGHS(method=method)(program)
+    solution = solver(program)
     np.testing.assert_allclose(solution.x, [0.25, 1.0], atol=1e-5)
     assert solution.objective == pytest.approx(0.0, abs=1e-5)
+
+
+def test_the_interior_point_needs_no_help_and_agrees_with_the_reference():
+    alone = InteriorPoint(fallback=HiGHS(time_limit=1e-9))
+    for n, density in ((6, 1.0), (60, 0.1)):
+        for seed in range(3):
+            program = generated(10 * n, n, seed, density)
+            solution, reference = alone(program), HiGHS()(program)
+            assert solution.status == "optimal"
+            assert solution.objective == pytest.approx(reference.objective, rel=1e-7)
+            np.testing.assert_allclose(solution.x, reference.x, atol=1e-4)
+
+
+@pytest.mark.kernels
+def test_the_banded_normal_matrix_agrees_with_its_definition():
+    matrix = scipy.sparse.random_array((12, 9), density=0.3, rng=np.random.default_rng(0), format="csr")
+    weights = np.random.default_rng(1).uniform(1, 2, 12)
+    columns = [np.flatnonzero(row) for row in matrix.toarray()]
+    band = max(c.max() - c.min() for c in columns if c.size)
+    assert _kernels.bandwidth(matrix.indptr, matrix.indices) == band
+    out = np.empty((band + 1, 9))
+    _kernels.normal_matrix(matrix.indptr, matrix.indices, matrix.data, weights, out)
+    full = matrix.toarray().T @ np.diag(weights) @ matrix.toarray()
+    for p, q in np.ndindex(9, 9):
+        if 0 <= p - q <= band:
+            assert out[p - q, q] == pytest.approx(full[p, q])
+        elif p > q:
+            assert full[p, q] == 0
 
 
 @pytest.mark.parametrize(

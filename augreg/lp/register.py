@@ -15,7 +15,7 @@ bounded so that id + v is injective.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -34,9 +34,10 @@ from augreg.lp.pyramid import label_raster, level_spacings, raster
 from augreg.lp.start import candidates
 from augreg.registration import Prepared, State, prepare
 from augreg.transforms import Affine, BSpline, Transform
-from solvers import HiGHS, Solution
+from solvers import InteriorPoint, PiecewiseLinearProgram, Solution
 
 TransformKind = Literal["rigid", "similarity", "affine", "bspline"]
+Solver = Callable[[PiecewiseLinearProgram], Solution]
 
 # voxels along the longest axis of the coarsest level
 _COARSEST = {2: 64, 3: 40}
@@ -64,7 +65,7 @@ class LPRegistration:
     iterations : at most so many programs per window
     tolerance : of landmarks given in the call, mm
     budget : seconds after which the best transform so far is returned; None for no limit
-    solver : of the programs
+    solver : of the programs: `solvers.InteriorPoint`, `solvers.HiGHS` or any callable like them
 
     Raises
     ------
@@ -81,7 +82,7 @@ class LPRegistration:
     iterations: int = 3
     tolerance: float = 0.0
     budget: float | None = None
-    solver: HiGHS = field(default_factory=lambda: HiGHS(tolerance=1e-5))
+    solver: Solver = field(default_factory=lambda: InteriorPoint(tolerance=1e-4))
 
     def __post_init__(self) -> None:
         for name, known in (
