@@ -18,7 +18,6 @@ import time
 from dataclasses import dataclass, field
 
 import numpy as np
-import scipy.linalg
 
 from solvers import _kernels
 from solvers.highs import HiGHS
@@ -28,7 +27,7 @@ from solvers.solution import Solution
 # how far a step goes towards the border
 _SHARE = 0.995
 # flops of one factorisation beyond which a sparse code is faster than a banded one
-_LARGE = 3e9
+_LARGE = 1e9
 # a fixed row, zero wide, gets this width relative to the widest
 _THIN = 1e-12
 
@@ -73,7 +72,7 @@ class _Search:
         self.At = self.A.T.tocsr()
         self.first, self.rows = program.pointers[:-1], program.rows
         n = self.A.shape[1]
-        self.normal = np.zeros((band + 1, n))
+        self.normal = np.zeros((n, band + 1))
         self.w = np.maximum(program.widths, _THIN * program.widths.max())
         self.c, self.s = np.zeros(n), 0.5 * self.w
         # the middle slope of every row
@@ -107,16 +106,15 @@ class _Search:
         weights = 1 / self._sum(1 / theta)
         _kernels.normal_matrix(self.A.indptr, self.A.indices, self.A.data, weights, self.normal)
         # unknowns that no row determines stay where they are
-        self.normal[0] += 1e-13 * self.normal[0].max()
-        try:
-            factor = scipy.linalg.cholesky_banded(self.normal, lower=True, check_finite=False)
-        except np.linalg.LinAlgError:
+        self.normal[:, 0] += 1e-13 * self.normal[:, 0].max()
+        if not _kernels.factorise(self.normal):
             return False
 
         def solve(r_z: FloatArray, r_v: FloatArray) -> tuple[FloatArray, ...]:
             h = self.r_k + r_z / s - r_v / t
             q = self.r_p + self._sum(h / theta)
-            dc = scipy.linalg.cho_solve_banded((factor, True), self.r_c + self.At @ (weights * q), check_finite=False)
+            dc = self.r_c + self.At @ (weights * q)
+            _kernels.substitute(self.normal, dc)
             dy = weights * (self.A @ dc - q)
             ds = (dy[rows] + h) / theta
             return dc, dy, ds, (r_z - z * ds) / s, (r_v + v * ds) / t

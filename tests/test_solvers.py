@@ -130,14 +130,33 @@ def test_the_banded_normal_matrix_agrees_with_its_definition():
     columns = [np.flatnonzero(row) for row in matrix.toarray()]
     band = max(c.max() - c.min() for c in columns if c.size)
     assert _kernels.bandwidth(matrix.indptr, matrix.indices) == band
-    out = np.empty((band + 1, 9))
+    out = np.empty((9, band + 1))
     _kernels.normal_matrix(matrix.indptr, matrix.indices, matrix.data, weights, out)
     full = matrix.toarray().T @ np.diag(weights) @ matrix.toarray()
     for p, q in np.ndindex(9, 9):
         if 0 <= p - q <= band:
-            assert out[p - q, q] == pytest.approx(full[p, q])
+            assert out[q, p - q] == pytest.approx(full[p, q])
         elif p > q:
             assert full[p, q] == 0
+
+
+@pytest.mark.kernels
+@pytest.mark.parametrize("band", [0, 3, 9])
+def test_band_systems_are_solved_and_indefinite_ones_refused(band):
+    rng = np.random.default_rng(band)
+    factor = np.tril(rng.normal(size=(10, 10)))
+    factor[np.subtract.outer(np.arange(10), np.arange(10)) > band] = 0
+    full = factor @ factor.T + 0.1 * np.eye(10)
+    stored = np.zeros((10, band + 1))
+    for q, k in np.ndindex(stored.shape):
+        if q + k < 10:
+            stored[q, k] = full[q + k, q]
+    right = rng.normal(size=10)
+    x = right.copy()
+    assert _kernels.factorise(stored)
+    _kernels.substitute(stored, x)
+    np.testing.assert_allclose(full @ x, right, atol=1e-9)
+    assert not _kernels.factorise(-np.ones((3, 2)))
 
 
 @pytest.mark.parametrize(
