@@ -158,9 +158,9 @@ def train(
     ValueError, FileNotFoundError : for a checkpoint that does not fit or is not there.
     FloatingPointError : where the loss is no longer finite; the last good checkpoint is kept.
     """
+    device = _device(options.device)
     folder = Path(directory)
     folder.mkdir(parents=True, exist_ok=True)
-    device = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if options.device == "auto" else options.device)
     network.to(device).train()
     adam = torch.optim.Adam(network.parameters(), lr=options.learning_rate, weight_decay=options.weight_decay / FLOW_SCALE)
     start = _load(network, adam, folder / CHECKPOINT) if resume else 0
@@ -191,6 +191,18 @@ def train(
         yield TrainingState(step + 1, loss.item(), epe, without, rate, now - begin)
     network.eval()
     write_network(network, spacing, folder / WEIGHTS)
+
+
+def _device(name: str) -> torch.device:
+    """The device of that name, checked; auto is cuda where there is one."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(f"device: expected cpu, cuda or auto, and one that is here, got {name!r}") from error
+    return device
 
 
 def _save(network: FlowNetS, adam: torch.optim.Adam, step: int, path: Path) -> None:

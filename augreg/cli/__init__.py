@@ -1,7 +1,8 @@
 """The command line: each command reads, calls and writes.
 
-Exit status 0 on success; 2 for unusable input, with one line on stderr; 1 for anything else. Results go to stdout, progress and
-messages to stderr; with `--json` stdout holds one JSON object and nothing else.
+Exit status 0 on success; 2 for unusable input, with one line on stderr; 1 for anything else; 130 after Ctrl-C. Results go to
+stdout, progress and messages to stderr; with `--json` stdout holds one JSON object and nothing else. `AUGREG_DEBUG=1` adds the
+traceback of an error.
 """
 
 from __future__ import annotations
@@ -13,6 +14,9 @@ from collections.abc import Sequence
 
 from augreg.cli.parser import build_parser
 
+# what a wrong path or a missing permission raises; a full disk, say, is no fault of the input
+_UNUSABLE = (ValueError, TypeError, FileNotFoundError, FileExistsError, PermissionError, IsADirectoryError, NotADirectoryError)
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit status."""
@@ -23,10 +27,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         return int(end.code or 0)
     except KeyboardInterrupt:
         return _fail("interrupted", 130)
-    except (ValueError, TypeError, OSError, ImportError) as error:
-        return _fail(str(error) or type(error).__name__, 2)
+    except BrokenPipeError:
+        # the reader of stdout has gone; what is still buffered must not fail once more when Python ends
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return 1
     except Exception as error:
-        return _fail(f"internal error: {type(error).__name__}: {error}; set AUGREG_DEBUG=1 for the traceback", 1)
+        # LinAlgError is a ValueError, but a numerical failure of ours, not a fault of the input
+        if isinstance(error, _UNUSABLE) and type(error).__name__ != "LinAlgError":
+            return _fail(str(error) or type(error).__name__, 2)
+        return _fail(f"{type(error).__name__}: {error}; set AUGREG_DEBUG=1 for the traceback", 1)
     return 0
 
 

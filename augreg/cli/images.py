@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import math
+import os
 import time
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from augreg import io, metrics
-from augreg.cli.output import check_output, report, say
+from augreg.cli.output import PAGES, TRANSFORMS, all_or_none, check_distinct, check_output, report, say
 from augreg.cli.progress import bar
 from augreg.grid import Grid
 from augreg.image import Image, Labels
@@ -20,28 +21,22 @@ from augreg.transforms import Transform
 from augreg.warp import set_threads
 from augreg.warp import warp as pull_back
 
-_TRANSFORM_SUFFIXES = (*io.TRANSFORM_SUFFIXES, *io.FIELD_SUFFIXES)
-
 
 def register(options: argparse.Namespace) -> None:
     """`augreg register`."""
-    check_output(options.output, _TRANSFORM_SUFFIXES)
-    for path, suffixes in ((options.warped, ()), (options.report, (".html", ".htm"))):
-        if path is not None:
-            check_output(path, suffixes)
-    if options.threads is not None:
-        set_threads(options.threads)
-    _together(options, "labels")
-    _together(options, "points")
+    _check_register(options)
+    _use_threads(options)
     begin = time.perf_counter()
     fixed, moving = io.read_image(options.fixed), io.read_image(options.moving)
-    state = State(0, 0, float("nan"), float("nan"), _identity(fixed), 0.0)
+    state = None
     with bar("register", 1.0) as update:
         for state in _states(options, fixed, moving):
+            # how many steps are left is not known: the bar nears its end without reaching it
             update(1 - 0.5 ** (0.2 * state.iteration + state.level), f"level {state.level}")
+        update(1.0, "")
+    assert state is not None
     seconds = time.perf_counter() - begin
-    warnings = list(state.warnings)
-    _write_all(options, fixed, moving, state.transform)
+    _write(options, fixed, moving, state.transform)
     share = metrics.folding(state.transform, fixed.grid)
     result = {
         "seconds": seconds,
@@ -51,23 +46,33 @@ def register(options: argparse.Namespace) -> None:
         "keypoints": state.keypoints,
         "levels": state.level + 1,
         "folding": share,
-        "warnings": warnings,
+        "warnings": list(state.warnings),
     }
-    for warning in warnings:
+    for warning in state.warnings:
         say(f"augreg: warning: {warning}")
-    text = f"{1e3 * seconds:.0f} ms, objective {state.objective:.4g}, {state.keypoints} keypoints, folding {share:.2%}"
-    report(result, f"{options.output}: {text}", as_json=options.json)
+    lines = {
+        "seconds": f"{seconds:.3f}, of these in the solver {state.solve_seconds:.3f}",
+        "objective": f"{state.objective:.4g} (relative gap {state.gap:.1g})",
+        "keypoints": f"{state.keypoints} at the last of {state.level + 1} levels",
+        "folding": f"{share:.2%} of the voxels",
+        "transform": options.output,
+    }
+    report(result, "\n".join(f"{name:10} {line}" for name, line in lines.items()), as_json=options.json)
 
 
 def warp(options: argparse.Namespace) -> None:
     """`augreg warp`."""
-    check_output(options.output)
+    check_output(options.output, io.IMAGE_SUFFIXES)
     transform, grid = io.read_transform(options.transform), io.read_image(options.reference).grid
-    how = {"interpolation": options.interpolation, "fill": options.fill}
+    moved: Image | Labels
     if options.labels:
-        io.write_image(pull_back(io.read_labels(options.moving), transform, grid, **how), options.output)
+        labels = io.read_labels(options.moving)
+        moved = pull_back(labels, transform, grid, interpolation=options.interpolation, fill=_fill(options, labels))
     else:
-        io.write_image(pull_back(io.read_image(options.moving), transform, grid, **how), options.output)
+        image = io.read_image(options.moving)
+        moved = pull_back(image, transform, grid, interpolation=options.interpolation, fill=_fill(options, image))
+    io.write_image(moved, options.output)
+    say(f"{options.output}: {' x '.join(map(str, grid.shape))} {moved.values.dtype}")
 
 
 def points(options: argparse.Namespace) -> None:
@@ -75,47 +80,51 @@ def points(options: argparse.Namespace) -> None:
     check_output(options.output, (".csv",))
     transform, given = io.read_transform(options.transform), io.read_points(options.points)
     io.write_points(transform(given), options.output)
+    say(f"{options.output}: {len(given)} points")
 
 
 def compose(options: argparse.Namespace) -> None:
     """`augreg transform compose`."""
-    check_output(options.output, _TRANSFORM_SUFFIXES)
+    check_output(options.output, TRANSFORMS)
     product = io.read_transform(options.first) @ io.read_transform(options.second)
     io.write_transform(product, options.output, _reference(options))
 
 
 def invert(options: argparse.Namespace) -> None:
     """`augreg transform invert`."""
-    check_output(options.output, _TRANSFORM_SUFFIXES)
-    transform, grid = io.read_transform(options.transform), _reference(options)
+    check_output(options.output, TRANSFORMS)
+    transform, grid = io.read_transform(options.transform), io.read_image(options.reference).grid
+    _same_dimension(transform, grid)
     inverse = transform.inverse(grid)
-    if grid is not None:
-        miss = np.linalg.norm(transform(inverse(grid.points())) - grid.points(), axis=-1)
-        share = float(np.mean(miss > 0.1 * min(grid.spacing)))
-        if share > 0:
-            say(f"augreg: warning: {share:.2%} of the voxels miss by more than a tenth of a voxel: no inverse there")
+    miss = np.linalg.norm(transform(inverse(grid.points())) - grid.points(), axis=-1)
+    share = float(np.mean(miss > 0.1 * min(grid.spacing)))
+    if share > 0:
+        say(f"augreg: warning: {share:.2%} of the voxels miss by more than a tenth of a voxel: no inverse there")
     io.write_transform(inverse, options.output, grid)
 
 
 def convert(options: argparse.Namespace) -> None:
     """`augreg transform convert`."""
-    check_output(options.output, _TRANSFORM_SUFFIXES)
+    check_output(options.output, TRANSFORMS)
     io.write_transform(io.read_transform(options.transform), options.output, _reference(options))
 
 
 def jacobian(options: argparse.Namespace) -> None:
     """`augreg transform jacobian`."""
-    check_output(options.output)
+    check_output(options.output, io.IMAGE_SUFFIXES)
     transform, grid = io.read_transform(options.transform), io.read_image(options.reference).grid
+    _same_dimension(transform, grid)
     determinant = metrics.jacobian_determinant(transform, grid).astype(np.float32)
     io.write_image(Image(determinant, grid), options.output)
+    say(f"{options.output}: det from {determinant.min():.4g} to {determinant.max():.4g}")
 
 
 def evaluate(options: argparse.Namespace) -> None:
     """`augreg evaluate`."""
-    _together(options, "labels")
-    _together(options, "points")
+    _both_or_none(options, "labels")
+    _both_or_none(options, "points")
     grid, transform = io.read_image(options.fixed).grid, io.read_transform(options.transform)
+    _same_dimension(transform, grid)
     landmarks = [path and io.read_points(path) for path in (options.fixed_points, options.moving_points)]
     fixed_labels = moved_labels = None
     if options.fixed_labels:
@@ -130,6 +139,29 @@ def evaluate(options: argparse.Namespace) -> None:
         moved_labels=moved_labels,
     )
     report(result, "\n".join(_lines(result)), as_json=options.json)
+
+
+def _check_register(options: argparse.Namespace) -> None:
+    """Everything that can be known to be wrong before the work starts."""
+    check_output(options.output, TRANSFORMS)
+    if options.warped is not None:
+        check_output(options.warped, io.IMAGE_SUFFIXES)
+    if options.report is not None:
+        check_output(options.report, PAGES)
+    outputs = {"-o": options.output, "--warped": options.warped, "--report": options.report}
+    inputs = {"FIXED": options.fixed, "MOVING": options.moving, "--initial": options.initial, "--model": options.model}
+    check_distinct(outputs, inputs)
+    for name in ("labels", "points"):
+        _both_or_none(options, name)
+
+
+def _use_threads(options: argparse.Namespace) -> None:
+    if options.threads is None:
+        return
+    set_threads(options.threads)
+    if options.model is not None:
+        # torch reads it when it is imported, which is later
+        os.environ["OMP_NUM_THREADS"] = str(options.threads)
 
 
 def _states(options: argparse.Namespace, fixed: Image, moving: Image) -> Iterator[State]:
@@ -159,30 +191,21 @@ def _states(options: argparse.Namespace, fixed: Image, moving: Image) -> Iterato
     return method.steps(fixed, moving, **given)
 
 
-def _write_all(options: argparse.Namespace, fixed: Image, moving: Image, transform: Transform) -> None:
-    """All outputs, or none: what was written before a failure is removed."""
-    written: list[str] = []
-    try:
-        io.write_transform(transform, options.output, fixed.grid)
-        written.append(options.output)
+def _write(options: argparse.Namespace, fixed: Image, moving: Image, transform: Transform) -> None:
+    with all_or_none(options.output, options.warped, options.report) as (output, *others):
+        io.write_transform(transform, output, fixed.grid)
         if options.warped is not None:
-            io.write_image(pull_back(moving, transform, fixed.grid), options.warped)
-            written.append(options.warped)
+            io.write_image(pull_back(moving, transform, fixed.grid), others.pop(0))
         if options.report is not None:
             from augreg.report import registration_page  # matplotlib: only where a page is asked for
 
-            with io.atomic(options.report) as temporary:
-                temporary.write_text(registration_page(fixed, moving, transform), encoding="utf-8")
-    except BaseException:
-        for path in written:
-            Path(path).unlink(missing_ok=True)
-        raise
+            others.pop(0).write_text(registration_page(fixed, moving, transform), encoding="utf-8")
 
 
-def _identity(image: Image) -> Transform:
-    from augreg.transforms import Affine
-
-    return Affine.identity(image.ndim)
+def _fill(options: argparse.Namespace, moving: Image | Labels) -> float:
+    if moving.values.dtype.kind in "biu" and not math.isfinite(options.fill):
+        raise ValueError(f"--fill: expected a finite number for {moving.values.dtype} pixels, got {options.fill}")
+    return options.fill
 
 
 def _labels(path: str | None) -> Labels | None:
@@ -193,7 +216,12 @@ def _reference(options: argparse.Namespace) -> Grid | None:
     return io.read_image(options.reference).grid if options.reference else None
 
 
-def _together(options: argparse.Namespace, name: str) -> None:
+def _same_dimension(transform: Transform, grid: Grid) -> None:
+    if transform.ndim != grid.ndim:
+        raise ValueError(f"transform: expected a {grid.ndim}-D one, as the image, got {transform.ndim}-D")
+
+
+def _both_or_none(options: argparse.Namespace, name: str) -> None:
     if (getattr(options, f"fixed_{name}") is None) != (getattr(options, f"moving_{name}") is None):
         raise ValueError(f"--fixed-{name}, --moving-{name}: expected both or none, got one of them")
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from augreg import io, sam
-from augreg.cli.output import check_output, report, say
+from augreg.cli.output import PAGES, check_output, report, say
 from augreg.cli.progress import bar
 from augreg.image import Image
 
@@ -29,9 +30,8 @@ def sam_fit(options: argparse.Namespace) -> None:
         given = {"registration": LPRegistration(transform="bspline")}
     template = io.read_image(options.template) if options.template else None
     locality = sam.Locality(levels=options.levels, taper=options.taper)
-    with bar("fit", 1.0) as update:
+    with bar("fit", None):
         model = sam.fit_appearance_model(images, template=template, locality=locality, **given)
-        update(1.0, "")
     sam.write_model(model, options.output)
     result = {
         "images": len(images),
@@ -56,20 +56,24 @@ def sam_evaluate(options: argparse.Namespace) -> None:
             given = {"registration": LPRegistration(transform="bspline")}
         landmarks = sam.find_landmarks(model, images, **given)
     measures = sam.evaluate(model, images, landmarks, np.random.default_rng(options.seed), options.samples)
-    result: dict[str, Any] = {"images": measures.images, "samples": measures.samples}
+    parts = ("shape", "appearance")
+    result: dict[str, Any] = {
+        name: {part: asdict(getattr(measures, f"{part}_{name}")) for part in parts} for name in ("generalisation", "specificity")
+    }
+    result["compactness"] = {part: getattr(measures, f"{part}_compactness") for part in parts}
+    result |= {"images": measures.images, "samples": measures.samples}
+    lines = [f"{len(images)} images, {measures.samples} samples (shape: mm, appearance: intensity)"]
     for name in ("generalisation", "specificity"):
-        for part in ("shape", "appearance"):
-            value = getattr(measures, f"{part}_{name}")
-            result[f"{part}_{name}"] = {field: getattr(value, field) for field in value.__dataclass_fields__}
-    for part in ("shape", "appearance"):
-        result[f"{part}_compactness"] = getattr(measures, f"{part}_compactness")
-    lines = [f"{name.replace('_', ' ')}: {value}" for name, value in result.items() if "compactness" not in name]
+        for part, measure in result[name].items():
+            lines.append(f"{name} {part}: {measure['mean']:.4g} +- {measure['error']:.2g}")
+    for part, shares in result["compactness"].items():
+        lines.append(f"compactness {part}: {int(np.searchsorted(shares, 0.95)) + 1} of {len(shares)} modes hold 95 %")
     report(result, "\n".join(lines), as_json=options.json)
 
 
 def sam_show(options: argparse.Namespace) -> None:
     """`augreg sam show`."""
-    check_output(options.output, (".html", ".htm"))
+    check_output(options.output, PAGES)
     model = sam.read_model(options.model)
     from augreg.report import model_page
 
@@ -80,7 +84,9 @@ def sam_show(options: argparse.Namespace) -> None:
 def synthesize(options: argparse.Namespace) -> None:
     """`augreg synthesize`."""
     if options.scheduler is not None:
-        raise ValueError(f"--scheduler: expected no cluster yet, got {options.scheduler!r}; use --workers on this machine")
+        raise ValueError(
+            f"--scheduler: expected none, Dask clusters are not supported yet, got {options.scheduler!r}; use --workers"
+        )
     model = sam.read_model(options.model)
     from augreg.synthesis import write_shards
 
@@ -104,7 +110,7 @@ def synthesize(options: argparse.Namespace) -> None:
 def train(options: argparse.Namespace) -> None:
     """`augreg train`."""
     from augreg import training  # torch: only here
-    from augreg.networks import FlowNetS, read_network
+    from augreg.networks import read_network
 
     settings = training.TrainingOptions(steps=options.steps, device=options.device, learning_rate=options.learning_rate)
     if Path(options.source).is_dir():
@@ -115,7 +121,11 @@ def train(options: argparse.Namespace) -> None:
         batches = training.pairs_from_model(model, options.batch, options.seed)
         spacing, ndim = model.template.spacing, model.template.ndim
     network = read_network(options.init).network if options.init else training.seeded_network(options.seed, ndim, options.width)
-    assert isinstance(network, FlowNetS)
+    if network.ndim != ndim or network.channels != 1:
+        raise ValueError(
+            f"{options.init}: expected a {ndim}-D network of one channel for these pairs, got a {network.ndim}-D one of "
+            f"{network.channels}; leave --init out to start anew"
+        )
     state = None
     with bar("train", options.steps) as update:
         for state in training.train(network, batches, spacing, options.output, settings, resume=options.resume):
@@ -124,7 +134,10 @@ def train(options: argparse.Namespace) -> None:
     result: dict[str, Any] = {"weights": str(weights), "steps": options.steps}
     if state is not None:
         result |= {"loss": state.loss, "epe": state.epe, "epe_without": state.epe_without, "seconds": state.seconds}
-    report(result, f"{weights}: {options.steps} steps", as_json=options.json)
+    text = f"{weights}: {options.steps} steps"
+    if state is not None:
+        text += f", EPE {state.epe:.2f} voxels on the last pairs (without registration {state.epe_without:.2f})"
+    report(result, text, as_json=options.json)
 
 
 def demo(options: argparse.Namespace) -> None:

@@ -5,15 +5,23 @@ from __future__ import annotations
 import argparse
 import importlib
 from collections.abc import Callable
+from typing import NoReturn
 
 import augreg
 
 _TRANSFORMS = "TRANSFORM files: .tfm and .h5 (ITK composites), .nii.gz and .mha (displacement fields); chosen by the suffix"
 
 
+class _Parser(argparse.ArgumentParser):
+    """Errors in one line, without the usage."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message}; see {self.prog} --help\n")
+
+
 def build_parser() -> argparse.ArgumentParser:
     """The parser of `augreg`."""
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="augreg",
         description="Medical image registration: learned from a few images, or solved in a blink by linear programming.",
         epilog=_TRANSFORMS,
@@ -45,7 +53,13 @@ def _later(module: str, name: str) -> Callable[[argparse.Namespace], None]:
 
 
 def _command(commands: _Commands, name: str, module: str, function: str, text: str, example: str) -> argparse.ArgumentParser:
-    parser = commands.add_parser(name, help=text, description=text, epilog=f"example: {example}")
+    parser = commands.add_parser(
+        name,
+        help=text,
+        description=text,
+        epilog=f"example:\n  {example}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.set_defaults(run=_later(module, function))
     return parser
 
@@ -65,6 +79,20 @@ def _positive(kind: Callable[[str], float]) -> Callable[[str], float]:
     return check
 
 
+def _not_negative(text: str) -> float:
+    value = float(text)
+    if not value >= 0:
+        raise argparse.ArgumentTypeError(f"expected 0 or more, got {text}")
+    return value
+
+
+def _seed(text: str) -> int:
+    value = int(text)
+    if value < 0:
+        raise argparse.ArgumentTypeError(f"expected 0 or more, got {text}")
+    return value
+
+
 def _register(commands: _Commands) -> None:
     parser = _command(
         commands,
@@ -82,9 +110,18 @@ def _register(commands: _Commands) -> None:
     )
     parser.add_argument("--report", metavar="PAGE.html", help="also write a page with pictures before and after")
     _json(parser)
-    parser.add_argument("--transform", choices=("rigid", "similarity", "affine", "bspline"), default="bspline")
-    parser.add_argument("--grid-spacing", type=_positive(float), metavar="MM", help="of the B-spline's control points")
-    parser.add_argument("--criterion", choices=("ncc", "ssd", "mi", "labels"), default="ncc")
+    parser.add_argument(
+        "--transform", choices=("rigid", "similarity", "affine", "bspline"), default="bspline", help="kind (default bspline)"
+    )
+    parser.add_argument(
+        "--grid-spacing",
+        type=_positive(float),
+        metavar="MM",
+        help="of the B-spline's control points, mm (default a tenth of FIXED's longest side)",
+    )
+    parser.add_argument(
+        "--criterion", choices=("ncc", "ssd", "mi", "labels"), default="ncc", help="what is compared (default ncc)"
+    )
     parser.add_argument("--initial", metavar="TRANSFORM", help="a first guess")
     parser.add_argument("--fixed-labels", metavar="F", help="label map, for --criterion labels")
     parser.add_argument("--moving-labels", metavar="M")
@@ -92,9 +129,11 @@ def _register(commands: _Commands) -> None:
     parser.add_argument("--moving-mask", metavar="M")
     parser.add_argument("--fixed-points", metavar="F", help="landmarks (CSV) that must meet their partners")
     parser.add_argument("--moving-points", metavar="M")
-    parser.add_argument("--tolerance", type=float, default=0.0, metavar="MM", help="of the landmarks (default 0)")
+    parser.add_argument(
+        "--tolerance", type=_not_negative, default=0.0, metavar="MM", help="landmarks must meet within so many mm (default 0)"
+    )
     parser.add_argument("--budget", type=_positive(float), metavar="SECONDS", help="stop then with the best transform so far")
-    parser.add_argument("--threads", type=_positive(int), metavar="T")
+    parser.add_argument("--threads", type=_positive(int), metavar="T", help="at most the number of cores, the default")
     parser.add_argument("--model", metavar="WEIGHTS", help="register with this network instead of the linear program")
 
 
@@ -112,7 +151,7 @@ def _warp(commands: _Commands) -> None:
     parser.add_argument("-r", "--reference", metavar="FIXED", required=True)
     parser.add_argument("-o", "--output", metavar="OUT", required=True)
     parser.add_argument("--labels", action="store_true", help="MOVING is a label map: nearest neighbour")
-    parser.add_argument("--interpolation", choices=("nearest", "linear", "cubic"))
+    parser.add_argument("--interpolation", choices=("nearest", "linear", "cubic"), help="default linear; nearest with --labels")
     parser.add_argument("--fill", type=float, default=0.0, metavar="V", help="value outside the moving image (default 0)")
 
 
@@ -218,7 +257,7 @@ def _sam(commands: _Commands) -> None:
     evaluate.add_argument("images", nargs="+", metavar="IMAGES")
     _correspondences(evaluate)
     evaluate.add_argument("--samples", type=_positive(int), default=200, help="drawn for specificity (default 200)")
-    evaluate.add_argument("--seed", type=int, default=0)
+    evaluate.add_argument("--seed", type=_seed, default=0, metavar="S", help="of the samples (default 0)")
     _json(evaluate)
     show = _command(
         actions,
@@ -244,11 +283,11 @@ def _synthesize(commands: _Commands) -> None:
     parser.add_argument("model", metavar="MODEL.npz")
     parser.add_argument("-n", "--count", type=_positive(int), required=True, metavar="COUNT")
     parser.add_argument("-o", "--output", metavar="DIR", required=True)
-    parser.add_argument("--seed", type=int, default=0, metavar="S")
-    parser.add_argument("--shard-size", type=_positive(int), default=256, metavar="K")
+    parser.add_argument("--seed", type=_seed, default=0, metavar="S", help="same seed, same result (default 0)")
+    parser.add_argument("--shard-size", type=_positive(int), default=256, metavar="K", help="pairs per shard (default 256)")
     where = parser.add_mutually_exclusive_group()
-    where.add_argument("--workers", type=_positive(int), default=1, metavar="W")
-    where.add_argument("--scheduler", metavar="ADDRESS", help="of a Dask cluster")
+    where.add_argument("--workers", type=_positive(int), default=1, metavar="W", help="processes (default 1)")
+    where.add_argument("--scheduler", metavar="ADDRESS", help="of a Dask cluster (not supported yet)")
     _json(parser)
 
 
@@ -263,12 +302,12 @@ def _train(commands: _Commands) -> None:
     )
     parser.add_argument("source", metavar="MODEL.npz|DIR")
     parser.add_argument("-o", "--output", metavar="RUN", required=True)
-    parser.add_argument("--steps", type=_positive(int), default=2000, metavar="N")
-    parser.add_argument("--batch", type=_positive(int), default=8, metavar="B")
+    parser.add_argument("--steps", type=_positive(int), default=2000, metavar="N", help="of Adam (default 2000)")
+    parser.add_argument("--batch", type=_positive(int), default=8, metavar="B", help="pairs per step (default 8)")
     parser.add_argument("--width", type=_positive(float), default=0.25, help="of the network (default 1/4)")
     parser.add_argument("--learning-rate", type=_positive(float), default=1e-3, help="of Adam (default 1e-3)")
     parser.add_argument("--device", default="auto", metavar="D", help="cpu, cuda, or auto (default)")
-    parser.add_argument("--seed", type=int, default=0, metavar="S")
+    parser.add_argument("--seed", type=_seed, default=0, metavar="S", help="same seed, same result (default 0)")
     start = parser.add_mutually_exclusive_group()
     start.add_argument("--resume", action="store_true", help="go on where RUN was stopped")
     start.add_argument("--init", metavar="WEIGHTS", help="start from these weights")

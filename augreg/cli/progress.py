@@ -13,8 +13,8 @@ Update = Callable[[float, str], None]
 
 
 @contextmanager
-def bar(text: str, total: float) -> Iterator[Update]:
-    """A bar; call the result with how much is done of `total`, and a note."""
+def bar(text: str, total: float | None) -> Iterator[Update]:
+    """A bar; call the result with how much is done of `total` (None: not known), and a note."""
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),

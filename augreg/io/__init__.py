@@ -1,12 +1,13 @@
 """The only reader and writer of files: images and label maps, landmarks, transforms, arrays."""
 
 from augreg.io.files import atomic, read_arrays, write_arrays
-from augreg.io.images import read_image, read_labels, write_image
+from augreg.io.images import IMAGE_SUFFIXES, read_image, read_labels, write_image
 from augreg.io.points import read_points, write_points
 from augreg.io.transforms import FIELD_SUFFIXES, TRANSFORM_SUFFIXES, read_transform, write_transform
 
 __all__ = [
     "FIELD_SUFFIXES",
+    "IMAGE_SUFFIXES",
     "TRANSFORM_SUFFIXES",
     "atomic",
     "read_arrays",

@@ -22,6 +22,8 @@ from augreg.io.files import atomic, existing_file
 PIXEL_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".ppm", ".pgm")
 _BYTES = {"16-bit": 2, "32-bit": 4, "64-bit": 8, "8-bit": 1}
 _GEOMETRY_SUFFIXES = (".nii", ".nii.gz", ".mha", ".mhd", ".nrrd", ".nhdr")
+# of images that `write_image` writes
+IMAGE_SUFFIXES = (*(s for s in _GEOMETRY_SUFFIXES if s != ".mhd"), *PIXEL_SUFFIXES)
 
 
 def suffix(path: str | os.PathLike[str]) -> str:
