@@ -60,6 +60,9 @@ class FlowNetS(nn.Module):
                 nn.init.kaiming_normal_(module.weight, a=0.1)
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
+        # the first prediction is hardly any displacement: training does not begin by unlearning a random one
+        for head in self.heads:
+            nn.init.normal_(head.weight, std=1e-3)  # type: ignore[arg-type]  # a convolution
 
     def forward(self, fixed: torch.Tensor, moving: torch.Tensor) -> list[torch.Tensor]:
         """Flows (B, D, ...) at 1/4, 1/8, ... 1/64 of the resolution, voxels / FLOW_SCALE; images (B, C, *shape) of any size."""

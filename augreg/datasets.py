@@ -1,0 +1,170 @@
+"""Sample data: the user's own images, real cardiac MR, or subjects simulated from real MNI152 maps, in this order.
+
+* images given, or the folder named by the environment variable AUGREG_DATA; label maps lie beside them (`_labels` or `_lv`);
+* the 30 patients of the Sunnybrook Cardiac Data (Radau et al. 2009, The MIDAS Journal; public domain), from the public
+  repository SegNetCMR, fetched once, checked by SHA-256 and cached;
+* an axial slice of the MNI152 T1 and tissue maps that nilearn ships, turned into subjects by smooth random deformation and
+  contrast. This one needs no network.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+
+import numpy as np
+import pooch
+import requests
+
+from augreg.grid import Grid
+from augreg.image import Image, Labels
+from augreg.io import read_image, read_labels
+from augreg.transforms import BSpline
+from augreg.warp import warp
+
+_LABEL_SUFFIXES = ("_labels", "_lv")
+_IMAGE_SUFFIXES = (".nii.gz", ".nii", ".mha", ".nrrd", ".png", ".jpg", ".tif", ".tiff", ".bmp")
+_HOST = "https://raw.githubusercontent.com"
+# a closed network must be recognised within seconds
+_TIMEOUT = 4.0
+_SUBJECTS = 24
+
+
+@dataclass(frozen=True, eq=False)
+class SampleData:
+    """Images of several subjects.
+
+    Parameters
+    ----------
+    images, labels : one each per subject; labels is None where there are none
+    names : of the subjects
+    source : one line that says where they come from
+    """
+
+    images: tuple[Image, ...]
+    labels: tuple[Labels, ...] | None
+    names: tuple[str, ...]
+    source: str
+
+
+def sample_data(images: Sequence[str] | None = None, *, host: str = _HOST, cache: Path | None = None) -> SampleData:
+    """The first of the three sources that there is.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError : for given images that cannot be used. A failed download is no error: the next source serves.
+    """
+    folder = os.environ.get("AUGREG_DATA")
+    if images:
+        return own_images([Path(path) for path in images], "the images given")
+    if folder:
+        found = sorted(path for path in Path(folder).glob("*") if path.name.lower().endswith(_IMAGE_SUFFIXES))
+        if not found:
+            raise FileNotFoundError(f"AUGREG_DATA: expected a folder with images, got none in {folder}")
+        return own_images(found, f"the folder {Path(folder).name} named by AUGREG_DATA")
+    try:
+        return sunnybrook(host, cache)
+    except (OSError, ValueError) as error:
+        reason = " ".join(str(error).split())[:120]
+        return simulated_brains(f"subjects simulated from MNI152 maps, since nothing could be downloaded ({reason})")
+
+
+def own_images(paths: Sequence[Path], source: str) -> SampleData:
+    """Images, and label maps beside them. Of a folder that holds several kinds of images (`ID_KIND`), the first kind is taken.
+
+    Raises
+    ------
+    ValueError : for fewer than four images.
+    """
+    images = [path for path in paths if not _stem(path).endswith(_LABEL_SUFFIXES)]
+    kinds = {_stem(path).rpartition("_")[2] for path in images}
+    subjects = {_stem(path).rpartition("_")[0] for path in images}
+    if 1 < len(kinds) < len(images) and len(subjects) < len(images):
+        kind = sorted(kinds)[0]
+        images = [path for path in images if _stem(path).endswith(f"_{kind}")]
+        source += f", the images ending in _{kind}"
+    if len(images) < 4:
+        raise ValueError(f"images: expected at least 4, of as many subjects, got {len(images)}")
+    maps = [_label_map(path) for path in images]
+    known = [path for path in maps if path is not None]
+    labels = tuple(read_labels(path) for path in known) if len(known) == len(images) else None
+    return SampleData(tuple(read_image(path) for path in images), labels, tuple(_stem(path) for path in images), source)
+
+
+def sunnybrook(host: str = _HOST, cache: Path | None = None) -> SampleData:
+    """The end-diastolic slices of 30 patients with the endocardium of the left ventricle, fetched once.
+
+    Raises
+    ------
+    OSError, ValueError : where a file cannot be fetched or has another checksum.
+    """
+    table = json.loads(resources.files("augreg").joinpath("data/sunnybrook.json").read_text())
+    base = f"{host}/{table['repository']}/{table['commit']}/"
+    wanted = {name: entry for name, entry in table["files"].items() if name.endswith("_ed")}
+    registry = {part["path"]: f"sha256:{part['sha256']}" for entry in wanted.values() for part in entry.values()}
+    store = pooch.create(path=cache or pooch.os_cache("augreg"), base_url=base, registry=registry, retry_if_failed=0)
+    missing = [path for path in registry if not (store.abspath / path).is_file()]
+    if missing:
+        # one small request decides whether there is a way out
+        requests.head(base + missing[0], timeout=_TIMEOUT, allow_redirects=True).raise_for_status()
+    fetch = pooch.HTTPDownloader(timeout=_TIMEOUT, progressbar=False)
+    pooch.get_logger().setLevel("WARNING")
+    files = {
+        name: {kind: store.fetch(part["path"], downloader=fetch) for kind, part in entry.items()}
+        for name, entry in wanted.items()
+    }
+    images = tuple(read_image(entry["image"]).luminance() for entry in files.values())
+    masks = [read_image(entry["lv"]).luminance() for entry in files.values()]
+    labels = tuple(Labels(np.greater(mask.values, 0).astype(np.uint8), mask.grid) for mask in masks)
+    return SampleData(images, labels, tuple(files), "Sunnybrook Cardiac Data, end-diastole, 30 patients")
+
+
+def simulated_brains(source: str, seed: int = 0) -> SampleData:
+    """Subjects made of one axial MNI152 slice: smooth random deformations (control spacing 30 mm), contrasts; three tissues."""
+    found = importlib.util.find_spec("nilearn")
+    if found is None or found.origin is None:
+        raise ValueError("nilearn: expected the package with the MNI152 maps, got none; install nilearn")
+    folder = Path(found.origin).parent / "datasets" / "data"
+    t1, grey, white = (
+        read_image(folder / f"mni_icbm152_{part}_tal_nlin_sym_09a_converted.nii.gz") for part in ("t1", "gm", "wm")
+    )
+    level = t1.grid.shape[2] // 2
+    grid = Grid(t1.grid.shape[:2], t1.grid.spacing[:2])
+    # the file's first axes run to the right and to the front; pictures show the front above
+    planes = [np.ascontiguousarray(part.values[:, ::-1, level], dtype=np.float32) for part in (t1, grey, white)]
+    head = planes[0] / planes[0].max()
+    tissue = np.argmax(np.stack([np.full_like(head, 0.3 * max(planes[1].max(), 1e-6)), planes[1], planes[2]]), axis=0)
+    tissue = np.where((tissue == 0) & (head > 0.05), 3, tissue).astype(np.uint8)
+    rng = np.random.default_rng(seed)
+    images, labels = [], []
+    for _ in range(_SUBJECTS):
+        zero = BSpline.zeros(grid, 30.0)
+        coefficients = np.where(zero.free[..., None], rng.normal(0, 5.0, zero.coefficients.shape), 0.0)
+        coefficients = np.clip(coefficients, -0.45 * min(zero.grid.spacing), 0.45 * min(zero.grid.spacing))
+        phi = BSpline(coefficients, zero.grid)
+        contrast = rng.uniform(0.8, 1.25)
+        gain = rng.uniform(0.9, 1.1)
+        values = warp(Image(head, grid), phi, grid, interpolation="cubic").values.clip(0, 1) ** contrast * gain
+        images.append(Image((1000 * values + rng.normal(0, 8, grid.shape)).astype(np.float32), grid))
+        labels.append(warp(Labels(tissue, grid), phi, grid))
+    names = tuple(f"simulated-{i:02d}" for i in range(_SUBJECTS))
+    return SampleData(tuple(images), tuple(labels), names, source)
+
+
+def _stem(path: Path) -> str:
+    name = path.name
+    for suffix in _IMAGE_SUFFIXES:
+        if name.lower().endswith(suffix):
+            return name[: -len(suffix)]
+    return name
+
+
+def _label_map(path: Path) -> Path | None:
+    stem = _stem(path)
+    candidates = [path.with_name(f"{stem}{kind}{path.name[len(stem) :]}") for kind in _LABEL_SUFFIXES]
+    return next((candidate for candidate in candidates if candidate.is_file()), None)

@@ -1,0 +1,25 @@
+"""The page of one registration: `augreg register --report`."""
+
+from __future__ import annotations
+
+from augreg.image import Image
+from augreg.report import figures
+from augreg.report.page import figure, page, section
+from augreg.transforms import Affine, Transform
+
+
+def registration_page(fixed: Image, moving: Image, transform: Transform) -> str:
+    """Both images, and overlay, difference, checkerboard and grid before and after."""
+    inputs = figures.panels([("fixed", figures.picture(fixed)), ("moving", figures.picture(moving))], columns=2, width=8)
+    before = figures.alignment(fixed, moving, Affine.identity(fixed.ndim), "before")
+    after = figures.alignment(fixed, moving, transform, "after")
+    sections = [
+        section("Images", "As they were given, each on its own grid.", figure(inputs, "the two images")),
+        section(
+            "Before and after",
+            "Overlay: fixed in red, moving in cyan, grey where they agree. Difference: white where they agree. Checkerboard: "
+            "contours continue across the fields where the images are aligned. Grid: where a regular grid goes.",
+            figure(figures.panels([*before, *after], columns=4), "overlay, difference, checkerboard, grid; before and after"),
+        ),
+    ]
+    return page("Registration", "The moving image seen through the transform, on the grid of the fixed image.", sections)

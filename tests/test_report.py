@@ -1,0 +1,43 @@
+import base64
+import re
+
+import numpy as np
+import pytest
+import spaces
+from test_transforms import bspline
+
+from augreg import Image
+from augreg.report import figures, registration_page
+from augreg.report.page import page, section, table
+
+
+def image(ndim):
+    grid = spaces.grid(ndim)
+    return Image(np.random.default_rng(0).uniform(0, 9, grid.shape), grid)
+
+
+@pytest.mark.parametrize("ndim", [2, 3])
+def test_a_registration_page_is_whole_and_needs_nothing_from_outside(ndim):
+    text = registration_page(image(ndim), image(ndim), bspline(ndim))
+    assert text.startswith("<!doctype html>")
+    assert "http" not in text
+    pictures = re.findall(r'src="data:image/png;base64,([^"]+)"', text)
+    assert len(pictures) == 2
+    assert all(base64.b64decode(p).startswith(b"\x89PNG") for p in pictures)
+
+
+def test_text_is_escaped():
+    text = page("a < b", "x & y", [section("<i>", "t", table(["<h>"], [["<c>"]]))])
+    for raw in ("<i>", "<h>", "<c>", "a < b"):
+        assert raw not in text
+
+
+def test_x_runs_to_the_right_and_y_downwards():
+    shown = []
+
+    class Axes:
+        def imshow(self, values, **_):
+            shown.append(values)
+
+    figures.picture(image(2))(Axes())
+    assert shown[0].shape == spaces.grid(2).shape[::-1]
