@@ -154,7 +154,7 @@ def test_truncated_models_have_fewer_modes():
 @pytest.mark.parametrize("kind", KINDS)
 def test_files_give_back_the_model(kind, tmp_path):
     m = model(kind)
-    write_model(tmp_path / "m.npz", m)
+    write_model(m, tmp_path / "m.npz")
     again = read_model(tmp_path / "m.npz")
     assert again.template == m.template
     assert again.locality == m.locality

@@ -7,7 +7,7 @@ import importlib
 from collections.abc import Callable
 from typing import NoReturn
 
-import augreg
+from augreg import __version__
 
 _TRANSFORMS = "TRANSFORM files: .tfm and .h5 (ITK composites), .nii.gz and .mha (displacement fields); chosen by the suffix"
 
@@ -26,7 +26,7 @@ def build_parser() -> argparse.ArgumentParser:
         description="Medical image registration: learned from a few images, or solved in a blink by linear programming.",
         epilog=_TRANSFORMS,
     )
-    parser.add_argument("--version", action="version", version=f"augreg {augreg.__version__}")
+    parser.add_argument("--version", action="version", version=f"augreg {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     _register(commands)
     _warp(commands)

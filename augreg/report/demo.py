@@ -71,8 +71,8 @@ def demo_page(story: DemoStory) -> str:
         section(
             "2. An appearance model",
             "Corresponding points in all images give a mean shape and ways in which shape and intensities vary. Variation is "
-            "made local: distant places may vary independently, so a few images span many modes. Each three pictures show one mode at "
-            "-2, 0 and +2 standard deviations; 0 is the mean.",
+            "made local: distant places may vary independently, so a few images span many modes. Each three pictures show one "
+            "mode at -2, 0 and +2 standard deviations; 0 is the mean.",
             figure(mode_panels(story.model), "modes of the model"),
         ),
         section(
