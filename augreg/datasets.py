@@ -13,6 +13,7 @@ import importlib.util
 import json
 import os
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -28,11 +29,14 @@ from augreg.transforms import BSpline
 from augreg.warp import warp
 
 _LABEL_SUFFIXES = ("_labels", "_lv")
+_PHASES = ("ed", "es")
 _IMAGE_SUFFIXES = (".nii.gz", ".nii", ".mha", ".nrrd", ".png", ".jpg", ".tif", ".tiff", ".bmp")
 _HOST = "https://raw.githubusercontent.com"
 # a closed network must be recognised within seconds
 _TIMEOUT = 4.0
 _SUBJECTS = 24
+_FEWEST = 4
+_CONNECTIONS = 8
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,14 +45,16 @@ class SampleData:
 
     Parameters
     ----------
-    images, labels : one each per subject; labels is None where there are none
-    names : of the subjects
+    images, labels : in order of the subjects; labels is None where there are none
+    names : of the images
+    subjects : whom each image shows; two images of one subject are its end-diastole and end-systole
     source : one line that says where they come from
     """
 
     images: tuple[Image, ...]
     labels: tuple[Labels, ...] | None
     names: tuple[str, ...]
+    subjects: tuple[str, ...]
     source: str
 
 
@@ -75,29 +81,34 @@ def sample_data(images: Sequence[str] | None = None, *, host: str = _HOST, cache
 
 
 def own_images(paths: Sequence[Path], source: str) -> SampleData:
-    """Images, and label maps beside them. Of a folder that holds several kinds of images (`ID_KIND`), the first kind is taken.
+    """Images, and label maps beside them.
+
+    Of images of several kinds (`SUBJECT_KIND`), only the first kind is taken; but end-diastole and end-systole (`_ed`, `_es`),
+    two phases of one motion, stay together.
 
     Raises
     ------
-    ValueError : for fewer than four images.
+    ValueError : for images of fewer than four subjects.
     """
-    images = [path for path in paths if not _stem(path).endswith(_LABEL_SUFFIXES)]
-    kinds = {_stem(path).rpartition("_")[2] for path in images}
-    subjects = {_stem(path).rpartition("_")[0] for path in images}
-    if 1 < len(kinds) < len(images) and len(subjects) < len(images):
-        kind = sorted(kinds)[0]
-        images = [path for path in images if _stem(path).endswith(f"_{kind}")]
-        source += f", the images ending in _{kind}"
-    if len(images) < 4:
-        raise ValueError(f"images: expected at least 4, of as many subjects, got {len(images)}")
+    images = sorted((path for path in paths if not _stem(path).endswith(_LABEL_SUFFIXES)), key=_stem)
+    kinds = sorted({_kind(path) for path in images})
+    subjects = {_subject(path) for path in images}
+    several = 1 < len(kinds) < len(images) and len(subjects) < len(images)
+    if several and kinds != list(_PHASES):
+        images = [path for path in images if _kind(path) == kinds[0]]
+        source += f", the images ending in _{kinds[0]}"
+    names = tuple(_stem(path) for path in images)
+    of = tuple(_subject(path) for path in images) if several else names
+    if len(set(of)) < _FEWEST:
+        raise ValueError(f"images: expected those of at least {_FEWEST} subjects, got {len(set(of))}")
     maps = [_label_map(path) for path in images]
     known = [path for path in maps if path is not None]
     labels = tuple(read_labels(path) for path in known) if len(known) == len(images) else None
-    return SampleData(tuple(read_image(path) for path in images), labels, tuple(_stem(path) for path in images), source)
+    return SampleData(tuple(read_image(path) for path in images), labels, names, of, source)
 
 
 def sunnybrook(host: str = _HOST, cache: Path | None = None) -> SampleData:
-    """The end-diastolic slices of 30 patients with the endocardium of the left ventricle, fetched once.
+    """Slices of 30 patients at end-diastole and end-systole with the endocardium of the left ventricle, fetched once.
 
     Raises
     ------
@@ -105,8 +116,8 @@ def sunnybrook(host: str = _HOST, cache: Path | None = None) -> SampleData:
     """
     table = json.loads(resources.files("augreg").joinpath("data/sunnybrook.json").read_text())
     base = f"{host}/{table['repository']}/{table['commit']}/"
-    wanted = {name: entry for name, entry in table["files"].items() if name.endswith("_ed")}
-    registry = {part["path"]: f"sha256:{part['sha256']}" for entry in wanted.values() for part in entry.values()}
+    parts = [part for entry in table["files"].values() for part in entry.values()]
+    registry = {part["path"]: f"sha256:{part['sha256']}" for part in parts}
     store = pooch.create(path=cache or pooch.os_cache("augreg"), base_url=base, registry=registry, retry_if_failed=0)
     missing = [path for path in registry if not (store.abspath / path).is_file()]
     if missing:
@@ -114,14 +125,16 @@ def sunnybrook(host: str = _HOST, cache: Path | None = None) -> SampleData:
         requests.head(base + missing[0], timeout=_TIMEOUT, allow_redirects=True).raise_for_status()
     fetch = pooch.HTTPDownloader(timeout=_TIMEOUT, progressbar=False)
     pooch.get_logger().setLevel("WARNING")
-    files = {
-        name: {kind: store.fetch(part["path"], downloader=fetch) for kind, part in entry.items()}
-        for name, entry in wanted.items()
-    }
-    images = tuple(read_image(entry["image"]).luminance() for entry in files.values())
-    masks = [read_image(entry["lv"]).luminance() for entry in files.values()]
+    with ThreadPoolExecutor(_CONNECTIONS) as pool:
+        found = list(pool.map(lambda path: store.fetch(path, downloader=fetch), registry))
+    files = dict(zip(registry, found, strict=True))
+    names = tuple(table["files"])
+    images = tuple(read_image(files[entry["image"]["path"]]).luminance() for entry in table["files"].values())
+    masks = [read_image(files[entry["lv"]["path"]]).luminance() for entry in table["files"].values()]
     labels = tuple(Labels(np.greater(mask.values, 0).astype(np.uint8), mask.grid) for mask in masks)
-    return SampleData(images, labels, tuple(files), "Sunnybrook Cardiac Data, end-diastole, 30 patients")
+    subjects = tuple(name.rpartition("_")[0] for name in names)
+    source = f"Sunnybrook Cardiac Data, {len(set(subjects))} patients at end-diastole and end-systole"
+    return SampleData(images, labels, names, subjects, source)
 
 
 def simulated_brains(source: str, seed: int = 0) -> SampleData:
@@ -153,7 +166,7 @@ def simulated_brains(source: str, seed: int = 0) -> SampleData:
         images.append(Image((1000 * values + rng.normal(0, 8, grid.shape)).astype(np.float32), grid))
         labels.append(warp(Labels(tissue, grid), phi, grid))
     names = tuple(f"simulated-{i:02d}" for i in range(_SUBJECTS))
-    return SampleData(tuple(images), tuple(labels), names, source)
+    return SampleData(tuple(images), tuple(labels), names, names, source)
 
 
 def _stem(path: Path) -> str:
@@ -162,6 +175,14 @@ def _stem(path: Path) -> str:
         if name.lower().endswith(suffix):
             return name[: -len(suffix)]
     return name
+
+
+def _subject(path: Path) -> str:
+    return _stem(path).rpartition("_")[0]
+
+
+def _kind(path: Path) -> str:
+    return _stem(path).rpartition("_")[2]
 
 
 def _label_map(path: Path) -> Path | None:

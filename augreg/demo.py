@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -20,16 +22,31 @@ from augreg.lp import LPRegistration
 from augreg.report import DemoStory, demo_page
 from augreg.sam import AppearanceModel, fit_appearance_model
 from augreg.synthesis import draw_pairs, render_pairs, training_pairs
-from augreg.training import FlowRegistration, TrainingOptions, TrainingState, pairs_from_model, seeded_network, train
+from augreg.training import (
+    BLOCK,
+    Batches,
+    FlowRegistration,
+    TrainingOptions,
+    pairs_error,
+    pairs_from_model,
+    seeded_network,
+    train,
+)
 from augreg.transforms import Affine, Transform
 from augreg.warp import resample, warp
 
-# voxels along the longest side: what trains in a minute on two cores
+# what a network learns from in a minute on two cores: voxels along the longest side, width, pairs per step, rate of Adam, and
+# how often a pair is shown
 _SIDE = 128
 _WIDTH = 0.125
-_BATCH = 4
+_BATCH = 8
 _RATE = 2e-3
+_REUSE = 4
+# spread of the poses in training, of the spread between subjects, where images of one subject are to be registered
+_SAME_SUBJECT = 0.2
+_TRAINING_IMAGES = 32
 _HELD_OUT = 6
+_CHECKS = 16
 Method = Callable[..., Transform]
 
 
@@ -58,32 +75,30 @@ def run(directory: Path, *, images: Sequence[str] | None = None, seconds: float 
     directory.mkdir(parents=True, exist_ok=True)
     yield Event(0.0, "sample data")
     data = sample_data(images)
-    subjects = [_working(image) for image in data.images]
+    working = [_working(image) for image in data.images]
     labels = (
-        None
-        if data.labels is None
-        else [resample(part, subject.grid) for part, subject in zip(data.labels, subjects, strict=True)]
+        None if data.labels is None else [resample(part, image.grid) for part, image in zip(data.labels, working, strict=True)]
     )
-    # at least three subjects stay unseen
-    split = len(subjects) - max(3, min(_HELD_OUT, len(subjects) // 3)) if len(subjects) > 6 else len(subjects) - 2
+    known, pairs, phases = _split(data.subjects)
     yield Event(0.05, data.source)
-    given: dict[str, Any] = {"labels": labels[:split]} if labels else {"registration": LPRegistration()}
-    model = fit_appearance_model(subjects[:split], **given)
+    given: dict[str, Any] = {"labels": [labels[i] for i in known]} if labels else {"registration": LPRegistration()}
+    model = fit_appearance_model([working[i] for i in known], **given)
     yield Event(0.2, f"model with {len(model.shape.variance)} shape modes")
-    batch = render_pairs(model, draw_pairs(model, np.random.default_rng(0), 6))
-    pairs = list(training_pairs(batch, model.template))
+    pose = _SAME_SUBJECT if phases else 1.0
+    unseen_pairs = render_pairs(model, draw_pairs(model, np.random.default_rng(0), 2 * _BATCH, pose=pose))
 
-    curve: list[TrainingState] = []
+    curve: list[tuple[int, float]] = []
     network = seeded_network(0, model.template.ndim, _WIDTH)
+    batches = pairs_from_model(model, _BATCH, seed=1, reuse=_REUSE, pose=pose)
+    without = pairs_error(None, unseen_pairs)
     with tempfile.TemporaryDirectory() as run_folder:
-        steps = _affordable(model, seconds)
+        steps = _affordable(model, batches, seconds)
         options = TrainingOptions(steps=steps, learning_rate=_RATE, checkpoint_seconds=1e9)
-        for state in train(network, pairs_from_model(model, _BATCH), model.template.spacing, run_folder, options):
-            curve.append(state)
-            yield Event(
-                0.2 + 0.6 * state.step / steps,
-                f"training: end-point error {state.epe:.2f} voxels (without {state.epe_without:.2f})",
-            )
+        for state in train(network, batches, model.template.spacing, run_folder, options):
+            if state.step % max(1, steps // _CHECKS) == 0 or state.step in (1, steps):
+                curve.append((state.step, pairs_error(network, unseen_pairs)))
+            message = f"training: end-point error {curve[-1][1]:.2f} voxels (without {without:.2f})"
+            yield Event(0.2 + 0.6 * state.step / steps, message)
 
     flow = FlowRegistration(network.cpu(), model.template.spacing)
     program = LPRegistration(transform="bspline")
@@ -93,23 +108,23 @@ def run(directory: Path, *, images: Sequence[str] | None = None, seconds: float 
         "network, then linear program": lambda f, m: program(f, m, initial=flow(f, m)),
     }
     yield Event(0.82, "registering held-out subjects")
-    unseen = subjects[split:]
-    held = [(i, i + 1) for i in range(len(unseen) - 1)]
-    program(unseen[0], unseen[1])  # compiled code is loaded once
+    program(*(working[i] for i in pairs[0]))  # compiled code is loaded once
     results: dict[str, list[tuple[float, float]]] = {"before": []}
     alignments: dict[str, Transform] = {}
-    for number, (i, j) in enumerate(held):
-        truth = None if labels is None else (labels[split + i], labels[split + j])
-        results["before"].append((_score(unseen[i], unseen[j], truth, Affine.identity(unseen[i].ndim)), 0.0))
+    for number, (i, j) in enumerate(pairs):
+        fixed, moving = working[i], working[j]
+        truth = None if labels is None else (labels[i], labels[j])
+        results["before"].append((_score(fixed, moving, truth, Affine.identity(fixed.ndim)), 0.0))
         for name, method in methods.items():
             begin = time.perf_counter()
-            phi = method(unseen[i], unseen[j])
+            phi = method(fixed, moving)
             took = time.perf_counter() - begin
-            results.setdefault(name, []).append((_score(unseen[i], unseen[j], truth, phi), took))
+            results.setdefault(name, []).append((_score(fixed, moving, truth, phi), took))
             if number == 0:
                 alignments[name] = phi
-        yield Event(0.82 + 0.12 * (number + 1) / len(held), f"held-out pair {number + 1} of {len(held)}")
+        yield Event(0.82 + 0.12 * (number + 1) / len(pairs), f"held-out pair {number + 1} of {len(pairs)}")
 
+    shown = list(training_pairs(unseen_pairs, model.template))
     measure = "NCC" if labels is None else "Dice"
     rows = [
         (
@@ -121,16 +136,18 @@ def run(directory: Path, *, images: Sequence[str] | None = None, seconds: float 
     ]
     story = DemoStory(
         source=data.source,
-        training=subjects[:split],
+        training=[working[i] for i in known],
         model=model,
-        synthetic=[pair.fixed for pair in pairs],
-        pair=(pairs[0].fixed, pairs[0].moving, pairs[0].displacement),
-        curve=_smoothed(curve),
-        held_out=(unseen[0], unseen[1]),
+        synthetic=[pair.fixed for pair in shown],
+        pair=(shown[0].fixed, shown[0].moving, shown[0].displacement),
+        curve=curve,
+        without=without,
+        held_out=(working[pairs[0][0]], working[pairs[0][1]]),
+        what="end-systole to end-diastole of a person" if phases else "two people",
         alignments=alignments,
         header=("method", f"mean {measure}", "milliseconds"),
         rows=rows,
-        machine=f"{len(held)} pairs of {len(unseen)} subjects; {platform.machine()}, Python {platform.python_version()}.",
+        machine=f"{len(pairs)} pairs; {platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}.",
     )
     path = directory / "index.html"
     with atomic(path) as temporary:
@@ -139,11 +156,28 @@ def run(directory: Path, *, images: Sequence[str] | None = None, seconds: float 
     summary = {
         "page": str(path),
         "source": data.source,
-        "training_images": split,
+        "training_images": len(known),
         "measure": measure,
         "results": {name: {"mean": float(value), "milliseconds": float(ms) if ms else None} for name, value, ms in rows},
     }
     yield Event(1.0, "\n".join([data.source, *lines, f"page: {path}"]), summary)
+
+
+def _split(subjects: Sequence[str]) -> tuple[list[int], list[tuple[int, int]], bool]:
+    """Images to learn from, pairs of images of other subjects, and whether the images of a pair show one subject.
+
+    The last subjects in order, at least two, stay unseen; of the others, as many serve as are needed.
+    """
+    images: dict[str, list[int]] = {}
+    for number, name in enumerate(subjects):
+        images.setdefault(name, []).append(number)
+    people = list(images.values())
+    phases = all(len(part) == 2 for part in people)
+    held_out = min(_HELD_OUT, max(2, len(people) // 3))
+    known, unseen = [i for part in people[:-held_out] for i in part][:_TRAINING_IMAGES], people[-held_out:]
+    if phases:
+        return known, [(part[0], part[1]) for part in unseen], True
+    return known, [(a[0], b[0]) for a, b in pairwise(unseen)], False
 
 
 def _working(image: Image) -> Image:
@@ -154,15 +188,15 @@ def _working(image: Image) -> Image:
     return resample(grey.with_values(np.asarray(grey.values, dtype=np.float32)), grid)
 
 
-def _affordable(model: AppearanceModel, seconds: float) -> int:
-    """How many steps fit into the time, from a few of them."""
-    trial = TrainingOptions(steps=4, checkpoint_seconds=1e9)
+def _affordable(model: AppearanceModel, batches: Batches, seconds: float) -> int:
+    """How many steps fit into the time, from those of one block of pairs, drawing the next one included."""
+    begin = time.perf_counter()
     network = seeded_network(0, model.template.ndim, _WIDTH)
+    trial = TrainingOptions(steps=BLOCK * _REUSE + 1, checkpoint_seconds=1e9)
     with tempfile.TemporaryDirectory() as folder:
-        *_, first, _, last = (
-            state.seconds for state in train(network, pairs_from_model(model, _BATCH), model.template.spacing, folder, trial)
-        )
-    return int(np.clip(seconds / max((last - first) / 2, 1e-3), 20, 20_000))
+        times = [state.seconds for state in train(network, batches, model.template.spacing, folder, trial)]
+    per_step = (times[-1] - times[0]) / (trial.steps - 1)
+    return int(np.clip((seconds - (time.perf_counter() - begin)) / per_step, 20, 20_000))
 
 
 def _score(fixed: Image, moving: Image, labels: tuple[Labels, Labels] | None, phi: Transform) -> float:
@@ -172,16 +206,3 @@ def _score(fixed: Image, moving: Image, labels: tuple[Labels, Labels] | None, ph
     moved = warp(moving, phi, fixed.grid, fill=np.nan).values
     inside = np.isfinite(moved)
     return float(np.corrcoef(fixed.values[inside], moved[inside])[0, 1])
-
-
-def _smoothed(curve: Sequence[TrainingState], points: int = 60) -> list[tuple[int, float, float]]:
-    """Means over windows: single batches are too noisy to look at."""
-    parts = np.array_split(np.arange(len(curve)), min(points, len(curve)))
-    return [
-        (
-            curve[int(part[-1])].step,
-            float(np.mean([curve[i].epe for i in part])),
-            float(np.mean([curve[i].epe_without for i in part])),
-        )
-        for part in parts
-    ]

@@ -6,6 +6,7 @@ and resumed ends with the same weights as an undisturbed one (on one machine, CP
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 import os
@@ -35,6 +36,8 @@ Batches = Callable[[int], PairBatch]
 CHECKPOINT = "checkpoint.safetensors"
 WEIGHTS = "weights.safetensors"
 _KIND = "augreg checkpoint"
+# batches that are shuffled together where pairs are shown more than once
+BLOCK = 8
 
 
 @dataclass(frozen=True)
@@ -80,13 +83,36 @@ class TrainingState:
     seconds: float
 
 
-def pairs_from_model(model: AppearanceModel, batch: int, seed: int = 0, intensity: float = 0.05) -> Batches:
-    """Pairs drawn from a model; those of a step depend on (seed, step) alone. Every other batch has independent appearances."""
+def pairs_from_model(model: AppearanceModel, batch: int, seed: int = 0, *, reuse: int = 1, **drawing: float) -> Batches:
+    """Pairs drawn from a model on the fly; those of a step depend on (seed, step) alone.
+
+    Every other batch has independent appearances.
+
+    Parameters
+    ----------
+    model : the appearance model
+    batch : pairs of a step
+    seed : of everything
+    reuse : how often a pair is shown, shuffled within a block of batches; above 1 where drawing is slower than training
+    drawing : given to `augreg.synthesis.draw_pairs`; by default intensity=0.05
+    """
+    batches = 1 if reuse == 1 else BLOCK
+    settings = {"intensity": 0.05} | drawing
+
+    def one(number: int) -> PairBatch:
+        rng = np.random.default_rng([seed, number])
+        appearance = "shared" if number % 2 == 0 else "independent"
+        return render_pairs(model, draw_pairs(model, rng, batch, appearance=appearance, **settings))
+
+    @functools.lru_cache(maxsize=1)
+    def block(number: int) -> PairBatch:
+        return PairBatch.concatenate([one(number * batches + i) for i in range(batches)])
 
     def batch_of(step: int) -> PairBatch:
-        rng = np.random.default_rng([seed, step])
-        appearance = "shared" if step % 2 == 0 else "independent"
-        return render_pairs(model, draw_pairs(model, rng, batch, appearance=appearance, intensity=intensity))
+        number, position = divmod(step, batches * reuse)
+        round_, part = divmod(position, batches)
+        order = np.random.default_rng([seed, number, round_]).permutation(batches * batch)
+        return block(number)[torch.from_numpy(order[part * batch : (part + 1) * batch])]
 
     return batch_of
 
@@ -101,12 +127,10 @@ def pairs_from_shards(directory: str | os.PathLike[str], batch: int, seed: int =
     parts = list(read_shards(directory, batch))
     if not parts:
         raise ValueError(f"{directory}: expected a folder with shards pairs-*.tar, got none; run augreg synthesize")
-    names = ("fixed", "moving", "flow", "mask", "least_det", "residual")
-    whole = PairBatch(*(torch.cat([getattr(part, name) for part in parts]) for name in names))
+    whole = PairBatch.concatenate(parts)
 
     def batch_of(step: int) -> PairBatch:
-        chosen = torch.from_numpy(np.random.default_rng([seed, step]).integers(0, len(whole.fixed), batch))
-        return PairBatch(*(getattr(whole, name)[chosen] for name in names))
+        return whole[torch.from_numpy(np.random.default_rng([seed, step]).integers(0, len(whole), batch))]
 
     return batch_of
 
@@ -125,6 +149,16 @@ def shard_spacing(directory: str | os.PathLike[str]) -> tuple[float, ...]:
         raise ValueError(
             f"{path}: expected the description of a data set with its grid, got none; run augreg synthesize"
         ) from error
+
+
+def pairs_error(network: FlowNetS | None, batch: PairBatch) -> float:
+    """Mean end-point error (voxels) over pairs that were not trained on; of no registration where there is no network."""
+    with torch.no_grad():
+        flow = torch.zeros_like(batch.flow)
+        if network is not None:
+            device = next(network.parameters()).device
+            flow = network.predict(*(normalised(part.to(device)) for part in (batch.fixed, batch.moving))).to(flow.device)
+        return float(end_point_error(flow, batch.flow, batch.mask))
 
 
 def seeded_network(seed: int, ndim: int, width: float) -> FlowNetS:

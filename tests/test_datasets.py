@@ -101,13 +101,22 @@ def _folder(path, names):
         write_image(Labels(values, grid) if "_l" in name else Image(values, grid), path / name)
 
 
-def test_own_images_find_their_labels(tmp_path, monkeypatch):
+def test_own_images_find_their_labels_and_phases_stay_together(tmp_path, monkeypatch):
     _folder(tmp_path, [f"{i}{part}.png" for i in range(4) for part in ("_ed", "_ed_lv", "_es", "_es_lv")])
     monkeypatch.setenv("AUGREG_DATA", str(tmp_path))
     data = datasets.sample_data()
-    assert data.names == ("0_ed", "1_ed", "2_ed", "3_ed")
-    assert len(data.labels) == 4
-    assert "_ed" in data.source
+    assert data.names[:3] == ("0_ed", "0_es", "1_ed")
+    assert data.subjects[:3] == ("0", "0", "1")
+    assert len(data.labels) == 8
+
+
+def test_of_several_kinds_the_first_is_taken(tmp_path, monkeypatch):
+    _folder(tmp_path, [f"{i}_{part}.png" for i in range(4) for part in ("z08", "z08_labels", "z20", "z20_labels")])
+    monkeypatch.setenv("AUGREG_DATA", str(tmp_path))
+    data = datasets.sample_data()
+    assert data.names == ("0_z08", "1_z08", "2_z08", "3_z08")
+    assert len(set(data.subjects)) == 4
+    assert "_z08" in data.source
 
 
 def test_own_images_without_labels_and_too_few(tmp_path):

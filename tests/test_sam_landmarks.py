@@ -6,7 +6,7 @@ from subjects import grid, people
 from augreg import Grid, Labels, read_labels
 from augreg.sam import Contours
 from augreg.sam.alignment import align, pose_transform, procrustes
-from augreg.sam.landmarks import frame_anchors, lattice, outlines
+from augreg.sam.landmarks import anchors, lattice, outlines
 
 
 def disc(g, center, radii, label=1):
@@ -117,7 +117,12 @@ def test_without_alignment_shapes_stay():
 def test_lattices_cover_the_grid_and_anchors_surround_it():
     g = grid(3)
     assert g.contains(lattice(g, 8.0), margin=0.01).all()
-    assert not g.contains(frame_anchors(g, 0.2, 4)).any()
+    middle = g.center[None]
+    assert not g.contains(anchors(g, 0.2, middle, reach=1e6, per_axis=4)).any()
+    inner = anchors(g, 0.2, middle, reach=15.0, per_axis=9)
+    inner = inner[g.contains(inner)]
+    assert len(inner) > 0
+    assert np.linalg.norm(inner - middle, axis=1).min() > 15
 
 
 def test_real_label_maps_have_corresponding_contours():

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import scipy.ndimage
+import scipy.spatial
 
 from augreg.grid import FloatArray, Grid
 from augreg.image import Labels
@@ -247,9 +248,13 @@ def lattice(grid: Grid, spacing: float) -> FloatArray:
     return grid.points_at(np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, grid.ndim))
 
 
-def frame_anchors(grid: Grid, margin: float, per_axis: int = 5) -> FloatArray:
-    """Points on the surface of a grid's box widened by `margin` (share of each side), (a, D) mm: they never move."""
+def anchors(grid: Grid, margin: float, centers: FloatArray, reach: float, per_axis: int = 5) -> FloatArray:
+    """Points that never move, (a, D) mm: of a regular lattice over a grid's box widened by `margin` (share of each side), those
+    on its surface, and those farther than `reach` (mm) from all `centers` (m, D), where nothing is known about motion.
+    """
     axes = [np.linspace(-margin * (n - 1), (1 + margin) * (n - 1), per_axis) for n in grid.shape]
     index = np.stack(np.meshgrid(*[np.arange(per_axis)] * grid.ndim, indexing="ij"), axis=-1).reshape(-1, grid.ndim)
-    surface = index[np.any((index == 0) | (index == per_axis - 1), axis=1)]
-    return grid.points_at(np.stack([axes[a][surface[:, a]] for a in range(grid.ndim)], axis=1))
+    points = grid.points_at(np.stack([axes[a][index[:, a]] for a in range(grid.ndim)], axis=1))
+    surface = np.any((index == 0) | (index == per_axis - 1), axis=1)
+    far = scipy.spatial.distance.cdist(points, centers).min(axis=1) > reach
+    return points[surface | far]

@@ -1,8 +1,9 @@
 """From displaced landmarks to one exact dense map: a thin-plate spline, carried over to a cubic B-spline.
 
 The thin-plate spline v for displacements d_j at centres x_j minimises  sum_j |v(x_j) - d_j|^2 / lambda_j + E(v)  with the bending
-energy E (Bookstein 1989; Wahba 1990), where lambda_j = 0 means d_j exactly; so are the anchors d = 0 around the frame. It is
-evaluated once, at the nodes of a control grid; from there on the map *is* the cubic B-spline with these values at the nodes,
+energy E (Bookstein 1989; Wahba 1990), where lambda_j = 0 means d_j exactly. So are the anchors d = 0, around the frame and
+wherever landmarks are far: else a spline would carry the growth of one small structure over the whole image. It is evaluated
+once, at the nodes of a control grid; from there on the map *is* the cubic B-spline with these values at the nodes,
 
     psi(x) = x + sum_j b_j(x) c_j,
 
@@ -17,11 +18,13 @@ import scipy.interpolate
 import scipy.ndimage
 
 from augreg.grid import FloatArray, Grid
-from augreg.sam.landmarks import frame_anchors
+from augreg.sam.landmarks import anchors as anchors_of
 from augreg.transforms import BSpline
 
 # the frame beyond the template in which displacements die out, as a share of its sides
 MARGIN = 0.2
+# farther from all landmarks than this share of the mean side, nothing moves
+REACH = 0.25
 _CELLS = {2: 48, 3: 24}
 _ZERO_LAYERS = 3
 
@@ -49,7 +52,8 @@ def lift(displacements: FloatArray, centers: FloatArray, template: Grid, control
     (K, *control.shape, D) mm; the three outer layers are zero
     """
     maps, _, ndim = displacements.shape
-    anchors = frame_anchors(template, MARGIN, per_axis=9 if ndim == 2 else 5)
+    reach = REACH * float(np.mean(template.extent))
+    anchors = anchors_of(template, MARGIN, centers, reach, per_axis=9 if ndim == 2 else 5)
     values = np.zeros((len(centers) + len(anchors), maps * ndim))
     values[: len(centers)] = displacements.transpose(1, 0, 2).reshape(len(centers), -1)
     # millimetres over the template's size: the system's condition does not depend on the unit of length

@@ -13,8 +13,8 @@ appearance has no end, so that the equation holds wherever the target y + u(y) l
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields
 from types import ModuleType
 from weakref import WeakKeyDictionary
 
@@ -53,6 +53,19 @@ class PairBatch:
     mask: Tensor
     least_det: Tensor
     residual: Tensor
+
+    def __len__(self) -> int:
+        """B."""
+        return len(self.fixed)
+
+    def __getitem__(self, pairs: Tensor | slice) -> PairBatch:
+        """Some of the pairs."""
+        return PairBatch(*(getattr(self, field.name)[pairs] for field in fields(self)))
+
+    @staticmethod
+    def concatenate(parts: Sequence[PairBatch]) -> PairBatch:
+        """The pairs of all parts, in their order."""
+        return PairBatch(*(torch.cat([getattr(part, field.name) for part in parts]) for field in fields(PairBatch)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,10 +106,10 @@ def _constants(model: AppearanceModel, device: torch.device) -> _Constants:
 
         axes = [np.arange(n, dtype=np.float64) for n in grid.shape]
         index = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, grid.ndim)
-        fields = (model.fields @ grid.world_to_index.T).reshape(model.shape.rank, -1)
+        modes = (model.fields @ grid.world_to_index.T).reshape(model.shape.rank, -1)
         known[device] = _Constants(
             frame=ControlFrame.of(model.control, grid),
-            fields=tensor(fields, torch.float64),
+            fields=tensor(modes, torch.float64),
             points=tensor(index, torch.float64),
             basis=tensor((model.appearance.basis * np.sqrt(model.appearance.variance)).T),
             textures=tensor(model.textures),
@@ -190,8 +203,8 @@ def _textures(model: AppearanceModel, known: _Constants, draw: PairDraw) -> Tens
     # the commonest draw has one appearance in both images: it is made once
     shared = bool((weights[:, 0] == weights[:, 1]).all())
     weights = weights[:, :1] if shared else weights
-    fields = per_axis(weights.reshape(-1, *[axis.shape[1] for axis in known.mixing]), known.mixing)
-    mosaics = _maths(device).blend(fields.reshape(-1, n, model.template.size), known.textures)
+    choice = per_axis(weights.reshape(-1, *[axis.shape[1] for axis in known.mixing]), known.mixing)
+    mosaics = _maths(device).blend(choice.reshape(-1, n, model.template.size), known.textures)
     textures = mosaics.reshape(B, -1, model.template.size).expand(-1, 2, -1)
     if draw.modes.any():
         textures = textures + torch.tensor(draw.modes, dtype=torch.float32, device=device) @ known.basis
