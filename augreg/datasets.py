@@ -67,17 +67,18 @@ def sample_data(images: Sequence[str] | None = None, *, host: str = _HOST, cache
     """
     folder = os.environ.get("AUGREG_DATA")
     if images:
-        return own_images([Path(path) for path in images], "the images given")
+        return own_images([Path(path) for path in images], "The images given")
     if folder:
         found = sorted(path for path in Path(folder).glob("*") if path.name.lower().endswith(_IMAGE_SUFFIXES))
         if not found:
             raise FileNotFoundError(f"AUGREG_DATA: expected a folder with images, got none in {folder}")
-        return own_images(found, f"the folder {Path(folder).name} named by AUGREG_DATA")
+        return own_images(found, f"The folder {Path(folder).name} named by AUGREG_DATA")
     try:
         return sunnybrook(host, cache)
     except (OSError, ValueError) as error:
-        reason = " ".join(str(error).split())[:120]
-        return simulated_brains(f"subjects simulated from MNI152 maps, since nothing could be downloaded ({reason})")
+        lost = isinstance(error, requests.RequestException)
+        reason = f"no answer from {host}" if lost else " ".join(str(error).split())[:120]
+        return simulated_brains(f"Subjects simulated from MNI152 maps, since nothing could be downloaded ({reason})")
 
 
 def own_images(paths: Sequence[Path], source: str) -> SampleData:

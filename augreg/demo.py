@@ -6,7 +6,7 @@ import os
 import platform
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
@@ -19,9 +19,10 @@ from augreg.datasets import sample_data
 from augreg.image import Image, Labels
 from augreg.io import atomic
 from augreg.lp import LPRegistration
+from augreg.networks import FlowNetS
 from augreg.report import DemoStory, demo_page
 from augreg.sam import AppearanceModel, fit_appearance_model
-from augreg.synthesis import draw_pairs, render_pairs, training_pairs
+from augreg.synthesis import PairBatch, draw_pairs, render_pairs, training_pairs
 from augreg.training import (
     BLOCK,
     Batches,
@@ -35,8 +36,8 @@ from augreg.training import (
 from augreg.transforms import Affine, Transform
 from augreg.warp import resample, warp
 
-# what a network learns from in a minute on two cores: voxels along the longest side, width, pairs per step, rate of Adam, and
-# how often a pair is shown
+# what a network learns from in a minute or two on two cores: voxels along the longest side, width, pairs per step, rate of
+# Adam, and how often a pair is shown
 _SIDE = 128
 _WIDTH = 0.125
 _BATCH = 8
@@ -59,7 +60,7 @@ class Event:
     summary: dict[str, Any] = field(default_factory=dict)
 
 
-def run(directory: Path, *, images: Sequence[str] | None = None, seconds: float = 60.0) -> Iterator[Event]:
+def run(directory: Path, *, images: Sequence[str] | None = None, seconds: float = 90.0) -> Iterator[Event]:
     """Run the demo; its page is `directory/index.html`.
 
     Parameters
@@ -72,34 +73,20 @@ def run(directory: Path, *, images: Sequence[str] | None = None, seconds: float 
     ------
     ValueError, FileNotFoundError : for unusable images.
     """
-    directory.mkdir(parents=True, exist_ok=True)
     yield Event(0.0, "sample data")
     data = sample_data(images)
     working = [_working(image) for image in data.images]
-    labels = (
-        None if data.labels is None else [resample(part, image.grid) for part, image in zip(data.labels, working, strict=True)]
-    )
+    labels = data.labels and [resample(part, image.grid) for part, image in zip(data.labels, working, strict=True)]
     known, pairs, phases = _split(data.subjects)
     yield Event(0.05, data.source)
-    given: dict[str, Any] = {"labels": [labels[i] for i in known]} if labels else {"registration": LPRegistration()}
-    model = fit_appearance_model([working[i] for i in known], **given)
-    yield Event(0.2, f"model with {len(model.shape.variance)} shape modes")
+    if labels and working[0].ndim == 2:
+        model = fit_appearance_model([working[i] for i in known], labels=[labels[i] for i in known])
+    else:
+        model = fit_appearance_model([working[i] for i in known], registration=LPRegistration())
+    yield Event(0.2, f"model with {model.shape.rank} shape modes")
     pose = _SAME_SUBJECT if phases else 1.0
-    unseen_pairs = render_pairs(model, draw_pairs(model, np.random.default_rng(0), 2 * _BATCH, pose=pose))
-
-    curve: list[tuple[int, float]] = []
-    network = seeded_network(0, model.template.ndim, _WIDTH)
-    batches = pairs_from_model(model, _BATCH, seed=1, reuse=_REUSE, pose=pose)
-    without = pairs_error(None, unseen_pairs)
-    with tempfile.TemporaryDirectory() as run_folder:
-        steps = _affordable(model, batches, seconds)
-        options = TrainingOptions(steps=steps, learning_rate=_RATE, checkpoint_seconds=1e9)
-        for state in train(network, batches, model.template.spacing, run_folder, options):
-            if state.step % max(1, steps // _CHECKS) == 0 or state.step in (1, steps):
-                curve.append((state.step, pairs_error(network, unseen_pairs)))
-            message = f"training: end-point error {curve[-1][1]:.2f} voxels (without {without:.2f})"
-            yield Event(0.2 + 0.6 * state.step / steps, message)
-
+    unseen = render_pairs(model, draw_pairs(model, np.random.default_rng(0), 2 * _BATCH, pose=pose))
+    network, curve = yield from _trained(model, unseen, pose, seconds)
     flow = FlowRegistration(network.cpu(), model.template.spacing)
     program = LPRegistration(transform="bspline")
     methods: dict[str, Method] = {
@@ -108,32 +95,12 @@ def run(directory: Path, *, images: Sequence[str] | None = None, seconds: float 
         "network, then linear program": lambda f, m: program(f, m, initial=flow(f, m)),
     }
     yield Event(0.82, "registering held-out subjects")
-    program(*(working[i] for i in pairs[0]))  # compiled code is loaded once
-    results: dict[str, list[tuple[float, float]]] = {"before": []}
-    alignments: dict[str, Transform] = {}
-    for number, (i, j) in enumerate(pairs):
-        fixed, moving = working[i], working[j]
-        truth = None if labels is None else (labels[i], labels[j])
-        results["before"].append((_score(fixed, moving, truth, Affine.identity(fixed.ndim)), 0.0))
-        for name, method in methods.items():
-            begin = time.perf_counter()
-            phi = method(fixed, moving)
-            took = time.perf_counter() - begin
-            results.setdefault(name, []).append((_score(fixed, moving, truth, phi), took))
-            if number == 0:
-                alignments[name] = phi
-        yield Event(0.82 + 0.12 * (number + 1) / len(pairs), f"held-out pair {number + 1} of {len(pairs)}")
+    results, alignments = yield from _compared(methods, working, labels, pairs)
 
-    shown = list(training_pairs(unseen_pairs, model.template))
+    shown = list(training_pairs(unseen, model.template))
     measure = "NCC" if labels is None else "Dice"
-    rows = [
-        (
-            name,
-            f"{np.mean([s for s, _ in scores]):.3f}",
-            "" if name == "before" else f"{1e3 * np.median([t for _, t in scores]):.0f}",
-        )
-        for name, scores in results.items()
-    ]
+    rows = [(name, f"{score:.3f}", "" if ms is None else f"{ms:.0f}") for name, (score, ms) in results.items()]
+    first, second = pairs[0]
     story = DemoStory(
         source=data.source,
         training=[working[i] for i in known],
@@ -141,14 +108,15 @@ def run(directory: Path, *, images: Sequence[str] | None = None, seconds: float 
         synthetic=[pair.fixed for pair in shown],
         pair=(shown[0].fixed, shown[0].moving, shown[0].displacement),
         curve=curve,
-        without=without,
-        held_out=(working[pairs[0][0]], working[pairs[0][1]]),
+        without=pairs_error(None, unseen),
+        held_out=(working[first], working[second]),
         what="end-systole to end-diastole of a person" if phases else "two people",
         alignments=alignments,
         header=("method", f"mean {measure}", "milliseconds"),
         rows=rows,
         machine=f"{len(pairs)} pairs; {platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}.",
     )
+    directory.mkdir(parents=True, exist_ok=True)
     path = directory / "index.html"
     with atomic(path) as temporary:
         temporary.write_text(demo_page(story), encoding="utf-8")
@@ -157,10 +125,54 @@ def run(directory: Path, *, images: Sequence[str] | None = None, seconds: float 
         "page": str(path),
         "source": data.source,
         "training_images": len(known),
+        "pairs": len(pairs),
         "measure": measure,
-        "results": {name: {"mean": float(value), "milliseconds": float(ms) if ms else None} for name, value, ms in rows},
+        "results": {name: {"mean": score, "milliseconds": ms} for name, (score, ms) in results.items()},
     }
     yield Event(1.0, "\n".join([data.source, *lines, f"page: {path}"]), summary)
+
+
+def _trained(
+    model: AppearanceModel, unseen: PairBatch, pose: float, seconds: float
+) -> Generator[Event, None, tuple[FlowNetS, list[tuple[int, float]]]]:
+    """A network, and its error on unseen pairs as it learns."""
+    batches = pairs_from_model(model, _BATCH, seed=1, reuse=_REUSE, pose=pose)
+    network = seeded_network(0, model.template.ndim, _WIDTH)
+    without = pairs_error(None, unseen)
+    curve: list[tuple[int, float]] = []
+    with tempfile.TemporaryDirectory() as folder:
+        steps = _affordable(model, batches, seconds)
+        options = TrainingOptions(steps=steps, learning_rate=_RATE, checkpoint_seconds=1e9)
+        for state in train(network, batches, model.template.spacing, folder, options):
+            if state.step % max(1, steps // _CHECKS) == 0 or state.step in (1, steps):
+                curve.append((state.step, pairs_error(network, unseen)))
+            message = f"training: end-point error {curve[-1][1]:.2f} voxels (without {without:.2f})"
+            yield Event(0.2 + 0.6 * state.step / steps, message)
+    return network, curve
+
+
+def _compared(
+    methods: dict[str, Method], images: Sequence[Image], labels: Sequence[Labels] | None, pairs: Sequence[tuple[int, int]]
+) -> Generator[Event, None, tuple[dict[str, tuple[float, float | None]], dict[str, Transform]]]:
+    """Mean score and median milliseconds of every method, and its transform of the first pair."""
+    for method in methods.values():  # compiled code is loaded once
+        method(images[pairs[0][0]], images[pairs[0][1]])
+    scores: dict[str, list[float]] = {name: [] for name in ("before", *methods)}
+    times: dict[str, list[float]] = {name: [] for name in methods}
+    alignments: dict[str, Transform] = {}
+    for number, (i, j) in enumerate(pairs):
+        fixed, moving = images[i], images[j]
+        truth = None if labels is None else (labels[i], labels[j])
+        scores["before"].append(_score(fixed, moving, truth, Affine.identity(fixed.ndim)))
+        for name, method in methods.items():
+            begin = time.perf_counter()
+            phi = method(fixed, moving)
+            times[name].append(time.perf_counter() - begin)
+            scores[name].append(_score(fixed, moving, truth, phi))
+            alignments.setdefault(name, phi)
+        yield Event(0.82 + 0.12 * (number + 1) / len(pairs), f"held-out pair {number + 1} of {len(pairs)}")
+    milliseconds = {name: 1e3 * float(np.median(taken)) for name, taken in times.items()}
+    return {name: (float(np.mean(of)), milliseconds.get(name)) for name, of in scores.items()}, alignments
 
 
 def _split(subjects: Sequence[str]) -> tuple[list[int], list[tuple[int, int]], bool]:

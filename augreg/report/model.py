@@ -22,7 +22,7 @@ def mode_panels(model: AppearanceModel) -> str:
                 coefficients = {name: np.zeros(len(getattr(model, name).variance)) for name in ("shape", "appearance")}
                 coefficients[part][mode] = deviation
                 image = model.instance(coefficients["shape"], coefficients["appearance"])
-                draws.append((f"{part} mode {mode + 1}: {deviation:+.0f} SD", figures.picture(image)))
+                draws.append((f"{part} {mode + 1}, {deviation:+.0f} SD" if deviation else "mean", figures.picture(image)))
     return figures.panels(draws, columns=6)
 
 
