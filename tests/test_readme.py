@@ -1,0 +1,67 @@
+"""What the README shows runs as it stands, on real images."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from realdata import path
+
+import augreg as ar
+
+ROOT = Path(__file__).resolve().parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def block(language: str, containing: str) -> str:
+    found = [text for text in re.findall(rf"```{language}\n(.*?)```", README, flags=re.DOTALL) if containing in text]
+    assert len(found) == 1
+    return found[0]
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Four hearts under the names that the README uses."""
+    data = path("cardiac2d")
+    patients = sorted(p.name.removesuffix("_ed.png") for p in data.glob("*_ed.png"))
+    for name, patient in zip("abcd", patients, strict=False):
+        shutil.copy(data / f"{patient}_ed.png", tmp_path / f"{name}.png")
+        shutil.copy(data / f"{patient}_ed_lv.png", tmp_path / f"{name}_labels.png")
+    shutil.copy(data / f"{patients[0]}_ed.png", tmp_path / "fixed.png")
+    shutil.copy(data / f"{patients[0]}_es.png", tmp_path / "moving.png")
+    ar.write_points(np.array([[100.0, 120.0], [140.0, 90.5]]), tmp_path / "landmarks.csv")
+    return tmp_path
+
+
+def test_ten_lines_of_python(folder):
+    code = block("python", "LPRegistration")
+    assert len([line for line in code.splitlines() if line]) <= 10
+    subprocess.run([sys.executable, "-c", code], cwd=folder, check=True)
+    assert ar.read_image(folder / "moved.png").grid == ar.read_image(folder / "fixed.png").grid
+    assert ar.read_model(folder / "model.npz").template.shape == (256, 256)
+
+
+def test_ten_lines_of_shell(folder):
+    lines = block("sh", "augreg register").splitlines()
+    assert len(lines) == 10
+    script = f'augreg() {{ "{sys.executable}" -m augreg "$@"; }}\nset -e\n' + "\n".join(lines)
+    subprocess.run(["bash", "-c", script], cwd=folder, check=True, env=os.environ)
+    assert json.loads((folder / "result.json").read_text())["folding"] == 0
+    assert json.loads((folder / "measures.json").read_text())["folding"] == 0
+    forward, backward = (ar.read_transform(folder / name) for name in ("elastic.h5", "inverse.nii.gz"))
+    points = ar.read_points(folder / "landmarks.csv")
+    np.testing.assert_allclose(ar.read_points(folder / "mapped.csv"), forward(points), atol=1e-6)
+    np.testing.assert_allclose(backward(forward(points)), points, atol=0.05)
+    assert ar.read_transform(folder / "learned.nii.gz")(points).shape == points.shape
+
+
+def test_the_map_of_folders_is_complete():
+    table = README[README.index("## Where things are") :]
+    for part in (ROOT / "augreg").iterdir():
+        known = part.name in ("data", "cli", "report") or part.name.startswith(("_", "py.typed"))
+        assert known or part.name in table, part.name
