@@ -7,11 +7,7 @@
 
 The three elementary ones are those of ITK, value by value, so files carry them unchanged.
 
-Inverses are exact for affine maps. Elsewhere phi(x) = y is solved by a damped Newton method,
-
-    x <- x + 2^-k J(x)^-1 (y - phi(x)),       k >= 0 the least that lowers |y - phi(x)|,
-
-because the fixed-point iteration x <- x + y - phi(x) fails on invertible maps with large gradients.
+Inverses are exact for affine maps; elsewhere phi(x) = y is solved by Newton's method (`augreg._newton`).
 """
 
 from __future__ import annotations
@@ -24,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from augreg import _kernels
+from augreg._newton import solve
 from augreg.grid import FloatArray, Grid
 
 
@@ -83,34 +80,7 @@ class Transform(ABC):
         Where phi is not invertible, x is the best point found: compare `phi(x)` with y.
         """
         array = np.asarray(points, dtype=np.float64)
-        target = _flat(array, self.ndim)
-        x = 2 * target - self._map(target)
-        residual = target - self._map(x)
-        error = np.linalg.norm(residual, axis=1)
-        start_error = np.linalg.norm(target - self._map(target), axis=1)
-        worse = start_error < error
-        x[worse], error[worse] = target[worse], start_error[worse]
-        residual[worse] = target[worse] - self._map(target[worse])
-        active = np.flatnonzero(error > tolerance)
-        for _ in range(iterations):
-            if active.size == 0:
-                break
-            step = _solve_small(self._jacobian(x[active]), residual[active])
-            pending = active
-            for halving in range(12):
-                trial = x[pending] + step * 0.5**halving
-                trial_residual = target[pending] - self._map(trial)
-                trial_error = np.linalg.norm(trial_residual, axis=1)
-                better = trial_error < error[pending]
-                taken = pending[better]
-                x[taken], residual[taken], error[taken] = trial[better], trial_residual[better], trial_error[better]
-                pending, step = pending[~better], step[~better]
-                if pending.size == 0:
-                    break
-            # points where no step helps have met a fold or the limit of the arithmetic
-            active = np.setdiff1d(active, pending, assume_unique=True)
-            active = active[error[active] > tolerance]
-        return x.reshape(array.shape)
+        return solve(self._map, self._jacobian, _flat(array, self.ndim), tolerance, iterations).reshape(array.shape)
 
     def __matmul__(self, other: Transform) -> Transform:
         """The composition, (a @ b)(x) = a(b(x))."""
@@ -424,11 +394,3 @@ def _jacobian(points: FloatArray, grid: Grid, vectors: FloatArray, taps: int) ->
 def _sampled_inverse(transform: Transform, grid: Grid, tolerance: float) -> DisplacementField:
     points = grid.points()
     return DisplacementField(transform.solve(points, tolerance) - points, grid)
-
-
-def _solve_small(matrices: FloatArray, vectors: FloatArray) -> FloatArray:
-    """J^-1 r for stacks of D x D systems; singular ones get r itself, a fixed-point step."""
-    steps = vectors.copy()
-    regular = np.abs(np.linalg.det(matrices)) > 1e-12
-    steps[regular] = np.linalg.solve(matrices[regular], vectors[regular, :, None])[..., 0]
-    return steps

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import scipy.ndimage
 
-from augreg import _kernels
+from augreg import _affine_kernels, _kernels
 from augreg.grid import FloatArray, Grid
 from augreg.image import Image, Labels
 from augreg.transforms import Affine, DisplacementField, Transform
@@ -139,7 +139,7 @@ def _linear(moving: Image | Labels, transform: Affine, grid: Grid, fill: float) 
     outside = float(_as_type(np.asarray(fill, dtype=float), source.dtype))
     raster = np.ascontiguousarray(source).reshape(_raster_shape(moving))
     lines = out.reshape(*(1, *grid.shape)[-3:], raster.shape[-1])
-    _kernels.linear_affine(raster, *_index_map(moving, transform, grid), outside, rounded, precision, lines)
+    _affine_kernels.linear_affine(raster, *_index_map(moving, transform, grid), outside, rounded, precision, lines)
     return _as_type(out, dtype)
 
 
@@ -147,7 +147,7 @@ def _smooth(moving: Image | Labels, transform: Transform, grid: Grid, way: Inter
     source = _source(moving, way)
     out = np.empty((*grid.shape, source.shape[-1]), dtype=source.dtype)
     if isinstance(transform, Affine):
-        _kernels.cubic_affine(source, *_index_map(moving, transform, grid), fill, _three_axes(out, grid.ndim))
+        _affine_kernels.cubic_affine(source, *_index_map(moving, transform, grid), fill, _three_axes(out, grid.ndim))
     else:
         flat = out.reshape(-1, source.shape[-1])
         for rows, points in _slabs(transform, grid):
@@ -162,7 +162,7 @@ def _nearest(moving: Image | Labels, transform: Transform, grid: Grid, fill: flo
     outside = _as_type(np.asarray(fill), moving.values.dtype).view(kind)[()]
     out = np.empty((*grid.shape, source.shape[-1]), dtype=kind)
     if isinstance(transform, Affine):
-        _kernels.nearest_affine(source, *_index_map(moving, transform, grid), outside, _three_axes(out, grid.ndim))
+        _affine_kernels.nearest_affine(source, *_index_map(moving, transform, grid), outside, _three_axes(out, grid.ndim))
     else:
         flat = out.reshape(-1, source.shape[-1])
         for rows, points in _slabs(transform, grid):

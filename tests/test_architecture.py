@@ -12,8 +12,8 @@ ROOT = Path(__file__).resolve().parents[1]
 # from the ground up; modules of one layer do not import each other
 LAYERS = [
     {"grid"},
-    {"image", "_kernels"},
-    {"transforms"},
+    {"image", "_kernels", "_newton"},
+    {"transforms", "_affine_kernels"},
     {"warp"},
     {"registration"},
     {"io"},
@@ -70,7 +70,7 @@ def test_imports_go_downward_and_heavy_packages_stay_home(path):
             if parts[0] == package:
                 assert relative.startswith(homes), f"{relative} imports {package}, whose home is {homes}"
         if parts[0] == "numba":
-            assert path.name == "_kernels.py", f"{relative} imports numba, whose home are _kernels.py files"
+            assert path.name.endswith("_kernels.py"), f"{relative} imports numba, whose home are _kernels.py files"
 
 
 def test_every_module_has_a_layer():

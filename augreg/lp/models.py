@@ -75,10 +75,15 @@ class MatrixModel:
         """The map id + v, projected to the group."""
         ndim = len(self.center)
         matrix = np.eye(ndim) + np.einsum("j,jab->ab", c[:-ndim], self.generators) / self.radius
-        if self.group != "affine":
-            u, s, vt = np.linalg.svd(matrix)
-            matrix = u @ vt * (s.mean() if self.group == "similarity" else 1.0)
-        return Affine.about(matrix, self.center, c[-ndim:])
+        return self.nearest(Affine.about(matrix, self.center, c[-ndim:]))
+
+    def nearest(self, affine: Affine) -> Affine:
+        """The nearest member of the group that maps the centre alike."""
+        if self.group == "affine":
+            return affine
+        u, s, vt = np.linalg.svd(affine.matrix)
+        matrix = u @ vt * (s.mean() if self.group == "similarity" else 1.0)
+        return Affine.about(matrix, self.center, affine(self.center) - self.center)
 
 
 @dataclass(frozen=True, eq=False)

@@ -25,12 +25,12 @@ import scipy.sparse
 
 from augreg.grid import FloatArray
 from augreg.image import Image, Labels
-from augreg.lp.boundary import Keypoints, find_keypoints
-from augreg.lp.criteria import Costs, Criterion, costs_of
+from augreg.lp.criteria import Criterion
+from augreg.lp.level import Level
 from augreg.lp.models import MatrixModel, SplineModel
-from augreg.lp.profiles import Window, sample_profiles
+from augreg.lp.profiles import Window
 from augreg.lp.program import Rows, assemble, data_rows, near
-from augreg.lp.pyramid import label_raster, level_spacings, raster
+from augreg.lp.pyramid import level_spacings
 from augreg.lp.start import candidates
 from augreg.registration import Prepared, State, prepare
 from augreg.transforms import Affine, BSpline, Transform
@@ -154,11 +154,14 @@ class LPRegistration:
         begin = time.perf_counter()
         ready = prepare(fixed, moving, fixed_mask=fixed_mask, moving_mask=moving_mask, initial=initial)
         landmarks = _landmarks(fixed_points, moving_points, fixed.ndim)
-        if self.criterion == "labels" and (fixed_labels is None or moving_labels is None):
-            raise ValueError(
-                "criterion labels: expected fixed_labels and moving_labels, got none; give both or take another criterion"
-            )
-        run = _Run(self, ready, fixed_labels, moving_labels, landmarks, begin)
+        labels = None
+        if self.criterion == "labels":
+            if fixed_labels is None or moving_labels is None:
+                raise ValueError(
+                    "criterion labels: expected fixed_labels and moving_labels, got none; give both or take another criterion"
+                )
+            labels = (fixed_labels, moving_labels)
+        run = _Run(self, ready, labels, landmarks, begin)
         yield from run.states(search=self.search and initial is None)
 
 
@@ -177,29 +180,6 @@ def _landmarks(
     return fixed, moving
 
 
-class _Level:
-    """One pyramid level: rasters, keypoints and the criterion."""
-
-    def __init__(self, run: _Run, spacing: float) -> None:
-        ready, options = run.ready, run.options
-        self.nearest = options.criterion == "labels"
-        if self.nearest:
-            assert run.fixed_labels is not None
-            assert run.moving_labels is not None
-            self.fixed = label_raster(run.fixed_labels, ready.fixed_mask, spacing)
-            self.moving = label_raster(run.moving_labels, ready.moving_mask, spacing)
-        else:
-            self.fixed = raster(ready.fixed, ready.fixed_mask, spacing)
-            self.moving = raster(ready.moving, ready.moving_mask, spacing)
-        self.keypoints = find_keypoints(self.fixed, options.keypoints or _KEYPOINTS[ready.fixed.ndim])
-        self.costs: Costs = costs_of(options.criterion, self.fixed, self.moving)
-
-    def sample(self, transform: Transform, window: Window, keypoints: Keypoints | None = None) -> FloatArray:
-        """Costs (N, 2X+1) of all keypoints."""
-        points = self.keypoints if keypoints is None else keypoints
-        return self.costs(sample_profiles(self.fixed, self.moving, points, transform, window, nearest=self.nearest))
-
-
 class _Run:
     """One registration under way: what the states are made of."""
 
@@ -207,13 +187,11 @@ class _Run:
         self,
         options: LPRegistration,
         ready: Prepared,
-        fixed_labels: Labels | None,
-        moving_labels: Labels | None,
+        labels: tuple[Labels, Labels] | None,
         landmarks: tuple[FloatArray, FloatArray] | None,
         begin: float,
     ) -> None:
-        self.options, self.ready, self.landmarks, self.begin = options, ready, landmarks, begin
-        self.fixed_labels, self.moving_labels = fixed_labels, moving_labels
+        self.options, self.ready, self.labels, self.landmarks, self.begin = options, ready, labels, landmarks, begin
         self.warnings = list(ready.warnings)
         self.solve_seconds = 0.0
         self.gap = float("nan")
@@ -223,7 +201,7 @@ class _Run:
         options, fixed = self.options, self.ready.fixed
         group = "affine" if options.transform == "bspline" else options.transform
         spacings = level_spacings(fixed.grid, _COARSEST[fixed.ndim])
-        levels = [_Level(self, spacings[0])]
+        levels = [self._level(spacings[0])]
         if len(levels[0].keypoints) < _FEWEST:
             self._warn(f"only {len(levels[0].keypoints)} keypoints at the coarsest level: the result may be unreliable")
         model = MatrixModel(group, fixed.grid.center, float(np.linalg.norm(fixed.grid.extent)) / 2)
@@ -233,7 +211,7 @@ class _Run:
         if late:
             return
         for number, spacing in enumerate(spacings):
-            level = levels[0] if number == 0 else _Level(self, spacing)
+            level = levels[0] if number == 0 else self._level(spacing)
             levels.append(level)
             windows = _COARSE if number == 0 else _FINE if number == len(spacings) - 1 else _MIDDLE
             for iteration, better in enumerate(self._align(level, model, affine, windows)):
@@ -249,7 +227,7 @@ class _Run:
             self._warn(f"flat criterion: the images hardly agree (1 - NCC {self.objective:.2f}); check the result")
             yield self._state(len(spacings), 0, transform, level)
 
-    def _elastic(self, base: Transform, levels: list[_Level]) -> Iterator[State]:
+    def _elastic(self, base: Transform, levels: list[Level]) -> Iterator[State]:
         options, grid = self.options, self.ready.fixed.grid
         spacing = options.grid_spacing or float(np.max(grid.extent)) / 10
         zero = BSpline.zeros(grid, spacing)
@@ -266,7 +244,11 @@ class _Run:
                 if late:
                     return
 
-    def _start(self, level: _Level, model: MatrixModel, search: bool) -> Affine:
+    def _level(self, spacing: float) -> Level:
+        count = self.options.keypoints or _KEYPOINTS[self.ready.fixed.ndim]
+        return Level.of(self.ready, spacing, self.options.criterion, count, self.labels)
+
+    def _start(self, level: Level, model: MatrixModel, search: bool) -> Affine:
         """The candidate that fits best after some steps at the coarsest level."""
         identity = Affine.identity(self.ready.fixed.ndim)
         if not search:
@@ -275,10 +257,10 @@ class _Run:
         best, least = identity, float("inf")
         for candidate in candidates(level.fixed, level.moving, self.ready.initial, rigid=rigid, count=3):
             # a scale that the group lacks is dropped
-            affine = _project(candidate, model)
+            affine = model.nearest(candidate)
             for better in self._align(level, model, affine, _COARSE[:1]):
                 affine = better
-            costs = level.sample(self.ready.initial @ affine, Window(6, 2, 0, 1))[:, 0]
+            costs = level.costs(self.ready.initial @ affine, Window(6, 2, 0, 1))[:, 0]
             valid = np.isfinite(costs)
             # keypoints that left the view must not make a candidate look better
             score = float(np.where(valid, costs, 1.0).mean()) if valid.any() else float("inf")
@@ -286,12 +268,12 @@ class _Run:
                 best, least = affine, score
         return best
 
-    def _align(self, level: _Level, model: MatrixModel, affine: Affine, windows: tuple[Window, ...]) -> Iterator[Affine]:
+    def _align(self, level: Level, model: MatrixModel, affine: Affine, windows: tuple[Window, ...]) -> Iterator[Affine]:
         """Steps of the matrix group at one level."""
         for window in windows:
             for _ in range(self.options.iterations):
                 transform = self.ready.initial @ affine
-                costs = level.sample(transform, window)
+                costs = level.costs(transform, window)
                 valid = np.asarray(np.isfinite(costs).all(axis=1))
                 if valid.sum() < _FEWEST:
                     self._warn("low overlap: too few keypoints lie inside both images")
@@ -315,13 +297,13 @@ class _Run:
                 if moved < step_mm:
                     break
 
-    def _bend(self, level: _Level, model: SplineModel, base: Transform, c: FloatArray) -> Iterator[FloatArray]:
+    def _bend(self, level: Level, model: SplineModel, base: Transform, c: FloatArray) -> Iterator[FloatArray]:
         """Steps of the B-spline at one level; c are the total coefficients."""
         for window in _ELASTIC:
             for _ in range(self.options.iterations):
                 spline = model.coefficients(c)
                 transform = base @ spline
-                costs = level.sample(transform, window)
+                costs = level.costs(transform, window)
                 valid = np.asarray(np.isfinite(costs).all(axis=1))
                 if valid.sum() < _FEWEST:
                     self._warn("low overlap: too few keypoints lie inside both images")
@@ -380,11 +362,11 @@ class _Run:
         return solution
 
     def _accepted(
-        self, level: _Level, before: Transform, after: Transform, costs: FloatArray, valid: npt.NDArray[np.bool_]
+        self, level: Level, before: Transform, after: Transform, costs: FloatArray, valid: npt.NDArray[np.bool_]
     ) -> bool:
         """Whether the criterion, sampled anew, has fallen over the keypoints that are inside both times."""
         middle = costs.shape[1] // 2
-        new = level.sample(after, Window(6, 2, 0, 1))[:, 0]
+        new = level.costs(after, Window(6, 2, 0, 1))[:, 0]
         both = valid & np.isfinite(new)
         if both.sum() < max(_FEWEST, 0.7 * valid.sum()):
             return False
@@ -399,7 +381,7 @@ class _Run:
         self.objective = min(old_cost, new_cost)
         return new_cost < old_cost
 
-    def _state(self, level: int, iteration: int, transform: Transform, of: _Level) -> State:
+    def _state(self, level: int, iteration: int, transform: Transform, of: Level) -> State:
         return State(
             level=level,
             iteration=iteration,
@@ -422,12 +404,3 @@ class _Run:
     def _warn(self, text: str) -> None:
         if text not in self.warnings:
             self.warnings.append(text)
-
-
-def _project(affine: Affine, model: MatrixModel) -> Affine:
-    """The nearest member of the group that maps the centre alike."""
-    if model.group == "affine":
-        return affine
-    u, s, vt = np.linalg.svd(affine.matrix)
-    matrix = u @ vt * (s.mean() if model.group == "similarity" else 1.0)
-    return Affine.about(matrix, model.center, affine(model.center) - model.center)
