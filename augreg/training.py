@@ -194,10 +194,10 @@ def train(
     """
     device = _device(options.device)
     folder = Path(directory)
-    folder.mkdir(parents=True, exist_ok=True)
     network.to(device).train()
     adam = torch.optim.Adam(network.parameters(), lr=options.learning_rate, weight_decay=options.weight_decay / FLOW_SCALE)
     start = _load(network, adam, folder / CHECKPOINT) if resume else 0
+    folder.mkdir(parents=True, exist_ok=True)
     begin = saved = time.perf_counter()
     for step in range(start, options.steps):
         batch = batch_of(step)
