@@ -1,0 +1,1 @@
+"""Side-by-side measurements of augreg and other registration software."""

@@ -1,0 +1,30 @@
+"""augreg: `LPRegistration` with its defaults, colour as it is."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+import augreg as ar
+from augreg.warp import set_threads
+from benchmarks.rivals import Maps
+
+
+def use(threads: int) -> None:
+    """Threads of the kernels."""
+    set_threads(threads)
+
+
+def image(values: npt.NDArray[np.float32]) -> ar.Image:
+    """Spacing 1, origin 0."""
+    return ar.Image(values, ar.Grid(values.shape[:2]))
+
+
+def affine(fixed: ar.Image, moving: ar.Image) -> Maps:
+    """Affine, NCC."""
+    return ar.LPRegistration(transform="affine")(fixed, moving)
+
+
+def bspline(fixed: ar.Image, moving: ar.Image) -> Maps:
+    """Affine, then a cubic B-spline, NCC."""
+    return ar.LPRegistration()(fixed, moving)

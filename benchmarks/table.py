@@ -1,0 +1,147 @@
+"""Rows to Markdown: `python -m benchmarks.table benchmarks/results/first.json [--into benchmarks/README.md]`.
+
+One table per group of cases. Of a case's repeats the median counts; over the cases of a group, times and errors are medians too, and
+the errors of each case stand beside. A case has failed if most registrations give no result, or leave more than half of the error.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from benchmarks.rivals import METHODS
+
+_TITLES = {
+    "affine-512": "Known affine warps, 512 pixels",
+    "elastic-512": "Known elastic warps, 512 pixels",
+    "affine-1024": "Known affine warps, 1024 pixels",
+    "elastic-1024": "Known elastic warps, 1024 pixels",
+    "affine-brain": "Known affine warps of brain slices (ants2d), 256 pixels",
+    "elastic-brain": "Known elastic warps of brain slices (ants2d), 256 pixels",
+    "affine-histology": "Differently stained tissue (histology), affine",
+    "elastic-histology": "Differently stained tissue (histology), elastic",
+    "elastic-people": "Brain slices of different people (ants2d)",
+}
+Row = dict[str, Any]
+_OWN = "augreg"
+_MEASURES = ("tre_mean", "tre_p90", "rtre_median", "ncc", "least_det")
+_MARKS = "<!-- table -->\n", "<!-- end of table -->\n"
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.table", description="Render rows to Markdown.")
+    parser.add_argument("rows", type=Path, metavar="ROWS.json")
+    parser.add_argument(
+        "--into", type=Path, metavar="PAGE.md", help="replace what stands between the marks there; default: print"
+    )
+    options = parser.parse_args()
+    text = rendered(json.loads(options.rows.read_text()))
+    if options.into is None:
+        print(text)
+        return
+    begin, end = map(re.escape, _MARKS)
+    page, count = re.subn(f"(?s)(?<={begin}).*(?={end})", lambda _: text, options.into.read_text())
+    if count != 1:
+        parser.error(f"--into: expected one pair of marks {_MARKS} in {options.into}, got {count}")
+    options.into.write_text(page)
+
+
+def rendered(record: dict[str, Any]) -> str:
+    """All tables, after a line about the machine."""
+    machine, versions = record["machine"], record["versions"]
+    lines = [
+        f"{machine['processor']}, {machine['cores']} cores, {machine['system']}, Python {machine['python']}; "
+        f"{record['threads']} threads; {', '.join(f'{name} {versions[name]}' for name in sorted(versions, key=str.lower))}; "
+        f"{1 + max(row['repeat'] for row in record['rows'])} repeats; {record['date']}."
+    ]
+    for group, title in _TITLES.items():
+        rows = [row for row in record["rows"] if row["case"].startswith(f"{group}/")]
+        if rows:
+            lines += ["", f"### {title}", "", *_table(rows, record["initial"])]
+    return "\n".join(lines) + "\n"
+
+
+def _table(rows: list[Row], initial: dict[str, Row]) -> Iterator[str]:
+    cases = list(dict.fromkeys(row["case"] for row in rows))
+    before = [initial[case] for case in cases]
+    own = _median([row for row in rows if row["method"] == _OWN], "seconds")
+    unit, key, scale = _measure(rows[0])
+    known, elastic = unit != "NCC", cases[0].startswith("elastic")
+    names = [case.split("/")[1] for case in cases]
+    errors = ["mean TRE px", "90 % px"] if known else []
+    yield _line(
+        [
+            "method",
+            "s",
+            "CPU s",
+            f"/ {_OWN}",
+            *errors,
+            "failed",
+            *(["least det"] if elastic else []),
+            *[f"{unit} {n}" for n in names],
+        ]
+    )
+    yield _line(["---"] + ["--:"] * (4 + len(errors) + elastic + len(cases)))
+    for method in [None, *dict.fromkeys(m.name for m in METHODS)]:
+        mine = [row for row in rows if row["method"] == method]
+        if method and not mine:
+            continue
+        each = [_typical([row for row in mine if row["case"] == case]) for case in cases] if method else before
+        failed = sum(_failed(end, start) for end, start in zip(each, before, strict=True))
+        yield _line(
+            [
+                method or "none",
+                *[_text(_median(mine, name)) for name in ("seconds", "cpu_seconds")],
+                _text(_ratio(_median(mine, "seconds"), own)),
+                *[_text(_median(each, name)) for name in ("tre_mean", "tre_p90")][: len(errors)],
+                f"{failed} of {len(cases)}" if method else "",
+                *([_text(min((end["least_det"] for end in each if end), default=None))] if elastic else []),
+                *[_text(scale * end[key]) if end else "-" for end in each],
+            ]
+        )
+
+
+def _measure(row: Row) -> tuple[str, str, float]:
+    """What the columns of the cases hold: unit, key, factor."""
+    if row["landmarks"]:
+        return "rTRE %", "rtre_median", 100.0
+    return ("TRE px", "tre_mean", 1.0) if row["case"].split("/")[0] != "elastic-people" else ("NCC", "ncc", 1.0)
+
+
+def _typical(rows: list[Row]) -> Row:
+    """Medians over the repeats of one case that gave a transform; empty if most did not."""
+    good = [row for row in rows if "error" not in row]
+    if 2 * len(good) <= len(rows):
+        return {}
+    return {key: median(row[key] for row in good) for key in _MEASURES if key in good[0]}
+
+
+def _failed(end: Row, start: Row) -> bool:
+    return not end or ("tre_mean" in end and end["tre_mean"] > start["tre_mean"] / 2)
+
+
+def _median(rows: Iterable[Row], key: str) -> float | None:
+    values = [row[key] for row in rows if key in row]
+    return median(values) if values else None
+
+
+def _ratio(value: float | None, unit: float | None) -> float | None:
+    return value / unit if value and unit else None
+
+
+def _text(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3g}" if abs(value) < 100 else f"{value:.0f}"
+
+
+def _line(cells: list[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+if __name__ == "__main__":
+    main()
