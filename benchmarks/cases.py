@@ -1,7 +1,7 @@
 """The image pairs: real images under known warps, stained tissue with landmarks, brain slices of different people.
 
-Warps T are made with SimpleITK: fixed(x) = image(T(x)), moving = image ** gamma, so T maps fixed to moving points; both images carry
-independent noise. What T brings in from outside is 0. Spacing 1, x first; points are pixels.
+Warps T are made with SimpleITK: fixed(x) = image(T(x)), moving = image ** gamma, so T maps fixed to moving points; both images
+carry independent noise. What T brings in from outside is 0. Spacing 1, x first; points are pixels.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A rival's process as the runner sees it: started when needed, warmed up, asked for one registration at a time, replaced if it dies."""
+"""A rival's process as the runner sees it: started when needed, warmed up, asked for one registration after another."""
 
 from __future__ import annotations
 
@@ -39,7 +39,8 @@ class Process:
 
     def __init__(self, python: str, module: str, threads: int, scratch: Path, limit: float) -> None:
         self._command = [python, "-m", "benchmarks.worker", module, str(threads)]
-        self._environment = os.environ | dict.fromkeys(_THREAD_VARIABLES, str(threads))
+        self._environment = os.environ | dict.fromkeys(_THREAD_VARIABLES, str(threads)) | {"PYTHONPATH": str(_ROOT)}
+        self._scratch = scratch
         self._pair, self._result = scratch / f"{module}-pair.npz", scratch / f"{module}-result.npz"
         self._log = scratch / f"{module}.log"
         self._limit = limit
@@ -77,7 +78,7 @@ class Process:
         with self._log.open("w") as log:
             self._child = subprocess.Popen(
                 self._command,
-                cwd=_ROOT,
+                cwd=self._scratch,
                 env=self._environment,
                 text=True,
                 stdin=subprocess.PIPE,

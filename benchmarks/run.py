@@ -1,7 +1,7 @@
 """The runner: `python -m benchmarks.run --output benchmarks/results/first.json [--ants-python PATH]`.
 
-Every repeat goes through all cases, every case through all methods: whatever disturbs the machine disturbs all of them. A row of the
-output is one registration; rows that are there already are not run again.
+Every repeat goes through all cases, every case through all methods: whatever disturbs the machine disturbs all of them. A row of
+the output is one registration; rows that are there already are not run again.
 """
 
 from __future__ import annotations

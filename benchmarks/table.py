@@ -1,7 +1,8 @@
 """Rows to Markdown: `python -m benchmarks.table benchmarks/results/first.json [--into benchmarks/README.md]`.
 
-One table per group of cases. Of a case's repeats the median counts; over the cases of a group, times and errors are medians too, and
-the errors of each case stand beside. A case has failed if most registrations give no result, or leave more than half of the error.
+One table per group of cases. Of a case's repeats the median counts; over the cases of a group, times and errors are medians too,
+and the errors of each case stand beside. A case has failed if at least half of the repeats give no result, or if more than half
+of the error is left.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -29,7 +30,7 @@ _TITLES = {
 }
 Row = dict[str, Any]
 _OWN = "augreg"
-_MEASURES = ("tre_mean", "tre_p90", "rtre_median", "ncc", "least_det")
+_MEASURES = ("seconds", "cpu_seconds", "tre_mean", "tre_p90", "rtre_median", "ncc", "least_det")
 _MARKS = "<!-- table -->\n", "<!-- end of table -->\n"
 
 
@@ -69,42 +70,30 @@ def rendered(record: dict[str, Any]) -> str:
 
 def _table(rows: list[Row], initial: dict[str, Row]) -> Iterator[str]:
     cases = list(dict.fromkeys(row["case"] for row in rows))
+    kind = cases[0].split("-")[0]
+    methods = [m.name for m in METHODS if m.kind == kind and any(row["method"] == m.name for row in rows)]
     before = [initial[case] for case in cases]
-    own = _median([row for row in rows if row["method"] == _OWN], "seconds")
+    after = {
+        name: [_typical([row for row in rows if row["method"] == name and row["case"] == case]) for case in cases]
+        for name in methods
+    }
     unit, key, scale = _measure(rows[0])
-    known, elastic = unit != "NCC", cases[0].startswith("elastic")
-    names = [case.split("/")[1] for case in cases]
-    errors = ["mean TRE px", "90 % px"] if known else []
-    yield _line(
-        [
-            "method",
-            "s",
-            "CPU s",
-            f"/ {_OWN}",
-            *errors,
-            "failed",
-            *(["least det"] if elastic else []),
-            *[f"{unit} {n}" for n in names],
-        ]
-    )
-    yield _line(["---"] + ["--:"] * (4 + len(errors) + elastic + len(cases)))
-    for method in [None, *dict.fromkeys(m.name for m in METHODS)]:
-        mine = [row for row in rows if row["method"] == method]
-        if method and not mine:
-            continue
-        each = [_typical([row for row in mine if row["case"] == case]) for case in cases] if method else before
-        failed = sum(_failed(end, start) for end, start in zip(each, before, strict=True))
-        yield _line(
-            [
-                method or "none",
-                *[_text(_median(mine, name)) for name in ("seconds", "cpu_seconds")],
-                _text(_ratio(_median(mine, "seconds"), own)),
-                *[_text(_median(each, name)) for name in ("tre_mean", "tre_p90")][: len(errors)],
-                f"{failed} of {len(cases)}" if method else "",
-                *([_text(min((end["least_det"] for end in each if end), default=None))] if elastic else []),
-                *[_text(scale * end[key]) if end else "-" for end in each],
-            ]
-        )
+    columns: dict[str, Callable[[list[Row]], str]] = {
+        "s": lambda ends: _text(_median(ends, "seconds")),
+        "CPU s": lambda ends: _text(_median(ends, "cpu_seconds")),
+        f"/ {_OWN}": lambda ends: _text(_ratio(_median(ends, "seconds"), _median(after.get(_OWN, []), "seconds"))),
+    }
+    if unit != "NCC":
+        columns["mean TRE px"] = lambda ends: _text(_median(ends, "tre_mean"))
+        columns["90 % px"] = lambda ends: _text(_median(ends, "tre_p90"))
+    columns["failed"] = lambda ends: "-" if ends is before else f"{sum(map(_failed, ends, before))} of {len(ends)}"
+    if kind == "elastic":
+        columns["least det"] = lambda ends: _text(min((end["least_det"] for end in ends if end), default=None))
+    yield _line(["method", *columns, *[f"{unit} {case.split('/')[1]}" for case in cases]])
+    yield _line(["---", *["--:"] * (len(columns) + len(cases))])
+    for name, ends in {"none": before, **after}.items():
+        cells = [_text(scale * end[key] if end else None) for end in ends]
+        yield _line([name, *[column(ends) for column in columns.values()], *cells])
 
 
 def _measure(row: Row) -> tuple[str, str, float]:
@@ -126,7 +115,7 @@ def _failed(end: Row, start: Row) -> bool:
     return not end or ("tre_mean" in end and end["tre_mean"] > start["tre_mean"] / 2)
 
 
-def _median(rows: Iterable[Row], key: str) -> float | None:
+def _median(rows: list[Row], key: str) -> float | None:
     values = [row[key] for row in rows if key in row]
     return median(values) if values else None
 

@@ -1,8 +1,8 @@
 """The process of one rival: `python -m benchmarks.worker MODULE THREADS`.
 
 Per registration a line of JSON on standard input, `{"function", "pair", "result"}`, and a line on standard output, `{"seconds",
-"cpu_seconds"}` or `{"error"}`. `pair` is an .npz of `fixed, moving, points`; `result`, written after the clock has stopped, an .npz of
-`grid` (nx, ny, 2), where the pixels of the fixed image go, and `points` (N, 2), where the points go.
+"cpu_seconds"}` or `{"error"}`. `pair` is an .npz of `fixed, moving, points`; `result`, written after the clock has stopped, an
+.npz of `grid` (nx, ny, 2), where the pixels of the fixed image go, and `points` (N, 2), where the points go.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def _answer(module: Any, request: dict[str, str]) -> dict[str, Any]:
         grid = maps(pixels.reshape(-1, 2).astype(float)).reshape(pixels.shape)
         np.savez(request["result"], grid=grid, points=maps(points) if len(points) else points)
     except Exception as error:  # whatever a library raises is a row of the table
-        return {"error": f"{type(error).__name__}: {error}".splitlines()[0][:200]}
+        return {"error": f"{type(error).__name__}: {' '.join(str(error).split())[-160:]}"}
     return took
 
 

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.ndimage import map_coordinates
 
-Array = npt.NDArray[np.float64]
+Array = npt.NDArray[np.floating[Any]]
 # points (N, 2) of the fixed image, pixels, to points of the moving image
 Maps = Callable[[Array], Array]
 Kind = Literal["affine", "elastic"]
