@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import json
 import os
 import zipfile
@@ -20,7 +21,8 @@ _DESCRIPTION = "description.json"
 def atomic(path: str | os.PathLike[str]) -> Iterator[Path]:
     """A temporary path beside `path`, renamed to it when the block succeeds and removed when it fails.
 
-    The temporary name ends like `path`, since writers choose the format by the suffix.
+    The temporary name ends like `path`, since writers choose the format by the suffix. What a killed process left behind of the
+    same file is removed.
 
     Raises
     ------
@@ -34,11 +36,27 @@ def atomic(path: str | os.PathLike[str]) -> Iterator[Path]:
     if target.is_dir():
         raise IsADirectoryError(f"{target}: expected a file name to write to, got a folder")
     temporary = target.with_name(f".{os.getpid()}.partial.{target.name}")
+    for left in target.parent.glob(f".*.partial.{glob.escape(target.name)}"):
+        if not _running(left.name.split(".")[1]):
+            left.unlink(missing_ok=True)
     try:
         yield temporary
         os.replace(temporary, target)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _running(process: str) -> bool:
+    """Whether a process of this machine has that number; where that cannot be known, yes."""
+    if os.name != "posix" or not process.isdigit():
+        return True
+    try:
+        os.kill(int(process), 0)
+    except ProcessLookupError:
+        return False
+    except (PermissionError, OverflowError):
+        return True
+    return True
 
 
 def existing_file(path: str | os.PathLike[str]) -> Path:

@@ -15,6 +15,7 @@ import io
 import json
 import os
 import tarfile
+import tempfile
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
@@ -110,7 +111,7 @@ def write_shards(
     missing = [shard for shard in shards if not _shard_path(folder, shard).exists()]
     written = count - sum(sizes[shard] for shard in missing)
     task = partial(_write_shard, folder=folder, seed=seed, options=options)
-    for shard, shrunk in _run(model, folder, task, {shard: sizes[shard] for shard in missing}, workers):
+    for shard, shrunk in _run(model, task, {shard: sizes[shard] for shard in missing}, workers):
         written += sizes[shard]
         yield ShardState(written, count, shard, shrunk)
     if not missing:
@@ -143,23 +144,21 @@ def read_shards(directory: str | os.PathLike[str], batch_size: int = 8) -> Itera
         yield _batch(waiting, grid)
 
 
-def _run(model: AppearanceModel, folder: Path, task: Any, sizes: Mapping[int, int], workers: int) -> Iterator[tuple[int, int]]:
+def _run(model: AppearanceModel, task: Any, sizes: Mapping[int, int], workers: int) -> Iterator[tuple[int, int]]:
     """Shards as they are finished, with the number of shrunk shapes. A cluster runs the same task on the same arguments."""
     if workers == 1 or len(sizes) < 2:
         for shard, size in sizes.items():
             yield shard, task(model, shard, size)
         return
     # the model travels as a file: a fresh process reads it once, whatever the number of its shards
-    path = folder / f".model-{os.getpid()}.npz"
-    write_model(model, path)
-    try:
+    with tempfile.TemporaryDirectory() as scratch:
+        path = Path(scratch) / "model.npz"
+        write_model(model, path)
         # forked children of a process with threads may hang: they start afresh
         with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_start, initargs=(path,)) as pool:
             futures = {pool.submit(_work, task, shard, size): shard for shard, size in sizes.items()}
             for future in as_completed(futures):
                 yield futures[future], future.result()
-    finally:
-        path.unlink(missing_ok=True)
 
 
 _WORKER: dict[str, AppearanceModel] = {}

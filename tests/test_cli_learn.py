@@ -1,0 +1,113 @@
+"""Commands that learn: from four real hearts to a network that registers them."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from realdata import path
+
+import augreg as ar
+from augreg import cli
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Hearts of 64 x 64 voxels with label maps, and a model of them."""
+    folder = tmp_path_factory.mktemp("learn")
+    data = path("cardiac2d")
+    patients = sorted(p.name.removesuffix("_ed.png") for p in data.glob("*_ed.png"))[:4]
+    for number, patient in enumerate(patients):
+        image, labels = ar.read_image(data / f"{patient}_ed.png"), ar.read_labels(data / f"{patient}_ed_lv.png")
+        grid = image.grid.with_shape((64, 64))
+        ar.write_image(ar.resample(image.with_values(image.values.astype(np.float32)), grid), folder / f"i{number}.mha")
+        ar.write_image(ar.resample(labels, grid), folder / f"l{number}.mha")
+    assert run(folder, "sam fit", *names("i", 4), "--labels", *names("l", 4), "-o", "model.npz") == 0
+    return folder
+
+
+def names(kind, count):
+    return [f"{kind}{number}.mha" for number in range(count)]
+
+
+def run(folder, command, *arguments):
+    """The command on the files of a folder."""
+    given = [argument for part in arguments for argument in part.split()]
+    return cli.main([*command.split(), *(str(folder / part) if part[0].isalpha() else part for part in given)])
+
+
+def test_fitting_says_what_was_fitted(folder, capsys):
+    assert run(folder, "sam fit", *names("i", 4), "--labels", *names("l", 4), "-o again.npz --levels 1 --json") == 0
+    result = json.loads(capsys.readouterr().out)
+    assert result["images"] == 4
+    # without locality there are no more modes than images span
+    assert result["shape_modes"] <= 3
+    model = ar.read_model(folder / "model.npz")
+    assert model.shape.rank > result["shape_modes"]
+
+
+def test_models_without_labels_come_from_registration(folder, capsys):
+    assert run(folder, "sam fit", *names("i", 3), "-o registered.npz --json") == 0
+    out, err = capsys.readouterr()
+    assert json.loads(out)["landmarks"] > 100
+    assert "registered to a template" in err
+
+
+def test_models_are_evaluated_and_shown(folder, capsys):
+    assert run(folder, "sam evaluate", "model.npz", *names("i", 4), "--labels", *names("l", 4), "--samples 5 --json") == 0
+    result = json.loads(capsys.readouterr().out)
+    assert set(result) >= {"generalisation", "specificity", "compactness"}
+    assert result["compactness"]["shape"][-1] == pytest.approx(1)
+    assert run(folder, "sam show", "model.npz -o model.html") == 0
+    assert "data:image/png" in (folder / "model.html").read_text()
+    capsys.readouterr()
+
+
+def shards(folder):
+    return {p.name: p.read_bytes() for p in folder.iterdir()}
+
+
+def test_killed_synthesis_goes_on_to_the_same_bytes(folder, capsys):
+    line = "model.npz -n 40 --shard-size 4 --seed 3 -o"
+    assert run(folder, "synthesize", f"{line} whole --json") == 0
+    assert json.loads(capsys.readouterr().out)["pairs"] == 40
+    command = [sys.executable, "-m", "augreg", "synthesize", *line.split(), "killed"]
+    with subprocess.Popen(command, cwd=folder, stderr=subprocess.DEVNULL, start_new_session=True) as process:
+        while process.poll() is None and not (folder / "killed/pairs-000001.tar").exists():
+            time.sleep(0.02)
+        os.killpg(process.pid, signal.SIGKILL)
+    assert (folder / "killed/pairs-000001.tar").exists()
+    kept = (folder / "killed/pairs-000000.tar").stat().st_mtime_ns
+    assert run(folder, "synthesize", f"{line} killed") == 0
+    assert (folder / "killed/pairs-000000.tar").stat().st_mtime_ns == kept
+    assert shards(folder / "killed") == shards(folder / "whole")
+    # other pairs in the same folder are refused
+    assert run(folder, "synthesize", "model.npz -n 40 --shard-size 4 --seed 4 -o killed") == 2
+    assert "seed" in capsys.readouterr().err
+
+
+def test_a_network_is_trained_resumed_and_registers(folder, capsys):
+    line = "train"
+    assert run(folder, line, "model.npz -o run --steps 6 --batch 2 --width 0.0625 --json") == 0
+    result = json.loads(capsys.readouterr().out)
+    assert result["steps"] == 6
+    assert result["epe_without"] > 0
+    assert run(folder, line, "model.npz -o run --steps 8 --batch 2 --width 0.0625 --resume") == 0
+    assert run(folder, line, "model.npz -o tuned --steps 1 --batch 2 --init", "run/weights.safetensors") == 0
+    assert run(folder, "synthesize", "model.npz -n 4 -o pairs") == 0
+    assert run(folder, line, "pairs -o shards --steps 2 --batch 2 --width 0.0625") == 0
+    capsys.readouterr()
+    # images of another size and spacing than the network's
+    big = ar.Grid((150, 90), (0.9, 1.7), tuple(ar.read_image(folder / "i0.mha").grid.origin))
+    for name in ("i0", "i1"):
+        ar.write_image(ar.resample(ar.read_image(folder / f"{name}.mha"), big), folder / f"{name}big.mha")
+    arguments = "i0big.mha i1big.mha -o flow.mha --json --model run/weights.safetensors"
+    assert run(folder, "register", arguments) == 0
+    assert 0 <= json.loads(capsys.readouterr().out)["folding"] <= 1
+    field = ar.read_transform(folder / "flow.mha")
+    assert field.grid.matches(big)
+    assert np.isfinite(field.values).all()
