@@ -21,15 +21,15 @@ from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
-import scipy.sparse
 
 from augreg.grid import FloatArray
 from augreg.image import Image, Labels
 from augreg.lp.criteria import Criterion
+from augreg.lp.landmarks import Landmarks
 from augreg.lp.level import Level
 from augreg.lp.models import MatrixModel, SplineModel
 from augreg.lp.profiles import Window
-from augreg.lp.program import Rows, assemble, data_rows, near
+from augreg.lp.program import Rows, assemble, data_rows
 from augreg.lp.pyramid import level_spacings
 from augreg.lp.start import candidates
 from augreg.registration import Prepared, State, prepare
@@ -153,7 +153,7 @@ class LPRegistration:
         """
         begin = time.perf_counter()
         ready = prepare(fixed, moving, fixed_mask=fixed_mask, moving_mask=moving_mask, initial=initial)
-        landmarks = _landmarks(fixed_points, moving_points, fixed.ndim)
+        landmarks = Landmarks.of(fixed_points, moving_points, self.tolerance, fixed.ndim)
         labels = None
         if self.criterion == "labels":
             if fixed_labels is None or moving_labels is None:
@@ -165,21 +165,6 @@ class LPRegistration:
         yield from run.states(search=self.search and initial is None)
 
 
-def _landmarks(
-    fixed_points: npt.ArrayLike | None, moving_points: npt.ArrayLike | None, ndim: int
-) -> tuple[FloatArray, FloatArray] | None:
-    if (fixed_points is None) != (moving_points is None):
-        raise ValueError("landmarks: expected fixed_points and moving_points together, got only one of them")
-    if fixed_points is None:
-        return None
-    fixed, moving = np.asarray(fixed_points, dtype=float), np.asarray(moving_points, dtype=float)
-    if fixed.shape != moving.shape or fixed.ndim != 2 or fixed.shape[1] != ndim:
-        raise ValueError(
-            f"landmarks: expected equal numbers of {ndim}-D points, got shapes {fixed.shape} (fixed) and {moving.shape} (moving)"
-        )
-    return fixed, moving
-
-
 class _Run:
     """One registration under way: what the states are made of."""
 
@@ -188,7 +173,7 @@ class _Run:
         options: LPRegistration,
         ready: Prepared,
         labels: tuple[Labels, Labels] | None,
-        landmarks: tuple[FloatArray, FloatArray] | None,
+        landmarks: Landmarks | None,
         begin: float,
     ) -> None:
         self.options, self.ready, self.labels, self.landmarks, self.begin = options, ready, labels, landmarks, begin
@@ -334,19 +319,10 @@ class _Run:
         keypoints: int,
         spline: BSpline | None = None,
     ) -> list[Rows]:
-        """phi(x) + D phi0 dv(x) within the tolerance of y, per axis: linear in the coefficients."""
         if self.landmarks is None:
             return []
-        x, y = self.landmarks
-        jacobian = transform.jacobian(x)
-        if spline is not None:
-            jacobian = jacobian @ np.linalg.inv(spline.jacobian(x))
-        rows = [model.rows(x, np.ascontiguousarray(jacobian[:, axis])) for axis in range(x.shape[1])]
-        residual = y - transform(x)
-        matrix = scipy.sparse.vstack(rows, format="csr")
-        target = np.concatenate([residual[:, axis] for axis in range(x.shape[1])]) + matrix @ c
-        reach = 4 * float(np.linalg.norm(self.ready.fixed.grid.extent) + np.abs(residual).max())
-        return [near(matrix, target, self.options.tolerance, self._landmark_weight(keypoints), reach)]
+        diagonal = float(np.linalg.norm(self.ready.fixed.grid.extent))
+        return [self.landmarks.rows(model, transform, c, self._landmark_weight(keypoints), diagonal, spline)]
 
     def _landmark_weight(self, keypoints: int) -> float:
         """Cost per mm beyond the tolerance: all keypoints together do not outweigh one landmark."""
@@ -372,12 +348,9 @@ class _Run:
             return False
         old_cost, new_cost = float(costs[both, middle].mean()), float(new[both].mean())
         if self.landmarks is not None:
-            x, y = self.landmarks
-            weight = self._landmark_weight(int(both.sum())) / both.sum()
-            for_old, for_new = (
-                np.maximum(np.abs(transform(x) - y) - self.options.tolerance, 0).sum() * weight for transform in (before, after)
-            )
-            old_cost, new_cost = old_cost + float(for_old), new_cost + float(for_new)
+            weight = self._landmark_weight(int(both.sum())) / float(both.sum())
+            old_cost += weight * self.landmarks.excess(before)
+            new_cost += weight * self.landmarks.excess(after)
         self.objective = min(old_cost, new_cost)
         return new_cost < old_cost
 
