@@ -22,6 +22,11 @@ def server(tmp_path):
         def log_message(self, *_):
             pass
 
+        def copyfile(self, source, outputfile):
+            content = source.read()
+            # a line that breaks in the middle of this file
+            outputfile.write(content[: len(content) // 2] if "broken" in self.path else content)
+
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as running:
         thread = threading.Thread(target=running.serve_forever, daemon=True)
         thread.start()
@@ -78,8 +83,20 @@ def test_a_wrong_checksum_is_noticed_and_the_simulation_serves(server, table, tm
     assert not list((tmp_path / "other").glob("*2-image*"))
 
 
-def test_a_broken_connection_ends_in_the_simulation(tmp_path):
+def test_a_transfer_that_breaks_off_ends_in_the_simulation(server, table, tmp_path, monkeypatch):
+    host, _ = server
+    description = json.loads(datasets.resources.files("augreg").joinpath("data/sunnybrook.json").read_text())
+    description["files"]["P1_ed"]["image"]["path"] = "broken.png"
+    (table / "1-image.png").rename(table / "broken.png")
+    datasets.resources.files("augreg").joinpath("data/sunnybrook.json").write_text(json.dumps(description))
+    data = datasets.sample_data(host=host, cache=tmp_path / "cache")
+    assert "nothing could be downloaded" in data.source
+    assert not [p for p in (tmp_path / "cache").rglob("*") if "broken" in p.name]
+
+
+def test_no_answer_ends_in_the_simulation(tmp_path):
     data = datasets.sample_data(host="http://127.0.0.1:9", cache=tmp_path / "cache")
+    assert "no answer from http://127.0.0.1:9" in data.source
     assert "nothing could be downloaded" in data.source
     assert "\n" not in data.source
     assert len(data.images) == len(data.labels) == len(data.names)

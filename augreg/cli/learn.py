@@ -48,14 +48,13 @@ def sam_evaluate(options: argparse.Namespace) -> None:
     """`augreg sam evaluate`."""
     model, images = sam.read_model(options.model), _images(options.images)
     given = _correspondences(options, len(images))
-    landmarks = given.get("landmarks")
-    if landmarks is None:
-        if not given:
-            from augreg.lp import LPRegistration
+    if not given:
+        from augreg.lp import LPRegistration
 
-            given = {"registration": LPRegistration(transform="bspline")}
-        landmarks = sam.find_landmarks(model, images, **given)
-    measures = sam.evaluate(model, images, landmarks, np.random.default_rng(options.seed), options.samples)
+        given = {"registration": LPRegistration(transform="bspline")}
+    with bar("evaluate", None):
+        landmarks = given["landmarks"] if "landmarks" in given else sam.find_landmarks(model, images, **given)
+        measures = sam.evaluate(model, images, landmarks, np.random.default_rng(options.seed), options.samples)
     parts = ("shape", "appearance")
     result: dict[str, Any] = {
         name: {part: asdict(getattr(measures, f"{part}_{name}")) for part in parts} for name in ("generalisation", "specificity")
