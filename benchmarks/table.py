@@ -1,8 +1,8 @@
 """Rows to Markdown: `python -m benchmarks.table benchmarks/results/first.json [--into benchmarks/README.md]`.
 
 One table per group of cases. Of a case's repeats the median counts; over the cases of a group, times and errors are medians too,
-and the errors of each case stand beside. A case has failed if at least half of the repeats give no result, or if more than half
-of the error is left.
+and the errors of each case stand beside. A registration has failed if it gives no result, or leaves more than a quarter of the
+error.
 """
 
 from __future__ import annotations
@@ -71,29 +71,31 @@ def rendered(record: dict[str, Any]) -> str:
 def _table(rows: list[Row], initial: dict[str, Row]) -> Iterator[str]:
     cases = list(dict.fromkeys(row["case"] for row in rows))
     kind = cases[0].split("-")[0]
-    methods = [m.name for m in METHODS if m.kind == kind and any(row["method"] == m.name for row in rows)]
-    before = [initial[case] for case in cases]
-    after = {
-        name: [_typical([row for row in rows if row["method"] == name and row["case"] == case]) for case in cases]
-        for name in methods
-    }
+    runs = {m.name: [row for row in rows if row["method"] == m.name] for m in METHODS if m.kind == kind}
+    own = _median([_typical(runs[_OWN], case) for case in cases], "seconds")
     unit, key, scale = _measure(rows[0])
-    columns: dict[str, Callable[[list[Row]], str]] = {
-        "s": lambda ends: _text(_median(ends, "seconds")),
-        "CPU s": lambda ends: _text(_median(ends, "cpu_seconds")),
-        f"/ {_OWN}": lambda ends: _text(_ratio(_median(ends, "seconds"), _median(after.get(_OWN, []), "seconds"))),
+    # heading -> cell, of a method's typical row per case and all its rows
+    columns: dict[str, Callable[[list[Row], list[Row]], str]] = {
+        "s": lambda ends, _: _text(_median(ends, "seconds")),
+        "CPU s": lambda ends, _: _text(_median(ends, "cpu_seconds")),
+        f"/ {_OWN}": lambda ends, _: _text(_ratio(_median(ends, "seconds"), own)),
     }
     if unit != "NCC":
-        columns["mean TRE px"] = lambda ends: _text(_median(ends, "tre_mean"))
-        columns["90 % px"] = lambda ends: _text(_median(ends, "tre_p90"))
-    columns["failed"] = lambda ends: "-" if ends is before else f"{sum(map(_failed, ends, before))} of {len(ends)}"
+        columns["mean TRE px"] = lambda ends, _: _text(_median(ends, "tre_mean"))
+        columns["90 % px"] = lambda ends, _: _text(_median(ends, "tre_p90"))
     if kind == "elastic":
-        columns["least det"] = lambda ends: _text(min((end["least_det"] for end in ends if end), default=None))
+        columns["least det"] = lambda ends, _: _text(min((end["least_det"] for end in ends if end), default=None))
+    columns["failed"] = lambda _, all_: (
+        f"{sum(_failed(row, initial[row['case']]) for row in all_)} of {len(all_)}" if all_ else ""
+    )
+
     yield _line(["method", *columns, *[f"{unit} {case.split('/')[1]}" for case in cases]])
     yield _line(["---", *["--:"] * (len(columns) + len(cases))])
-    for name, ends in {"none": before, **after}.items():
-        cells = [_text(scale * end[key] if end else None) for end in ends]
-        yield _line([name, *[column(ends) for column in columns.values()], *cells])
+    for name, mine in {"none": [], **runs}.items():
+        ends = [_typical(mine, case) for case in cases] if mine else [initial[case] for case in cases]
+        if mine or name == "none":
+            cells = [_text(scale * end[key] if end else None) for end in ends]
+            yield _line([name, *[cell(ends, mine) for cell in columns.values()], *cells])
 
 
 def _measure(row: Row) -> tuple[str, str, float]:
@@ -103,20 +105,19 @@ def _measure(row: Row) -> tuple[str, str, float]:
     return ("TRE px", "tre_mean", 1.0) if row["case"].split("/")[0] != "elastic-people" else ("NCC", "ncc", 1.0)
 
 
-def _typical(rows: list[Row]) -> Row:
-    """Medians over the repeats of one case that gave a transform; empty if most did not."""
-    good = [row for row in rows if "error" not in row]
-    if 2 * len(good) <= len(rows):
-        return {}
-    return {key: median(row[key] for row in good) for key in _MEASURES if key in good[0]}
+def _typical(rows: list[Row], case: str) -> Row:
+    """Medians over the repeats of a case that gave a transform; empty if none did."""
+    good = [row for row in rows if row["case"] == case and "error" not in row]
+    return {key: median(row[key] for row in good) for key in _MEASURES if good and key in good[0]}
 
 
-def _failed(end: Row, start: Row) -> bool:
-    return not end or ("tre_mean" in end and end["tre_mean"] > start["tre_mean"] / 2)
+def _failed(row: Row, start: Row) -> bool:
+    return "error" in row or ("tre_mean" in row and row["tre_mean"] > start["tre_mean"] / 4)
 
 
-def _median(rows: list[Row], key: str) -> float | None:
-    values = [row[key] for row in rows if key in row]
+def _median(ends: list[Row], key: str) -> float | None:
+    """Over the cases."""
+    values = [end[key] for end in ends if key in end]
     return median(values) if values else None
 
 
@@ -125,7 +126,7 @@ def _ratio(value: float | None, unit: float | None) -> float | None:
 
 
 def _text(value: float | None) -> str:
-    return "-" if value is None else f"{value:.3g}" if abs(value) < 100 else f"{value:.0f}"
+    return "" if value is None else f"{value:.3g}" if abs(value) < 100 else f"{value:.0f}"
 
 
 def _line(cells: list[str]) -> str:

@@ -39,6 +39,7 @@ class Method:
 
 METHODS = (
     Method("augreg", "affine", "augreg", "affine"),
+    Method("augreg, MI", "affine", "augreg", "affine_mi"),
     Method("SimpleITK", "affine", "simpleitk", "affine"),
     Method("elastix", "affine", "elastix", "affine"),
     Method("ANTs Affine", "affine", "ants", "affine"),
@@ -47,6 +48,7 @@ METHODS = (
     Method("OpenCV ECC", "affine", "opencv", "ecc"),
     Method("OpenCV SIFT", "affine", "opencv", "sift"),
     Method("augreg", "elastic", "augreg", "bspline"),
+    Method("augreg, MI", "elastic", "augreg", "bspline_mi"),
     Method("SimpleITK B-spline", "elastic", "simpleitk", "bspline"),
     Method("elastix B-spline", "elastic", "elastix", "bspline"),
     Method("ANTs SyNQuick[s]", "elastic", "ants", "syn_quick"),

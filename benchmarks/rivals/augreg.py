@@ -1,4 +1,4 @@
-"""augreg: `LPRegistration` with its defaults, colour as it is."""
+"""augreg: `LPRegistration` with its defaults, and with mutual information; colour as it is."""
 
 from __future__ import annotations
 
@@ -25,6 +25,16 @@ def affine(fixed: ar.Image, moving: ar.Image) -> Maps:
     return ar.LPRegistration(transform="affine")(fixed, moving)
 
 
+def affine_mi(fixed: ar.Image, moving: ar.Image) -> Maps:
+    """Affine, mutual information."""
+    return ar.LPRegistration(transform="affine", criterion="mi")(fixed, moving)
+
+
 def bspline(fixed: ar.Image, moving: ar.Image) -> Maps:
     """Affine, then a cubic B-spline, NCC."""
     return ar.LPRegistration()(fixed, moving)
+
+
+def bspline_mi(fixed: ar.Image, moving: ar.Image) -> Maps:
+    """Affine, then a cubic B-spline, mutual information."""
+    return ar.LPRegistration(criterion="mi")(fixed, moving)
