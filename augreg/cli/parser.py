@@ -9,6 +9,7 @@ from typing import NoReturn
 
 from augreg import __version__
 
+_TRANSFORM = ".tfm, .h5 (ITK composite), .nii.gz or .mha (displacement field)"
 _TRANSFORMS = "TRANSFORM files: .tfm and .h5 (ITK composites), .nii.gz and .mha (displacement fields); chosen by the suffix"
 
 
@@ -102,9 +103,9 @@ def _register(commands: _Commands) -> None:
         "align MOVING to FIXED; the transform maps fixed to moving points",
         "augreg register fixed.nii.gz moving.nii.gz -o transform.h5 --warped moved.nii.gz",
     )
-    parser.add_argument("fixed", metavar="FIXED")
-    parser.add_argument("moving", metavar="MOVING")
-    parser.add_argument("-o", "--output", metavar="TRANSFORM", required=True)
+    parser.add_argument("fixed", metavar="FIXED", help="image, or folder with a DICOM series, that stays as it is")
+    parser.add_argument("moving", metavar="MOVING", help="image, or folder with a DICOM series, that is aligned")
+    parser.add_argument("-o", "--output", metavar="TRANSFORM", required=True, help=_TRANSFORM)
     parser.add_argument(
         "--warped", metavar="IMAGE", help="also write the moving image seen through the transform, same pixel type"
     )
@@ -124,11 +125,11 @@ def _register(commands: _Commands) -> None:
     )
     parser.add_argument("--initial", metavar="TRANSFORM", help="a first guess")
     parser.add_argument("--fixed-labels", metavar="F", help="label map, for --criterion labels")
-    parser.add_argument("--moving-labels", metavar="M")
+    parser.add_argument("--moving-labels", metavar="M", help="the same of MOVING")
     parser.add_argument("--fixed-mask", metavar="F", help="where to look: voxels that are not 0")
-    parser.add_argument("--moving-mask", metavar="M")
+    parser.add_argument("--moving-mask", metavar="M", help="the same of MOVING")
     parser.add_argument("--fixed-points", metavar="F", help="landmarks (CSV) that must meet their partners")
-    parser.add_argument("--moving-points", metavar="M")
+    parser.add_argument("--moving-points", metavar="M", help="the same of MOVING")
     parser.add_argument(
         "--tolerance", type=_not_negative, default=0.0, metavar="MM", help="landmarks must meet within so many mm (default 0)"
     )
@@ -146,10 +147,10 @@ def _warp(commands: _Commands) -> None:
         "resample MOVING through a transform onto FIXED's grid",
         "augreg warp labels.nii.gz -t transform.h5 -r fixed.nii.gz -o moved.nii.gz --labels",
     )
-    parser.add_argument("moving", metavar="MOVING")
-    parser.add_argument("-t", "--transform", metavar="TRANSFORM", required=True)
-    parser.add_argument("-r", "--reference", metavar="FIXED", required=True)
-    parser.add_argument("-o", "--output", metavar="OUT", required=True)
+    parser.add_argument("moving", metavar="MOVING", help="image, or folder with a DICOM series, that is aligned")
+    parser.add_argument("-t", "--transform", metavar="TRANSFORM", required=True, help=_TRANSFORM)
+    parser.add_argument("-r", "--reference", metavar="FIXED", required=True, help="image whose grid the result has")
+    parser.add_argument("-o", "--output", metavar="OUT", required=True, help="image file")
     parser.add_argument("--labels", action="store_true", help="MOVING is a label map: nearest neighbour")
     parser.add_argument("--interpolation", choices=("nearest", "linear", "cubic"), help="default linear; nearest with --labels")
     parser.add_argument("--fill", type=float, default=0.0, metavar="V", help="value outside the moving image (default 0)")
@@ -165,8 +166,8 @@ def _points(commands: _Commands) -> None:
         "augreg points fixed.csv -t transform.h5 -o mapped.csv",
     )
     parser.add_argument("points", metavar="POINTS.csv", help="header x,y or x,y,z; world mm (pixels for PNG, JPEG, TIFF)")
-    parser.add_argument("-t", "--transform", metavar="TRANSFORM", required=True)
-    parser.add_argument("-o", "--output", metavar="OUT.csv", required=True)
+    parser.add_argument("-t", "--transform", metavar="TRANSFORM", required=True, help=_TRANSFORM)
+    parser.add_argument("-o", "--output", metavar="OUT.csv", required=True, help="the points in moving space")
 
 
 def _transform(commands: _Commands) -> None:
@@ -174,8 +175,8 @@ def _transform(commands: _Commands) -> None:
     actions = parser.add_subparsers(title="actions", metavar="ACTION", required=True)
 
     compose = _command(actions, "compose", "images", "compose", "C(x) = A(B(x))", "augreg transform compose a.tfm b.tfm -o c.h5")
-    compose.add_argument("first", metavar="A")
-    compose.add_argument("second", metavar="B")
+    compose.add_argument("first", metavar="A", help="applied last")
+    compose.add_argument("second", metavar="B", help="applied first")
     invert = _command(
         actions,
         "invert",
@@ -184,11 +185,11 @@ def _transform(commands: _Commands) -> None:
         "the inverse; where it is numerical, sampled on FIXED's grid",
         "augreg transform invert t.h5 -r fixed.nii.gz -o inverse.h5",
     )
-    invert.add_argument("transform", metavar="T")
+    invert.add_argument("transform", metavar="T", help=_TRANSFORM)
     convert = _command(
         actions, "convert", "images", "convert", "another file format", "augreg transform convert t.h5 -r f.nii.gz -o u.nii.gz"
     )
-    convert.add_argument("transform", metavar="T")
+    convert.add_argument("transform", metavar="T", help=_TRANSFORM)
     jacobian = _command(
         actions,
         "jacobian",
@@ -197,10 +198,10 @@ def _transform(commands: _Commands) -> None:
         "an image of the Jacobian determinant on FIXED's grid (1: no change of volume)",
         "augreg transform jacobian t.h5 -r fixed.nii.gz -o det.nii.gz",
     )
-    jacobian.add_argument("transform", metavar="T")
+    jacobian.add_argument("transform", metavar="T", help=_TRANSFORM)
     for action, needed in ((compose, False), (invert, True), (convert, False), (jacobian, True)):
         action.add_argument("-r", "--reference", metavar="FIXED", required=needed, help="image whose grid fields are sampled on")
-        action.add_argument("-o", "--output", metavar="OUT", required=True)
+        action.add_argument("-o", "--output", metavar="OUT", required=True, help="file to write")
 
 
 def _evaluate(commands: _Commands) -> None:
@@ -212,12 +213,12 @@ def _evaluate(commands: _Commands) -> None:
         "measure a transform by landmarks, label maps and folding",
         "augreg evaluate fixed.nii.gz -t transform.h5 --fixed-labels f.nii.gz --moving-labels m.nii.gz --json",
     )
-    parser.add_argument("fixed", metavar="FIXED")
-    parser.add_argument("-t", "--transform", metavar="TRANSFORM", required=True)
-    parser.add_argument("--fixed-points", metavar="F")
-    parser.add_argument("--moving-points", metavar="M")
-    parser.add_argument("--fixed-labels", metavar="F")
-    parser.add_argument("--moving-labels", metavar="M")
+    parser.add_argument("fixed", metavar="FIXED", help="image, or folder with a DICOM series, that stays as it is")
+    parser.add_argument("-t", "--transform", metavar="TRANSFORM", required=True, help=_TRANSFORM)
+    parser.add_argument("--fixed-points", metavar="F", help="landmarks (CSV) in fixed space, mm")
+    parser.add_argument("--moving-points", metavar="M", help="the same of MOVING")
+    parser.add_argument("--fixed-labels", metavar="F", help="label map of FIXED")
+    parser.add_argument("--moving-labels", metavar="M", help="the same of MOVING")
     _json(parser)
 
 
@@ -238,12 +239,12 @@ def _sam(commands: _Commands) -> None:
         "fit a model; without --labels or --landmarks every image is registered to a template",
         "augreg sam fit images/*.nii.gz -o model.npz --labels labels/*.nii.gz",
     )
-    fit.add_argument("images", nargs="+", metavar="IMAGES")
-    fit.add_argument("-o", "--output", metavar="MODEL.npz", required=True)
+    fit.add_argument("images", nargs="+", metavar="IMAGES", help="at least 3, of one shape and spacing")
+    fit.add_argument("-o", "--output", metavar="MODEL.npz", required=True, help="file to write")
     _correspondences(fit)
-    fit.add_argument("--template", metavar="IMAGE")
+    fit.add_argument("--template", metavar="IMAGE", help="registered to all others (default the most typical one)")
     fit.add_argument("--levels", type=_positive(int), default=5, help="locality levels, 1 is plain PCA (default 5)")
-    fit.add_argument("--taper", choices=("gaussian", "wendland"), default="gaussian")
+    fit.add_argument("--taper", choices=("gaussian", "wendland"), default="gaussian", help="of correlations (default gaussian)")
     _json(fit)
     evaluate = _command(
         actions,
@@ -253,8 +254,8 @@ def _sam(commands: _Commands) -> None:
         "generalisation, specificity and compactness on images the model has not seen",
         "augreg sam evaluate model.npz images/*.nii.gz --labels labels/*.nii.gz --json",
     )
-    evaluate.add_argument("model", metavar="MODEL.npz")
-    evaluate.add_argument("images", nargs="+", metavar="IMAGES")
+    evaluate.add_argument("model", metavar="MODEL.npz", help="of `augreg sam fit`")
+    evaluate.add_argument("images", nargs="+", metavar="IMAGES", help="that the model was not fitted to")
     _correspondences(evaluate)
     evaluate.add_argument("--samples", type=_positive(int), default=200, help="drawn for specificity (default 200)")
     evaluate.add_argument("--seed", type=_seed, default=0, metavar="S", help="of the samples (default 0)")
@@ -267,8 +268,8 @@ def _sam(commands: _Commands) -> None:
         "a page with the modes of variation, compactness and samples",
         "augreg sam show model.npz -o model.html",
     )
-    show.add_argument("model", metavar="MODEL.npz")
-    show.add_argument("-o", "--output", metavar="PAGE.html", required=True)
+    show.add_argument("model", metavar="MODEL.npz", help="of `augreg sam fit`")
+    show.add_argument("-o", "--output", metavar="PAGE.html", required=True, help="page to write")
 
 
 def _synthesize(commands: _Commands) -> None:
@@ -280,9 +281,9 @@ def _synthesize(commands: _Commands) -> None:
         "write training pairs with exact displacements as WebDataset shards; running it again resumes",
         "augreg synthesize model.npz -n 1000 -o pairs --seed 1",
     )
-    parser.add_argument("model", metavar="MODEL.npz")
-    parser.add_argument("-n", "--count", type=_positive(int), required=True, metavar="COUNT")
-    parser.add_argument("-o", "--output", metavar="DIR", required=True)
+    parser.add_argument("model", metavar="MODEL.npz", help="of `augreg sam fit`")
+    parser.add_argument("-n", "--count", type=_positive(int), required=True, metavar="COUNT", help="pairs in all")
+    parser.add_argument("-o", "--output", metavar="DIR", required=True, help="folder of the shards")
     parser.add_argument("--seed", type=_seed, default=0, metavar="S", help="same seed, same result (default 0)")
     parser.add_argument("--shard-size", type=_positive(int), default=256, metavar="K", help="pairs per shard (default 256)")
     where = parser.add_mutually_exclusive_group()
@@ -300,8 +301,8 @@ def _train(commands: _Commands) -> None:
         "train a FlowNet on pairs drawn from a model, or on shards",
         "augreg train model.npz -o run --steps 2000",
     )
-    parser.add_argument("source", metavar="MODEL.npz|DIR")
-    parser.add_argument("-o", "--output", metavar="RUN", required=True)
+    parser.add_argument("source", metavar="MODEL.npz|DIR", help="a model of `augreg sam fit`, or shards of `augreg synthesize`")
+    parser.add_argument("-o", "--output", metavar="RUN", required=True, help="folder of checkpoint and weights")
     parser.add_argument("--steps", type=_positive(int), default=2000, metavar="N", help="of Adam (default 2000)")
     parser.add_argument("--batch", type=_positive(int), default=8, metavar="B", help="pairs per step (default 8)")
     parser.add_argument("--width", type=_positive(float), default=0.25, help="of the network (default 1/4)")
@@ -318,7 +319,7 @@ def _demo(commands: _Commands) -> None:
     parser = _command(
         commands, "demo", "learn", "demo", "the whole story on sample data, as one page", "augreg demo -o augreg-demo"
     )
-    parser.add_argument("-o", "--output", metavar="DIR", default="augreg-demo")
+    parser.add_argument("-o", "--output", metavar="DIR", default="augreg-demo", help="of the page (default augreg-demo)")
     parser.add_argument("--seconds", type=_positive(float), default=90.0, metavar="S", help="of training (default 90)")
     parser.add_argument("--images", nargs="+", metavar="I", help="your own images; label maps beside them as NAME_labels")
     _json(parser)
