@@ -56,7 +56,9 @@ def measure(output: Path, cases: list[Case], processes: dict[str, Process], thre
                     continue
                 process = processes[method.module]
                 row = _row(case, method, repeat, process, warm_up)
-                record["versions"][DISTRIBUTIONS[method.module]] = process.version
+                package = DISTRIBUTIONS[method.module]
+                if record["versions"].setdefault(package, process.version) != process.version:
+                    sys.exit(f"--output: {output} has rows of another version of {package}; give another name")
                 record["initial"][case.key] = identity(case)
                 record["rows"].append(row)
                 record["date"] = datetime.date.today().isoformat()

@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from statistics import median
@@ -59,13 +60,18 @@ def rendered(record: dict[str, Any]) -> str:
     lines = [
         f"{machine['processor']}, {machine['cores']} cores, {machine['system']}, Python {machine['python']}; "
         f"{record['threads']} threads; {', '.join(f'{name} {versions[name]}' for name in sorted(versions, key=str.lower))}; "
-        f"{1 + max(row['repeat'] for row in record['rows'])} repeats; {record['date']}."
+        f"repeats: {_repeats(record['rows'])}; {record['date']}."
     ]
     for group, title in _TITLES.items():
         rows = [row for row in record["rows"] if row["case"].startswith(f"{group}/")]
         if rows:
             lines += ["", f"### {title}", "", *_table(rows, record["initial"])]
     return "\n".join(lines) + "\n"
+
+
+def _repeats(rows: list[Row]) -> str:
+    counts = set(Counter((row["case"], row["method"]) for row in rows).values())
+    return f"{max(counts)}" if len(counts) == 1 else f"{min(counts)} to {max(counts)}"
 
 
 def _table(rows: list[Row], initial: dict[str, Row]) -> Iterator[str]:

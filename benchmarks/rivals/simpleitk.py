@@ -47,7 +47,7 @@ def bspline(fixed: sitk.Image, moving: sitk.Image) -> Maps:
     method.SetMetricSamplingPercentage(0.2, _SEED)
     method.SetMovingInitialTransform(start)
     method.SetInitialTransformAsBSpline(spline, inPlace=True, scaleFactors=list(_FINER))
-    method.SetOptimizerAsLBFGS2(solutionAccuracy=1e-5, numberOfIterations=60)
+    method.SetOptimizerAsLBFGS2(solutionAccuracy=1e-6, numberOfIterations=30)
     method.Execute(fixed, moving)
     both = sitk.CompositeTransform([start, spline])
 
