@@ -109,17 +109,21 @@ class HiGHS:
         status = _STATUS.get(highs.getModelStatus(), "failed") if ran else "failed"
         if status == "failed":
             # the interior point cannot tell an infeasible program from a hard one; the simplex can
-            return Solution.none(program, "failed", 0, 0.0) if eliminated else replace(self, method="simplex")(program)
+            return (
+                Solution.none(program, "failed", 0, 0.0, f"HiGHS {method}")
+                if eliminated
+                else replace(self, method="simplex")(program)
+            )
         info = highs.getInfo()
         iterations = max(info.simplex_iteration_count, 0) + max(info.ipm_iteration_count, 0) + max(info.pdlp_iteration_count, 0)
         answer = highs.getSolution()
         if status == "infeasible" or not answer.dual_valid:
-            return Solution.none(program, status, iterations, time.perf_counter() - begin)
+            return Solution.none(program, status, iterations, time.perf_counter() - begin, f"HiGHS {method}")
         n = program.matrix.shape[1]
         c = np.asarray(answer.row_dual)[-n:] if n else np.zeros(0)
         values = np.asarray(answer.col_value)
         mu = _first_slopes(program) + to_rows @ values[: len(costs)] if eliminated else values[len(costs) :]
-        return Solution.judged(program, c, mu, status, iterations, time.perf_counter() - begin)
+        return Solution.judged(program, c, mu, status, iterations, time.perf_counter() - begin, f"HiGHS {method}")
 
 
 @functools.cache

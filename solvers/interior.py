@@ -7,9 +7,11 @@ y (rows), z (of s >= 0) and v (of t >= 0), the conditions of optimality are
 
 and with theta = z/s + v/t, d_i = sum_k 1 / theta_ik each Newton step is one system
 
-    (A^T D^-1 A) dc = r_c + A^T D^-1 q,       dy = D^-1 (A dc - q),       ds = (dy + h) / theta,
+    (A^T D^-1 A) dc = A^T (D^-1 q - y),      dy = D^-1 (A dc - q),      ds = (dy + h) / theta,
+    q = l + sum_k s_k - A c + sum_k h / theta,    h = y - g + (what s z and t v shall become),
 
-banded where c is a B-spline's. Predictor and corrector after Mehrotra 1992 (SIAM J. Optim. 2, 575-601).
+banded where c is a B-spline's. Predictor and corrector after Mehrotra 1992 (SIAM J. Optim. 2, 575-601). The search ends on the
+problem's own terms, sum_i f_i(a_i . c) against -sum_i f_i*(y_i), which c and y alone decide.
 """
 
 from __future__ import annotations
@@ -19,17 +21,13 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from solvers import _kernels
+from solvers import _band_kernels, _interior_kernels
 from solvers.highs import HiGHS
-from solvers.problem import FloatArray, PiecewiseLinearProgram
+from solvers.problem import PiecewiseLinearProgram
 from solvers.solution import Solution
 
-# how far a step goes towards the border
-_SHARE = 0.995
-# flops of one factorisation beyond which a sparse code is faster than a banded one
-_LARGE = 1e9
-# a fixed row, zero wide, gets this width relative to the widest
-_THIN = 1e-12
+# floats of a band beyond which the fallback takes over
+_LARGE = 4e7
 
 
 @dataclass(frozen=True)
@@ -40,104 +38,50 @@ class InteriorPoint:
     ----------
     tolerance : relative gap and residuals at which to stop
     iterations : at most so many
-    fallback : takes over where the band is wide (3-D splines), and where no optimum was reached: it can tell infeasible programs
+    fallback : takes over where no optimum was certified: it can tell infeasible programs; `Solution.solver` says who it was
     """
 
     tolerance: float = 1e-8
     iterations: int = 60
     fallback: HiGHS = field(default_factory=HiGHS)
 
-    def __call__(self, program: PiecewiseLinearProgram) -> Solution:
-        """The solution; an infeasible program or a limit is a status, not an exception."""
+    def __call__(self, program: PiecewiseLinearProgram, start: Solution | None = None) -> Solution:
+        """The solution; an infeasible program or a limit is a status, not an exception.
+
+        Parameters
+        ----------
+        start : of a program like this one; its multipliers count only if it has as many rows
+        """
         begin = time.perf_counter()
-        n = program.matrix.shape[1]
         matrix = program.matrix
-        band = int(_kernels.bandwidth(matrix.indptr, matrix.indices)) if matrix.nnz else 0
-        if n == 0 or n * float(band + 1) ** 2 > _LARGE:
+        m, n = matrix.shape
+        if m == 0 or n == 0:
             return self.fallback(program)
-        search = _Search(program, band)
-        for iteration in range(self.iterations):
-            if search.error() < self.tolerance:
-                return Solution.judged(program, search.c, search.y, "optimal", iteration, time.perf_counter() - begin)
-            if not search.step():
-                break
+        width = int(_band_kernels.bandwidth(matrix.indptr, matrix.indices))
+        if n * float(width + 1) > _LARGE:
+            return self.fallback(program)
+        c, y, warm = np.zeros(n), np.zeros(m), False
+        if start is not None and len(start.x) == n and np.isfinite(start.x).all():
+            c[:] = start.x
+            if len(start.multipliers) == m:
+                y[:] = start.multipliers
+                warm = True
+        ended, iterations = _interior_kernels.search(
+            matrix.indptr,
+            matrix.indices,
+            matrix.data,
+            program.lower,
+            program.values,
+            program.pointers,
+            program.widths,
+            program.slopes,
+            width,
+            c,
+            y,
+            warm,
+            self.tolerance,
+            self.iterations,
+        )
+        if ended == _interior_kernels.CERTIFIED:
+            return Solution.judged(program, c, y, "optimal", iterations, time.perf_counter() - begin, "InteriorPoint")
         return self.fallback(program)
-
-
-class _Search:
-    """The iterate of one solve."""
-
-    def __init__(self, program: PiecewiseLinearProgram, band: int) -> None:
-        self.program, self.A, self.g = program, program.matrix, program.slopes
-        self.At = self.A.T.tocsr()
-        self.first, self.rows = program.pointers[:-1], program.rows
-        n = self.A.shape[1]
-        self.normal = np.zeros((n, band + 1))
-        self.w = np.maximum(program.widths, _THIN * program.widths.max())
-        self.c, self.s = np.zeros(n), 0.5 * self.w
-        # the middle slope of every row
-        self.y = self.g[self.first + np.diff(program.pointers) // 2].copy()
-        margin = 0.1 * np.abs(self.g).mean() + 1e-6
-        self.z = np.maximum(self.g - self.y[self.rows], 0) + margin
-        self.v = np.maximum(self.y[self.rows] - self.g, 0) + margin
-        self._residuals()
-
-    def _sum(self, values: FloatArray) -> FloatArray:
-        return np.add.reduceat(values, self.first)
-
-    def _residuals(self) -> None:
-        self.t = self.w - self.s
-        self.r_p = self.program.lower + self._sum(self.s) - self.A @ self.c
-        self.r_c = -(self.At @ self.y)
-        self.r_k = self.y[self.rows] + self.z - self.v - self.g
-
-    def error(self) -> float:
-        """The largest of the relative gap and the relative residuals."""
-        objective = float(self.program.values.sum() + self.g @ self.s)
-        gap = float(self.s @ self.z + self.t @ self.v) / (1 + abs(objective))
-        primal = float(np.abs(self.r_p).max()) / (1 + float(np.abs(self.program.lower).max()))
-        dual = max(float(np.abs(self.r_c).max()), float(np.abs(self.r_k).max())) / (1 + float(np.abs(self.g).max()))
-        return max(gap, primal, dual)
-
-    def step(self) -> bool:
-        """One predictor-corrector step; False where the numbers fail."""
-        s, t, z, v, rows = self.s, self.t, self.z, self.v, self.rows
-        theta = z / s + v / t
-        weights = 1 / self._sum(1 / theta)
-        _kernels.normal_matrix(self.A.indptr, self.A.indices, self.A.data, weights, self.normal)
-        # unknowns that no row determines stay where they are
-        self.normal[:, 0] += 1e-13 * self.normal[:, 0].max()
-        if not _kernels.factorise(self.normal):
-            return False
-
-        def solve(r_z: FloatArray, r_v: FloatArray) -> tuple[FloatArray, ...]:
-            h = self.r_k + r_z / s - r_v / t
-            q = self.r_p + self._sum(h / theta)
-            dc = self.r_c + self.At @ (weights * q)
-            _kernels.substitute(self.normal, dc)
-            dy = weights * (self.A @ dc - q)
-            ds = (dy[rows] + h) / theta
-            return dc, dy, ds, (r_z - z * ds) / s, (r_v + v * ds) / t
-
-        mu = float(s @ z + t @ v) / (2 * len(s))
-        _, _, ds, dz, dv = solve(-s * z, -t * v)
-        primal, dual = self._lengths(ds, dz, dv, 1.0)
-        ahead = float((s + primal * ds) @ (z + dual * dz) + (t - primal * ds) @ (v + dual * dv)) / (2 * len(s))
-        aim = mu * (ahead / mu) ** 3
-        dc, dy, ds, dz, dv = solve(aim - s * z - ds * dz, aim - t * v + ds * dv)
-        if not np.isfinite(dc).all():
-            return False
-        primal, dual = self._lengths(ds, dz, dv, _SHARE)
-        self.c += primal * dc
-        self.s = s + primal * ds
-        self.y += dual * dy
-        self.z = z + dual * dz
-        self.v = v + dual * dv
-        self._residuals()
-        return bool(np.all(self.s > 0) and np.all(self.t > 0))
-
-    def _lengths(self, ds: FloatArray, dz: FloatArray, dv: FloatArray, share: float) -> tuple[float, float]:
-        """How far s, t and z, v may move."""
-        primal = max(float(np.max(-ds / self.s)), float(np.max(ds / self.t)), share)
-        dual = max(float(np.max(-dz / self.z)), float(np.max(-dv / self.v)), share)
-        return share / primal, share / dual

@@ -21,7 +21,18 @@ import numpy as np
 import numpy.typing as npt
 import scipy.sparse
 
+from solvers import _problem_kernels
+
 FloatArray = npt.NDArray[np.floating]
+
+# by the numbers that the kernel returns
+_FAULTS = (
+    "",
+    "program: expected at least one segment in every row",
+    "program: expected finite numbers, got NaN or infinity",
+    "widths: expected none below 0",
+    "slopes: expected them to ascend within each row (a convex function)",
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,12 +61,11 @@ class PiecewiseLinearProgram:
     slopes: FloatArray
 
     def __post_init__(self) -> None:
-        matrix = scipy.sparse.csr_array(self.matrix, dtype=np.float64)
-        object.__setattr__(self, "matrix", matrix)
+        object.__setattr__(self, "matrix", _canonical(self.matrix))
         for name in ("lower", "values", "widths", "slopes"):
-            object.__setattr__(self, name, np.asarray(getattr(self, name), dtype=np.float64))
-        object.__setattr__(self, "pointers", np.asarray(self.pointers, dtype=np.int64))
-        m, segments = matrix.shape[0], len(self.widths)
+            object.__setattr__(self, name, np.ascontiguousarray(getattr(self, name), dtype=np.float64))
+        object.__setattr__(self, "pointers", np.ascontiguousarray(self.pointers, dtype=np.int64))
+        m, segments = self.matrix.shape[0], len(self.widths)
         if not len(self.lower) == len(self.values) == len(self.pointers) - 1 == m:
             raise ValueError(
                 f"program: expected lower, values and pointers for {m} rows, got {len(self.lower)}, {len(self.values)}, "
@@ -63,17 +73,10 @@ class PiecewiseLinearProgram:
             )
         if len(self.slopes) != segments or self.pointers[0] != 0 or self.pointers[-1] != segments:
             raise ValueError(f"program: expected pointers from 0 to {segments} segments with a slope each")
-        if np.any(np.diff(self.pointers) < 1):
-            raise ValueError("program: expected at least one segment in every row")
-        parts = (matrix.data, self.lower, self.values, self.widths, self.slopes)
-        if not all(np.isfinite(part).all() for part in parts):
-            raise ValueError("program: expected finite numbers, got NaN or infinity")
-        if np.any(self.widths < 0):
-            raise ValueError("widths: expected none below 0")
-        rises = np.diff(self.slopes)
-        rises[self.pointers[1:-1] - 1] = 0
-        if np.any(rises < 0):
-            raise ValueError("slopes: expected them to ascend within each row (a convex function)")
+        parts = (self.matrix.data, self.lower, self.values, self.pointers, self.widths, self.slopes)
+        fault = _problem_kernels.fault(*parts)
+        if fault:
+            raise ValueError(_FAULTS[fault])
 
     @property
     def rows(self) -> npt.NDArray[np.int64]:
@@ -96,17 +99,7 @@ class PiecewiseLinearProgram:
 
     def terms(self, c: FloatArray) -> FloatArray:
         """f_i(a_i . c) for every row, (m,), continued with its last slopes outside the interval: see `excess`."""
-        xi = self.matrix @ c - self.lower
-        rows = self.rows
-        starts = np.cumsum(self.widths) - self.widths
-        starts -= starts[self.pointers[:-1]][rows]
-        filled = np.clip(xi[rows] - starts, 0, self.widths)
-        inside = np.add.reduceat(filled * self.slopes, self.pointers[:-1])
-        length = self.upper - self.lower
-        beyond = (
-            np.minimum(xi, 0) * self.slopes[self.pointers[:-1]] + np.maximum(xi - length, 0) * self.slopes[self.pointers[1:] - 1]
-        )
-        return self.values + inside + beyond
+        return self.terms_and_excess(c)[0]
 
     def objective(self, c: FloatArray) -> float:
         """sum_i f_i(a_i . c)."""
@@ -114,12 +107,39 @@ class PiecewiseLinearProgram:
 
     def excess(self, c: FloatArray) -> FloatArray:
         """How far a_i . c lies outside its interval, (m,); 0 inside: the primal residual."""
-        xi = self.matrix @ c
-        return np.maximum(np.maximum(self.lower - xi, xi - self.upper), 0)
+        return self.terms_and_excess(c)[1]
 
     def dual_objective(self, mu: FloatArray) -> float:
         """-sum_i f_i*(mu_i): a lower bound of the optimum for every mu with A^T mu = 0."""
-        xi, f = self.knots()
-        rows = self.rows
-        best = np.maximum.reduceat(mu[rows] * xi - f, self.pointers[:-1])
-        return -float(np.maximum(best, mu * self.lower - self.values).sum())
+        out = np.empty(len(self.lower))
+        mu = np.ascontiguousarray(mu, dtype=np.float64)
+        _problem_kernels.conjugates(self.lower, self.values, self.pointers, self.widths, self.slopes, mu, out)
+        return -float(out.sum())
+
+    def balance(self, mu: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """A^T mu, the dual residual, and |A|^T |mu|, its scale, (n,) each."""
+        matrix, mu = self.matrix, np.ascontiguousarray(mu, dtype=np.float64)
+        residual, scale = np.empty(matrix.shape[1]), np.empty(matrix.shape[1])
+        _problem_kernels.balances(matrix.indptr, matrix.indices, matrix.data, mu, residual, scale)
+        return residual, scale
+
+    def terms_and_excess(self, c: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Both in one pass."""
+        matrix, c = self.matrix, np.ascontiguousarray(c, dtype=np.float64)
+        f, excess = np.empty(len(self.lower)), np.empty(len(self.lower))
+        segments = (self.lower, self.values, self.pointers, self.widths, self.slopes)
+        _problem_kernels.costs(matrix.indptr, matrix.indices, matrix.data, *segments, c, f, excess)
+        return f, excess
+
+
+def _canonical(matrix: scipy.sparse.sparray) -> scipy.sparse.csr_array:
+    """CSR with ascending columns, none twice, and indices of one type; the same object where it is so."""
+    if not isinstance(matrix, scipy.sparse.csr_array) or matrix.dtype != np.float64:
+        matrix = scipy.sparse.csr_array(matrix, dtype=np.float64)
+    if not matrix.has_canonical_format:
+        matrix = matrix.copy()
+        matrix.sum_duplicates()
+    if matrix.indices.dtype != np.int32 or matrix.indptr.dtype != np.int32:
+        parts = (matrix.data, matrix.indices.astype(np.int32), matrix.indptr.astype(np.int32))
+        matrix = scipy.sparse.csr_array(parts, shape=matrix.shape)
+    return matrix

@@ -26,6 +26,7 @@ class Solution:
     dual_residual : largest entry of |A^T mu|, relative to 1 + |A|^T |mu|
     gap : (primal - dual objective) / (1 + |primal objective|); a certificate when both residuals are small
     objective : sum_i f_i(a_i . x)
+    solver : what found it, "InteriorPoint" or "HiGHS simplex", "HiGHS ipx", "HiGHS pdlp"
     """
 
     x: FloatArray
@@ -37,30 +38,38 @@ class Solution:
     dual_residual: float
     gap: float
     objective: float
+    solver: str = ""
 
     @staticmethod
     def judged(
-        program: PiecewiseLinearProgram, x: FloatArray, multipliers: FloatArray, status: Status, iterations: int, seconds: float
+        program: PiecewiseLinearProgram,
+        x: FloatArray,
+        multipliers: FloatArray,
+        status: Status,
+        iterations: int,
+        seconds: float,
+        solver: str = "",
     ) -> Solution:
         """Recompute residuals and gap: a solver's own claim is not evidence."""
-        balance = np.abs(program.matrix.T @ multipliers)
-        scale = 1 + abs(program.matrix).T @ np.abs(multipliers)
-        primal, dual = program.objective(x), program.dual_objective(multipliers)
+        balance, scale = program.balance(multipliers)
+        terms, excess = program.terms_and_excess(x)
+        primal, dual = float(terms.sum()), program.dual_objective(multipliers)
         return Solution(
             x=x,
             multipliers=multipliers,
             status=status,
             iterations=iterations,
             seconds=seconds,
-            primal_residual=float(program.excess(x).max(initial=0.0)),
-            dual_residual=float((balance / scale).max(initial=0.0)),
+            primal_residual=float(excess.max(initial=0.0)),
+            dual_residual=float((np.abs(balance) / (1 + scale)).max(initial=0.0)),
             gap=(primal - dual) / (1 + abs(primal)),
             objective=primal,
+            solver=solver,
         )
 
     @staticmethod
-    def none(program: PiecewiseLinearProgram, status: Status, iterations: int, seconds: float) -> Solution:
+    def none(program: PiecewiseLinearProgram, status: Status, iterations: int, seconds: float, solver: str = "") -> Solution:
         """No answer."""
         m, n = program.matrix.shape
         nan = float("nan")
-        return Solution(np.full(n, nan), np.full(m, nan), status, iterations, seconds, nan, nan, nan, nan)
+        return Solution(np.full(n, nan), np.full(m, nan), status, iterations, seconds, nan, nan, nan, nan, solver)

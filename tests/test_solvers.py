@@ -3,7 +3,7 @@ import pytest
 import scipy.optimize
 import scipy.sparse
 
-from solvers import HiGHS, InteriorPoint, PiecewiseLinearProgram, Solution, _kernels
+from solvers import HiGHS, InteriorPoint, PiecewiseLinearProgram, Solution
 
 SOLVERS = [HiGHS(method="simplex"), HiGHS(method="ipx"), InteriorPoint()]
 
@@ -121,42 +121,6 @@ def test_the_interior_point_needs_no_help_and_agrees_with_the_reference():
             assert solution.status == "optimal"
             assert solution.objective == pytest.approx(reference.objective, rel=1e-7)
             np.testing.assert_allclose(solution.x, reference.x, atol=1e-4)
-
-
-@pytest.mark.kernels
-def test_the_banded_normal_matrix_agrees_with_its_definition():
-    matrix = scipy.sparse.random_array((12, 9), density=0.3, rng=np.random.default_rng(0), format="csr")
-    weights = np.random.default_rng(1).uniform(1, 2, 12)
-    columns = [np.flatnonzero(row) for row in matrix.toarray()]
-    band = max(c.max() - c.min() for c in columns if c.size)
-    assert _kernels.bandwidth(matrix.indptr, matrix.indices) == band
-    out = np.empty((9, band + 1))
-    _kernels.normal_matrix(matrix.indptr, matrix.indices, matrix.data, weights, out)
-    full = matrix.toarray().T @ np.diag(weights) @ matrix.toarray()
-    for p, q in np.ndindex(9, 9):
-        if 0 <= p - q <= band:
-            assert out[q, p - q] == pytest.approx(full[p, q])
-        elif p > q:
-            assert full[p, q] == 0
-
-
-@pytest.mark.kernels
-@pytest.mark.parametrize("band", [0, 3, 9])
-def test_band_systems_are_solved_and_indefinite_ones_refused(band):
-    rng = np.random.default_rng(band)
-    factor = np.tril(rng.normal(size=(10, 10)))
-    factor[np.subtract.outer(np.arange(10), np.arange(10)) > band] = 0
-    full = factor @ factor.T + 0.1 * np.eye(10)
-    stored = np.zeros((10, band + 1))
-    for q, k in np.ndindex(stored.shape):
-        if q + k < 10:
-            stored[q, k] = full[q + k, q]
-    right = rng.normal(size=10)
-    x = right.copy()
-    assert _kernels.factorise(stored)
-    _kernels.substitute(stored, x)
-    np.testing.assert_allclose(full @ x, right, atol=1e-9)
-    assert not _kernels.factorise(-np.ones((3, 2)))
 
 
 @pytest.mark.parametrize(
