@@ -8,8 +8,11 @@ Cubic B-spline weights at 0 <= t <= 1 between the second and the third of four k
     w = ((1 - t)^3, 3 t^3 - 6 t^2 + 4, -3 t^3 + 3 t^2 + 3 t + 1, t^3) / 6
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import numpy as np
-from numba import njit, prange, set_num_threads
+from numba import get_num_threads, njit, prange, set_num_threads
 
 CHUNK = 4096
 EDGE = 1e-9  # index units: points on a border, up to rounding, are inside
@@ -18,9 +21,27 @@ CUBIC = 4
 CUBIC_MIRRORED = 5
 
 
-def set_threads(count):
+# nanoseconds of work below which a second thread costs more than it brings, above all on a busy machine
+_WORTH_SHARING = 1e6
+
+
+def set_threads(count: int) -> None:
     """Number of threads of all kernels."""
     set_num_threads(count)
+
+
+@contextmanager
+def threads_for(work: float) -> Iterator[None]:
+    """Kernels called inside share their work among threads only if it takes some time: `work`, nanoseconds on one thread."""
+    before = get_num_threads()
+    if work >= _WORTH_SHARING or before == 1:
+        yield
+        return
+    set_num_threads(1)
+    try:
+        yield
+    finally:
+        set_num_threads(before)
 
 
 @njit(cache=True, nogil=True, inline="always")

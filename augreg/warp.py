@@ -23,6 +23,8 @@ Raster = TypeVar("Raster", Image, Labels)
 
 # points handled at a time where the map is not affine: they stay in the cache and large volumes need little memory
 _SLAB = 1 << 17
+# nanoseconds that one interpolation takes, about
+_SAMPLE = 20
 
 
 def warp(
@@ -82,11 +84,13 @@ def sample(
     if way == "nearest":
         source = np.ascontiguousarray(image.values, dtype=np.float64).reshape(_raster_shape(image))
         out = np.empty((len(flat), source.shape[-1]))
-        _kernels.nearest_at(source, flat, *_frame(image.grid), fill, out)
+        with _kernels.threads_for(_SAMPLE * out.size):
+            _kernels.nearest_at(source, flat, *_frame(image.grid), fill, out)
     else:
         source = _source(image, way).astype(np.float64, copy=False)
         out = np.empty((len(flat), source.shape[-1]))
-        _kernels.sample_at(source, flat, *_frame(image.grid), _TAPS[way], fill, out)
+        with _kernels.threads_for(_SAMPLE * out.size):
+            _kernels.sample_at(source, flat, *_frame(image.grid), _TAPS[way], fill, out)
     return out.reshape(*array.shape[:-1], *tail)
 
 

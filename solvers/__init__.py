@@ -8,6 +8,7 @@ HiGHS is the reference; InteriorPoint exploits the structure and is several time
 from solvers.highs import HiGHS
 from solvers.interior import InteriorPoint
 from solvers.problem import PiecewiseLinearProgram
+from solvers.quadratic import least_squares
 from solvers.solution import Solution
 
-__all__ = ["HiGHS", "InteriorPoint", "PiecewiseLinearProgram", "Solution"]
+__all__ = ["HiGHS", "InteriorPoint", "PiecewiseLinearProgram", "Solution", "least_squares"]

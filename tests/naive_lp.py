@@ -25,21 +25,21 @@ def gradient(values, spacing):
 
 
 def lines(values, grid, centers, along, across, first, step, count):
-    """Samples (N, L, count, C) on bundles of lines; NaN outside the grid's voxel centres."""
-    out = np.full((len(centers), across.shape[1], count, values.shape[-1]), np.nan)
-    for i, line, t in np.ndindex(out.shape[:3]):
+    """Samples (N, C, L, count) on bundles of lines; NaN outside the grid's voxel centres."""
+    out = np.full((len(centers), values.shape[-1], across.shape[1], count), np.nan)
+    for i, line, t in np.ndindex(len(centers), across.shape[1], count):
         point = centers[i] + across[i, line] + (first + t) * step * along[i]
         index = grid.indices_at(point)
         if np.all((index >= 0) & (index <= np.array(grid.shape) - 1)):
-            out[i, line, t] = naive.sample_linear(values, grid, point, np.nan)
+            out[i, :, line, t] = naive.sample_linear(values, grid, point, np.nan)
     return out
 
 
 def _pairs(fixed, moving, ratio, shift):
-    """Samples that face each other at one shift, (samples, C) each, those with a NaN left out."""
-    length = fixed.shape[1]
-    f = fixed.reshape(-1, fixed.shape[-1])
-    m = moving[:, shift : shift + (length - 1) * ratio + 1 : ratio].reshape(f.shape)
+    """Samples that face each other at one shift, (samples, C) each, of fixed (C, L, T) and moving, and where none is NaN."""
+    channels, _, length = fixed.shape
+    f = fixed.reshape(channels, -1).T
+    m = moving[:, :, shift : shift + (length - 1) * ratio + 1 : ratio].reshape(channels, -1).T
     good = np.isfinite(f) & np.isfinite(m)
     return f, m, good
 
@@ -72,7 +72,7 @@ def ssd(fixed, moving, ratio, shifts, variance, least):
 def table(fixed, moving, ratio, shifts, rho, least):
     out = np.full((len(fixed), shifts), np.nan)
     for i, shift in np.ndindex(out.shape):
-        f, m, _ = _pairs(fixed[i, ..., None].astype(float), moving[i, ..., None].astype(float), ratio, shift)
+        f, m, _ = _pairs(fixed[i, None].astype(float), moving[i, None].astype(float), ratio, shift)
         pairs = [(int(a), int(b)) for a, b in zip(f[:, 0], m[:, 0], strict=True) if a >= 0 and b >= 0]
         if len(pairs) >= least * len(f):
             out[i, shift] = np.mean([rho[pair] for pair in pairs])

@@ -1,20 +1,20 @@
 import naive_lp
 import numpy as np
 import pytest
+import scipy.ndimage
 import spaces
 
 from augreg import BSpline
-from augreg.lp import _kernels
+from augreg.lp import _kernels, _raster_kernels
 from augreg.lp.models import SplineModel
-from augreg.lp.pyramid import Raster
+from augreg.lp.pyramid import EVERYWHERE, Raster
 
 pytestmark = pytest.mark.kernels
 
 
-def raster_of(values, grid, allowed=None):
+def raster_of(values, grid, allowed=EVERYWHERE, nearest=False):
     spatial = (1, *grid.shape)[-3:]
-    everywhere = np.ones(spatial, dtype=bool)
-    return Raster(values.reshape(*spatial, -1), everywhere if allowed is None else allowed.reshape(spatial), grid)
+    return Raster(values.reshape(*spatial, -1), allowed.reshape(spatial) if allowed.size else allowed, grid, nearest)
 
 
 def image(ndim, channels, seed=0):
@@ -24,36 +24,38 @@ def image(ndim, channels, seed=0):
 
 
 def profiles(channels, seed=0, ratio=2, shifts=3, half=2, lines=3, count=5):
-    """Random profiles with some samples outside; of the last keypoint nearly all."""
+    """Random profiles with some samples outside; of the last keypoint nearly all; of the first none."""
     rng = np.random.default_rng(seed)
-    fixed = rng.uniform(0, 1, (count, lines, 2 * half + 1, channels)).astype(np.float32)
-    moving = rng.uniform(0, 1, (count, lines, 2 * (half * ratio + shifts) + 1, channels)).astype(np.float32)
-    fixed[1, 0, 0], moving[2, 1, :4], moving[4, :, 3:] = np.nan, np.nan, np.nan
+    fixed = rng.uniform(0, 1, (count, channels, lines, 2 * half + 1)).astype(np.float32)
+    moving = rng.uniform(0, 1, (count, channels, lines, 2 * (half * ratio + shifts) + 1)).astype(np.float32)
+    fixed[1, :, 0, 0], moving[2, :, 1, :4], moving[4, :, :, 3:] = np.nan, np.nan, np.nan
     return fixed, moving, ratio, 2 * shifts + 1
 
 
 @pytest.mark.parametrize(("ndim", "channels"), [(2, 1), (2, 3), (3, 1), (3, 2)])
-def test_gradients_agree_with_their_twin(ndim, channels):
-    values, grid = image(ndim, channels)
+@pytest.mark.parametrize("masked", [False, True])
+def test_every_cell_gives_its_strongest_allowed_voxel(ndim, channels, masked):
+    shape = (11, 8) if ndim == 2 else (5, 11, 8)
+    grid = spaces.grid(ndim, shape=shape)
+    rng = np.random.default_rng(0)
+    values = rng.normal(size=(*shape, channels)).astype(np.float32)
+    allowed = rng.uniform(size=shape) < 0.6 if masked else EVERYWHERE
+    cell, margin = np.array([2, 4, 3]), np.array([0, 1, 1])
+    if ndim == 2:
+        cell[0] = 1
+    raster = raster_of(values, grid, allowed)
+    spatial = np.array(raster.values.shape[:3])
     spacing = np.ones(3)
     spacing[3 - ndim :] = grid.spacing
-    shape = (1, *grid.shape)[-3:]
-    out = np.empty((*shape, 3), dtype=np.float32)
-    _kernels.gradient(values.reshape(*shape, channels), np.where(np.array(shape) > 1, 0.5 / spacing, 0.0), out)
-    np.testing.assert_allclose(out.reshape(*grid.shape, 3)[..., 3 - ndim :], naive_lp.gradient(values, grid.spacing), atol=1e-6)
-
-
-@pytest.mark.parametrize("ndim", [2, 3])
-def test_every_cell_gives_its_strongest_allowed_voxel(ndim):
-    rng = np.random.default_rng(0)
-    shape = (1, 11, 8) if ndim == 2 else (5, 11, 8)
-    gradients = rng.normal(size=(*shape, 3)).astype(np.float32)
-    allowed = rng.uniform(size=shape) < 0.6
-    cell, margin = np.array([1 if ndim == 2 else 2, 4, 3]), np.array([0, 1, 1])
-    cells = -(-np.array(shape) // cell)
-    indices, strengths = np.empty((cells.prod(), 3), dtype=np.int64), np.empty(cells.prod())
-    _kernels.strongest_per_cell(gradients, allowed, cell, margin, indices, strengths)
-    size = (gradients.astype(float) ** 2).sum(-1) * allowed
+    cells = -(-spatial // cell)
+    indices, gradients = np.empty((cells.prod(), 3), dtype=np.int64), np.zeros((cells.prod(), 3))
+    scale = np.where(spatial > 1, 0.5 / spacing, 0.0)
+    _raster_kernels.strongest_per_cell(raster.values, raster.allowed, scale, cell, margin, indices, gradients)
+    expected = np.zeros((*spatial, 3))
+    expected[..., 3 - ndim :] = naive_lp.gradient(values, grid.spacing).reshape(*spatial, ndim)
+    size = (expected**2).sum(-1)
+    if masked:
+        size = size * raster.allowed
     for axis in (1, 2):
         ends = [slice(None)] * 3
         for end in (slice(0, 1), slice(-1, None)):
@@ -61,11 +63,44 @@ def test_every_cell_gives_its_strongest_allowed_voxel(ndim):
             size[tuple(ends)] = 0
     for number, where in enumerate(np.ndindex(*cells)):
         block = tuple(slice(w * c, (w + 1) * c) for w, c in zip(where, cell, strict=True))
-        assert strengths[number] == pytest.approx(size[block].max())
-        if size[block].max() > 0:
-            assert size[tuple(indices[number])] == pytest.approx(size[block].max())
-        else:
+        if size[block].max() == 0:
             assert indices[number, 0] == -1
+            continue
+        assert size[tuple(indices[number])] == pytest.approx(size[block].max())
+        np.testing.assert_allclose(gradients[number], expected[tuple(indices[number])], atol=1e-6)
+
+
+@pytest.mark.parametrize("factors", [(1, 2, 2), (2, 1, 3)])
+def test_block_means_and_smoothing_agree_with_their_twins(factors):
+    values = np.random.default_rng(6).uniform(0, 1, (5, 7, 9, 2)).astype(np.float32)
+    out = np.empty((5 // factors[0], 7 // factors[1], 9 // factors[2], 2), dtype=np.float32)
+    _raster_kernels.block_means(values, np.array(factors), out)
+    for index in np.ndindex(out.shape[:3]):
+        block = tuple(slice(i * f, (i + 1) * f) for i, f in zip(index, factors, strict=True))
+        np.testing.assert_allclose(out[index], values[block].mean((0, 1, 2)), rtol=1e-5)
+    taps = np.array([[0, 0, 1, 0, 0], [0.1, 0.2, 0.4, 0.2, 0.1], [0.05, 0.25, 0.4, 0.25, 0.05]], dtype=np.float32)
+    smooth = np.empty_like(values)
+    _raster_kernels.smooth(values, taps, smooth)
+    expected = values.astype(float)
+    for axis in range(3):
+        expected = scipy.ndimage.correlate1d(expected, taps[axis], axis, mode="nearest")
+    np.testing.assert_allclose(smooth, expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("ndim", [2, 3])
+def test_bundles_move_with_the_map(ndim):
+    rng = np.random.default_rng(8)
+    jacobian = np.eye(ndim) + rng.normal(0, 0.3, (4, ndim, ndim))
+    jacobian[3, 0] = jacobian[3, 1]
+    normals, across = rng.normal(size=(4, ndim)), rng.normal(size=(4, 5, ndim))
+    along, moved, covectors = np.empty_like(normals), np.empty_like(across), np.empty_like(normals)
+    _kernels.moved_bundles(normals, across, jacobian, along, moved, covectors)
+    assert np.isnan(along[3]).all()
+    for J, n, t, a, m, q in zip(jacobian[:3], normals, across, along, moved, covectors, strict=False):
+        expected = np.linalg.inv(J).T @ n
+        np.testing.assert_allclose(q, expected)
+        np.testing.assert_allclose(a, expected / (expected @ expected))
+        np.testing.assert_allclose(m, t @ J.T)
 
 
 @pytest.mark.parametrize(("ndim", "channels"), [(2, 1), (2, 3), (3, 1), (3, 2)])
@@ -73,15 +108,18 @@ def test_bundles_of_lines_agree_with_their_twin(ndim, channels):
     values, grid = image(ndim, channels)
     rng = np.random.default_rng(1)
     centers = grid.points_at(rng.uniform(0, np.array(grid.shape) - 1, (6, ndim)))
+    # one bundle wholly inside
+    centers[0] = grid.center
     along = rng.normal(size=(6, ndim))
     along /= np.linalg.norm(along, axis=1, keepdims=True)
+    along[0] *= 0.2
     across = rng.normal(0, 0.5, (6, 3, ndim))
-    out = np.empty((6, 3, 9, channels), dtype=np.float32)
+    out = np.empty((6, channels, 3, 9), dtype=np.float32)
     r = raster_of(values, grid)
-    _kernels.sample_lines(r.values, r.allowed, *r.frame, centers, along, across, -4.0, 0.7, False, out)
+    _kernels.sample_lines(r.values, r.allowed, r.nearest, *r.frame, centers, along, across, -4.0, 0.7, out)
     expected = naive_lp.lines(values, grid, centers, along, across, -4.0, 0.7, 9)
     assert np.isnan(expected).any()
-    assert np.isfinite(expected).any()
+    assert np.isfinite(expected[0]).all()
     np.testing.assert_allclose(out, expected, atol=2e-6)
 
 
@@ -92,9 +130,9 @@ def test_masked_voxels_are_not_sampled_and_labels_are_not_mixed():
     allowed[4:] = False
     index = np.array([[2.3, 3.4], [3.4, 2.0], [3.6, 2.0], [6.0, 1.0]])
     out = np.empty((4, 1, 1, 1), dtype=np.float32)
-    r = raster_of(labels, grid, allowed)
-    centers = grid.points_at(index)
-    _kernels.sample_lines(r.values, r.allowed, *r.frame, centers, np.ones((4, 2)), np.zeros((4, 1, 2)), 0.0, 1.0, True, out)
+    r = raster_of(labels, grid, allowed, nearest=True)
+    lines = (grid.points_at(index), np.ones((4, 2)), np.zeros((4, 1, 2)))
+    _kernels.sample_lines(r.values, r.allowed, r.nearest, *r.frame, *lines, 0.0, 1.0, out)
     np.testing.assert_array_equal(out.ravel()[:2], [labels[2, 3, 0], labels[3, 2, 0]])
     assert np.isnan(out.ravel()[2:]).all()
 
@@ -114,7 +152,11 @@ def test_ncc_and_ssd_agree_with_their_twins(channels):
 
 def test_table_costs_and_histogram_agree_with_their_twins():
     fixed, moving, ratio, shifts = profiles(1)
-    f, m = (np.where(np.isnan(part[..., 0]), -1, np.nan_to_num(part[..., 0]) * 3.99).astype(np.int64) for part in (fixed, moving))
+    bounds = np.array([0.25, 0.5, 0.75, np.inf])
+    f, m = (np.empty((part.shape[0], *part.shape[2:]), dtype=np.int16) for part in (fixed, moving))
+    for part, classes in ((fixed, f), (moving, m)):
+        _kernels.classify(part, bounds, classes)
+        np.testing.assert_array_equal(classes, np.where(np.isnan(part[:, 0]), -1, np.searchsorted(bounds, part[:, 0])))
     rho = np.random.default_rng(3).normal(size=(4, 4))
     out = np.empty((len(f), shifts))
     _kernels.table_costs(f, m, ratio, rho, 0.5, out)
@@ -133,14 +175,59 @@ def test_envelopes_agree_with_their_twin_and_merge_equal_slopes():
     costs = np.random.default_rng(4).integers(0, 6, (40, 9)).astype(float)
     costs[0] = np.abs(np.arange(9.0) - 3)
     costs[1] = 0.0
-    knots, counts = np.empty(costs.shape, dtype=np.int64), np.empty(len(costs), dtype=np.int64)
-    _kernels.lower_envelopes(costs, knots, counts)
-    for row, at, n in zip(costs, knots, counts, strict=True):
-        np.testing.assert_allclose(np.interp(np.arange(9), at[:n], row[at[:n]]), naive_lp.envelope(row), atol=1e-12)
-        slopes = np.diff(row[at[:n]]) / np.diff(at[:n])
-        assert np.all(np.diff(slopes) > 1e-12)
-    assert list(knots[0, : counts[0]]) == [0, 3, 8]
-    assert list(knots[1, : counts[1]]) == [0, 8]
+    weights = np.random.default_rng(5).uniform(0.5, 2.0, 40)
+    counts, widths, slopes = np.empty(40, dtype=np.int64), np.empty(320), np.empty(320)
+    used = _kernels.lower_envelopes(costs, 0.5, weights, counts, widths, slopes)
+    assert counts.sum() == used
+    for row, weight, w, s in zip(
+        costs, weights, *(np.split(a[:used], np.cumsum(counts)[:-1]) for a in (widths, slopes)), strict=True
+    ):
+        knots = np.concatenate([[0], np.cumsum(w)])
+        heights = weight * row[0] + np.concatenate([[0], np.cumsum(w * s)])
+        np.testing.assert_allclose(np.interp(0.5 * np.arange(9), knots, heights), weight * naive_lp.envelope(row), atol=1e-12)
+        assert np.all(np.diff(s) > 1e-12)
+    assert list(counts[:2]) == [2, 1]
+    assert list(widths[:3]) == [1.5, 2.5, 4.0]
+
+
+@pytest.mark.parametrize(("ndim", "side"), [(2, 5), (3, 3)])
+@pytest.mark.parametrize("name", ["ncc", "ssd"])
+def test_tensors_are_the_derivatives_of_the_costs(ndim, side, name):
+    """On a linear moving image central differences are exact, and so is the gradient by a shift of the bundle."""
+    rng = np.random.default_rng(7)
+    lines, length, step, channels = side ** (ndim - 1), 5, 0.7, 2
+    fixed = rng.uniform(0, 1, (3, channels, lines, length)).astype(np.float32)
+    slopes = rng.normal(size=(3, channels, ndim))
+    lattice = np.stack(np.meshgrid(*[np.arange(-1, side + 1)] * (ndim - 1), indexing="ij"), axis=-1).reshape(-1, ndim - 1)
+    places = np.concatenate([np.broadcast_to(np.arange(-1, length + 1)[None, :, None], (len(lattice), length + 2, 1)),
+                             np.broadcast_to(lattice[:, None], (len(lattice), length + 2, ndim - 1))], axis=-1)  # fmt: skip
+    values = np.einsum("lta,nca->nclt", step * places, slopes)
+    moving = values.astype(np.float32)
+    moving[2, 0, 0, 0] = np.nan
+    floor = rng.uniform(0.1, 0.2, (2, channels))
+    hessian, gradient = np.empty((3, ndim, ndim)), np.empty((3, ndim))
+    if name == "ncc":
+        _kernels.ncc_tensors(fixed, moving, side, step, floor, hessian, gradient)
+    else:
+        _kernels.ssd_tensors(fixed, moving, side, step, floor[0], hessian, gradient)
+    inner = np.all((lattice >= 0) & (lattice < side), axis=1)
+
+    def cost(w):
+        shifted = (values + (slopes @ w)[:, :, None, None])[:, :, inner, 1:-1]
+        if name == "ncc":
+            return naive_lp.ncc(fixed, shifted, 1, 1, floor, 0.5)[:, 0]
+        return naive_lp.ssd(fixed, shifted, 1, 1, floor[0], 0.5)[:, 0]
+
+    for axis, h in enumerate(1e-4 * np.eye(ndim)):
+        np.testing.assert_allclose(gradient[:2, axis], ((cost(h) - cost(-h)) / 2e-4)[:2], atol=1e-5)
+    assert not gradient[2].any()
+    assert not hessian[2].any()
+    np.testing.assert_allclose(hessian, hessian.swapaxes(1, 2))
+    if name == "ssd":
+        expected = 2 * np.einsum("nca,ncb,c->nab", slopes, slopes, 1 / floor[0]) / channels
+        np.testing.assert_allclose(hessian[:2], expected[:2], rtol=1e-4)
+    else:
+        assert np.linalg.eigvalsh(hessian).min() > -1e-12
 
 
 @pytest.mark.parametrize("ndim", [2, 3])

@@ -131,7 +131,7 @@ def test_volumes_of_unequal_spacing_are_aligned():
     moving = warp(fixed, truth.inverse(), grid.padded(6), interpolation="cubic")
     x = inner_points(grid)
     assert tre(LPRegistration(transform="affine")(fixed, moving), x, truth(x)).mean() < 0.5
-    phi = LPRegistration(grid_spacing=40.0, keypoints=600, iterations=1)(fixed, moving)
+    phi = LPRegistration(grid_spacing=40.0, keypoints=600)(fixed, moving)
     assert tre(phi, x, truth(x)).mean() < 0.5
     assert folding(phi, grid) == 0
 
@@ -212,7 +212,7 @@ def test_images_that_have_nothing_in_common_are_flagged():
         ({"criterion": "mse"}, "criterion"),
         ({"grid_spacing": 0.0}, "grid_spacing"),
         ({"budget": -1.0}, "budget"),
-        ({"iterations": 0}, "iterations"),
+        ({"polish": -1}, "polish"),
     ],
 )
 def test_impossible_options_are_refused(options, message):

@@ -1,16 +1,18 @@
 """Keypoints on boundaries: the strongest gradient in every cell of a coarse lattice, so that they are spread evenly.
 
-The unit normal is n = grad F / |grad F| of the smoothed image F (the strongest channel's).
+The unit normal is n = grad F / |grad F| of the smoothed image F (the strongest channel's). Around every keypoint stands a bundle
+of parallel lines, one through it and some beside it in each tangent direction.
 """
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 
 import numpy as np
 
 from augreg.grid import FloatArray
-from augreg.lp import _kernels
+from augreg.lp import _raster_kernels
 from augreg.lp.pyramid import Raster
 
 # gradients below this share of a strong one (the 90th percentile over cells) are texture of noise
@@ -24,11 +26,22 @@ class Keypoints:
     Parameters
     ----------
     points : p, (N, D) mm
-    normals : n, (N, D) unit vectors
+    frames : (N, D, D) orthonormal; frames[:, 0] are the normals n, the others tangents
     """
 
     points: FloatArray
-    normals: FloatArray
+    frames: FloatArray
+
+    @property
+    def normals(self) -> FloatArray:
+        """n, (N, D) unit vectors."""
+        return np.ascontiguousarray(self.frames[:, 0])
+
+    def across(self, half_width: int, step: float) -> FloatArray:
+        """Offsets of a bundle's lines, (N, (2 half_width + 1)^(D-1), D) mm: a lattice over the tangents, `step` mm apart."""
+        sides = np.arange(-half_width, half_width + 1) * step
+        lattice = np.array(list(itertools.product(sides, repeat=self.frames.shape[1] - 1)))
+        return np.ascontiguousarray(lattice @ self.frames[:, 1:])
 
     def __len__(self) -> int:
         return len(self.points)
@@ -40,25 +53,29 @@ def find_keypoints(fixed: Raster, count: int, margin: int = 2) -> Keypoints:
     spacing = np.ones(3)
     spacing[lead:] = grid.spacing
     shape = np.asarray(fixed.values.shape[:3])
-    scale = np.where(shape > 1, 0.5 / spacing, 0.0)
-    gradients = np.empty((*shape, 3), dtype=np.float32)
-    _kernels.gradient(fixed.values, scale, gradients)
-
-    volume = float(np.prod((shape * spacing)[lead:]))
-    edge = (volume / count) ** (1 / grid.ndim)
+    edge = (float(np.prod((shape * spacing)[lead:])) / count) ** (1 / grid.ndim)
     cell = np.maximum(1, np.rint(edge / spacing)).astype(np.int64)
     cell[:lead] = 1
     cells = int(np.prod(-(-shape // cell)))
-    indices, strengths = np.empty((cells, 3), dtype=np.int64), np.empty(cells)
+    indices, gradients = np.empty((cells, 3), dtype=np.int64), np.zeros((cells, 3))
     borders = np.where(shape > 4 * margin, margin, 0)
-    _kernels.strongest_per_cell(gradients, fixed.allowed, cell, borders, indices, strengths)
+    scale = np.where(shape > 1, 0.5 / spacing, 0.0)
+    _raster_kernels.strongest_per_cell(fixed.values, fixed.allowed, scale, cell, borders, indices, gradients)
 
-    strengths = np.sqrt(strengths)
+    strengths = np.linalg.norm(gradients, axis=1)
     found = np.flatnonzero((indices[:, 0] >= 0) & (strengths > 0))
     if found.size:
         strong = np.percentile(strengths[found], 90)
         found = found[strengths[found] >= _WEAK * strong]
-    where = indices[found]
-    normals = gradients[tuple(where.T)].astype(np.float64)[:, lead:]
-    normals /= np.linalg.norm(normals, axis=1, keepdims=True)
-    return Keypoints(grid.points_at(where[:, lead:]), normals @ np.asarray(grid.direction).T)
+    normals = gradients[found, lead:] / strengths[found, None] @ np.asarray(grid.direction).T
+    return Keypoints(grid.points_at(indices[found, lead:]), _frames(normals))
+
+
+def _frames(normals: FloatArray) -> FloatArray:
+    """Orthonormal frames (N, D, D) whose first vectors are the normals (N, D)."""
+    # the Householder reflection that takes the first axis to -+n takes the other axes to tangents
+    v = normals.copy()
+    v[:, 0] += np.where(normals[:, 0] >= 0, 1.0, -1.0)
+    frames = np.eye(normals.shape[1]) - 2 * v[:, :, None] * v[:, None, :] / np.sum(v**2, axis=1)[:, None, None]
+    frames[:, 0] = normals
+    return frames

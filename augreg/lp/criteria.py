@@ -11,7 +11,7 @@ Samples outside an image drop out and the rest is renormalised.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Literal
 
@@ -20,59 +20,95 @@ import numpy.typing as npt
 
 from augreg.grid import FloatArray
 from augreg.lp import _kernels
-from augreg.lp.profiles import Profiles
+from augreg.lp.profiles import HALF_WIDTH, Profiles
 from augreg.lp.pyramid import Raster
 
-Criterion = Literal["ncc", "ssd", "mi", "labels"]
-Costs = Callable[[Profiles], FloatArray]
+CriterionName = Literal["ncc", "ssd", "mi", "labels"]
 
 _BINS = 24
 # share of a profile's samples that must lie inside both images
 _LEAST = 0.5
 # noise, as a share of the images' variance
 _FLOOR = 2e-3
+# least weight of a keypoint
+_TRUST = 0.02
+# voxels that suffice to know a variance or a percentile
+_ENOUGH = 20000
 
 
-def costs_of(criterion: Criterion, fixed: Raster, moving: Raster) -> Costs:
-    """The function from profiles to costs (N, 2X+1); NaN where too few samples are inside."""
-    if criterion == "ncc":
+class Criterion(ABC):
+    """The dissimilarity of two bundles."""
+
+    @abstractmethod
+    def costs(self, profiles: Profiles) -> FloatArray:
+        """D_i(xi), (N, 2X+1); NaN where too few samples are inside."""
+
+    def weights(self, costs: FloatArray) -> FloatArray:
+        """How far each keypoint is to be trusted, (N,), given its costs (N, 2X+1)."""
+        return np.ones(len(costs))
+
+    def tensors(self, profiles: Profiles, step: float, ndim: int) -> tuple[FloatArray, FloatArray] | None:
+        """Gauss-Newton matrices (N, D, D) and gradients (N, D) by shifts along normal and tangents, mm; None if it has none.
+
+        The moving bundles have one more line and sample all around.
+        """
+        return None
+
+
+def criterion_of(name: CriterionName, fixed: Raster, moving: Raster) -> Criterion:
+    """The criterion for one level's images."""
+    if name == "ncc":
         return _Ncc(_FLOOR * np.stack([_variance(fixed), _variance(moving)]))
-    if criterion == "ssd":
+    if name == "ssd":
         return _Ssd(_variance(fixed))
-    if criterion == "mi":
+    if name == "mi":
         return _Table(*(_bins(raster) for raster in (fixed, moving)))
     labels = [np.unique(raster.values) for raster in (fixed, moving)]
     return _Table(*(np.append((known[:-1] + known[1:]) / 2, np.inf) for known in labels))
 
 
 @dataclass(frozen=True, eq=False)
-class _Ncc:
+class _Ncc(Criterion):
     floor: FloatArray
 
-    def __call__(self, profiles: Profiles) -> FloatArray:
+    def costs(self, profiles: Profiles) -> FloatArray:
         out = _output(profiles)
         _kernels.ncc_costs(profiles.fixed, profiles.moving, profiles.window.ratio, self.floor, _LEAST, out)
         return out
 
+    def weights(self, costs: FloatArray) -> FloatArray:
+        # what nowhere in the window resembles the fixed profile is noise, or has no counterpart
+        return np.clip(1 - costs.min(axis=1), _TRUST, 1.0)
+
+    def tensors(self, profiles: Profiles, step: float, ndim: int) -> tuple[FloatArray, FloatArray]:
+        side, hessian, gradient = _derivatives(profiles, ndim)
+        _kernels.ncc_tensors(profiles.fixed, profiles.moving, side, step, self.floor, hessian, gradient)
+        return hessian, gradient
+
 
 @dataclass(frozen=True, eq=False)
-class _Ssd:
+class _Ssd(Criterion):
     variance: FloatArray
 
-    def __call__(self, profiles: Profiles) -> FloatArray:
+    def costs(self, profiles: Profiles) -> FloatArray:
         out = _output(profiles)
         _kernels.ssd_costs(profiles.fixed, profiles.moving, profiles.window.ratio, self.variance, _LEAST, out)
         return out
 
+    def tensors(self, profiles: Profiles, step: float, ndim: int) -> tuple[FloatArray, FloatArray]:
+        side, hessian, gradient = _derivatives(profiles, ndim)
+        _kernels.ssd_tensors(profiles.fixed, profiles.moving, side, step, self.variance, hessian, gradient)
+        return hessian, gradient
+
 
 @dataclass(frozen=True, eq=False)
-class _Table:
+class _Table(Criterion):
     """Classes are the intervals between ascending upper bounds (the last one infinite)."""
 
     fixed_bounds: FloatArray
     moving_bounds: FloatArray
 
-    def __call__(self, profiles: Profiles) -> FloatArray:
+    def costs(self, profiles: Profiles) -> FloatArray:
         window, out = profiles.window, _output(profiles)
         f = _classes(profiles.fixed, self.fixed_bounds)
         m = _classes(profiles.moving, self.moving_bounds)
@@ -89,19 +125,28 @@ def _output(profiles: Profiles) -> FloatArray:
     return np.empty((len(profiles.fixed), 2 * profiles.window.shifts + 1))
 
 
+def _derivatives(profiles: Profiles, ndim: int) -> tuple[int, FloatArray, FloatArray]:
+    count = len(profiles.fixed)
+    return 2 * HALF_WIDTH[ndim] + 1, np.empty((count, ndim, ndim)), np.empty((count, ndim))
+
+
+def _inside(raster: Raster) -> npt.NDArray[np.float32]:
+    """Some of the voxels that may be sampled, (n, C)."""
+    inside = raster.values[raster.allowed] if raster.allowed.size else raster.values.reshape(-1, raster.values.shape[-1])
+    return inside[:: max(1, len(inside) // _ENOUGH)]
+
+
 def _variance(raster: Raster) -> FloatArray:
-    inside = raster.values[raster.allowed]
-    return np.maximum(inside.var(axis=0, dtype=np.float64), 1e-30)
+    return np.maximum(_inside(raster).var(axis=0, dtype=np.float64), 1e-30)
 
 
 def _bins(raster: Raster) -> FloatArray:
-    inside = raster.values[raster.allowed].mean(axis=-1)
-    low, high = np.percentile(inside, (0.5, 99.5))
+    low, high = np.percentile(_inside(raster).mean(axis=-1), (0.5, 99.5))
     return np.append(np.linspace(low, high, _BINS + 1)[1:-1], np.inf)
 
 
-def _classes(samples: npt.NDArray[np.float32], bounds: FloatArray) -> npt.NDArray[np.int64]:
-    values = samples.mean(axis=-1)
-    classes = np.searchsorted(bounds, values.ravel()).reshape(values.shape)
-    classes[np.isnan(values)] = -1
+def _classes(samples: npt.NDArray[np.float32], bounds: FloatArray) -> npt.NDArray[np.int16]:
+    count, _, lines, length = samples.shape
+    classes = np.empty((count, lines, length), dtype=np.int16)
+    _kernels.classify(samples, bounds, classes)
     return classes

@@ -2,10 +2,10 @@
 
 Per axis e and landmark pair (x, y), to first order in the step dv,
 
-    |e . (phi(x) + D phi0 dv(x) - y)| <= tolerance,
+    |e . (phi(x) + D phi(x) dw(x) - y)| <= tolerance,
 
-where phi0 is what stands left of the deformation. What is beyond the tolerance costs; at any weight large enough the program has
-the same solution.
+where dw is the step seen as a displacement on the fixed side. What is beyond the tolerance costs; at any weight large enough
+the program has the same solution.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ import numpy.typing as npt
 import scipy.sparse
 
 from augreg.grid import FloatArray
-from augreg.lp.models import MatrixModel, SplineModel
+from augreg.lp.pose import Pose
 from augreg.lp.program import Rows, near
-from augreg.transforms import BSpline, Transform
+from augreg.transforms import Transform
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,30 +62,19 @@ class Landmarks:
         """How far the pairs are beyond the tolerance, mm, summed over pairs and axes."""
         return float(np.maximum(np.abs(transform(self.fixed) - self.moving) - self.tolerance, 0).sum())
 
-    def rows(
-        self,
-        model: MatrixModel | SplineModel,
-        transform: Transform,
-        c: FloatArray,
-        weight: float,
-        diagonal: float,
-        spline: BSpline | None = None,
-    ) -> Rows:
+    def rows(self, pose: Pose, weight: float, diagonal: float) -> Rows:
         """The rows for the coefficients of the next step.
 
         Parameters
         ----------
-        model : of the step; `spline` is the deformation so far, which stands on the right of `transform`, and c its coefficients
         weight : cost per mm beyond the tolerance
         diagonal : of the image, mm
         """
-        jacobian = transform.jacobian(self.fixed)
-        if spline is not None:
-            jacobian = jacobian @ np.linalg.inv(spline.jacobian(self.fixed))
+        jacobian = pose.transform.jacobian(self.fixed)
         axes = range(self.fixed.shape[1])
         matrix = scipy.sparse.vstack(
-            [model.rows(self.fixed, np.ascontiguousarray(jacobian[:, axis])) for axis in axes], format="csr"
+            [pose.rows(self.fixed, np.ascontiguousarray(jacobian[:, axis])) for axis in axes], format="csr"
         )
-        residual = self.moving - transform(self.fixed)
-        target = residual.T.ravel() + matrix @ c
+        residual = self.moving - pose.transform(self.fixed)
+        target = residual.T.ravel() + matrix @ pose.coefficients
         return near(matrix, target, self.tolerance, weight, reach=4 * (diagonal + float(np.abs(residual).max())))

@@ -12,9 +12,11 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
+import numpy.typing as npt
 import scipy.sparse
 
 from augreg.grid import FloatArray
@@ -25,6 +27,8 @@ from augreg.transforms import Affine, BSpline
 Group = Literal["rigid", "similarity", "affine"]
 
 INJECTIVE = {2: 0.48, 3: 0.40}
+# without that guarantee, in control spacings
+_WIDE = 4.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,8 +67,13 @@ class MatrixModel:
     def rows(self, points: FloatArray, directions: FloatArray) -> scipy.sparse.csr_array:
         """Rows d . v(p), (N, unknowns)."""
         arms = (points - self.center) / self.radius
-        turning = np.einsum("na,jab,nb->nj", directions, self.generators, arms)
-        return scipy.sparse.csr_array(np.hstack([turning, directions]))
+        turning = (directions[:, :, None] * arms[:, None, :]).reshape(len(points), -1)
+        if self.group != "affine":
+            turning = turning @ self.generators.reshape(len(self.generators), -1).T
+        dense = np.hstack([turning, directions])
+        count, unknowns = dense.shape
+        columns, starts = np.tile(np.arange(unknowns), count), np.arange(count + 1) * unknowns
+        return scipy.sparse.csr_array((dense.ravel(), columns, starts), shape=dense.shape)
 
     def penalties(self, reach: float) -> list[Rows]:
         """A trust region: every unknown moves points by at most `reach` mm."""
@@ -110,31 +119,47 @@ class SplineModel:
         """Rows d . v(p), (N, unknowns)."""
         count, ndim = points.shape
         grid = self.spline.grid
-        shape = np.asarray((1, *grid.shape)[-3:], dtype=np.int64)
-        numbers = np.full(grid.shape, -1, dtype=np.int64)
-        numbers[self.spline.free] = np.arange(self.spline.free.sum())
+        numbers = self._numbers
         columns = np.empty((count, 4**ndim * ndim), dtype=np.int64)
         values = np.empty(columns.shape)
-        frame = (np.asarray(grid.origin), grid.world_to_index)
-        _kernels.spline_rows(points, np.ascontiguousarray(directions), *frame, shape, numbers.reshape(shape), columns, values)
+        frame = (np.asarray(grid.origin), grid.world_to_index, np.asarray(numbers.shape))
+        fillers = _kernels.spline_rows(points, np.ascontiguousarray(directions), *frame, numbers, columns, values)
         starts = np.arange(count + 1) * columns.shape[1]
         matrix = scipy.sparse.csr_array((values.ravel(), columns.ravel(), starts), shape=(count, self.unknowns))
-        matrix.sum_duplicates()
-        matrix.eliminate_zeros()
+        if fillers:
+            matrix.sum_duplicates()
+            matrix.eliminate_zeros()
         return matrix
 
-    def penalties(self, reach: float) -> list[Rows]:
-        """Smoothness and bounds of the total coefficients; without `fold_free` they may move by `reach` mm."""
-        grid, ndim = self.spline.grid, self.spline.ndim
+    @cached_property
+    def _numbers(self) -> npt.NDArray[np.int64]:
+        """Of every control point the position of its coefficient among the unknowns, (n0, n1, n2); -1 where it is fixed at 0."""
+        numbers = np.full(self.spline.grid.shape, -1, dtype=np.int64)
+        numbers[self.spline.free] = np.arange(self.spline.free.sum())
+        return numbers.reshape((1, *self.spline.grid.shape)[-3:])
+
+    @property
+    def limits(self) -> FloatArray:
+        """Bounds of the components of all free coefficients along the grid's axes, (unknowns,) mm."""
+        share = INJECTIVE[self.spline.ndim] if self.fold_free else _WIDE
+        return np.tile(share * np.asarray(self.spline.grid.spacing), self.unknowns // self.spline.ndim)
+
+    @cached_property
+    def penalties(self) -> list[Rows]:
+        """Bounds of the total coefficients, and smoothness."""
         # components along the grid's axes: Q^T c, exact also on oblique grids
-        turned = scipy.sparse.kron(scipy.sparse.eye_array(self.unknowns // ndim), np.asarray(grid.direction).T, format="csr")
-        limit = np.tile(INJECTIVE[ndim] * np.asarray(grid.spacing), self.unknowns // ndim)
-        if not self.fold_free:
-            limit = np.full(self.unknowns, max(reach, limit.max()))
-        penalties = [bounded(turned, -limit, limit)]
+        turn = np.asarray(self.spline.grid.direction).T
+        turned = scipy.sparse.kron(scipy.sparse.eye_array(self.unknowns // self.spline.ndim), turn, format="csr")
+        penalties = [bounded(turned, -self.limits, self.limits)]
         if self.smoothness > 0:
-            penalties.append(absolute(self._second_differences(), self.smoothness, 8 * float(np.max(limit))))
+            penalties.append(absolute(self.second_differences, self.smoothness, 8 * float(np.max(self.limits))))
         return penalties
+
+    def clipped(self, c: FloatArray) -> FloatArray:
+        """The nearest coefficients within the bounds."""
+        direction = np.asarray(self.spline.grid.direction)
+        turned = c.reshape(-1, self.spline.ndim) @ direction
+        return (np.clip(turned.ravel(), -self.limits, self.limits).reshape(turned.shape) @ direction.T).ravel()
 
     def coefficients(self, c: FloatArray) -> BSpline:
         """The B-spline with the free coefficients c."""
@@ -142,7 +167,8 @@ class SplineModel:
         values[self.spline.free] = c.reshape(-1, self.spline.ndim)
         return BSpline(values, self.spline.grid)
 
-    def _second_differences(self) -> scipy.sparse.csr_array:
+    @cached_property
+    def second_differences(self) -> scipy.sparse.csr_array:
         """Second differences of c along the axes and mixed ones, per component; affine v are free of them."""
         ndim = self.spline.ndim
         inner = np.asarray(self.spline.grid.shape) - 6
@@ -155,4 +181,6 @@ class SplineModel:
                 factor = second[axis] if a == b == axis else first[axis] if axis in (a, b) else scipy.sparse.eye_array(n)
                 product = scipy.sparse.kron(product, factor)
             blocks.append(scipy.sparse.kron(product, scipy.sparse.eye_array(ndim)))
-        return scipy.sparse.vstack(blocks, format="csr")
+        matrix = scipy.sparse.vstack(blocks, format="csr")
+        matrix.sort_indices()
+        return matrix

@@ -18,21 +18,21 @@ from augreg.lp.boundary import Keypoints
 from augreg.lp.pyramid import Raster
 from augreg.transforms import Transform
 
+# profile samples on each side of the boundary, and lines on each side in every tangent direction, one level spacing apart
+HALF_LENGTH = 6
+HALF_WIDTH = {2: 2, 3: 1}
+
 
 @dataclass(frozen=True)
 class Window:
-    """What is sampled.
+    """Where a minimum is searched.
 
     Parameters
     ----------
-    half_length : H, profile samples on each side of the boundary, one level spacing apart
-    half_width : lines on each side in every tangent direction, one level spacing apart
     shifts : X, the search reaches X / ratio level spacings to each side
     ratio : shifts per level spacing
     """
 
-    half_length: int
-    half_width: int
     shifts: int
     ratio: int
 
@@ -42,63 +42,44 @@ class Window:
         return self.shifts / self.ratio
 
 
+# no search: the cost where the transform stands
+HERE = Window(0, 1)
+
+
 @dataclass(frozen=True, eq=False)
 class Profiles:
-    """Samples: fixed (N, L, 2H+1, C), moving (N, L, 2(H ratio + X)+1, C); NaN outside the image or its mask."""
+    """Samples: fixed (N, C, L, 2H+1), moving (N, C, L, 2(H ratio + X)+1); NaN outside the image or its mask."""
 
     fixed: npt.NDArray[np.float32]
     moving: npt.NDArray[np.float32]
     window: Window
 
 
-def sample_profiles(
-    fixed: Raster, moving: Raster, keypoints: Keypoints, transform: Transform, window: Window, *, nearest: bool = False
-) -> Profiles:
-    """Sample both images around all keypoints."""
-    return Profiles(
-        _fixed_profiles(fixed, keypoints, window, nearest),
-        _moving_profiles(moving, keypoints, transform, window, fixed.step, nearest),
-        window,
-    )
+def fixed_bundles(fixed: Raster, keypoints: Keypoints) -> npt.NDArray[np.float32]:
+    """The fixed image around all keypoints, (N, C, L, 2H+1)."""
+    across = keypoints.across(HALF_WIDTH[fixed.grid.ndim], fixed.step)
+    return _sampled(fixed, keypoints.points, keypoints.normals, across, HALF_LENGTH, fixed.step)
 
 
-def _fixed_profiles(fixed: Raster, keypoints: Keypoints, window: Window, nearest: bool) -> npt.NDArray[np.float32]:
-    across = _across(keypoints.normals, window.half_width, fixed.step)
-    shape = (len(keypoints), across.shape[1], 2 * window.half_length + 1, fixed.values.shape[-1])
-    out = np.empty(shape, dtype=np.float32)
-    first = float(-window.half_length)
-    raster = (fixed.values, fixed.allowed, *fixed.frame)
-    _kernels.sample_lines(*raster, keypoints.points, keypoints.normals, across, first, fixed.step, nearest, out)
-    return out
-
-
-def _moving_profiles(
-    moving: Raster, keypoints: Keypoints, transform: Transform, window: Window, step: float, nearest: bool
+def moving_bundles(
+    moving: Raster, keypoints: Keypoints, transform: Transform, step: float, window: Window, margin: int = 0
 ) -> npt.NDArray[np.float32]:
-    jacobian = transform.jacobian(keypoints.points)
-    along, _ = moved_normals(jacobian, keypoints.normals)
-    across = np.einsum("nab,nlb->nla", jacobian, _across(keypoints.normals, window.half_width, step))
-    half = window.half_length * window.ratio + window.shifts
-    out = np.empty((len(keypoints), across.shape[1], 2 * half + 1, moving.values.shape[-1]), dtype=np.float32)
-    centers = transform(keypoints.points)
-    raster = (moving.values, moving.allowed, *moving.frame)
-    _kernels.sample_lines(*raster, centers, along, np.ascontiguousarray(across), float(-half), step / window.ratio, nearest, out)
+    """The moving image around all moved keypoints, (N, C, L, 2(H ratio + X)+1), with `margin` more samples and lines all around.
+
+    `step` is the level's, mm on the fixed side.
+    """
+    normals = keypoints.normals
+    across = keypoints.across(HALF_WIDTH[moving.grid.ndim] + margin, step)
+    along, moved_across, covectors = np.empty_like(normals), np.empty_like(across), np.empty_like(normals)
+    _kernels.moved_bundles(normals, across, transform.jacobian(keypoints.points), along, moved_across, covectors)
+    half = HALF_LENGTH * window.ratio + window.shifts + margin
+    return _sampled(moving, transform(keypoints.points), along, moved_across, half, step / window.ratio)
+
+
+def _sampled(
+    raster: Raster, centers: FloatArray, along: FloatArray, across: FloatArray, half: int, step: float
+) -> npt.NDArray[np.float32]:
+    out = np.empty((len(centers), raster.values.shape[-1], across.shape[1], 2 * half + 1), dtype=np.float32)
+    image = (raster.values, raster.allowed, raster.nearest, *raster.frame)
+    _kernels.sample_lines(*image, centers, along, across, float(-half), step, out)
     return out
-
-
-def moved_normals(jacobian: FloatArray, normals: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """The vectors m / |J^-T n|, moving mm per fixed mm along the normal, and J^-T n itself, (N, D) each."""
-    covectors = np.linalg.solve(np.swapaxes(jacobian, 1, 2), normals[..., None])[..., 0]
-    return covectors / np.sum(covectors**2, axis=1, keepdims=True), covectors
-
-
-def _across(normals: FloatArray, half_width: int, step: float) -> FloatArray:
-    """Offsets of the lines of every bundle, (N, L, D) mm: 0, then +-1 .. +-half_width steps along each tangent."""
-    count, ndim = normals.shape
-    # the Householder reflection that takes the first axis to -+n takes the other axes to tangents
-    v = normals.copy()
-    v[:, 0] += np.where(normals[:, 0] >= 0, 1.0, -1.0)
-    reflection = np.eye(ndim) - 2 * v[:, :, None] * v[:, None, :] / np.sum(v**2, axis=1)[:, None, None]
-    sides = [k * step for k in range(-half_width, half_width + 1) if k != 0]
-    offsets = [np.zeros((count, ndim))] + [side * reflection[:, :, axis] for axis in range(1, ndim) for side in sides]
-    return np.stack(offsets, axis=1)

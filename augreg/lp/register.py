@@ -15,38 +15,35 @@ bounded so that id + v is injective.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from augreg.grid import FloatArray
 from augreg.image import Image, Labels
-from augreg.lp.criteria import Criterion
+from augreg.lp.criteria import CriterionName
+from augreg.lp.descent import FEWEST, Descent, Solver
 from augreg.lp.landmarks import Landmarks
-from augreg.lp.level import Level
+from augreg.lp.level import Level, levels_of
 from augreg.lp.models import MatrixModel, SplineModel
-from augreg.lp.profiles import Window
-from augreg.lp.program import Rows, assemble, data_rows
+from augreg.lp.pose import MatrixPose, Pose, SplinePose
 from augreg.lp.pyramid import level_spacings
+from augreg.lp.schedule import START, START_KEYPOINTS, Stage, matrix_stages, spline_stages
 from augreg.lp.start import candidates
 from augreg.registration import Prepared, State, prepare
 from augreg.transforms import Affine, BSpline, Transform
-from solvers import InteriorPoint, PiecewiseLinearProgram, Solution
+from solvers import InteriorPoint
 
 TransformKind = Literal["rigid", "similarity", "affine", "bspline"]
-Solver = Callable[[PiecewiseLinearProgram], Solution]
 
 # voxels along the longest axis of the coarsest level
 _COARSEST = {2: 64, 3: 40}
-_KEYPOINTS = {2: 700, 3: 2000}
-_FEWEST = 12
-_COARSE = (Window(6, 2, 8, 1), Window(6, 2, 8, 2), Window(6, 2, 8, 4))
-_MIDDLE = (Window(6, 2, 6, 1), Window(6, 2, 8, 4))
-_FINE = (Window(6, 2, 6, 2), Window(6, 2, 8, 8))
-_ELASTIC = (Window(6, 2, 4, 1), Window(6, 2, 6, 4))
+# keypoints for the matrix group and for B-splines
+_KEYPOINTS = {2: (700, 2000), 3: (2000, 4000)}
+# 1 - NCC above which images have nothing in common
+_POOR = 0.8
 
 
 @dataclass(frozen=True)
@@ -61,8 +58,9 @@ class LPRegistration:
     smoothness : weight of the L1 norm of second differences of the coefficients, cost per voxel of the finest level
     fold_free : bound the B-spline so that it is injective
     search : try rotations, scales and translations first (only without an initial transform)
+    rotation : degrees up to which rotations are tried
     keypoints : about how many per level; default 700 in 2-D, 2000 in 3-D
-    iterations : at most so many programs per window
+    polish : Gauss-Newton steps at the end, at most (ncc and ssd only)
     tolerance : of landmarks given in the call, mm
     budget : seconds after which the best transform so far is returned; None for no limit
     solver : of the programs: `solvers.InteriorPoint`, `solvers.HiGHS` or any callable like them
@@ -73,13 +71,14 @@ class LPRegistration:
     """
 
     transform: TransformKind = "bspline"
-    criterion: Criterion = "ncc"
+    criterion: CriterionName = "ncc"
     grid_spacing: float | None = None
     smoothness: float = 0.005
     fold_free: bool = True
     search: bool = True
+    rotation: float = 15.0
     keypoints: int | None = None
-    iterations: int = 3
+    polish: int = 4
     tolerance: float = 0.0
     budget: float | None = None
     solver: Solver = field(default_factory=lambda: InteriorPoint(tolerance=1e-4))
@@ -95,8 +94,9 @@ class LPRegistration:
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise ValueError(f"{name}: expected a positive number, got {value}")
-        if self.smoothness < 0 or self.tolerance < 0 or self.iterations < 1:
-            raise ValueError("smoothness, tolerance, iterations: expected none below 0, 0 and 1")
+        for name in ("smoothness", "tolerance", "polish", "rotation"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name}: expected a number of at least 0, got {getattr(self, name)}")
 
     def __call__(
         self,
@@ -176,204 +176,103 @@ class _Run:
         landmarks: Landmarks | None,
         begin: float,
     ) -> None:
-        self.options, self.ready, self.labels, self.landmarks, self.begin = options, ready, labels, landmarks, begin
-        self.warnings = list(ready.warnings)
-        self.solve_seconds = 0.0
-        self.gap = float("nan")
-        self.objective = float("nan")
+        self.options, self.ready, self.labels, self.begin = options, ready, labels, begin
+        grid = ready.fixed.grid
+        voxel, diagonal = min(grid.spacing), float(np.linalg.norm(grid.extent))
+        self.descent = Descent(options.solver, landmarks, voxel, diagonal, list(ready.warnings))
 
     def states(self, *, search: bool) -> Iterator[State]:
-        options, fixed = self.options, self.ready.fixed
-        group = "affine" if options.transform == "bspline" else options.transform
+        options, fixed, descent = self.options, self.ready.fixed, self.descent
         spacings = level_spacings(fixed.grid, _COARSEST[fixed.ndim])
-        levels = [self._level(spacings[0])]
-        if len(levels[0].keypoints) < _FEWEST:
-            self._warn(f"only {len(levels[0].keypoints)} keypoints at the coarsest level: the result may be unreliable")
-        model = MatrixModel(group, fixed.grid.center, float(np.linalg.norm(fixed.grid.extent)) / 2)
-        affine = self._start(levels[0], model, search)
-        late = self._late()
-        yield self._state(0, 0, self.ready.initial @ affine, levels[0])
-        if late:
-            return
-        for number, spacing in enumerate(spacings):
-            level = levels[0] if number == 0 else self._level(spacing)
-            levels.append(level)
-            windows = _COARSE if number == 0 else _FINE if number == len(spacings) - 1 else _MIDDLE
-            for iteration, better in enumerate(self._align(level, model, affine, windows)):
-                affine = better
-                late = self._late()
-                yield self._state(number, iteration + 1, self.ready.initial @ affine, level)
+        few, many = (options.keypoints,) * 2 if options.keypoints else _KEYPOINTS[fixed.ndim]
+        scout, *levels = levels_of(self.ready, [2 * spacings[0], *spacings], options.criterion, few, self.labels)
+        if len(levels[0].keypoints) < FEWEST:
+            descent.warn(f"only {len(levels[0].keypoints)} keypoints at the coarsest level: the result may be unreliable")
+        group = "affine" if options.transform == "bspline" else options.transform
+        model = MatrixModel(group, fixed.grid.center, descent.diagonal / 2)
+        identity = MatrixPose(model, self.ready.initial, Affine.identity(fixed.ndim))
+        pose = self._start(scout, levels[0], identity) if search else identity
+        polish = options.polish if options.criterion in ("ncc", "ssd") else 0
+        elastic = options.transform == "bspline"
+        stages = matrix_stages(len(levels), few, polish, rough=elastic)
+        if elastic:
+            stages += spline_stages(len(levels), many, polish)
+        late = self._late(0, len(stages))
+        yield self._state(0, 0, pose, levels[0])
+        for number, stage in enumerate(stages):
+            if late:
+                return
+            pose = self._posed(pose, stage, stages[number - 1] if number else None)
+            level, iteration = levels[stage.level].with_count(stage.keypoints), 0
+            for iteration, better in enumerate(self._steps(level, pose, stage), 1):
+                pose = better
+                late = self._late(number, len(stages))
+                yield self._state(number, iteration, pose, level)
                 if late:
                     return
-        transform = self.ready.initial @ affine
-        if options.transform == "bspline":
-            yield from self._elastic(transform, levels[1:])
-        if self.objective > 0.8 and options.criterion == "ncc":
-            self._warn(f"flat criterion: the images hardly agree (1 - NCC {self.objective:.2f}); check the result")
-            yield self._state(len(spacings), 0, transform, level)
+        if descent.objective > _POOR and options.criterion == "ncc":
+            descent.warn(f"flat criterion: the images hardly agree (1 - NCC {descent.objective:.2f}); check the result")
+            yield self._state(number, iteration + 1, pose, level)
 
-    def _elastic(self, base: Transform, levels: list[Level]) -> Iterator[State]:
-        options, grid = self.options, self.ready.fixed.grid
+    def _posed(self, pose: Pose, stage: Stage, before: Stage | None) -> Pose:
+        """The pose for a stage: a finer B-spline stands behind what there is."""
+        if stage.grid is None or (before is not None and before.grid == stage.grid):
+            return pose
+        grid, options = self.ready.fixed.grid, self.options
         spacing = options.grid_spacing or float(np.max(grid.extent)) / 10
-        zero = BSpline.zeros(grid, spacing)
-        smoothness = options.smoothness / min(grid.spacing)
-        model = SplineModel(zero, smoothness, options.fold_free)
-        c: FloatArray = np.zeros(model.unknowns)
-        # a level whose voxels are nearly as large as the control spacing tells nothing about it
-        useful = [level for level in levels if level.fixed.step <= spacing / 3] or levels[-1:]
-        for number, level in enumerate(useful):
-            for iteration, better in enumerate(self._bend(level, model, base, c)):
-                c = better
-                late = self._late()
-                yield self._state(len(levels) + number, iteration, base @ model.coefficients(c), level)
-                if late:
-                    return
+        zero = BSpline.zeros(grid, spacing * stage.grid)
+        model = SplineModel(zero, options.smoothness / min(grid.spacing), options.fold_free)
+        return SplinePose(model, pose.transform, np.zeros(model.unknowns))
 
-    def _level(self, spacing: float) -> Level:
-        count = self.options.keypoints or _KEYPOINTS[self.ready.fixed.ndim]
-        return Level.of(self.ready, spacing, self.options.criterion, count, self.labels)
+    def _steps(self, level: Level, pose: Pose, stage: Stage) -> Iterator[Pose]:
+        solved = pose
+        for solved in self.descent.programs(level, pose, stage.windows):
+            yield solved
+        yield from self.descent.polished(level, solved, stage.polish)
 
-    def _start(self, level: Level, model: MatrixModel, search: bool) -> Affine:
+    def _start(self, scout: Level, level: Level, pose: MatrixPose) -> Pose:
         """The candidate that fits best after some steps at the coarsest level."""
-        identity = Affine.identity(self.ready.fixed.ndim)
-        if not search:
-            return identity
-        rigid = self.options.transform == "rigid"
-        best, least = identity, float("inf")
-        for candidate in candidates(level.fixed, level.moving, self.ready.initial, rigid=rigid, count=3):
-            # a scale that the group lacks is dropped
-            affine = model.nearest(candidate)
-            for better in self._align(level, model, affine, _COARSE[:1]):
-                affine = better
-            costs = level.costs(self.ready.initial @ affine, Window(6, 2, 0, 1))[:, 0]
-            valid = np.isfinite(costs)
-            # keypoints that left the view must not make a candidate look better
-            score = float(np.where(valid, costs, 1.0).mean()) if valid.any() else float("inf")
-            if score < least:
-                best, least = affine, score
-        return best
+        level = level.with_count(min(level.count, START_KEYPOINTS))
+        rigid, degrees = self.options.transform == "rigid", self.options.rotation
+        found = candidates(scout.fixed, scout.moving, self.ready.initial, rigid=rigid, degrees=degrees, count=3)
+        # a scale that the group lacks is dropped
+        tried: list[Pose] = [MatrixPose(pose.model, pose.base, pose.model.nearest(candidate)) for candidate in found]
+        # successive halving: a program for all, then one for the better half
+        for window in START:
+            tried = [_last(self.descent.programs(level, start, (window,)), start) for start in tried]
+            tried = sorted(tried, key=lambda pose: _misfit(level, pose))[: (len(tried) + 1) // 2]
+        return tried[0]
 
-    def _align(self, level: Level, model: MatrixModel, affine: Affine, windows: tuple[Window, ...]) -> Iterator[Affine]:
-        """Steps of the matrix group at one level."""
-        for window in windows:
-            for _ in range(self.options.iterations):
-                transform = self.ready.initial @ affine
-                costs = level.costs(transform, window)
-                valid = np.asarray(np.isfinite(costs).all(axis=1))
-                if valid.sum() < _FEWEST:
-                    self._warn("low overlap: too few keypoints lie inside both images")
-                    return
-                points, normals = level.keypoints.points[valid], level.keypoints.normals[valid]
-                step_mm = level.fixed.step / window.ratio
-                rows = data_rows(model.rows(points, normals), np.zeros(len(points)), costs[valid], step_mm, np.ones(len(points)))
-                reach = 1.5 * window.reach * level.fixed.step
-                extra = self._landmark_rows(model, transform, np.zeros(model.unknowns), len(points))
-                solution = self._solve([rows, *model.penalties(reach), *extra])
-                if solution is None:
-                    break
-                better = affine.after(model.step(solution.x))
-                if np.linalg.det(better.matrix) <= 0 or not self._accepted(
-                    level, transform, self.ready.initial @ better, costs, valid
-                ):
-                    break
-                affine = better
-                yield affine
-                moved = np.abs(model.rows(points, normals) @ solution.x).max()
-                if moved < step_mm:
-                    break
-
-    def _bend(self, level: Level, model: SplineModel, base: Transform, c: FloatArray) -> Iterator[FloatArray]:
-        """Steps of the B-spline at one level; c are the total coefficients."""
-        for window in _ELASTIC:
-            for _ in range(self.options.iterations):
-                spline = model.coefficients(c)
-                transform = base @ spline
-                costs = level.costs(transform, window)
-                valid = np.asarray(np.isfinite(costs).all(axis=1))
-                if valid.sum() < _FEWEST:
-                    self._warn("low overlap: too few keypoints lie inside both images")
-                    return
-                points, normals = level.keypoints.points[valid], level.keypoints.normals[valid]
-                # xi = (J_v^-T n) . dv(p): at v != 0 the increment acts behind v
-                covectors = np.linalg.solve(np.swapaxes(spline.jacobian(points), 1, 2), normals[..., None])[..., 0]
-                matrix = model.rows(points, covectors)
-                step_mm = level.fixed.step / window.ratio
-                rows = data_rows(matrix, matrix @ c, costs[valid], step_mm, np.ones(len(points)))
-                extra = self._landmark_rows(model, transform, c, len(points), spline)
-                solution = self._solve([rows, *model.penalties(np.inf), *extra])
-                if solution is None:
-                    break
-                if not self._accepted(level, transform, base @ model.coefficients(solution.x), costs, valid):
-                    break
-                moved = np.abs(matrix @ (solution.x - c)).max()
-                c = solution.x
-                yield c
-                if moved < step_mm:
-                    break
-
-    def _landmark_rows(
-        self,
-        model: MatrixModel | SplineModel,
-        transform: Transform,
-        c: FloatArray,
-        keypoints: int,
-        spline: BSpline | None = None,
-    ) -> list[Rows]:
-        if self.landmarks is None:
-            return []
-        diagonal = float(np.linalg.norm(self.ready.fixed.grid.extent))
-        return [self.landmarks.rows(model, transform, c, self._landmark_weight(keypoints), diagonal, spline)]
-
-    def _landmark_weight(self, keypoints: int) -> float:
-        """Cost per mm beyond the tolerance: all keypoints together do not outweigh one landmark."""
-        return keypoints / min(self.ready.fixed.grid.spacing)
-
-    def _solve(self, parts: list[Rows]) -> Solution | None:
-        solution = self.options.solver(assemble(parts))
-        self.solve_seconds += solution.seconds
-        if solution.status != "optimal":
-            self._warn(f"a program was not solved ({solution.status}): its step was left out")
-            return None
-        self.gap = solution.gap
-        return solution
-
-    def _accepted(
-        self, level: Level, before: Transform, after: Transform, costs: FloatArray, valid: npt.NDArray[np.bool_]
-    ) -> bool:
-        """Whether the criterion, sampled anew, has fallen over the keypoints that are inside both times."""
-        middle = costs.shape[1] // 2
-        new = level.costs(after, Window(6, 2, 0, 1))[:, 0]
-        both = valid & np.isfinite(new)
-        if both.sum() < max(_FEWEST, 0.7 * valid.sum()):
-            return False
-        old_cost, new_cost = float(costs[both, middle].mean()), float(new[both].mean())
-        if self.landmarks is not None:
-            weight = self._landmark_weight(int(both.sum())) / float(both.sum())
-            old_cost += weight * self.landmarks.excess(before)
-            new_cost += weight * self.landmarks.excess(after)
-        self.objective = min(old_cost, new_cost)
-        return new_cost < old_cost
-
-    def _state(self, level: int, iteration: int, transform: Transform, of: Level) -> State:
+    def _state(self, level: int, iteration: int, pose: Pose, of: Level) -> State:
+        descent = self.descent
         return State(
             level=level,
             iteration=iteration,
-            objective=self.objective,
-            gap=self.gap,
-            transform=transform,
+            objective=descent.objective,
+            gap=descent.gap,
+            transform=pose.transform,
             seconds=time.perf_counter() - self.begin,
-            warnings=tuple(self.warnings),
+            warnings=tuple(descent.warnings),
             keypoints=len(of.keypoints),
-            solve_seconds=self.solve_seconds,
+            solve_seconds=descent.solve_seconds,
         )
 
-    def _late(self) -> bool:
+    def _late(self, stage: int, stages: int) -> bool:
         budget = self.options.budget
         if budget is None or time.perf_counter() - self.begin < budget:
             return False
-        self._warn(f"the budget of {budget} s was spent: the best transform so far was returned")
+        self.descent.warn(f"the budget of {budget} s was spent in stage {stage + 1} of {stages}: the best so far was returned")
         return True
 
-    def _warn(self, text: str) -> None:
-        if text not in self.warnings:
-            self.warnings.append(text)
+
+def _last(poses: Iterator[Pose], default: Pose) -> Pose:
+    for pose in poses:
+        default = pose
+    return default
+
+
+def _misfit(level: Level, pose: Pose) -> float:
+    """Mean cost over all keypoints; those that left the view must not make a pose look better."""
+    costs = level.costs(pose.transform)[:, 0]
+    valid = np.isfinite(costs)
+    return float(np.where(valid, costs, max(1.0, costs[valid].max(initial=0.0))).mean())

@@ -1,8 +1,8 @@
-"""A robust start: rotations, scales and all translations tried at the coarsest level.
+"""A robust start: rotations, scales and all translations tried at a very coarse level.
 
 For every candidate rotation and scale the moving image is warped about the centre and correlated with the fixed one for all
 translations at once; the normalised correlation over the overlap only (Padfield 2012, IEEE TIP 21(5), eq. 7-12) does not
-reward an image for leaving the view.
+reward an image for leaving the view. All candidates share their Fourier transforms.
 """
 
 from __future__ import annotations
@@ -17,88 +17,96 @@ from augreg.grid import FloatArray, Grid
 from augreg.image import Image
 from augreg.lp.pyramid import Raster
 from augreg.transforms import Affine, Transform
-from augreg.warp import warp
+from augreg.warp import sample
 
-# longest axis of the search grid: all translations of one candidate cost a few Fourier transforms of twice that size
-_SIZE = {2: 64, 3: 32}
-_TURNS = {2: (-15, -10, -5, 0, 5, 10, 15), 3: (-10, 0, 10)}
+# degrees between rotations, and scales
+_TURN = {2: 5.0, 3: 10.0}
 _SCALES = {2: (0.85, 1.0, 1.15), 3: (1.0,)}
 _OVERLAP = 0.4
 _REACH = 0.3
 
+Samples = tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]
 
-def candidates(fixed: Raster, moving: Raster, initial: Transform, *, rigid: bool, count: int) -> list[Affine]:
-    """The best `count` affine starts A on the fixed side (phi = initial @ A), best first; the identity is always among them."""
-    ndim = fixed.grid.ndim
-    scale = max(fixed.grid.shape) / _SIZE[ndim]
-    grid = fixed.grid.with_spacing(fixed.step * max(scale, 1.0))
-    images = [Image(raster.values.reshape(*raster.grid.shape, -1).mean(axis=-1), raster.grid) for raster in (fixed, moving)]
-    masks = [Image(raster.allowed.reshape(raster.grid.shape).astype(np.float32), raster.grid) for raster in (fixed, moving)]
-    identity = Affine.identity(ndim)
-    correlate = _Correlation(_values(images[0], masks[0], identity, grid), grid)
-    found: list[tuple[float, Affine]] = []
+
+def candidates(fixed: Raster, moving: Raster, initial: Transform, *, rigid: bool, degrees: float, count: int) -> list[Affine]:
+    """The best `count` affine starts A on the fixed side (phi = initial @ A), best first; then the identity.
+
+    Parameters
+    ----------
+    fixed, moving : a level of some 32 voxels along the longest axis
+    rigid : no scales
+    degrees : rotations up to so many are tried
+    """
+    grid, ndim = fixed.grid, fixed.grid.ndim
     scales = (1.0,) if rigid else _SCALES[ndim]
-    pairs = list(itertools.combinations(range(ndim), 2))
-    for turns in itertools.product(_TURNS[ndim], repeat=len(pairs)):
-        for factor in scales:
-            matrix = factor * np.eye(ndim)
-            for (a, b), turn in zip(pairs, turns, strict=True):
-                matrix = matrix @ _rotation(ndim, a, b, np.deg2rad(turn))
-            turned = Affine.about(matrix, grid.center)
-            score, shift = correlate(_values(images[1], masks[1], initial @ turned, grid))
-            step = grid.index_to_world @ shift
-            found.append((score, Affine(turned.matrix, turned(step))))
-    found.sort(key=lambda pair: -pair[0])
-    return [affine for _, affine in found[:count]] + [identity]
+    matrices = [factor * turn for turn in _rotations(ndim, degrees) for factor in scales]
+    turned = [Affine.about(matrix, grid.center) for matrix in matrices]
+    points = grid.points()
+    everywhere = initial(np.stack([affine(points) for affine in turned]))
+    scores, shifts = _correlations(_samples(fixed, points), _samples(moving, everywhere), grid)
+    found = []
+    for number in np.argsort(-scores, kind="stable")[:count]:
+        affine = turned[number]
+        found.append(Affine(affine.matrix, affine(grid.index_to_world @ shifts[number])))
+    return [*found, Affine.identity(ndim)]
 
 
-def _values(image: Image, mask: Image, transform: Transform, grid: Grid) -> tuple[FloatArray, npt.NDArray[np.bool_]]:
-    values = warp(image, transform, grid, fill=np.nan).values.astype(np.float64)
-    inside = warp(mask, transform, grid, fill=0.0).values.astype(np.float64) > 0.5
-    valid = np.isfinite(values) & inside
-    return np.where(valid, values, 0.0), valid
+def _rotations(ndim: int, degrees: float) -> list[FloatArray]:
+    """Products of rotations in all coordinate planes."""
+    steps = int(degrees // _TURN[ndim])
+    angles = np.deg2rad(_TURN[ndim]) * np.arange(-steps, steps + 1)
+    planes = list(itertools.combinations(range(ndim), 2))
+    products: list[FloatArray] = []
+    for turns in itertools.product(angles, repeat=len(planes)):
+        matrix = np.eye(ndim)
+        for (a, b), angle in zip(planes, turns, strict=True):
+            turn = np.eye(ndim)
+            turn[[a, b], [a, b]] = np.cos(angle)
+            turn[a, b], turn[b, a] = -np.sin(angle), np.sin(angle)
+            matrix = matrix @ turn
+        products.append(matrix)
+    return products
 
 
-class _Correlation:
-    """Masked normalised correlation with one fixed image, for all translations."""
-
-    def __init__(self, fixed: tuple[FloatArray, npt.NDArray[np.bool_]], grid: Grid) -> None:
-        values, valid = fixed
-        self.mean = values[valid].mean() if valid.any() else 0.0
-        self.shape = [scipy.fft.next_fast_len(2 * n - 1, real=True) for n in grid.shape]
-        centred = np.where(valid, values - self.mean, 0.0)
-        self.fixed = [np.conj(self._transform(part)) for part in (valid.astype(float), centred, centred**2)]
-        self.least = _OVERLAP * valid.sum()
-        reach = []
-        for axis, (n, padded) in enumerate(zip(grid.shape, self.shape, strict=True)):
-            shift = np.arange(padded)
-            shift[shift > padded // 2] -= padded
-            reach.append((np.abs(shift) <= _REACH * n).reshape([-1 if a == axis else 1 for a in range(grid.ndim)]))
-        self.allowed = np.logical_and.reduce(np.broadcast_arrays(*reach))
-
-    def _transform(self, values: FloatArray) -> npt.NDArray[np.complexfloating]:
-        return scipy.fft.rfftn(values, self.shape)
-
-    def __call__(self, moving: tuple[FloatArray, npt.NDArray[np.bool_]]) -> tuple[float, FloatArray]:
-        """The best score and its shift d (voxels): fixed(x) ~ moving(x + d)."""
-        values, valid = moving
-        centred = np.where(valid, values - self.mean, 0.0)
-        m, g, gg = (self._transform(part) for part in (valid.astype(float), centred, centred**2))
-        fm, f, ff = self.fixed
-        overlap, sf, sff, sg, sgg, sfg = (
-            scipy.fft.irfftn(product, self.shape) for product in (m * fm, m * f, m * ff, g * fm, gg * fm, g * f)
-        )
-        n = np.maximum(overlap, 1.0)
-        variance = np.maximum(sff - sf**2 / n, 0) * np.maximum(sgg - sg**2 / n, 0)
-        good = self.allowed & (overlap >= self.least) & (variance > 1e-6 * variance.max())
-        score = np.where(good, (sfg - sf * sg / n) / np.sqrt(np.where(variance > 0, variance, 1)), -np.inf)
-        best = np.unravel_index(np.argmax(score), score.shape)
-        shift = [i - n if i > n // 2 else i for i, n in zip(best, self.shape, strict=True)]
-        return float(score[best]), np.array(shift, dtype=float)
+def _samples(raster: Raster, points: FloatArray) -> Samples:
+    """Mean over channels at points (..., D), 0 where it is not known, and where it is."""
+    spatial = raster.grid.shape
+    values = sample(Image(raster.values.mean(axis=-1).reshape(spatial), raster.grid), points).astype(np.float32)
+    valid = np.isfinite(values)
+    if raster.allowed.size:
+        allowed = Image(raster.allowed.reshape(spatial).astype(np.float32), raster.grid)
+        valid &= sample(allowed, points, fill=0.0) > 0.5
+    return np.where(valid, values, np.float32(0.0)), valid
 
 
-def _rotation(ndim: int, a: int, b: int, angle: float) -> FloatArray:
-    matrix = np.eye(ndim)
-    matrix[[a, b], [a, b]] = np.cos(angle)
-    matrix[a, b], matrix[b, a] = -np.sin(angle), np.sin(angle)
-    return matrix
+def _correlations(fixed: Samples, moving: Samples, grid: Grid) -> tuple[FloatArray, FloatArray]:
+    """Of every candidate (K, *shape) the best score and its shift d (K, D), voxels: fixed(x) ~ moving(x + d)."""
+    shape = [scipy.fft.next_fast_len(n + int(_REACH * n), real=True) for n in grid.shape]
+    axes = tuple(range(-grid.ndim, 0))
+
+    def spectra(samples: Samples) -> list[npt.NDArray[np.complexfloating]]:
+        values, valid = samples
+        # centred and scaled: single precision suffices
+        inside = values[valid] if valid.any() else np.zeros(1, np.float32)
+        centred = np.where(valid, (values - inside.mean()) / (inside.std() + np.float32(1e-12)), np.float32(0.0))
+        return [scipy.fft.rfftn(part, shape, axes) for part in (valid.astype(np.float32), centred, centred**2)]
+
+    fm, f, ff = (np.conj(part) for part in spectra(fixed))
+    m, g, gg = spectra(moving)
+    products = (m * fm, m * f, m * ff, g * fm, gg * fm, g * f)
+    overlap, sf, sff, sg, sgg, sfg = (scipy.fft.irfftn(product, shape, axes) for product in products)
+    n = np.maximum(overlap, 1.0)
+    variance = np.maximum(sff - sf**2 / n, 0) * np.maximum(sgg - sg**2 / n, 0)
+    steps = np.meshgrid(*[_signed(size) for size in shape], indexing="ij")
+    near = np.logical_and.reduce([np.abs(step) <= _REACH * size for step, size in zip(steps, grid.shape, strict=True)])
+    good = near & (overlap >= _OVERLAP * fixed[1].sum()) & (variance > 1e-6 * variance.max())
+    score = np.where(good, (sfg - sf * sg / n) / np.sqrt(np.where(good, variance, 1)), -np.inf).reshape(len(overlap), -1)
+    best = np.argmax(score, axis=1)
+    shifts = np.stack([step.ravel()[best] for step in steps], axis=1).astype(float)
+    return score[np.arange(len(best)), best].astype(float), shifts
+
+
+def _signed(size: int) -> npt.NDArray[np.int64]:
+    """The shifts that the places of a circular correlation stand for."""
+    steps = np.arange(size)
+    return np.where(steps > size // 2, steps - size, steps)

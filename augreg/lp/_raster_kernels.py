@@ -1,0 +1,99 @@
+"""Numba kernels over all voxels: pyramid and keypoints. Rasters are (n0, n1, n2, C), n0 = 1 in 2-D, as in `augreg._kernels`."""
+
+import numpy as np
+from numba import njit, prange
+
+
+@njit(cache=True, parallel=True, nogil=True)
+def block_means(values, factors, out):
+    """Means over blocks of factors (3,) voxels; voxels beyond the last whole block take no part. out (m0, m1, m2, C)."""
+    m0, m1, m2, channels = out.shape
+    f0, f1, f2 = factors
+    share = np.float32(1.0 / (f0 * f1 * f2))
+    for line in prange(m0 * m1):
+        i, j = line // m1, line % m1
+        for k in range(m2):
+            for c in range(channels):
+                total = np.float32(0.0)
+                for p in range(f0):
+                    for q in range(f1):
+                        for r in range(f2):
+                            total += values[i * f0 + p, j * f1 + q, k * f2 + r, c]
+                out[i, j, k, c] = total * share
+
+
+@njit(cache=True, parallel=True, nogil=True)
+def smooth(values, taps, out):
+    """Separable convolution with the symmetric weights taps (3, 2 R + 1), borders repeated."""
+    n0, n1, n2, channels = values.shape
+    radius = taps.shape[1] // 2
+    for line in prange(n0 * n1):
+        i, j = line // n1, line % n1
+        row = np.zeros((n2, channels), np.float32)
+        for p in range(-radius, radius + 1):
+            for q in range(-radius, radius + 1):
+                w = taps[0, p + radius] * taps[1, q + radius]
+                if w != 0.0:
+                    source = values[min(max(i + p, 0), n0 - 1), min(max(j + q, 0), n1 - 1)]
+                    for k in range(n2):
+                        for c in range(channels):
+                            row[k, c] += w * source[k, c]
+        for k in range(n2):
+            inner = radius <= k < n2 - radius
+            for c in range(channels):
+                total = np.float32(0.0)
+                for r in range(-radius, radius + 1):
+                    at = k + r if inner else min(max(k + r, 0), n2 - 1)
+                    total += taps[2, r + radius] * row[at, c]
+                out[i, j, k, c] = total
+
+
+@njit(cache=True, nogil=True, inline="always")
+def _gradient(values, i, j, k, scale, out):
+    """World-scaled central differences along the index axes at one voxel, and their squared size.
+
+    Of several channels the one with the largest gradient counts. scale (3,): 1 / (2 spacing), 0 for an axis of length one.
+    """
+    n0, n1, n2, channels = values.shape
+    i0, i1, j0, j1, k0, k1 = (
+        max(i - 1, 0),
+        min(i + 1, n0 - 1),
+        max(j - 1, 0),
+        min(j + 1, n1 - 1),
+        max(k - 1, 0),
+        min(k + 1, n2 - 1),
+    )
+    best = -1.0
+    for c in range(channels):
+        x = (values[i1, j, k, c] - values[i0, j, k, c]) * scale[0] if n0 > 1 else 0.0
+        y = (values[i, j1, k, c] - values[i, j0, k, c]) * scale[1]
+        z = (values[i, j, k1, c] - values[i, j, k0, c]) * scale[2]
+        size = x * x + y * y + z * z
+        if size > best:
+            best = size
+            out[0], out[1], out[2] = x, y, z
+    return best
+
+
+@njit(cache=True, parallel=True, nogil=True)
+def strongest_per_cell(values, allowed, scale, cell, margin, indices, gradients):
+    """The voxel with the largest gradient in every cell of cell (3,) voxels: indices (cells, 3), -1 where none is allowed.
+
+    gradients (cells, 3) are those there, along the index axes; margin (3,) voxels at the border take no part; an `allowed`
+    without elements allows all.
+    """
+    n0, n1, n2, _ = values.shape
+    c1, c2 = -(-n1 // cell[1]), -(-n2 // cell[2])
+    for number in prange(indices.shape[0]):
+        a, b, d = number // (c1 * c2), (number // c2) % c1, number % c2
+        best = 0.0
+        gradient = np.zeros(3)
+        indices[number, 0] = -1
+        for i in range(max(a * cell[0], margin[0]), min((a + 1) * cell[0], n0 - margin[0])):
+            for j in range(max(b * cell[1], margin[1]), min((b + 1) * cell[1], n1 - margin[1])):
+                for k in range(max(d * cell[2], margin[2]), min((d + 1) * cell[2], n2 - margin[2])):
+                    size = _gradient(values, i, j, k, scale, gradient)
+                    if size > best and (allowed.size == 0 or allowed[i, j, k]):
+                        best = size
+                        indices[number, 0], indices[number, 1], indices[number, 2] = i, j, k
+                        gradients[number, 0], gradients[number, 1], gradients[number, 2] = gradient[0], gradient[1], gradient[2]

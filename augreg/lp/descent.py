@@ -1,0 +1,137 @@
+"""Steps downhill at one level: sample, solve, and keep what the criterion, sampled anew, confirms."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from augreg.grid import FloatArray
+from augreg.lp.landmarks import Landmarks
+from augreg.lp.level import Level
+from augreg.lp.polish import gauss_newton_step
+from augreg.lp.pose import Pose
+from augreg.lp.profiles import HERE, Window
+from augreg.lp.program import Rows, assemble, data_rows
+from augreg.transforms import Transform
+from solvers import PiecewiseLinearProgram, Solution
+
+Solver = Callable[[PiecewiseLinearProgram], Solution]
+
+# keypoints that a program needs
+FEWEST = 12
+# of the keypoints inside before a step, as many must be inside after it
+_KEPT = 0.7
+# voxels: polishing ends with steps below
+_SMALL = 0.005
+
+
+@dataclass(eq=False)
+class Descent:
+    """What the steps share, and what they have found out.
+
+    Parameters
+    ----------
+    solver : of the programs
+    landmarks : pairs to be met; None without
+    voxel, diagonal : of the fixed image, mm
+    warnings, objective, gap, solve_seconds : so far
+    """
+
+    solver: Solver
+    landmarks: Landmarks | None
+    voxel: float
+    diagonal: float
+    warnings: list[str] = field(default_factory=list)
+    objective: float = float("nan")
+    gap: float = float("nan")
+    solve_seconds: float = 0.0
+
+    def programs(self, level: Level, pose: Pose, windows: tuple[Window, ...]) -> Iterator[Pose]:
+        """A program for every window; poses that are better than the one before."""
+        costs = level.costs(pose.transform, windows[0]) if windows else np.empty((0, 1))
+        for window, following in zip(windows, (*windows[1:], HERE), strict=True):
+            valid = np.asarray(np.isfinite(costs).all(axis=1))
+            if valid.sum() < FEWEST:
+                self.warn("low overlap: too few keypoints lie inside both images")
+                return
+            better = self._solved(level, pose, window, costs, valid)
+            if better is not None:
+                new = level.costs(better.transform, following)
+                if self._fallen(pose.transform, better.transform, costs, new, valid):
+                    pose, costs = better, new
+                    yield pose
+                    continue
+            if following != HERE:
+                costs = level.costs(pose.transform, following)
+
+    def polished(self, level: Level, pose: Pose, steps: int) -> Iterator[Pose]:
+        """Gauss-Newton steps as long as they help; landmarks are left to the programs."""
+        if steps == 0 or self.landmarks is not None:
+            return
+        costs = level.costs(pose.transform)
+        for _ in range(steps):
+            valid = np.isfinite(costs[:, 0])
+            if valid.sum() < FEWEST:
+                return
+            weights = np.where(valid, level.criterion.weights(np.where(valid[:, None], costs, 0.0)), 0.0)
+            c = gauss_newton_step(level, pose, weights)
+            better = None if c is None else pose.moved(c)
+            if better is None:
+                return
+            new = level.costs(better.transform)
+            if not self._fallen(pose.transform, better.transform, costs, new, valid):
+                return
+            points = level.keypoints.points
+            moved = float(np.linalg.norm(better.transform(points) - pose.transform(points), axis=1).mean())
+            pose, costs = better, new
+            yield pose
+            if moved < _SMALL * level.fixed.step:
+                return
+
+    def warn(self, text: str) -> None:
+        """Add a warning once."""
+        if text not in self.warnings:
+            self.warnings.append(text)
+
+    def _solved(self, level: Level, pose: Pose, window: Window, costs: FloatArray, valid: npt.NDArray[np.bool_]) -> Pose | None:
+        points, normals = level.keypoints.points[valid], level.keypoints.normals[valid]
+        matrix = pose.rows(points, normals)
+        step = level.fixed.step / window.ratio
+        weights = level.criterion.weights(costs[valid])
+        rows = data_rows(matrix, matrix @ pose.coefficients, costs[valid], step, weights)
+        parts = [rows, *pose.penalties(1.5 * window.reach * level.fixed.step), *self._landmark_rows(pose, len(points))]
+        solution = self.solver(assemble(parts))
+        self.solve_seconds += solution.seconds
+        if solution.status != "optimal":
+            self.warn(f"a program was not solved ({solution.status}): its step was left out")
+            return None
+        self.gap = solution.gap
+        return pose.moved(solution.x)
+
+    def _landmark_rows(self, pose: Pose, keypoints: int) -> list[Rows]:
+        if self.landmarks is None:
+            return []
+        return [self.landmarks.rows(pose, self._landmark_weight(keypoints), self.diagonal)]
+
+    def _landmark_weight(self, keypoints: int) -> float:
+        """Cost per mm beyond the tolerance: all keypoints together do not outweigh one landmark."""
+        return keypoints / self.voxel
+
+    def _fallen(
+        self, before: Transform, after: Transform, costs: FloatArray, new: FloatArray, valid: npt.NDArray[np.bool_]
+    ) -> bool:
+        """Whether the criterion has fallen over the keypoints that are inside both times; sets `objective`."""
+        old_here, new_here = costs[:, costs.shape[1] // 2], new[:, new.shape[1] // 2]
+        both = valid & np.isfinite(new_here)
+        if both.sum() < max(FEWEST, _KEPT * valid.sum()):
+            return False
+        old_cost, new_cost = float(old_here[both].mean()), float(new_here[both].mean())
+        if self.landmarks is not None:
+            weight = self._landmark_weight(int(both.sum())) / float(both.sum())
+            old_cost += weight * self.landmarks.excess(before)
+            new_cost += weight * self.landmarks.excess(after)
+        self.objective = min(old_cost, new_cost)
+        return new_cost < old_cost

@@ -1,0 +1,65 @@
+"""What a registration does in which order: stages from coarse to fine, first for the matrix group, then for B-splines."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from augreg.lp.profiles import Window
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Some steps at one pyramid level.
+
+    Parameters
+    ----------
+    level : of the pyramid, 0 the coarsest
+    windows : of the programs, one after the other
+    polish : Gauss-Newton steps at the end, at most
+    keypoints : about how many
+    grid : control spacing of the B-spline in units of the finest one; None for the matrix group
+    """
+
+    level: int
+    windows: tuple[Window, ...]
+    polish: int
+    keypoints: int
+    grid: float | None = None
+
+
+# programs from each of the robust start's candidates, with so many keypoints
+START = (Window(8, 1), Window(8, 1))
+START_KEYPOINTS = 300
+_COARSE = (Window(8, 2),)
+_FINE = (Window(6, 2),)
+_WIDE = (Window(8, 1), Window(6, 2))
+_NEAR = (Window(6, 1), Window(6, 2))
+# without derivatives the programs go on to fractions of a voxel
+_NARROW = (Window(8, 4), Window(8, 8))
+
+
+def matrix_stages(levels: int, keypoints: int, polish: int, *, rough: bool) -> list[Stage]:
+    """Of a rigid, similarity or affine map: the two coarsest levels, then, unless rough, every other one up to the finest."""
+    last = levels - 1 if not rough else min(1, levels - 1)
+    stages = []
+    for level in sorted({0, min(1, last), *range(last, 0, -2)}):
+        windows: tuple[Window, ...] = _COARSE if level == 0 else _FINE
+        if level == last and polish == 0:
+            windows += _NARROW
+        stages.append(Stage(level, windows, polish if level == last and not rough else min(polish, 1), keypoints))
+    return stages
+
+
+def spline_stages(levels: int, keypoints: int, polish: int) -> list[Stage]:
+    """Of the B-splines: one of twice the spacing asked for, from the second level on, then one at it."""
+    last = levels - 1
+    first = min(1, last)
+    stages = []
+    for level in range(first, levels):
+        coarse = level == first < last
+        windows: tuple[Window, ...] = _WIDE if coarse else _NEAR if level == first + 1 else _FINE
+        if level == last and polish == 0:
+            windows += _NARROW
+        steps = polish if level == last else min(polish, 2)
+        stages.append(Stage(level, windows, steps, keypoints // 2 if coarse else keypoints, 2.0 if coarse else 1.0))
+    return stages

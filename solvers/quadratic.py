@@ -1,0 +1,44 @@
+"""The quadratic sibling of the problem, with the same sparse rows and the same band Cholesky:
+
+minimise over x   sum_i w_i (a_i . x - r_i)^2 / 2,      (A^T W A) x = A^T W r.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import scipy.sparse
+from scipy.sparse.linalg import LinearOperator, cg
+
+from solvers import _band_kernels, _quadratic_kernels
+from solvers.problem import FloatArray
+
+# operations of a band factorisation beyond which conjugate gradients take over
+_LARGE = 3e8
+_ITERATIONS = 60
+_TOLERANCE = 1e-3
+
+
+def least_squares(matrix: scipy.sparse.csr_array, weights: FloatArray, right: FloatArray, damping: float = 0.0) -> FloatArray:
+    """x, (n,): exact where the normal matrix has a narrow band, to a thousandth by conjugate gradients where it has not.
+
+    Parameters
+    ----------
+    matrix : A, sparse (m, n), column numbers ascending in each row
+    weights : w, (m,), not negative
+    right : r, (m,)
+    damping : relative increase of the normal matrix' diagonal (Levenberg-Marquardt)
+    """
+    n = matrix.shape[1]
+    width = float(_band_kernels.bandwidth(matrix.indptr, matrix.indices))
+    if n * width**2 <= _LARGE:
+        x = np.empty(n)
+        arrays = (matrix.indptr, matrix.indices, matrix.data, weights, right)
+        if _quadratic_kernels.normal_solution(*arrays, int(width), damping, x):
+            return x
+    transposed = matrix.T.tocsr()
+    diagonal = (transposed**2) @ weights
+    diagonal[diagonal == 0] = 1.0
+    normal = LinearOperator((n, n), lambda x: transposed @ (weights * (matrix @ x)) + damping * diagonal * x)
+    jacobi = LinearOperator((n, n), lambda x: x / diagonal)
+    x, _ = cg(normal, transposed @ (weights * right), rtol=_TOLERANCE, maxiter=_ITERATIONS, M=jacobi)
+    return x
