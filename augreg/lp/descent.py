@@ -51,7 +51,9 @@ class Descent:
 
     def programs(self, level: Level, pose: Pose, windows: tuple[Window, ...]) -> Iterator[Pose]:
         """A program for every window; poses that are better than the one before."""
-        costs = level.costs(pose.transform, windows[0]) if windows else np.empty((0, 1))
+        if not windows:
+            return
+        costs = level.costs(pose.transform, windows[0])
         for window, following in zip(windows, (*windows[1:], HERE), strict=True):
             valid = np.asarray(np.isfinite(costs).all(axis=1))
             if valid.sum() < FEWEST:

@@ -15,7 +15,7 @@ from augreg.lp import _raster_kernels
 from augreg.warp import resample
 
 # voxels: enough to make gradients and profiles insensitive to pixel noise, little enough to keep edges
-_SMOOTHING = 0.8
+_SMOOTHING = 0.65
 _RADIUS = 2
 # an axis keeps at least so many voxels
 _FEWEST = 4

@@ -42,6 +42,8 @@ TransformKind = Literal["rigid", "similarity", "affine", "bspline"]
 _COARSEST = {2: 64, 3: 40}
 # keypoints for the matrix group and for B-splines
 _KEYPOINTS = {2: (700, 2000), 3: (2000, 4000)}
+# of the B-spline along the longest side, unless its spacing is given
+_CELLS = 14
 # 1 - NCC above which images have nothing in common
 _POOR = 0.8
 
@@ -54,7 +56,7 @@ class LPRegistration:
     ----------
     transform : rigid, similarity, affine, or bspline (affine first, then one cubic B-spline)
     criterion : ncc, ssd, mi, or labels (of the label maps given in the call)
-    grid_spacing : of the B-spline's control points, mm; default a tenth of the fixed image's longest side
+    grid_spacing : of the B-spline's control points, mm; default a fourteenth of the fixed image's longest side
     smoothness : weight of the L1 norm of second differences of the coefficients, cost per voxel of the finest level
     fold_free : bound the B-spline so that it is injective
     search : try rotations, scales and translations first (only without an initial transform)
@@ -73,7 +75,7 @@ class LPRegistration:
     transform: TransformKind = "bspline"
     criterion: CriterionName = "ncc"
     grid_spacing: float | None = None
-    smoothness: float = 0.005
+    smoothness: float = 0.004
     fold_free: bool = True
     search: bool = True
     rotation: float = 15.0
@@ -219,7 +221,7 @@ class _Run:
         if stage.grid is None or (before is not None and before.grid == stage.grid):
             return pose
         grid, options = self.ready.fixed.grid, self.options
-        spacing = options.grid_spacing or float(np.max(grid.extent)) / 10
+        spacing = options.grid_spacing or float(np.max(grid.extent)) / _CELLS
         zero = BSpline.zeros(grid, spacing * stage.grid)
         model = SplineModel(zero, options.smoothness / min(grid.spacing), options.fold_free)
         return SplinePose(model, pose.transform, np.zeros(model.unknowns))

@@ -51,15 +51,14 @@ def matrix_stages(levels: int, keypoints: int, polish: int, *, rough: bool) -> l
 
 
 def spline_stages(levels: int, keypoints: int, polish: int) -> list[Stage]:
-    """Of the B-splines: one of twice the spacing asked for, from the second level on, then one at it."""
+    """Of the B-splines: one of twice the spacing asked for at the second level, then one at it on all finer levels."""
     last = levels - 1
-    first = min(1, last)
-    stages = []
-    for level in range(first, levels):
-        coarse = level == first < last
-        windows: tuple[Window, ...] = _WIDE if coarse else _NEAR if level == first + 1 else _FINE
-        if level == last and polish == 0:
-            windows += _NARROW
-        steps = polish if level == last else min(polish, 2)
-        stages.append(Stage(level, windows, steps, keypoints // 2 if coarse else keypoints, 2.0 if coarse else 1.0))
+    first = max(0, min(1, last - 1))
+    stages = [Stage(first, _WIDE, min(polish, 2), keypoints // 2, 2.0)]
+    for level in range(min(first + 1, last), levels):
+        windows: tuple[Window, ...] = _NEAR if level <= first + 1 else _FINE
+        if level == last:
+            # one program is enough where a polish follows
+            windows = windows[:1] if polish else windows + _NARROW
+        stages.append(Stage(level, windows, polish if level == last else min(polish, 2), keypoints, 1.0))
     return stages
