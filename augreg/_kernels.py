@@ -9,7 +9,7 @@ Cubic B-spline weights at 0 <= t <= 1 between the second and the third of four k
 """
 
 import numpy as np
-from numba import njit, prange, set_num_threads
+from numba import config, njit, prange, set_num_threads
 
 CHUNK = 4096
 EDGE = 1e-9  # index units: points on a border, up to rounding, are inside
@@ -20,6 +20,8 @@ CUBIC_MIRRORED = 5
 
 def set_threads(count):
     """Number of threads of all kernels."""
+    if not 1 <= count <= config.NUMBA_NUM_THREADS:
+        raise ValueError(f"threads: expected 1 to {config.NUMBA_NUM_THREADS} on this machine, got {count}")
     set_num_threads(count)
 
 
