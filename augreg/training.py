@@ -269,6 +269,8 @@ def _save(network: FlowNetS, adam: torch.optim.Adam, step: int, path: Path) -> N
 
 def _load(network: FlowNetS, adam: torch.optim.Adam, path: Path) -> int:
     """Put a checkpoint into network and optimiser; the number of steps it has behind it."""
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: expected a checkpoint to go on from, got none; train without resuming")
     tensors, about = read_tensors(path, _KIND)
     if any(about[name] != getattr(network, name) for name in ("ndim", "channels", "width")):
         raise ValueError(f"{path}: expected a checkpoint of this network, got one with {about}")

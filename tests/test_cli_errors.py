@@ -160,7 +160,7 @@ BAD = {
     "train from a network": ("train foreign.safetensors -o {o}/run --steps 1", "foreign.safetensors"),
     "train from a folder without pairs": ("train . -o {o}/run --steps 1", "dataset.json"),
     "train on no device": ("train model.npz -o {o}/run --steps 1 --device abacus", "abacus"),
-    "resume nothing": ("train model.npz -o {o}/run --steps 1 --resume", "checkpoint"),
+    "resume nothing": ("train model.npz -o {o}/run --steps 1 --resume", "expected a checkpoint"),
     "init from something else": ("train model.npz -o {o}/run --steps 1 --init foreign.safetensors", "foreign.safetensors"),
     "demo on one image": ("demo -o {o}/demo --images good.png", "at least 4"),
     "demo on a missing image": ("demo -o {o}/demo --images a.png b.png c.png d.png", "a.png"),
