@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import numpy as np
-from numba import get_num_threads, njit, prange, set_num_threads
+from numba import config, get_num_threads, njit, prange, set_num_threads
 
 CHUNK = 4096
 EDGE = 1e-9  # index units: points on a border, up to rounding, are inside
@@ -27,6 +27,8 @@ _WORTH_SHARING = 1e6
 
 def set_threads(count: int) -> None:
     """Number of threads of all kernels."""
+    if not 1 <= count <= config.NUMBA_NUM_THREADS:
+        raise ValueError(f"threads: expected 1 to {config.NUMBA_NUM_THREADS} on this machine, got {count}")
     set_num_threads(count)
 
 

@@ -343,11 +343,31 @@ class Composition(Transform):
         return points
 
     def inverse(self, grid: Grid | None = None, tolerance: float = 1e-6) -> Transform:
-        """The inverses in reverse order; `grid`, if given, serves every part that needs one."""
-        result = self.transforms[0].inverse(grid, tolerance)
-        for transform in self.transforms[1:]:
-            result = transform.inverse(grid, tolerance) @ result
+        """The inverses in reverse order.
+
+        Parts that need a grid are sampled on `grid`, if given, made larger where the inverses applied before lead out of it.
+        """
+        result: Transform = Affine.identity(self.ndim)
+        points = None if grid is None else _grid_points(grid)
+        for transform in self.transforms:
+            wide = grid
+            if grid is not None and points is not None and isinstance(transform, BSpline | DisplacementField):
+                wide = _covering(grid, points, transform.grid)
+            inverse = transform.inverse(wide, tolerance)
+            points = None if points is None else inverse._map(points)
+            result = inverse @ result
         return result
+
+
+def _covering(grid: Grid, points: FloatArray, domain: Grid) -> Grid:
+    """The grid with more nodes at its ends: around those points (N, D) that lie in the domain, where there is something to do."""
+    assert grid is not None
+    corners = np.stack(np.meshgrid(*[(-0.5, n - 0.5) for n in domain.shape]), axis=-1).reshape(-1, grid.ndim)
+    there, bounds = grid.indices_at(points), grid.indices_at(domain.points_at(corners))
+    first = np.minimum(0, np.floor(np.maximum(there.min(axis=0), bounds.min(axis=0)))).astype(int)
+    last = np.asarray(grid.shape) - 1
+    last = np.maximum(last, np.ceil(np.minimum(there.max(axis=0), bounds.max(axis=0)))).astype(int)
+    return Grid(tuple(last - first + 1), grid.spacing, tuple(grid.points_at(first)), grid.direction)
 
 
 def _parts(transform: Transform) -> tuple[Transform, ...]:

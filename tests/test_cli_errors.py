@@ -38,6 +38,7 @@ def files(tmp_path_factory):
     image("zeros.png", np.zeros_like(CAMERA))
     image("constant.png", np.full_like(CAMERA, 7))
     image("nan.mha", np.full(CAMERA.shape, np.nan, dtype=np.float32))
+    image("nan.nii.gz", np.full(CAMERA.shape, np.nan, dtype=np.float32))
     image("infinite.mha", np.full(CAMERA.shape, np.inf, dtype=np.float32))
     image("thin.mha", CAMERA[:, :1].copy(), Grid((128, 1)))
     image("volume.mha", np.stack([CAMERA] * 4, axis=-1), Grid((128, 128, 4)))
@@ -95,6 +96,9 @@ BAD = {
     "unreadable format": ("register noise.bin good.png -o {o}/t.tfm", "noise.bin"),
     "text for an image": ("register text.png good.png -o {o}/t.tfm", "text.png"),
     "only NaN": ("register nan.mha good.png -o {o}/t.tfm", "NaN"),
+    "only NaN in NIfTI": ("register nan.nii.gz good.png -o {o}/t.tfm", "NaN"),
+    "more threads than there are": ("register GO --threads 9999", "threads"),
+    "control points closer than voxels": ("register GO --grid-spacing 0.001", "--grid-spacing"),
     "only infinite": ("register good.png infinite.mha -o {o}/t.tfm --warped {o}/w.mha", "moving"),
     "constant fixed": ("register constant.png good.png -o {o}/t.tfm", "constant"),
     "constant moving": ("register good.png constant.png -o {o}/t.tfm --report {o}/p.html", "constant"),
@@ -156,7 +160,7 @@ BAD = {
     "train from a network": ("train foreign.safetensors -o {o}/run --steps 1", "foreign.safetensors"),
     "train from a folder without pairs": ("train . -o {o}/run --steps 1", "dataset.json"),
     "train on no device": ("train model.npz -o {o}/run --steps 1 --device abacus", "abacus"),
-    "resume nothing": ("train model.npz -o {o}/run --steps 1 --resume", "checkpoint"),
+    "resume nothing": ("train model.npz -o {o}/run --steps 1 --resume", "expected a checkpoint"),
     "init from something else": ("train model.npz -o {o}/run --steps 1 --init foreign.safetensors", "foreign.safetensors"),
     "demo on one image": ("demo -o {o}/demo --images good.png", "at least 4"),
     "demo on a missing image": ("demo -o {o}/demo --images a.png b.png c.png d.png", "a.png"),

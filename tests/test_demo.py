@@ -7,6 +7,10 @@ from realdata import path
 
 from augreg import demo, write_image
 from augreg.datasets import simulated_brains
+from augreg.sam import fit_appearance_model
+from augreg.synthesis import draw_pairs, render_pairs
+
+LANDMARKS = np.array([[60.0, 60.0], [60.0, 150.0], [130.0, 60.0], [130.0, 150.0], [95.0, 105.0]])
 
 
 def test_phases_are_paired_within_subjects_and_others_between_them():
@@ -49,6 +53,18 @@ def test_images_without_labels_are_registered_and_measured_by_correlation(tmp_pa
     *_, last = demo.run(tmp_path / "out", images=[str(name) for name in names], seconds=1.0)
     assert last.summary["measure"] == "NCC"
     assert np.isfinite([row["mean"] for row in last.summary["results"].values()]).all()
+
+
+def test_a_busy_machine_does_not_make_the_demo_long(monkeypatch):
+    images = simulated_brains("test")
+    rng = np.random.default_rng(0)
+    marks = [LANDMARKS + rng.normal(0, 2, LANDMARKS.shape) for _ in range(4)]
+    model = fit_appearance_model([demo._working(image) for image in images.images[:4]], landmarks=marks)
+    unseen = render_pairs(model, draw_pairs(model, np.random.default_rng(0), 2))
+    monkeypatch.setattr(demo, "_affordable", lambda *_: 100_000)
+    *_, last = demo._trained(model, unseen, 1.0, 1.0)
+    # 0.2 to 0.8 is training
+    assert last.done < 0.3
 
 
 def test_too_few_images_are_said(tmp_path):

@@ -97,9 +97,17 @@ def test_a_dicom_folder_is_read_and_several_series_are_listed(tmp_path):
         read_image(f"{tmp_path}?series=9")
 
 
-def test_a_folder_without_dicom_is_refused(tmp_path):
+def test_a_folder_without_dicom_is_refused(tmp_path, capfd):
     with pytest.raises(ValueError, match="DICOM"):
         read_image(tmp_path)
+    assert capfd.readouterr().err == ""
+
+
+def test_what_is_no_picture_is_not_called_truncated(tmp_path):
+    for suffix in (".png", ".jpg"):
+        (tmp_path / f"text{suffix}").write_text("hello")
+        with pytest.raises(ValueError, match="expected an image"):
+            read_image(tmp_path / f"text{suffix}")
 
 
 @pytest.mark.parametrize("suffix", [".nii.gz", ".nii", ".mha", ".nrrd", ".png", ".jpg", ".tif", ".bmp"])
@@ -126,6 +134,17 @@ def test_missing_empty_and_foreign_files_are_refused(tmp_path, capfd):
         with pytest.raises(ValueError, match=name):
             read_image(tmp_path / name)
     assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize("suffix", [".nii.gz", ".nii", ".mha", ".nrrd"])
+@pytest.mark.parametrize(("ndim", "dtype", "channels"), [(2, np.float32, ()), (3, np.float64, ()), (3, np.float32, (3,))])
+def test_voxels_that_are_not_finite_are_read_as_they_are(ndim, dtype, channels, suffix, tmp_path):
+    # ITK's NIfTI reader makes them 0, which nobody could tell from dark voxels
+    ours = image(ndim, dtype=dtype, channels=channels)
+    ours.values[1, 2] = np.nan
+    ours.values[3, 0] = -np.inf
+    write_image(ours, tmp_path / f"i{suffix}")
+    np.testing.assert_array_equal(read_image(tmp_path / f"i{suffix}").values, ours.values)
 
 
 def test_labels_are_whole_numbers(tmp_path):

@@ -4,10 +4,12 @@ import re
 import numpy as np
 import pytest
 import spaces
+from matplotlib.figure import Figure
 from test_transforms import bspline
 
 from augreg import Image
 from augreg.report import figures, registration_page
+from augreg.report.demo import _curve
 from augreg.report.page import page, section, table
 
 
@@ -41,3 +43,12 @@ def test_x_runs_to_the_right_and_y_downwards():
 
     figures.picture(image(2))(Axes())
     assert shown[0].shape == spaces.grid(2).shape[::-1]
+
+
+def test_the_training_curve_keeps_clear_of_the_frame():
+    ax = Figure().subplots()
+    curve = [(1, 3.0), (2, 1.0)]
+    _curve(ax, curve, 2.0)
+    bottom, top = ax.get_ylim()
+    assert bottom == 0
+    assert top > 3.2

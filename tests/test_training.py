@@ -114,6 +114,15 @@ def test_training_stops_where_the_loss_is_not_finite_and_keeps_the_last_checkpoi
     assert all(torch.isfinite(t).all() for t in tensors.values())
 
 
+def test_threads_are_those_asked_for_while_it_trains_and_then_as_before(tmp_path):
+    before = torch.get_num_threads()
+    training = train(seeded_network(0, 2, 0.03), pairs, (1.0, 1.0), tmp_path, replace(OPTIONS, threads=before + 1))
+    next(training)
+    assert torch.get_num_threads() == before + 1
+    training.close()
+    assert torch.get_num_threads() == before
+
+
 def test_a_checkpoint_of_another_network_is_refused(tmp_path):
     finish(tmp_path)
     with pytest.raises(ValueError, match="expected a checkpoint of this network"):

@@ -134,6 +134,17 @@ def test_inverse_is_exact_for_affine_and_to_tolerance_at_the_nodes_else(ndim):
     assert np.abs((b.inverse() @ a.inverse())((b @ a)(x)) - x).max() > 0.5
 
 
+@pytest.mark.parametrize("ndim", [2, 3])
+def test_the_inverse_of_a_composition_holds_on_the_whole_grid(ndim):
+    # the inverse of the affine part leads out of the grid, to where the splines still move points
+    grid = spaces.grid(ndim)
+    shift = grid.index_to_world @ (np.array(grid.shape) / 4)
+    phi = Affine(np.eye(ndim), shift) @ bspline(ndim, 1) @ bspline(ndim, 2)
+    y = grid.points()
+    miss = np.linalg.norm(phi(phi.inverse(grid)(y)) - y, axis=-1)
+    assert miss.max() < 0.1 * min(grid.spacing)
+
+
 @pytest.mark.parametrize(("ndim", "name"), spaces.ALL)
 def test_displacement_on_a_grid_is_the_map_at_its_points(ndim, name):
     grid = spaces.grid(ndim, name)

@@ -28,6 +28,7 @@ def register(options: argparse.Namespace) -> None:
     _use_threads(options)
     begin = time.perf_counter()
     fixed, moving = io.read_image(options.fixed), io.read_image(options.moving)
+    _check_grid_spacing(options.grid_spacing, fixed.grid)
     state = None
     with bar("register", 1.0) as update:
         for state in _states(options, fixed, moving):
@@ -153,6 +154,12 @@ def _check_register(options: argparse.Namespace) -> None:
     check_distinct(outputs, inputs)
     for name in ("labels", "points"):
         _both_or_none(options, name)
+
+
+def _check_grid_spacing(spacing: float | None, grid: Grid) -> None:
+    """Control points closer than voxels have no data, and can be more than memory holds."""
+    if spacing is not None and spacing < min(grid.spacing):
+        raise ValueError(f"--grid-spacing: expected at least the size of a voxel, {min(grid.spacing):g} mm, got {spacing:g}")
 
 
 def _use_threads(options: argparse.Namespace) -> None:

@@ -5,6 +5,7 @@ SimpleITK's arrays have the index order z, y, x; they are transposed here once, 
 
 from __future__ import annotations
 
+import gzip
 import os
 import zlib
 from pathlib import Path
@@ -50,6 +51,9 @@ def read_image(path: str | os.PathLike[str]) -> Image:
         found = existing_file(path)
         _check_complete(found)
         image = _quietly(sitk.ReadImage, found, "an image", str(found))
+        if suffix(path) in (".nii", ".nii.gz") and "float" in image.GetPixelIDTypeAsString():
+            read = from_sitk(image, name=str(path))
+            return read.with_values(_with_not_finite(read.values, found))
     return from_sitk(image, pixels=suffix(path) in PIXEL_SUFFIXES, name=str(path))
 
 
@@ -149,7 +153,8 @@ def to_sitk(image: Image | Labels) -> sitk.Image:
 
 def _read_series(folder: Path, chosen: str) -> sitk.Image:
     reader = sitk.ImageSeriesReader()
-    series = {uid: reader.GetGDCMSeriesFileNames(str(folder), uid) for uid in reader.GetGDCMSeriesIDs(str(folder))}
+    known = _quietly(reader.GetGDCMSeriesIDs, folder, "a folder with a DICOM series", str(folder))
+    series = {uid: reader.GetGDCMSeriesFileNames(str(folder), uid) for uid in known}
     if not series:
         raise ValueError(f"{folder}: expected a folder with a DICOM series, got none in it; give a file instead")
     if not chosen and len(series) > 1:
@@ -189,15 +194,32 @@ def _check_complete(path: Path) -> None:
         if path.stat().st_size < 348 + pixels * size:
             raise ValueError(f"{path}: expected a whole file, got a truncated NIfTI; copy it again")
     if kind in (".jpg", ".jpeg"):
-        ending = path.read_bytes()[-64:]
-        if b"\xff\xd9" not in ending:
+        content = path.read_bytes()
+        if content.startswith(b"\xff\xd8") and b"\xff\xd9" not in content[-64:]:
             raise ValueError(f"{path}: expected a whole file, got a truncated JPEG; copy it again")
-    if kind == ".png" and b"IEND" not in path.read_bytes()[-64:]:
+    if kind == ".png" and (content := path.read_bytes()).startswith(b"\x89PNG") and b"IEND" not in content[-64:]:
         raise ValueError(f"{path}: expected a whole file, got a truncated PNG; copy it again")
     if kind == ".bmp":
         head = path.read_bytes()[:6]
         if head[:2] == b"BM" and int.from_bytes(head[2:6], "little") > path.stat().st_size:
             raise ValueError(f"{path}: expected a whole file, got a truncated BMP; copy it again")
+
+
+def _with_not_finite(values: npt.NDArray[Any], path: Path) -> npt.NDArray[Any]:
+    """Values (*shape) or (*shape, C) of a NIfTI file with the NaN and infinite ones, which ITK's reader makes 0."""
+    with gzip.open(path) if suffix(path) == ".nii.gz" else open(path, "rb") as file:
+        content = file.read()
+    order = next((order for order in "<>" if content[:4] == np.array(348, f"{order}i4").tobytes()), None)
+    if order is None:
+        return values
+    kind = {16: "f4", 64: "f8"}.get(int(np.frombuffer(content, f"{order}i2", 1, 70)[0]))
+    start = int(np.frombuffer(content, f"{order}f4", 1, 108)[0])
+    if kind is None or len(content) < start + values.size * int(kind[1]):
+        return values
+    # the first index runs fastest, components slowest
+    stored = np.frombuffer(content, order + kind, values.size, start).reshape(values.shape, order="F")
+    finite = np.isfinite(stored)
+    return values if finite.all() else np.where(finite, values, stored).astype(values.dtype)
 
 
 def _quietly(call, path, expected, *arguments):  # type: ignore[no-untyped-def]  # as many signatures as SimpleITK has

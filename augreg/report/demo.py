@@ -87,7 +87,8 @@ def demo_page(story: DemoStory) -> str:
         section(
             "4. A training pair with exact truth",
             "Two images drawn from the model and the displacement u between them, known exactly: the moving image read at "
-            "x + u(x) is the fixed one, so the overlay of the two is grey and their difference white.",
+            "x + u(x) is the fixed one, so the overlay of the two is grey and their difference white, except where x + u(x) lies "
+            "outside the moving image. The grid shows where x + u(x) goes.",
             figure(figures.panels(pair, columns=5), "a synthetic pair"),
         ),
         section(
@@ -98,8 +99,9 @@ def demo_page(story: DemoStory) -> str:
         ),
         section(
             f"6. Registration of what it has never seen: {story.what}",
-            "Overlay: fixed in red, moving in cyan, grey where they agree. Difference: white where they agree. Checkerboard: "
-            "contours continue where the images are aligned. Grid: where a regular grid of the fixed image goes.",
+            "Overlay: fixed in red, moving in cyan, grey where they agree. Difference: white where they agree, blue where "
+            "moving is brighter, orange where fixed is. Checkerboard: contours continue where the images are aligned. Grid: "
+            "where a regular grid of the fixed image goes.",
             figure(figures.panels(panels, columns=4), "a held-out pair before and after"),
         ),
         section(
@@ -120,5 +122,5 @@ def _curve(ax: Axes, curve: Sequence[tuple[int, float]], without: float) -> None
     ax.plot([step for step, _ in curve], [error for _, error in curve], marker=".", label="network")
     ax.set_xlabel("training step")
     ax.set_ylabel("end-point error (voxels)")
-    ax.set_ylim(bottom=0)
+    ax.set_ylim(0, 1.1 * max(without, *(error for _, error in curve)))
     ax.legend()

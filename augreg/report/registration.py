@@ -17,8 +17,9 @@ def registration_page(fixed: Image, moving: Image, transform: Transform) -> str:
         section("Images", "As they were given, each on its own grid.", figure(inputs, "the two images")),
         section(
             "Before and after",
-            "Overlay: fixed in red, moving in cyan, grey where they agree. Difference: white where they agree. Checkerboard: "
-            "contours continue across the fields where the images are aligned. Grid: where a regular grid goes.",
+            "Overlay: fixed in red, moving in cyan, grey where they agree. Difference: white where they agree, blue where "
+            "moving is brighter, orange where fixed is. Checkerboard: contours continue across the fields where the images are "
+            "aligned. Grid: where a regular grid goes.",
             figure(figures.panels([*before, *after], columns=4), "overlay, difference, checkerboard, grid; before and after"),
         ),
     ]
