@@ -14,12 +14,12 @@ from solvers.problem import FloatArray
 
 # operations of a band factorisation beyond which conjugate gradients take over
 _LARGE = 3e8
-_ITERATIONS = 60
-_TOLERANCE = 1e-3
+_ITERATIONS = 20
+_TOLERANCE = 0.1
 
 
 def least_squares(matrix: scipy.sparse.csr_array, weights: FloatArray, right: FloatArray, damping: float = 0.0) -> FloatArray:
-    """x, (n,): exact where the normal matrix has a narrow band, to a thousandth by conjugate gradients where it has not.
+    """x, (n,): exact where the normal matrix has a narrow band; where it has not, some conjugate gradients, enough for Newton steps.
 
     Parameters
     ----------

@@ -30,7 +30,7 @@ from augreg.lp.level import Level, levels_of
 from augreg.lp.models import MatrixModel, SplineModel
 from augreg.lp.pose import MatrixPose, Pose, SplinePose
 from augreg.lp.pyramid import level_spacings
-from augreg.lp.schedule import START, START_KEYPOINTS, Stage, matrix_stages, spline_stages
+from augreg.lp.schedule import START, START_KEYPOINTS, Stage, flat_spline_stages, matrix_stages, solid_spline_stages
 from augreg.lp.start import candidates
 from augreg.registration import Prepared, State, prepare
 from augreg.transforms import Affine, BSpline, Transform
@@ -41,7 +41,8 @@ TransformKind = Literal["rigid", "similarity", "affine", "bspline"]
 # voxels along the longest axis of the coarsest level
 _COARSEST = {2: 64, 3: 40}
 # keypoints for the matrix group and for B-splines
-_KEYPOINTS = {2: (700, 2000), 3: (2000, 4000)}
+_KEYPOINTS = {2: (700, 2000), 3: (2000, 32000)}
+_SMOOTHNESS = {2: 0.004, 3: 0.0005}
 # of the B-spline along the longest side, unless its spacing is given
 _CELLS = 14
 # 1 - NCC above which images have nothing in common
@@ -57,11 +58,12 @@ class LPRegistration:
     transform : rigid, similarity, affine, or bspline (affine first, then one cubic B-spline)
     criterion : ncc, ssd, mi, or labels (of the label maps given in the call)
     grid_spacing : of the B-spline's control points, mm; default a fourteenth of the fixed image's longest side
-    smoothness : weight of the L1 norm of second differences of the coefficients, cost per voxel of the finest level
+    smoothness : weight of the L1 norm of second differences of the coefficients, cost per voxel of the finest level;
+        default 0.004 in 2-D, 0.0005 in 3-D
     fold_free : bound the B-spline so that it is injective
     search : try rotations, scales and translations first (only without an initial transform)
     rotation : degrees up to which rotations are tried
-    keypoints : about how many per level; default 700 in 2-D, 2000 in 3-D
+    keypoints : about how many, of B-splines at the finest level; default 700 and 2000 in 2-D, 2000 and 32000 in 3-D
     polish : Gauss-Newton steps at the end, at most (ncc and ssd only)
     tolerance : of landmarks given in the call, mm
     budget : seconds after which the best transform so far is returned; None for no limit
@@ -75,7 +77,7 @@ class LPRegistration:
     transform: TransformKind = "bspline"
     criterion: CriterionName = "ncc"
     grid_spacing: float | None = None
-    smoothness: float = 0.004
+    smoothness: float | None = None
     fold_free: bool = True
     search: bool = True
     rotation: float = 15.0
@@ -97,8 +99,9 @@ class LPRegistration:
             if value is not None and not value > 0:
                 raise ValueError(f"{name}: expected a positive number, got {value}")
         for name in ("smoothness", "tolerance", "polish", "rotation"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name}: expected a number of at least 0, got {getattr(self, name)}")
+            value = getattr(self, name)
+            if value is not None and value < 0:
+                raise ValueError(f"{name}: expected a number of at least 0, got {value}")
 
     def __call__(
         self,
@@ -198,6 +201,7 @@ class _Run:
         elastic = options.transform == "bspline"
         stages = matrix_stages(len(levels), few, polish, rough=elastic)
         if elastic:
+            spline_stages = flat_spline_stages if fixed.ndim == 2 else solid_spline_stages
             stages += spline_stages(len(levels), many, polish)
         late = self._late(0, len(stages))
         yield self._state(0, 0, pose, levels[0])
@@ -223,7 +227,8 @@ class _Run:
         grid, options = self.ready.fixed.grid, self.options
         spacing = options.grid_spacing or float(np.max(grid.extent)) / _CELLS
         zero = BSpline.zeros(grid, spacing * stage.grid)
-        model = SplineModel(zero, options.smoothness / min(grid.spacing), options.fold_free)
+        smoothness = _SMOOTHNESS[grid.ndim] if options.smoothness is None else options.smoothness
+        model = SplineModel(zero, smoothness / min(grid.spacing), options.fold_free)
         return SplinePose(model, pose.transform, np.zeros(model.unknowns))
 
     def _steps(self, level: Level, pose: Pose, stage: Stage) -> Iterator[Pose]:

@@ -50,8 +50,8 @@ def matrix_stages(levels: int, keypoints: int, polish: int, *, rough: bool) -> l
     return stages
 
 
-def spline_stages(levels: int, keypoints: int, polish: int) -> list[Stage]:
-    """Of the B-splines: one of twice the spacing asked for at the second level, then one at it on all finer levels."""
+def flat_spline_stages(levels: int, keypoints: int, polish: int) -> list[Stage]:
+    """Of the B-splines in 2-D: one of twice the spacing asked for at the second level, then one at it on all finer levels."""
     last = levels - 1
     first = max(0, min(1, last - 1))
     stages = [Stage(first, _WIDE, min(polish, 2), keypoints // 2, 2.0)]
@@ -62,3 +62,16 @@ def spline_stages(levels: int, keypoints: int, polish: int) -> list[Stage]:
             windows = windows[:1] if polish else windows + _NARROW
         stages.append(Stage(level, windows, polish if level == last else min(polish, 2), keypoints, 1.0))
     return stages
+
+
+def solid_spline_stages(levels: int, keypoints: int, polish: int) -> list[Stage]:
+    """Of the B-splines in 3-D, each of half the spacing of the one before.
+
+    Programs with thousands of unknowns take seconds: where a polish follows, only the coarsest B-spline has one.
+    """
+    last = levels - 1
+    return [
+        Stage(max(0, last - 2), _WIDE[:1], min(polish, 3), keypoints // 8, 4.0),
+        Stage(max(0, last - 1), () if polish else _NEAR, polish, keypoints // 2, 2.0),
+        Stage(last, () if polish else _FINE, polish, keypoints, 1.0),
+    ]
