@@ -1,7 +1,7 @@
 """Numba kernels of symmetric positive definite band matrices M = L L^T.
 
 Eight columns make a block: band[B, j, r] = M[8 B + r, 8 B + j] for r = 0 .. reach - 1, `reach` a multiple of 8. All blocks
-start at multiples of 8 rows, so that the innermost loops run over whole vector registers. What is above the diagonal means nothing.
+start at multiples of 8 rows, so that the innermost loops run over whole vector registers. What is above the diagonal is nothing.
 
 LAPACK's band Cholesky runs in threads that wait for each other when the machine is busy; these are single loops.
 """
