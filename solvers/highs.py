@@ -22,7 +22,6 @@ from typing import Literal
 
 import highspy
 import numpy as np
-import scipy.linalg
 import scipy.sparse
 
 from solvers.problem import FloatArray, PiecewiseLinearProgram
@@ -177,13 +176,20 @@ def _basis(
     inner = len(costs) - 2 * m
     rows = to_rows.tocsc().indices
     right_of = np.concatenate([costs[:inner], program.lower, program.upper]) - (program.matrix @ c)[rows]
-    near = np.argsort(np.abs(right_of))[: 20 * n]
-    # the nearest knots whose rows are independent
+    near = np.argsort(np.abs(right_of))[: 4 * n]
+    # independent rows, near knots first: Gram-Schmidt with pivots
     scale = 1 / (np.abs(right_of[near]) + 1e-9 * np.abs(right_of).max() + 1e-300)
-    _, order = scipy.linalg.qr(program.matrix[rows[near]].toarray().T * scale, mode="r", pivoting=True)
+    left, basic = program.matrix[rows[near]].toarray() * scale[:, None], []
+    for _ in range(min(n, len(near))):
+        lengths = np.linalg.norm(left, axis=1)
+        basic.append(int(np.argmax(lengths)))
+        direction = left[basic[-1]] / (lengths[basic[-1]] + 1e-300)
+        left -= np.outer(left @ direction, direction)
+        # not once more, whatever rounding leaves of it
+        left[basic[-1]] = 0.0
     kinds = highspy.HighsBasisStatus
     columns = [kinds.kUpper if upper else kinds.kLower for upper in (right_of[:inner] < 0).tolist()] + [kinds.kLower] * (2 * m)
-    for column in near[order[:n]].tolist():
+    for column in near[basic].tolist():
         columns[column] = kinds.kBasic
     basis = highspy.HighsBasis()
     basis.col_status, basis.row_status = columns, [kinds.kLower] * n
