@@ -1,8 +1,7 @@
 """Numba kernels of symmetric positive definite band matrices M = L L^T.
 
 Eight columns make a block: band[B, j, r] = M[8 B + r, 8 B + j] for r = 0 .. reach - 1, `reach` a multiple of 8. All blocks
-start at multiples of 8 rows, so that the innermost loops run over whole vector registers. Entries above the diagonal hold
-anything.
+start at multiples of 8 rows, so that the innermost loops run over whole vector registers. What is above the diagonal is nothing.
 
 LAPACK's band Cholesky runs in threads that wait for each other when the machine is busy; these are single loops.
 """
@@ -11,6 +10,8 @@ import numpy as np
 from numba import njit
 
 BLOCK = 8
+# blocks that are done together, from which reach on
+PANEL, FAR = 8, 1024
 FAST = {"contract", "reassoc", "nsz", "arcp"}
 
 
@@ -69,30 +70,33 @@ def _factorise_block(block):
 
 
 @njit(cache=True, nogil=True, error_model="numpy", fastmath=FAST)
+def _subtract_block(t, s, shift):
+    """A block t loses its part of an earlier block s, which begins `shift` rows above."""
+    count = t.shape[1] - shift
+    for j in (0, 4):
+        for i in (0, 4):
+            a, b, c, d = s[i, shift:], s[i + 1, shift:], s[i + 2, shift:], s[i + 3, shift:]
+            factors = s[i : i + 4, shift + j : shift + j + 4]
+            _subtract(t[j], t[j + 1], t[j + 2], t[j + 3], a, b, c, d, factors, count)
+
+
+@njit(cache=True, nogil=True, error_model="numpy", fastmath=FAST)
 def factorise(band):
     """Cholesky factor in place of a band; False if the matrix is not positive definite."""
     blocks, _, reach = band.shape
-    for here in range(blocks):
-        t = band[here]
-        for before in range(max(0, here - (reach // BLOCK - 1)), here):
-            shift = BLOCK * (here - before)
-            s = band[before]
-            for j in (0, 4):
-                for i in (0, 4):
-                    _subtract(
-                        t[j],
-                        t[j + 1],
-                        t[j + 2],
-                        t[j + 3],
-                        s[i, shift:],
-                        s[i + 1, shift:],
-                        s[i + 2, shift:],
-                        s[i + 3, shift:],
-                        s[i : i + 4, shift + j : shift + j + 4],
-                        reach - shift,
-                    )
-        if not _factorise_block(t):
-            return False
+    furthest = reach // BLOCK - 1
+    panel = PANEL if reach >= FAR else 1
+    for first in range(0, blocks, panel):
+        end = min(first + panel, blocks)
+        # earlier blocks come from far away, and serve the whole panel
+        for before in range(max(0, first - furthest), first):
+            for here in range(first, min(end, before + furthest + 1)):
+                _subtract_block(band[here], band[before], BLOCK * (here - before))
+        for here in range(first, end):
+            for before in range(max(first, here - furthest), here):
+                _subtract_block(band[here], band[before], BLOCK * (here - before))
+            if not _factorise_block(band[here]):
+                return False
     return True
 
 

@@ -9,6 +9,7 @@ from solvers._band_kernels import empty_band, empty_vector, factorise, substitut
 from solvers._row_kernels import arranged, backward, forward, imbalance, lift_diagonal, normal_matrix
 from solvers._segment_kernels import (
     advance,
+    centred,
     corrected,
     corrector_step,
     predicted,
@@ -22,6 +23,8 @@ from solvers._segment_kernels import (
 CERTIFIED, TIRED, BROKEN = 0, 1, 2
 # how far a step goes towards the border
 _SHARE = 0.995
+# where a factor costs more than its use: steps shorter than _LONG are tried _LONGER with products better centred, so many times
+_ROUNDS, _LONG, _LONGER = 2, 0.9, 0.3
 # a fixed row, zero wide, gets this width relative to the widest
 _THIN = 1e-12
 # of the normal matrix' diagonal: unknowns that the rows hardly determine stay where they are
@@ -41,22 +44,23 @@ class Work(NamedTuple):
     scale: np.ndarray
     band: np.ndarray
     dc: np.ndarray
+    kept_dc: np.ndarray
+    kept_dy: np.ndarray
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def search(starts, columns, values, lower, at_lower, pointers, widths, slopes, width, c, y, warm, tolerance, limit):
+def search(starts, columns, values, lower, at_lower, pointers, widths, slopes, width, c, y, sloped, tolerance, limit):
     """Improve c and y until they certify each other; how it ended, and the number of steps.
 
-    The program's arrays; `width` of the band; c and y are overwritten, and y is a guess only if `warm`.
+    The program's arrays; `width` of the band; c and y are overwritten, and y is a guess only if `sloped`.
     """
     m, n = len(lower), len(c)
     order = row_order(pointers)
     rows = arranged(starts, columns, values, order, n)
     segments = slabs(pointers, order, at_lower, widths, slopes, _THIN * widths.max())
     low, mu = lower[order], y[order]
-    iterate, filled, length = started(segments, mu, warm)
     band = empty_band(n, width)
-    vectors = np.empty((6, m))
+    vectors = np.empty((7, m))
     work = Work(
         vectors[0],
         vectors[1],
@@ -68,7 +72,13 @@ def search(starts, columns, values, lower, at_lower, pointers, widths, slopes, w
         np.empty(n),
         band,
         empty_vector(band),
+        empty_vector(band),
+        vectors[6],
     )
+    forward(rows, c, work.x)
+    for i in range(m):
+        work.x[i] -= low[i]
+    iterate, filled, length = started(segments, work.x, mu, sloped)
     constant, far = at_lower.sum(), 1 + np.abs(lower).max()
     ended, iteration = TIRED, 0
     while True:
@@ -129,10 +139,26 @@ def _step(rows, segments, iterate, filled, c, y, work, tolerance):
     for i in range(m):
         q[i] += filled[i] - x[i]
     _newton(rows, work, y, n)
-    if rows.dense.shape[0] == 0:
-        _refine(rows, work, y, n, tolerance)
-    primal, dual = corrector_step(segments, iterate, work.dy, aim, work.first, work.second)
-    primal, dual = _SHARE / max(primal, _SHARE), _SHARE / max(dual, _SHARE)
+    primal, dual = _lengths(segments, iterate, work)
+    for _ in range(_ROUNDS):
+        if rows.dense.shape[0] > 0 or min(primal, dual) > _LONG:
+            break
+        iterate.kept[:] = iterate.step
+        work.kept_dc[:] = work.dc
+        work.kept_dy[:] = work.dy
+        centred(segments, iterate, aim, min(1.0, primal + _LONGER), min(1.0, dual + _LONGER), q)
+        for i in range(m):
+            q[i] += filled[i] - x[i]
+        _newton(rows, work, y, n)
+        further, longer = _lengths(segments, iterate, work)
+        if further + longer < primal + dual + 0.1 * _LONGER:
+            iterate.step[:] = iterate.kept
+            work.dc[:] = work.kept_dc
+            work.dy[:] = work.kept_dy
+            break
+        primal, dual = further, longer
+    if rows.dense.shape[0] == 0 and _refined(rows, work, y, n, tolerance):
+        primal, dual = _lengths(segments, iterate, work)
     if not (np.isfinite(primal + dual) and np.isfinite(work.dc).all()):
         return False
     for j in range(n):
@@ -141,6 +167,13 @@ def _step(rows, segments, iterate, filled, c, y, work, tolerance):
         y[i] += dual * work.dy[i]
     advance(segments, iterate, primal, dual, filled)
     return True
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _lengths(segments, iterate, work):
+    """How far primal and dual variables may go along the step."""
+    primal, dual = corrector_step(segments, iterate, work.dy, work.first, work.second)
+    return _SHARE / max(primal, _SHARE), _SHARE / max(dual, _SHARE)
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -170,8 +203,8 @@ def _newton(rows, work, y, n):
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _refine(rows, work, y, n, tolerance):
-    """Solve once more for what rounding has left of A^T (y + dy), if it matters."""
+def _refined(rows, work, y, n, tolerance):
+    """Solve once more for what rounding has left of A^T (y + dy), if it matters; whether it did."""
     first, second, residual = work.first, work.second, work.balance
     for i in range(len(y)):
         first[i] = y[i] + work.dy[i]
@@ -180,13 +213,14 @@ def _refine(rows, work, y, n, tolerance):
     for j in range(n):
         worst = max(worst, abs(residual[j]) / (1 + work.scale[j]))
     if worst < 0.01 * tolerance:
-        return
+        return False
     substitute(work.band, residual)
     forward(rows, residual[:n], second)
     for i in range(len(y)):
         work.dy[i] -= work.weights[i] * second[i]
     for j in range(n):
         work.dc[j] -= residual[j]
+    return True
 
 
 @njit(cache=True, nogil=True, error_model="numpy")

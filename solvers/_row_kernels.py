@@ -15,12 +15,13 @@ FULL = 16
 
 
 class Rows(NamedTuple):
-    """A in CSR, and in full if it has few columns."""
+    """A in CSR, and in full if it has few columns; `visit` has the rows by their first column."""
 
     starts: np.ndarray
     columns: np.ndarray
     values: np.ndarray
     dense: np.ndarray
+    visit: np.ndarray
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -33,7 +34,7 @@ def arranged(starts, columns, values, order, n):
         for i in range(m):
             for a in range(starts[order[i]], starts[order[i] + 1]):
                 dense[columns[a], i] += values[a]
-        return Rows(new_starts, np.empty(0, dtype=np.int64), np.empty(0), dense)
+        return Rows(new_starts, np.empty(0, dtype=np.int64), np.empty(0), dense, order)
     new_columns, new_values = np.empty(len(columns), dtype=np.int64), np.empty(len(columns))
     filled = 0
     for i in range(m):
@@ -41,7 +42,26 @@ def arranged(starts, columns, values, order, n):
             new_columns[filled], new_values[filled] = columns[a], values[a]
             filled += 1
         new_starts[i + 1] = filled
-    return Rows(new_starts, new_columns, new_values, np.zeros((0, m)))
+    return Rows(new_starts, new_columns, new_values, np.zeros((0, m)), _visits(new_starts, new_columns, n))
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _visits(starts, columns, n):
+    """The rows by their first column."""
+    m = len(starts) - 1
+    places, visit = np.zeros(n + 1, dtype=np.int64), np.empty(m, dtype=np.int64)
+    for i in range(m):
+        if starts[i + 1] > starts[i]:
+            places[columns[starts[i]] + 1] += 1
+        else:
+            places[1] += 1
+    for j in range(n):
+        places[j + 1] += places[j]
+    for i in range(m):
+        j = columns[starts[i]] if starts[i + 1] > starts[i] else 0
+        visit[places[j]] = i
+        places[j] += 1
+    return visit
 
 
 @njit(cache=True, nogil=True, error_model="numpy", fastmath=FAST)
@@ -119,7 +139,8 @@ def normal_matrix(rows, weights, work, band):
                 total += work[i] * right[i]
             band[q // BLOCK, q % BLOCK, p - q // BLOCK * BLOCK] = total
     if n == 0:
-        for i in range(len(weights)):
+        # neighbours touch the same part of the band
+        for i in rows.visit:
             last = rows.starts[i + 1]
             for a in range(rows.starts[i], last):
                 q, factor = rows.columns[a], weights[i] * rows.values[a]

@@ -11,6 +11,10 @@ from numba import njit
 
 # maxima are found in vector registers only where no NaN is to be expected; the loop looks for them by itself
 FAST = {"contract", "reassoc", "nsz", "arcp", "nnan"}
+# of the mean slope times the mean width: s z and t v of the first iterate
+_START = 0.3
+# products s z and t v should lie between these shares of their mean after a step
+_LEAST, _MOST = 0.1, 10.0
 
 
 class Segments(NamedTuple):
@@ -23,15 +27,18 @@ class Segments(NamedTuple):
 
 
 class Iterate(NamedTuple):
-    """s, t, z, v, and the step ds; 1 / theta and h."""
+    """s, t, z, v; 1 / theta, the right-hand sides h, r_z and r_v; the step ds, dz, dv, and the one before."""
 
     s: np.ndarray
     t: np.ndarray
     z: np.ndarray
     v: np.ndarray
-    ds: np.ndarray
     inverse: np.ndarray
     h: np.ndarray
+    r_z: np.ndarray
+    r_v: np.ndarray
+    step: np.ndarray
+    kept: np.ndarray
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -81,28 +88,35 @@ def slabs(pointers, order, values, widths, slopes, thinnest):
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def started(segments, y, warm):
-    """The first iterate, sum_k s_ik and the interval's length; y becomes the middle slopes unless `warm`."""
-    offsets, m = segments.offsets, len(y)
-    if not warm:
-        for k in range(len(offsets) - 1):
-            last = offsets[k + 2] - offsets[k + 1] if k + 2 < len(offsets) else 0
-            # rows with just k + 1 segments
-            for i in range(last, offsets[k + 1] - offsets[k]):
-                y[i] = segments.slopes[offsets[(k + 1) // 2] + i]
-    margin = 0.1 * np.abs(segments.slopes).mean() + 1e-6
-    s = 0.5 * segments.widths
-    count = len(s)
-    z, v = np.empty(count), np.empty(count)
-    filled, length = np.zeros(m), np.zeros(m)
+def started(segments, x, y, sloped):
+    """The first iterate from x = A c - l, sum_k s_ik and the interval's length; y becomes the slopes at x unless it is `sloped`.
+
+    Every segment is halfway between its middle and what x fills of it; s z and t v are alike where z or v is small.
+    """
+    offsets, count, m = segments.offsets, len(segments.widths), len(y)
+    numbers = np.empty((6, count))
+    s, t, z, v = np.empty(count), np.empty(count), np.empty(count), np.empty(count)
+    filled, length, left = np.zeros(m), np.zeros(m), x.copy()
     for k in range(len(offsets) - 1):
         for i in range(offsets[k + 1] - offsets[k]):
             j = offsets[k] + i
-            z[j] = max(segments.slopes[j] - y[i], 0.0) + margin
-            v[j] = max(y[i] - segments.slopes[j], 0.0) + margin
-            length[i] += segments.widths[j]
+            w = segments.widths[j]
+            if not sloped and (k == 0 or left[i] > 0.0):
+                y[i] = segments.slopes[j]
+            s[j] = 0.25 * w + 0.5 * min(max(left[i], 0.0), w)
+            t[j] = w - s[j]
+            left[i] -= w
+            length[i] += w
             filled[i] += s[j]
-    return Iterate(s, s.copy(), z, v, np.empty(count), np.empty(count), np.empty(count)), filled, length
+    mu = _START * np.abs(segments.slopes).mean() * segments.widths.mean() + 1e-6
+    for k in range(len(offsets) - 1):
+        for i in range(offsets[k + 1] - offsets[k]):
+            j = offsets[k] + i
+            rise = segments.slopes[j] - y[i]
+            z[j] = max(rise, 0.0) + mu / s[j]
+            v[j] = max(-rise, 0.0) + mu / t[j]
+    steps = np.empty((2, 3, count))
+    return Iterate(s, t, z, v, numbers[0], numbers[1], numbers[2], numbers[3], steps[0], steps[1]), filled, length
 
 
 @njit(cache=True, nogil=True, error_model="numpy", fastmath=FAST)
@@ -157,7 +171,7 @@ def predictor_step(segments, iterate, y, dy, primal, dual):
     now, linear, square = 0.0, 0.0, 0.0
     for k in range(len(offsets) - 1):
         here = slice(offsets[k], offsets[k + 1])
-        s, t, z, v, ds = iterate.s[here], iterate.t[here], iterate.z[here], iterate.v[here], iterate.ds[here]
+        s, t, z, v, ds = iterate.s[here], iterate.t[here], iterate.z[here], iterate.v[here], iterate.step[0, here]
         g, inverse = segments.slopes[here], iterate.inverse[here]
         for i in range(len(s)):
             step = (dy[i] + y[i] - g[i]) * inverse[i]
@@ -176,39 +190,62 @@ def predictor_step(segments, iterate, y, dy, primal, dual):
 
 @njit(cache=True, nogil=True, error_model="numpy", fastmath=FAST)
 def corrected(segments, iterate, y, aim, e):
-    """h and e_i of the corrector: s z and t v shall become `aim`, with the predictor's products of steps taken off."""
+    """r_z, r_v, h and e_i of the corrector: s z and t v shall become `aim`, with the predictor's products of steps taken off."""
     offsets = segments.offsets
     e[:] = 0.0
     for k in range(len(offsets) - 1):
         here = slice(offsets[k], offsets[k + 1])
-        s, t, z, v, ds = iterate.s[here], iterate.t[here], iterate.z[here], iterate.v[here], iterate.ds[here]
+        s, t, z, v, ds = iterate.s[here], iterate.t[here], iterate.z[here], iterate.v[here], iterate.step[0, here]
         g, inverse, h = segments.slopes[here], iterate.inverse[here], iterate.h[here]
+        r_z, r_v = iterate.r_z[here], iterate.r_v[here]
         for i in range(len(s)):
             over_s, over_t = 1 / s[i], 1 / t[i]
             p, q = ds[i] * over_s, ds[i] * over_t
-            h[i] = y[i] - g[i] + aim * (over_s - over_t) + z[i] * p * (1 + p) + v[i] * q * (1 - q)
+            r_z[i] = aim - s[i] * z[i] * (1 - p * (1 + p))
+            r_v[i] = aim - t[i] * v[i] * (1 + q * (1 - q))
+            h[i] = y[i] - g[i] + z[i] - v[i] + r_z[i] * over_s - r_v[i] * over_t
             e[i] += inverse[i] * h[i]
 
 
 @njit(cache=True, nogil=True, error_model="numpy", fastmath=FAST)
-def corrector_step(segments, iterate, dy, aim, primal, dual):
-    """ds, dz and dv, the last two in place of h and 1 / theta; the largest relative falls of s or t, and of z or v."""
+def centred(segments, iterate, mu, primal, dual, e):
+    """Change r_z, r_v, h and e_i so that no product is far from mu after such long steps (Gondzio 1996)."""
+    offsets = segments.offsets
+    e[:] = 0.0
+    for k in range(len(offsets) - 1):
+        here = slice(offsets[k], offsets[k + 1])
+        s, t, z, v, inverse = iterate.s[here], iterate.t[here], iterate.z[here], iterate.v[here], iterate.inverse[here]
+        ds, dz, dv = iterate.step[0, here], iterate.step[1, here], iterate.step[2, here]
+        h, r_z, r_v = iterate.h[here], iterate.r_z[here], iterate.r_v[here]
+        for i in range(len(s)):
+            sz = (s[i] + primal * ds[i]) * (z[i] + dual * dz[i])
+            tv = (t[i] - primal * ds[i]) * (v[i] + dual * dv[i])
+            more_z = max(min(max(sz, _LEAST * mu), _MOST * mu) - sz, -_MOST * mu)
+            more_v = max(min(max(tv, _LEAST * mu), _MOST * mu) - tv, -_MOST * mu)
+            r_z[i] += more_z
+            r_v[i] += more_v
+            h[i] += more_z / s[i] - more_v / t[i]
+            e[i] += inverse[i] * h[i]
+
+
+@njit(cache=True, nogil=True, error_model="numpy", fastmath=FAST)
+def corrector_step(segments, iterate, dy, primal, dual):
+    """ds, dz and dv; the largest relative falls of s or t, and of z or v."""
     offsets = segments.offsets
     primal[:] = 0.0
     dual[:] = 0.0
     for k in range(len(offsets) - 1):
         here = slice(offsets[k], offsets[k + 1])
-        s, t, z, v, ds = iterate.s[here], iterate.t[here], iterate.z[here], iterate.v[here], iterate.ds[here]
-        inverse, h = iterate.inverse[here], iterate.h[here]
+        s, t, z, v, inverse = iterate.s[here], iterate.t[here], iterate.z[here], iterate.v[here], iterate.inverse[here]
+        ds, dz, dv = iterate.step[0, here], iterate.step[1, here], iterate.step[2, here]
+        h, r_z, r_v = iterate.h[here], iterate.r_z[here], iterate.r_v[here]
         for i in range(len(s)):
             over_s, over_t = 1 / s[i], 1 / t[i]
-            p, q = ds[i] * over_s, ds[i] * over_t
-            step = (dy[i] + h[i]) * inverse[i]
-            dz = aim * over_s - z[i] + z[i] * (p * (1 + p) - step * over_s)
-            dv = aim * over_t - v[i] - v[i] * (q * (1 - q) - step * over_t)
-            primal[i] = max(primal[i], -step * over_s, step * over_t)
-            dual[i] = max(dual[i], -dz / z[i], -dv / v[i])
-            ds[i], h[i], inverse[i] = step, dz, dv
+            ds[i] = (dy[i] + h[i]) * inverse[i]
+            dz[i] = (r_z[i] - z[i] * ds[i]) * over_s
+            dv[i] = (r_v[i] + v[i] * ds[i]) * over_t
+            primal[i] = max(primal[i], -ds[i] * over_s, ds[i] * over_t)
+            dual[i] = max(dual[i], -dz[i] / z[i], -dv[i] / v[i])
     return largest(primal), largest(dual)
 
 
@@ -220,7 +257,7 @@ def advance(segments, iterate, primal, dual, filled):
     for k in range(len(offsets) - 1):
         here = slice(offsets[k], offsets[k + 1])
         s, t, z, v = iterate.s[here], iterate.t[here], iterate.z[here], iterate.v[here]
-        ds, dz, dv = iterate.ds[here], iterate.h[here], iterate.inverse[here]
+        ds, dz, dv = iterate.step[0, here], iterate.step[1, here], iterate.step[2, here]
         for i in range(len(s)):
             s[i] += primal * ds[i]
             t[i] -= primal * ds[i]

@@ -7,7 +7,8 @@ With slopes g_i1 <= g_i2 <= ... and inner knots xi_i1 < xi_i2 < ... of f_i, the 
 
 and sum_i f_i*(mu_i) is minimised subject to A^T mu = 0: one equation per unknown, whose dual value is c.
 
-* few unknowns: mu eliminated, n rows, dual simplex;
+* few unknowns: mu eliminated, n rows, dual simplex, which may start from an earlier c: columns whose knots are left of a_i . c
+  at their upper bounds, the others at 0, and n columns with near knots in the basis;
 * many unknowns: mu kept as columns, m + n rows (much sparser), interior point without crossover.
 """
 
@@ -55,14 +56,20 @@ class HiGHS:
     time_limit: float = float("inf")
     few: int = 24
 
-    def __call__(self, program: PiecewiseLinearProgram) -> Solution:
-        """The solution; an infeasible program or a limit is a status, not an exception."""
+    def __call__(self, program: PiecewiseLinearProgram, start: Solution | None = None) -> Solution:
+        """The solution; an infeasible program or a limit is a status, not an exception.
+
+        Parameters
+        ----------
+        start : of a program like this one; of use to the simplex only
+        """
         begin = time.perf_counter()
         method = self.method
         if method == "auto":
             method = "simplex" if program.matrix.shape[1] <= self.few else "ipx"
+        name = f"HiGHS {method}"
         costs, upper, to_rows = _columns(program)
-        eliminated = method == "simplex"
+        eliminated = method == "simplex" or program.matrix.shape[1] <= self.few
         matrix, right, cost, low, high = _model(program, costs, upper, to_rows, eliminated)
 
         # a fresh object each time: its time limit counts all its runs together
@@ -83,9 +90,9 @@ class HiGHS:
             options["pdlp_optimality_tolerance"] = self.tolerance or 1e-4
         if np.isfinite(self.time_limit):
             options["time_limit"] = self.time_limit
-        for name, value in options.items():
-            if highs.setOptionValue(name, value) == highspy.HighsStatus.kError:
-                raise ValueError(f"HiGHS: expected an option {name} that takes {value!r}; is highspy recent enough?")
+        for option, value in options.items():
+            if highs.setOptionValue(option, value) == highspy.HighsStatus.kError:
+                raise ValueError(f"HiGHS: expected an option {option} that takes {value!r}; is highspy recent enough?")
         rows, columns = matrix.shape
         # the array overload is several times faster than filling a HighsLp; integrality must be a full array
         loaded = highs.passModel(
@@ -105,25 +112,27 @@ class HiGHS:
             matrix.data,
             np.zeros(columns, dtype=np.int32),
         )
+        if method == "simplex" and start is not None and start.x.shape == (rows,) and np.isfinite(start.x).all():
+            highs.setBasis(_basis(program, costs, to_rows, start.x))
         ran = loaded != highspy.HighsStatus.kError and highs.run() != highspy.HighsStatus.kError
         status = _STATUS.get(highs.getModelStatus(), "failed") if ran else "failed"
         if status == "failed":
             # the interior point cannot tell an infeasible program from a hard one; the simplex can
             return (
-                Solution.none(program, "failed", 0, 0.0, f"HiGHS {method}")
-                if eliminated
+                Solution.none(program, "failed", 0, 0.0, name)
+                if method == "simplex"
                 else replace(self, method="simplex")(program)
             )
         info = highs.getInfo()
         iterations = max(info.simplex_iteration_count, 0) + max(info.ipm_iteration_count, 0) + max(info.pdlp_iteration_count, 0)
         answer = highs.getSolution()
         if status == "infeasible" or not answer.dual_valid:
-            return Solution.none(program, status, iterations, time.perf_counter() - begin, f"HiGHS {method}")
+            return Solution.none(program, status, iterations, time.perf_counter() - begin, name)
         n = program.matrix.shape[1]
         c = np.asarray(answer.row_dual)[-n:] if n else np.zeros(0)
         values = np.asarray(answer.col_value)
         mu = _first_slopes(program) + to_rows @ values[: len(costs)] if eliminated else values[len(costs) :]
-        return Solution.judged(program, c, mu, status, iterations, time.perf_counter() - begin, f"HiGHS {method}")
+        return Solution.judged(program, c, mu, status, iterations, time.perf_counter() - begin, name)
 
 
 @functools.cache
@@ -157,6 +166,35 @@ def _columns(program: PiecewiseLinearProgram) -> tuple[FloatArray, FloatArray, s
     sign = np.concatenate([np.ones(len(where)), -np.ones(m), np.ones(m)])
     to_rows = scipy.sparse.csr_array((sign, (row, np.arange(len(row)))), shape=(m, len(row)))
     return costs, upper, to_rows
+
+
+def _basis(
+    program: PiecewiseLinearProgram, costs: FloatArray, to_rows: scipy.sparse.csr_array, c: FloatArray
+) -> highspy.HighsBasis:
+    """The basis that c suggests, for the model with mu eliminated."""
+    m, n = program.matrix.shape
+    inner = len(costs) - 2 * m
+    rows = to_rows.tocsc().indices
+    right_of = np.concatenate([costs[:inner], program.lower, program.upper]) - (program.matrix @ c)[rows]
+    near = np.argsort(np.abs(right_of))[: 4 * n]
+    # independent rows, near knots first: Gram-Schmidt with pivots
+    scale = 1 / (np.abs(right_of[near]) + 1e-9 * np.abs(right_of).max() + 1e-300)
+    left, basic = program.matrix[rows[near]].toarray() * scale[:, None], []
+    for _ in range(min(n, len(near))):
+        lengths = np.linalg.norm(left, axis=1)
+        basic.append(int(np.argmax(lengths)))
+        direction = left[basic[-1]] / (lengths[basic[-1]] + 1e-300)
+        left -= np.outer(left @ direction, direction)
+        # not once more, whatever rounding leaves of it
+        left[basic[-1]] = 0.0
+    kinds = highspy.HighsBasisStatus
+    columns = [kinds.kUpper if upper else kinds.kLower for upper in (right_of[:inner] < 0).tolist()] + [kinds.kLower] * (2 * m)
+    for column in near[basic].tolist():
+        columns[column] = kinds.kBasic
+    basis = highspy.HighsBasis()
+    basis.col_status, basis.row_status = columns, [kinds.kLower] * n
+    basis.valid = True
+    return basis
 
 
 def _model(

@@ -19,7 +19,7 @@ _TOLERANCE = 0.1
 
 
 def least_squares(matrix: scipy.sparse.csr_array, weights: FloatArray, right: FloatArray, damping: float = 0.0) -> FloatArray:
-    """x, (n,): exact where the normal matrix has a narrow band; where it has not, some conjugate gradients, enough for Newton steps.
+    """The minimiser x, (n,): exact for narrow bands, else by some conjugate gradients, enough for a step of Newton's method.
 
     Parameters
     ----------

@@ -51,12 +51,17 @@ def conjugate(program, i, mu):
     return np.max(mu * knots - f)
 
 
-def start(program):
+def start(program, c):
     """s, z, v (segments) and y (rows) of the first iterate."""
-    rows, g = program.rows, program.slopes
-    y = np.array([g[a + (b - a) // 2] for a, b in zip(program.pointers[:-1], program.pointers[1:], strict=True)])
-    margin = 0.1 * np.abs(g).mean() + 1e-6
-    return program.widths / 2, y, np.maximum(g - y[rows], 0) + margin, np.maximum(y[rows] - g, 0) + margin
+    rows, g, w = program.rows, program.slopes, program.widths
+    s, y = np.empty(len(w)), np.empty(len(program.lower))
+    xi = program.matrix @ c
+    for i, (a, b) in enumerate(zip(program.pointers[:-1], program.pointers[1:], strict=True)):
+        knots = program.lower[i] + np.concatenate([[0], np.cumsum(w[a:b])])
+        s[a:b] = w[a:b] / 4 + np.clip(xi[i] - knots[:-1], 0, w[a:b]) / 2
+        y[i] = g[a + max(np.searchsorted(knots[:-1], xi[i]) - 1, 0)]
+    mu = 0.3 * np.abs(g).mean() * w.mean() + 1e-6
+    return s, y, np.maximum(g - y[rows], 0) + mu / s, np.maximum(y[rows] - g, 0) + mu / (w - s)
 
 
 def newton(program, c, s, y, z, v, to_z, to_v):
@@ -82,21 +87,38 @@ def newton(program, c, s, y, z, v, to_z, to_v):
     return np.split(np.linalg.solve(system, right), np.cumsum([n, S, m, S]))
 
 
-def furthest(now, step):
-    """The largest length up to 1 that keeps now + length * step >= 0."""
-    return min([1.0, *(-now / step)[step < 0]])
+def furthest(share, *pairs):
+    """The largest length up to 1 that leaves `share` of the way to the border of now + length * step >= 0."""
+    return min([1.0, *(share * np.min((-now / step)[step < 0], initial=np.inf) for now, step in pairs)])
 
 
-def step(program, c, s, y, z, v):
-    """One predictor-corrector step."""
+def step(program, c, s, y, z, v, rounds):
+    """One step: predictor, corrector, and up to so many rounds of centring."""
     t = program.widths - s
     zero = np.zeros(len(s))
     _, ds, _, dz, dv = newton(program, c, s, y, z, v, zero, zero)
-    a, b = min(furthest(s, ds), furthest(t, -ds)), min(furthest(z, dz), furthest(v, dv))
+    a, b = furthest(1.0, (s, ds), (t, -ds)), furthest(1.0, (z, dz), (v, dv))
     now = s @ z + t @ v
     ahead = (s + a * ds) @ (z + b * dz) + (t - a * ds) @ (v + b * dv)
     aim = now / (2 * len(s)) * (ahead / now) ** 3
-    dc, ds, dy, dz, dv = newton(program, c, s, y, z, v, aim - ds * dz, aim + ds * dv)
-    a = min(1.0, 0.995 * min(furthest(s / 1e9, ds), furthest(t / 1e9, -ds)) * 1e9)
-    b = min(1.0, 0.995 * min(furthest(z / 1e9, dz), furthest(v / 1e9, dv)) * 1e9)
+    to_z, to_v = aim - ds * dz, aim + ds * dv
+
+    def moved():
+        dc, ds, dy, dz, dv = newton(program, c, s, y, z, v, to_z, to_v)
+        return (dc, ds, dy, dz, dv), furthest(0.995, (s, ds), (t, -ds)), furthest(0.995, (z, dz), (v, dv))
+
+    best, a, b = moved()
+    for _ in range(rounds):
+        if min(a, b) > 0.9:
+            break
+        _, ds, _, dz, dv = best
+        further, longer = min(1.0, a + 0.3), min(1.0, b + 0.3)
+        sz, tv = (s + further * ds) * (z + longer * dz), (t - further * ds) * (v + longer * dv)
+        to_z = to_z + np.maximum(np.clip(sz, 0.1 * aim, 10 * aim) - sz, -10 * aim)
+        to_v = to_v + np.maximum(np.clip(tv, 0.1 * aim, 10 * aim) - tv, -10 * aim)
+        tried, further, longer = moved()
+        if further + longer < a + b + 0.03:
+            break
+        best, a, b = tried, further, longer
+    dc, ds, dy, dz, dv = best
     return c + a * dc, s + a * ds, y + b * dy, z + b * dz, v + b * dv

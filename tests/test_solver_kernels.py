@@ -121,14 +121,22 @@ def test_the_first_iterate_and_the_slabs_hold_every_segment_once():
     program = small()
     _, segments, order = arranged(program)
     assert list(np.diff(program.pointers)[order]) == sorted(np.diff(program.pointers), reverse=True)
-    s, y, z, v = naive.start(program)
+    c = np.random.default_rng(4).normal(size=4)
+    s, y, z, v = naive.start(program, c)
     mu = np.empty(13)
-    iterate, filled, length = _segment_kernels.started(segments, mu, False)
+    x = (program.matrix @ c - program.lower)[order]
+    iterate, filled, length = _segment_kernels.started(segments, x, mu, False)
     np.testing.assert_array_equal(mu, y[order])
-    for ours, theirs in ((iterate.s, s), (iterate.t, s), (iterate.z, z), (iterate.v, v), (segments.slopes, program.slopes)):
+    for ours, theirs in (
+        (iterate.s, s),
+        (iterate.t, program.widths - s),
+        (iterate.z, z),
+        (iterate.v, v),
+        (segments.slopes, program.slopes),
+    ):
         np.testing.assert_allclose(by_rows(program, segments, order, ours), theirs)
     np.testing.assert_allclose(length, (program.upper - program.lower)[order])
-    np.testing.assert_allclose(filled, length / 2)
+    np.testing.assert_allclose(filled, np.add.reduceat(s, program.pointers[:-1])[order])
 
 
 @pytest.mark.parametrize("n", [4, 18])
@@ -137,12 +145,13 @@ def test_steps_agree_with_the_whole_newton_system(n):
     A = program.matrix
     m = A.shape[0]
     width = _band_kernels.bandwidth(A.indptr, A.indices)
-    c, (s, y, z, v) = np.zeros(n), naive.start(program)
-    for steps in range(4):
-        mine, mu = np.zeros(n), np.zeros(m)
+    first = np.random.default_rng(5).normal(scale=0.1, size=n)
+    c, (s, y, z, v) = first, naive.start(program, first)
+    for steps in range(5):
+        mine, mu = first.copy(), np.zeros(m)
         parts = (program.lower, program.values, program.pointers, program.widths, program.slopes)
         ended, taken = _interior_kernels.search(A.indptr, A.indices, A.data, *parts, width, mine, mu, False, 1e-12, steps)
         assert (ended, taken) == (_interior_kernels.TIRED, steps)
         np.testing.assert_allclose(mine, c, atol=1e-8)
         np.testing.assert_allclose(mu, y, atol=1e-8)
-        c, s, y, z, v = naive.step(program, c, s, y, z, v)
+        c, s, y, z, v = naive.step(program, c, s, y, z, v, rounds=0 if n <= _row_kernels.FULL else 2)

@@ -86,6 +86,86 @@ def test_the_judge_does_not_believe_a_wrong_answer():
     assert far.primal_residual > 1
 
 
+def with_known_optimum(m, n, seed):
+    """Slopes on either side of multipliers in the kernel of A^T, a knot of every row at a_i . c: c is the optimum."""
+    rng = np.random.default_rng(seed)
+    matrix = rng.normal(size=(m, n)) * (rng.uniform(size=(m, n)) < 0.5)
+    kernel = scipy.linalg.null_space(matrix.T)
+    c, mu = rng.normal(size=n), kernel @ rng.normal(size=kernel.shape[1])
+    widths, values = rng.uniform(0.5, 2, (m, 4)), rng.normal(size=m)
+    rises = rng.uniform(0.1, 1, (m, 4))
+    # the knot is between the second and the third segment, or, every third row, all of the second is flat: degenerate
+    slopes = mu[:, None] + np.column_stack([-rises[:, 0] - rises[:, 1], -rises[:, 1], rises[:, 2], rises[:, 2] + rises[:, 3]])
+    slopes[::3, 1] = mu[::3]
+    xi = matrix @ c
+    lower = xi - widths[:, 0] - widths[:, 1]
+    optimum = (values + (widths[:, :2] * slopes[:, :2]).sum(axis=1)).sum()
+    program = PiecewiseLinearProgram(
+        scipy.sparse.csr_array(matrix), lower, values, 4 * np.arange(m + 1), widths.ravel(), slopes.ravel()
+    )
+    return program, c, mu, optimum
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
+@pytest.mark.parametrize(("m", "n"), [(30, 3), (40, 7), (90, 30)])
+def test_a_known_optimum_is_found(solver, m, n):
+    for seed in range(3):
+        program, c, mu, optimum = with_known_optimum(m, n, seed)
+        assert program.objective(c) == pytest.approx(optimum)
+        assert program.dual_objective(mu) == pytest.approx(optimum)
+        assert solver(program).objective == pytest.approx(optimum, abs=1e-6 * (1 + abs(optimum)))
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_unknowns_that_no_row_determines_do_no_harm(solver):
+    good = with_known_optimum(30, 4, 0)
+    # one column of zeros, one that repeats another
+    matrix = good[0].matrix.toarray()
+    wide = np.column_stack([matrix[:, 0], np.zeros(30), matrix[:, 1:], matrix[:, 2]])
+    program = PiecewiseLinearProgram(
+        scipy.sparse.csr_array(wide), good[0].lower, good[0].values, good[0].pointers, good[0].widths, good[0].slopes
+    )
+    solution = solver(program)
+    assert solution.status == "optimal"
+    assert np.isfinite(solution.x).all()
+    assert solution.objective == pytest.approx(good[3], abs=1e-6 * (1 + abs(good[3])))
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_fixed_unknowns_stay_where_they_are(solver):
+    free = generated(60, 5)
+    held = np.array([0.1, -0.2, 0.3])
+    program = PiecewiseLinearProgram(
+        scipy.sparse.vstack([free.matrix, scipy.sparse.eye_array(3, 5)], format="csr"),
+        np.concatenate([free.lower, held]),
+        np.concatenate([free.values, np.zeros(3)]),
+        np.concatenate([free.pointers, free.pointers[-1] + np.arange(1, 4)]),
+        np.concatenate([free.widths, np.zeros(3)]),
+        np.concatenate([free.slopes, np.zeros(3)]),
+    )
+    solution = solver(program)
+    np.testing.assert_allclose(solution.x[:3], held, atol=1e-6)
+    assert solution.status == "optimal"
+    assert solution.gap < 1e-6
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_many_unknowns_that_contradict_each_other_have_a_status(solver):
+    # the sum of all unknowns is 10 and each is at most 0.1
+    n = 30
+    program = PiecewiseLinearProgram(
+        scipy.sparse.csr_array(np.vstack([np.eye(n), np.ones((1, n))])),
+        np.append(np.full(n, -0.1), 10.0),
+        np.zeros(n + 1),
+        np.arange(n + 2),
+        np.append(np.full(n, 0.2), 0.0),
+        np.zeros(n + 1),
+    )
+    solution = solver(program)
+    assert solution.status == "infeasible"
+    assert solution.solver.startswith("HiGHS")
+
+
 @pytest.mark.parametrize("solver", SOLVERS)
 def test_an_infeasible_program_has_a_status(solver):
     # x in [0, 1] and x in [2, 3]

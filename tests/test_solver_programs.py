@@ -1,0 +1,61 @@
+"""Both solvers on programs recorded from real registrations (`python -m benchmarks.record_programs --small tests/programs`)."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import scipy.sparse
+
+from solvers import HiGHS, InteriorPoint, PiecewiseLinearProgram, Solution
+
+PROGRAMS = sorted((Path(__file__).parent / "programs").glob("*/*.npz"))
+
+
+def recorded(path):
+    """As `benchmarks.record_programs` has written it."""
+    with np.load(path) as f:
+        parts = (f["data"].astype(float), f["indices"].astype(np.int32), f["indptr"])
+        matrix = scipy.sparse.csr_array(parts, shape=tuple(f["shape"]))
+        return PiecewiseLinearProgram(matrix, f["lower"], f["values"], f["pointers"], f["widths"], f["slopes"])
+
+
+@pytest.mark.parametrize("path", PROGRAMS, ids=lambda path: f"{path.parent.name}-{path.stem}")
+def test_programs_of_real_registrations_are_solved_and_both_solvers_agree(path):
+    program = recorded(path)
+    solution, reference = InteriorPoint(tolerance=1e-7)(program), HiGHS()(program)
+    assert solution.solver == "InteriorPoint"
+    assert reference.solver.startswith("HiGHS")
+    for answer in (solution, reference):
+        assert answer.status == "optimal"
+        assert answer.primal_residual < 1e-7
+        assert answer.dual_residual < 1e-9
+        assert -1e-9 < answer.gap < 1e-6
+    # each one's multipliers bound the other one's objective
+    assert program.dual_objective(solution.multipliers) <= reference.objective + 1e-7
+    assert program.dual_objective(reference.multipliers) <= solution.objective + 1e-7
+
+
+def test_there_are_recorded_programs_of_every_kind():
+    assert {path.parent.name for path in PROGRAMS} >= {"affine-2d", "affine-3d", "spline-2d", "spline-3d", "spline-people"}
+
+
+@pytest.mark.parametrize("tolerance", [1e-3, 1e-5, 1e-8])
+def test_a_gap_of_the_tolerance_is_certified_by_multipliers_in_the_kernel(tolerance):
+    for path in PROGRAMS[::3]:
+        solution = InteriorPoint(tolerance)(recorded(path))
+        assert solution.gap < tolerance
+        assert solution.dual_residual < 1e-12
+
+
+def test_a_start_changes_the_path_and_not_the_end():
+    for first, second in ((PROGRAMS[0], PROGRAMS[1]), (PROGRAMS[-2], PROGRAMS[-1])):
+        before, program = recorded(first), recorded(second)
+        for solver in (InteriorPoint(1e-7), HiGHS()):
+            cold = solver(program)
+            # its own solution, another program's, and nonsense
+            for start in (cold, solver(before), Solution.none(program, "failed", 0, 0.0)):
+                warm = solver(program, start)
+                assert warm.status == "optimal"
+                assert warm.objective == pytest.approx(cold.objective, rel=3e-7)
+        wild = Solution.judged(program, np.full(program.matrix.shape[1], 1e4), cold.multipliers, "optimal", 0, 0.0)
+        assert InteriorPoint(1e-7)(program, wild).objective == pytest.approx(cold.objective, rel=3e-7)
