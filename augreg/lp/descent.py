@@ -131,9 +131,9 @@ class Descent:
         if both.sum() < max(FEWEST, _KEPT * valid.sum()):
             return False
         old_cost, new_cost = float(old_here[both].mean()), float(new_here[both].mean())
+        fallen = new_cost < old_cost
         if self.landmarks is not None:
             weight = self._landmark_weight(int(both.sum())) / float(both.sum())
-            old_cost += weight * self.landmarks.excess(before)
-            new_cost += weight * self.landmarks.excess(after)
-        self.objective = min(old_cost, new_cost)
-        return new_cost < old_cost
+            fallen = new_cost + weight * self.landmarks.excess(after) < old_cost + weight * self.landmarks.excess(before)
+        self.objective = new_cost if fallen else old_cost
+        return fallen

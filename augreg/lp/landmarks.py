@@ -62,6 +62,11 @@ class Landmarks:
         """How far the pairs are beyond the tolerance, mm, summed over pairs and axes."""
         return float(np.maximum(np.abs(transform(self.fixed) - self.moving) - self.tolerance, 0).sum())
 
+    def missed(self, transform: Transform) -> tuple[npt.NDArray[np.int64], float]:
+        """The pairs that miss the tolerance by more than a tenth of it or of a mm, and the largest shortfall, mm."""
+        short = np.abs(transform(self.fixed) - self.moving).max(axis=1) - self.tolerance
+        return np.flatnonzero(short > 0.1 * max(self.tolerance, 1.0)), float(short.max())
+
     def rows(self, pose: Pose, weight: float, diagonal: float) -> Rows:
         """The rows for the coefficients of the next step.
 

@@ -30,7 +30,7 @@ from augreg.lp.level import Level, levels_of
 from augreg.lp.models import MatrixModel, SplineModel
 from augreg.lp.pose import MatrixPose, Pose, SplinePose
 from augreg.lp.pyramid import level_spacings
-from augreg.lp.schedule import START, START_KEYPOINTS, Stage, flat_spline_stages, matrix_stages, solid_spline_stages
+from augreg.lp.schedule import NEIGHBOURS, START, START_KEYPOINTS, Stage, flat_spline_stages, matrix_stages, solid_spline_stages
 from augreg.lp.start import candidates
 from augreg.registration import Prepared, State, prepare
 from augreg.transforms import Affine, BSpline, Transform
@@ -45,8 +45,10 @@ _KEYPOINTS = {2: (700, 2000), 3: (2000, 32000)}
 _SMOOTHNESS = {2: 0.004, 3: 0.0005}
 # of the B-spline along the longest side, unless its spacing is given
 _CELLS = 14
-# 1 - NCC above which images have nothing in common
-_POOR = 0.8
+# of the keypoints at the coarsest level: as many must lie inside the moving image and, of these, match best within a voxel of
+# where they were put; among unrelated images a third did at most, among people, stains and known warps more than half
+_LEAST_SEEN = 0.3
+_LEAST_MATCHED = 0.42
 
 
 @dataclass(frozen=True)
@@ -208,6 +210,9 @@ class _Run:
         for number, stage in enumerate(stages):
             if late:
                 return
+            if stage.grid is not None and stages[number - 1].grid is None:
+                # before B-splines, which can bend anything into some agreement
+                self._doubt_match(levels[0].with_count(few), pose)
             pose = self._posed(pose, stage, stages[number - 1] if number else None)
             level, iteration = levels[stage.level].with_count(stage.keypoints), 0
             for iteration, better in enumerate(self._steps(level, pose, stage), 1):
@@ -216,9 +221,33 @@ class _Run:
                 yield self._state(number, iteration, pose, level)
                 if late:
                     return
-        if descent.objective > _POOR and options.criterion == "ncc":
-            descent.warn(f"flat criterion: the images hardly agree (1 - NCC {descent.objective:.2f}); check the result")
+        said = len(descent.warnings)
+        if not elastic:
+            self._doubt_match(levels[0].with_count(few), pose)
+        self._doubt_landmarks(pose)
+        if len(descent.warnings) > said:
             yield self._state(number, iteration + 1, pose, level)
+
+    def _doubt_match(self, coarsest: Level, pose: Pose) -> None:
+        """Say so if the images share too little."""
+        costs = coarsest.costs(pose.transform, NEIGHBOURS)
+        seen = np.isfinite(costs).all(axis=1)
+        if seen.mean() < _LEAST_SEEN:
+            self.descent.warn(f"low overlap: {seen.mean():.0%} of the keypoints lie inside the moving image; check the result")
+        off = np.abs(np.argmin(costs[seen], axis=1) - NEIGHBOURS.shifts)
+        share = float(np.mean(off <= 1)) if off.size else 0.0
+        if share < _LEAST_MATCHED:
+            self.descent.warn(
+                f"flat criterion: only {share:.0%} of the keypoints match best where they were put; the images hardly agree, "
+                "check the result"
+            )
+
+    def _doubt_landmarks(self, pose: Pose) -> None:
+        if self.descent.landmarks is not None:
+            missed, worst = self.descent.landmarks.missed(pose.transform)
+            if missed.size:
+                pairs = ", ".join(str(i) for i in missed[:8]) + (", ..." if missed.size > 8 else "")
+                self.descent.warn(f"landmarks: pairs {pairs} (from 0) miss the tolerance, by up to {worst:.3g} mm")
 
     def _posed(self, pose: Pose, stage: Stage, before: Stage | None) -> Pose:
         """The pose for a stage: a finer B-spline stands behind what there is."""

@@ -27,6 +27,8 @@ class Stage:
     grid: float | None = None
 
 
+# where else a keypoint could match
+NEIGHBOURS = Window(8, 1)
 # programs from each of the robust start's candidates, with so many keypoints
 START = (Window(8, 1), Window(8, 1))
 START_KEYPOINTS = 300
