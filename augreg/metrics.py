@@ -15,8 +15,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import scipy.ndimage
-import scipy.spatial
 
 from augreg.grid import FloatArray, Grid
 from augreg.image import Labels
@@ -81,6 +79,8 @@ def surface_distance(a: Labels, b: Labels) -> dict[int, tuple[float, float] | No
     ------
     ValueError : if the grids differ.
     """
+    from scipy.spatial import cKDTree  # only surfaces need it, and it takes as long to import as a registration
+
     _same_grid(a, b)
     result: dict[int, tuple[float, float] | None] = {}
     for label in sorted({*a.unique(), *b.unique()}):
@@ -88,7 +88,7 @@ def surface_distance(a: Labels, b: Labels) -> dict[int, tuple[float, float] | No
         if min(map(len, surfaces)) == 0:
             result[label] = None
             continue
-        trees = [scipy.spatial.cKDTree(points) for points in surfaces]
+        trees = [cKDTree(points) for points in surfaces]
         there = trees[1].query(surfaces[0])[0]
         back = trees[0].query(surfaces[1])[0]
         mean = (there.mean() + back.mean()) / 2
@@ -108,7 +108,7 @@ def jacobian_determinant(transform: Transform, grid: Grid) -> FloatArray:
     axes = np.asarray(grid.direction).sum(axis=1)
     for nudge in nudges:
         jacobian += transform.jacobian(points + nudge * axes) / len(nudges)
-    return np.linalg.det(jacobian)
+    return _determinants(jacobian)
 
 
 def folding(transform: Transform, grid: Grid) -> float:
@@ -117,7 +117,7 @@ def folding(transform: Transform, grid: Grid) -> float:
     At every voxel the determinant is taken of the transform's derivative and of all 2^D combinations of one-sided differences to
     its neighbours: a multilinear cell may fold although central differences look well.
     """
-    least = np.linalg.det(transform.jacobian(grid.points()))
+    least = _determinants(transform.jacobian(grid.points()))
     mapped = grid.points() + transform.displacement(grid)
     differences = []
     for axis in range(grid.ndim):
@@ -129,8 +129,17 @@ def folding(transform: Transform, grid: Grid) -> float:
     sign = np.sign(np.linalg.det(np.asarray(grid.direction)))
     for sides in itertools.product((0, 1), repeat=grid.ndim):
         corner = np.stack([differences[axis][side] for axis, side in enumerate(sides)], axis=-1)
-        least = np.minimum(least, sign * np.linalg.det(corner))
+        least = np.minimum(least, sign * _determinants(corner))
     return float(np.mean(least <= 0))
+
+
+def _determinants(matrices: FloatArray) -> FloatArray:
+    """Of (..., D, D), (...): written out, which is many times faster than a factorisation of each."""
+    m = np.moveaxis(matrices, (-2, -1), (0, 1))
+    if len(m) == 2:
+        return m[0, 0] * m[1, 1] - m[0, 1] * m[1, 0]
+    minors = [m[1, (a + 1) % 3] * m[2, (a + 2) % 3] - m[1, (a + 2) % 3] * m[2, (a + 1) % 3] for a in range(3)]
+    return m[0, 0] * minors[0] + m[0, 1] * minors[1] + m[0, 2] * minors[2]
 
 
 def evaluate(
@@ -201,11 +210,12 @@ def _overlaps(a: Labels, b: Labels) -> list[tuple[int, int, int, int]]:
 
 def _surface(inside: npt.NDArray[np.bool_], grid: Grid) -> FloatArray:
     """World positions of the centres of the faces between inside and outside, (N, D) mm."""
-    box = scipy.ndimage.find_objects(inside.astype(np.uint8))
-    if not box:
+    # the box around the structure: the axes' projections are cheaper than the whole
+    spans = [np.flatnonzero(inside.any(axis=tuple(a for a in range(grid.ndim) if a != axis))) for axis in range(grid.ndim)]
+    if spans[0].size == 0:
         return np.zeros((0, grid.ndim))
-    corner = np.array([part.start for part in box[0]])
-    padded = np.pad(inside[box[0]], 1)
+    corner = np.array([span[0] for span in spans])
+    padded = np.pad(inside[tuple(slice(span[0], span[-1] + 1) for span in spans)], 1)
     faces = []
     for axis in range(grid.ndim):
         index = np.argwhere(np.diff(padded.astype(np.int8), axis=axis) != 0).astype(float)

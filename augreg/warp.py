@@ -11,7 +11,6 @@ from typing import Any, Literal, TypeVar
 
 import numpy as np
 import numpy.typing as npt
-import scipy.ndimage
 
 from augreg import _affine_kernels, _kernels
 from augreg.grid import FloatArray, Grid
@@ -126,10 +125,12 @@ def _source(image: Image | Labels, way: Interpolation) -> npt.NDArray[np.floatin
         # float32 holds integers of 24 bits exactly
         values = values.astype(np.float32 if values.dtype.itemsize <= 2 else np.float64)
     if way == "cubic":
+        from scipy.ndimage import spline_filter1d  # slow to import, and rarely needed
+
         values = values.astype(np.float64)
         for axis in range(image.ndim):
             if values.shape[axis] > 1:
-                values = scipy.ndimage.spline_filter1d(values, order=3, axis=axis, mode="mirror")
+                values = spline_filter1d(values, order=3, axis=axis, mode="mirror")
     return np.ascontiguousarray(values).reshape(_raster_shape(image))
 
 

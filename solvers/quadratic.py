@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import numpy as np
 import scipy.sparse
-from scipy.sparse.linalg import LinearOperator, cg
 
 from solvers import _band_kernels, _quadratic_kernels
 from solvers.problem import FloatArray
@@ -35,6 +34,8 @@ def least_squares(matrix: scipy.sparse.csr_array, weights: FloatArray, right: Fl
         arrays = (matrix.indptr, matrix.indices, matrix.data, weights, right)
         if _quadratic_kernels.normal_solution(*arrays, int(width), damping, x):
             return x
+    from scipy.sparse.linalg import LinearOperator, cg  # slow to import, and needed for wide bands only
+
     transposed = matrix.T.tocsr()
     diagonal = (transposed**2) @ weights
     diagonal[diagonal == 0] = 1.0
