@@ -29,10 +29,9 @@ class Stage:
 
 # where else a keypoint could match
 NEIGHBOURS = Window(8, 1)
-# programs from each of the robust start's candidates, with so many keypoints
+# programs at the coarsest level from each candidate of the start, with so many keypoints
 START = (Window(8, 1), Window(8, 1))
 START_KEYPOINTS = 300
-_COARSE = (Window(8, 2),)
 _FINE = (Window(6, 2),)
 _WIDE = (Window(8, 1), Window(6, 2))
 _NEAR = (Window(6, 1), Window(6, 2))
@@ -41,13 +40,11 @@ _NARROW = (Window(8, 4), Window(8, 8))
 
 
 def matrix_stages(levels: int, keypoints: int, polish: int, *, rough: bool) -> list[Stage]:
-    """Of a rigid, similarity or affine map: the two coarsest levels, then, unless rough, every other one up to the finest."""
+    """Of a rigid, similarity or affine map, after the start: the second level, then, unless rough, every other to the finest."""
     last = levels - 1 if not rough else min(1, levels - 1)
     stages = []
-    for level in sorted({0, min(1, last), *range(last, 0, -2)}):
-        windows: tuple[Window, ...] = _COARSE if level == 0 else _FINE
-        if level == last and polish == 0:
-            windows += _NARROW
+    for level in sorted({min(1, last), *range(last, 0, -2)}):
+        windows = _FINE + _NARROW if level == last and polish == 0 else _FINE
         stages.append(Stage(level, windows, polish if level == last and not rough else min(polish, 1), keypoints))
     return stages
 

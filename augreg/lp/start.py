@@ -29,7 +29,7 @@ Samples = tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]
 
 
 def candidates(fixed: Raster, moving: Raster, initial: Transform, *, rigid: bool, degrees: float, count: int) -> list[Affine]:
-    """The best `count` affine starts A on the fixed side (phi = initial @ A), best first; then the identity.
+    """The best `count` affine starts A on the fixed side (phi = initial @ A), best first.
 
     Parameters
     ----------
@@ -48,7 +48,7 @@ def candidates(fixed: Raster, moving: Raster, initial: Transform, *, rigid: bool
     for number in np.argsort(-scores, kind="stable")[:count]:
         affine = turned[number]
         found.append(Affine(affine.matrix, affine(grid.index_to_world @ shifts[number])))
-    return [*found, Affine.identity(ndim)]
+    return found
 
 
 def _rotations(ndim: int, degrees: float) -> list[FloatArray]:

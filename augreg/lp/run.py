@@ -1,0 +1,195 @@
+"""One registration under way: which pyramid levels, keypoints and B-splines in which order, and what is said about the result."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from augreg.image import Labels
+from augreg.lp.descent import FEWEST, Descent
+from augreg.lp.landmarks import Landmarks
+from augreg.lp.level import Level, levels_of
+from augreg.lp.models import MatrixModel, SplineModel
+from augreg.lp.pose import MatrixPose, Pose, SplinePose
+from augreg.lp.pyramid import level_spacings
+from augreg.lp.schedule import (
+    NEIGHBOURS,
+    START,
+    START_KEYPOINTS,
+    Stage,
+    flat_spline_stages,
+    matrix_stages,
+    solid_spline_stages,
+)
+from augreg.lp.start import candidates
+from augreg.registration import Prepared, State
+from augreg.transforms import Affine, BSpline
+
+if TYPE_CHECKING:
+    from augreg.lp.register import LPRegistration
+
+TransformKind = Literal["rigid", "similarity", "affine", "bspline"]
+
+# voxels along the longest axis of the coarsest level
+_COARSEST = {2: 64, 3: 40}
+# keypoints for the matrix group and for B-splines
+_KEYPOINTS = {2: (700, 2000), 3: (2000, 32000)}
+_SMOOTHNESS = {2: 0.004, 3: 0.00004}
+# of the B-spline along the longest side, unless its spacing is given
+_CELLS = 16
+# of the keypoints at the coarsest level: as many must lie inside the moving image and, of these, match best within a voxel of
+# where they were put; among unrelated images a third did at most, among people, stains and known warps more than half
+_LEAST_SEEN = 0.3
+_LEAST_MATCHED = 0.42
+
+
+class Run:
+    """One registration under way: what the states are made of."""
+
+    def __init__(
+        self,
+        options: LPRegistration,
+        ready: Prepared,
+        labels: tuple[Labels, Labels] | None,
+        landmarks: Landmarks | None,
+        begin: float,
+    ) -> None:
+        self.options, self.ready, self.labels, self.begin = options, ready, labels, begin
+        grid = ready.fixed.grid
+        voxel, diagonal = min(grid.spacing), float(np.linalg.norm(grid.extent))
+        self.descent = Descent(options.solver, landmarks, voxel, diagonal, list(ready.warnings))
+
+    def states(self, *, search: bool) -> Iterator[State]:
+        """A state after every step; the first one is the start, which `search` makes robust."""
+        options, fixed, descent = self.options, self.ready.fixed, self.descent
+        spacings = level_spacings(fixed.grid, _COARSEST[fixed.ndim])
+        few, many = (options.keypoints,) * 2 if options.keypoints else _KEYPOINTS[fixed.ndim]
+        scout, *levels = levels_of(self.ready, [2 * spacings[0], *spacings], options.criterion, few, self.labels)
+        if len(levels[0].keypoints) < FEWEST:
+            descent.warn(f"only {len(levels[0].keypoints)} keypoints at the coarsest level: the result may be unreliable")
+        group = "affine" if options.transform == "bspline" else options.transform
+        model = MatrixModel(group, fixed.grid.center, descent.diagonal / 2)
+        identity = MatrixPose(model, self.ready.initial, Affine.identity(fixed.ndim))
+        pose = self._start(scout if search else None, levels[0], identity)
+        polish = options.polish if options.criterion in ("ncc", "ssd") else 0
+        elastic = options.transform == "bspline"
+        stages = matrix_stages(len(levels), few, polish, rough=elastic)
+        if elastic:
+            spline_stages = flat_spline_stages if fixed.ndim == 2 else solid_spline_stages
+            stages += spline_stages(len(levels), many, polish)
+        late = self._late(0, len(stages))
+        yield self._state(0, 0, pose, levels[0])
+        for number, stage in enumerate(stages):
+            if late:
+                return
+            if stage.grid is not None and stages[number - 1].grid is None:
+                # before B-splines, which can bend anything into some agreement
+                self._doubt_match(levels[0].with_count(few), pose)
+            level, iteration = levels[stage.level].with_count(stage.keypoints), 0
+            pose = self._posed(pose, stage, stages[number - 1] if number else None, level)
+            for iteration, better in enumerate(self._steps(level, pose, stage), 1):
+                pose = better
+                late = self._late(number, len(stages))
+                yield self._state(number, iteration, pose, level)
+                if late:
+                    return
+        said = len(descent.warnings)
+        if not elastic:
+            self._doubt_match(levels[0].with_count(few), pose)
+        self._doubt_landmarks(pose)
+        if len(descent.warnings) > said:
+            yield self._state(number, iteration + 1, pose, level)
+
+    def _doubt_match(self, coarsest: Level, pose: Pose) -> None:
+        """Say so if the images share too little."""
+        costs = coarsest.costs(pose.transform, NEIGHBOURS)
+        seen = np.isfinite(costs).all(axis=1)
+        if seen.mean() < _LEAST_SEEN:
+            self.descent.warn(f"low overlap: {seen.mean():.0%} of the keypoints lie inside the moving image; check the result")
+        off = np.abs(np.argmin(costs[seen], axis=1) - NEIGHBOURS.shifts)
+        share = float(np.mean(off <= 1)) if off.size else 0.0
+        if share < _LEAST_MATCHED:
+            self.descent.warn(
+                f"flat criterion: only {share:.0%} of the keypoints match best where they were put; the images hardly agree, "
+                "check the result"
+            )
+
+    def _doubt_landmarks(self, pose: Pose) -> None:
+        if self.descent.landmarks is not None:
+            missed, worst = self.descent.landmarks.missed(pose.transform)
+            if missed.size:
+                pairs = ", ".join(str(i) for i in missed[:8]) + (", ..." if missed.size > 8 else "")
+                self.descent.warn(f"landmarks: pairs {pairs} (from 0) miss the tolerance, by up to {worst:.3g} mm")
+
+    def _posed(self, pose: Pose, stage: Stage, before: Stage | None, level: Level) -> Pose:
+        """The pose for a stage: a finer B-spline stands behind what there is."""
+        if stage.grid is None:
+            return pose
+        grid, options = self.ready.fixed.grid, self.options
+        smoothness = _SMOOTHNESS[grid.ndim] if options.smoothness is None else options.smoothness
+        # the more keypoints, the more cost there is to balance
+        weight = smoothness * len(level.keypoints) / 1000 / min(grid.spacing)
+        if isinstance(pose, SplinePose) and before is not None and before.grid == stage.grid:
+            return SplinePose(replace(pose.model, smoothness=weight), pose.base, pose.c)
+        spacing = options.grid_spacing or float(np.max(grid.extent)) / _CELLS
+        model = SplineModel(BSpline.zeros(grid, spacing * stage.grid), weight, options.fold_free)
+        return SplinePose(model, pose.transform, np.zeros(model.unknowns))
+
+    def _steps(self, level: Level, pose: Pose, stage: Stage) -> Iterator[Pose]:
+        solved = pose
+        for solved in self.descent.programs(level, pose, stage.windows):
+            yield solved
+        yield from self.descent.polished(level, solved, stage.polish)
+
+    def _start(self, scout: Level | None, level: Level, pose: MatrixPose) -> Pose:
+        """The best of what the scouting level suggests, or the pose itself, after some programs at the coarsest level."""
+        level = level.with_count(min(level.count, START_KEYPOINTS))
+        tried: list[Pose] = [pose]
+        if scout is not None:
+            rigid, degrees = self.options.transform == "rigid", self.options.rotation
+            found = candidates(scout.fixed, scout.moving, self.ready.initial, rigid=rigid, degrees=degrees, count=3)
+            # a scale that the group lacks is dropped
+            tried += [MatrixPose(pose.model, pose.base, pose.model.nearest(candidate)) for candidate in found]
+        # successive halving: a program for all, then one for the better half
+        for window in START:
+            tried = [_last(self.descent.programs(level, start, (window,)), start) for start in tried]
+            tried = sorted(tried, key=lambda pose: _misfit(level, pose))[: (len(tried) + 1) // 2]
+        return tried[0]
+
+    def _state(self, level: int, iteration: int, pose: Pose, of: Level) -> State:
+        descent = self.descent
+        return State(
+            level=level,
+            iteration=iteration,
+            objective=descent.objective,
+            gap=descent.gap,
+            transform=pose.transform,
+            seconds=time.perf_counter() - self.begin,
+            warnings=tuple(descent.warnings),
+            keypoints=len(of.keypoints),
+            solve_seconds=descent.solve_seconds,
+        )
+
+    def _late(self, stage: int, stages: int) -> bool:
+        budget = self.options.budget
+        if budget is None or time.perf_counter() - self.begin < budget:
+            return False
+        self.descent.warn(f"the budget of {budget} s was spent in stage {stage + 1} of {stages}: the best so far was returned")
+        return True
+
+
+def _last(poses: Iterator[Pose], default: Pose) -> Pose:
+    for pose in poses:
+        default = pose
+    return default
+
+
+def _misfit(level: Level, pose: Pose) -> float:
+    """Mean cost over all keypoints; those that left the view must not make a pose look better."""
+    costs = level.costs(pose.transform)[:, 0]
+    valid = np.isfinite(costs)
+    return float(np.where(valid, costs, max(1.0, costs[valid].max(initial=0.0))).mean())
