@@ -88,3 +88,14 @@ def envelope(costs):
             for b in range(x + 1, n):
                 out[x] = min(out[x], (costs[a] * (b - x) + costs[b] * (x - a)) / (b - a))
     return out
+
+
+def outward(labels, index, spacing, reach):
+    """Sum of o / |o|^2 over offsets o (mm) to voxels with another label within `reach` voxels along each axis."""
+    total = np.zeros(labels.ndim)
+    for steps in itertools.product(range(-reach, reach + 1), repeat=labels.ndim):
+        at = np.array(index) + steps
+        if np.all(at >= 0) and np.all(at < labels.shape) and labels[tuple(at)] != labels[tuple(index)]:
+            o = np.array(steps) * spacing
+            total += o / (o @ o)
+    return total

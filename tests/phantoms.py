@@ -40,6 +40,17 @@ def affine(seed: int) -> sitk.AffineTransform:
     return transform
 
 
+def similarity(degrees: float, scale: float, shift: tuple[float, float]) -> sitk.AffineTransform:
+    """About the middle; shift as a share of the size."""
+    angle = np.deg2rad(degrees)
+    turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    transform = sitk.AffineTransform(2)
+    transform.SetCenter([(SIZE - 1) / 2] * 2)
+    transform.SetMatrix((scale * turn).ravel().tolist())
+    transform.SetTranslation((SIZE * np.array(shift)).tolist())
+    return transform
+
+
 def elastic(seed: int) -> sitk.BSplineTransform:
     """A cubic B-spline on a mesh of 5 x 5 with coefficients up to 5 % of the image's size."""
     transform = sitk.BSplineTransformInitializer(sitk.Image(SIZE, SIZE, sitk.sitkFloat32), [5, 5], 3)

@@ -36,6 +36,7 @@ HOMES = {
     "pooch": ("augreg/datasets",),
     "nilearn": ("augreg/datasets",),
     "rich": ("augreg/cli/",),
+    "skimage": ("augreg/lp/superpixels",),
     "solvers": ("augreg/lp/", "solvers/"),
 }
 

@@ -70,6 +70,37 @@ def test_every_cell_gives_its_strongest_allowed_voxel(ndim, channels, masked):
         np.testing.assert_allclose(gradients[number], expected[tuple(indices[number])], atol=1e-6)
 
 
+@pytest.mark.parametrize("ndim", [2, 3])
+def test_every_cell_gives_the_flattest_boundary_between_labels(ndim):
+    shape = (12, 9) if ndim == 2 else (6, 8, 7)
+    grid = spaces.grid(ndim, shape=shape)
+    labels = np.random.default_rng(0).integers(0, 2, [-(-n // 3) for n in shape])
+    labels = np.kron(labels, np.ones((3,) * ndim, dtype=int))[tuple(slice(0, n) for n in shape)]
+    raster = raster_of(labels.astype(np.float32), grid, nearest=True)
+    spatial = np.array(raster.values.shape[:3])
+    cell, margin, spacing = np.array([1 if ndim == 2 else 3, 4, 5]), np.zeros(3, dtype=int), np.ones(3)
+    spacing[3 - ndim :] = grid.spacing
+    cells = -(-spatial // cell)
+    indices, normals = np.empty((cells.prod(), 3), dtype=np.int64), np.zeros((cells.prod(), 3))
+    _raster_kernels.flattest_per_cell(raster.values, raster.allowed, spacing, 2, cell, margin, indices, normals)
+    size = np.zeros(shape)
+    for index in np.ndindex(shape):
+        neighbours = [np.clip(np.array(index) + step * np.eye(ndim, dtype=int)[a], 0, np.array(shape) - 1)
+                      for a in range(ndim) for step in (-1, 1)]  # fmt: skip
+        if any(labels[tuple(n)] != labels[index] for n in neighbours):
+            size[index] = np.sum(naive_lp.outward(labels, index, np.array(grid.spacing), 2) ** 2)
+    size = size.reshape(spatial)
+    for number, where in enumerate(np.ndindex(*cells)):
+        block = tuple(slice(w * c, (w + 1) * c) for w, c in zip(where, cell, strict=True))
+        if size[block].max() == 0:
+            assert indices[number, 0] == -1
+            continue
+        found = indices[number]
+        assert size[tuple(found)] == pytest.approx(size[block].max())
+        expected = naive_lp.outward(labels, found[3 - ndim :], np.array(grid.spacing), 2)
+        np.testing.assert_allclose(normals[number, 3 - ndim :], expected)
+
+
 @pytest.mark.parametrize("factors", [(1, 2, 2), (2, 1, 3)])
 def test_block_means_and_smoothing_agree_with_their_twins(factors):
     values = np.random.default_rng(6).uniform(0, 1, (5, 7, 9, 2)).astype(np.float32)

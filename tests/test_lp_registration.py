@@ -8,8 +8,9 @@ import spaces
 
 from augreg import Affine, DisplacementField, Grid, Image, Labels, dice, folding, tre, warp
 from augreg.io import read_image, read_labels, read_points
-from augreg.lp import LPRegistration
+from augreg.lp import LPRegistration, superpixel_classes
 from augreg.transforms import Composition
+from solvers import InteriorPoint
 
 PHOTOGRAPHS = ["camera", "astronaut", "coins", "retina", "immunohistochemistry", "moon", "page", "cell", "coffee", "gravel"]
 
@@ -157,6 +158,17 @@ def test_landmarks_are_met_within_their_tolerance():
     assert np.abs(held(x) - y).max() < 1.0
 
 
+def test_landmarks_that_contradict_each_other_are_named():
+    fixed, moving, truth = small_pair()
+    x = inner_points(fixed.grid, 4)
+    x[3] = x[1]
+    y = truth(x)
+    y[3] += 20.0
+    *_, last = LPRegistration(transform="affine", tolerance=0.5).steps(fixed, moving, fixed_points=x, moving_points=y)
+    (said,) = [text for text in last.warnings if text.startswith("landmarks")]
+    assert {"1", "3"} & set(said.split("(")[0].replace(",", " ").split())
+
+
 def test_label_maps_alone_suffice():
     fixed, moving, truth = small_pair()
     fixed_labels, moving_labels = (
@@ -167,6 +179,48 @@ def test_label_maps_alone_suffice():
     )
     x = inner_points(fixed.grid)
     assert tre(phi, x, truth(x)).mean() < 1.0
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_classes_of_superpixels_align_inverted_contrast(seed):
+    fixed, moving, x, y = phantoms.pair(phantoms.photograph("coins"), phantoms.affine(seed), seed)
+    inverted = moving.with_values(1 - moving.values)
+    start = Affine(np.eye(2), (y - x).mean(axis=0))
+    labels = {"fixed_labels": superpixel_classes(fixed, size=8), "moving_labels": superpixel_classes(inverted, size=8)}
+    phi = LPRegistration(transform="affine", criterion="classes")(fixed, inverted, initial=start, **labels)
+    assert tre(start, x, y).mean() > 8
+    assert tre(phi, x, y).mean() < 2.5
+
+
+@pytest.mark.parametrize(
+    ("degrees", "scale", "shift"), [(40, 1.0, (0.05, 0.1)), (-12, 0.82, (0.28, -0.1)), (14, 1.24, (-0.1, 0.25))]
+)
+@pytest.mark.parametrize("name", ["retina", "coffee"])
+def test_the_start_finds_large_motions(name, degrees, scale, shift):
+    values = phantoms.photograph(name)
+    transform = phantoms.similarity(degrees, scale, shift)
+    fixed, moving, x, y = phantoms.pair(values, transform, 3)
+    *_, last = LPRegistration(transform="affine", rotation=max(15.0, abs(degrees))).steps(fixed, moving)
+    assert tre(last.transform, x, y).mean() < 0.3
+    assert last.warnings == ()
+
+
+def test_what_the_interior_point_does_not_certify_is_left_to_highs_and_said():
+    fixed, moving, truth = small_pair()
+    *_, last = LPRegistration(transform="affine", solver=InteriorPoint(iterations=1)).steps(fixed, moving)
+    x = inner_points(fixed.grid)
+    assert tre(last.transform, x, truth(x)).mean() < 0.3
+    assert any("HiGHS" in text for text in last.warnings)
+
+
+def test_unknown_voxels_around_the_object_are_masked():
+    fixed, moving, truth = small_pair()
+    values = fixed.values.copy()
+    values[:25], values[:, -12:] = np.nan, np.nan
+    *_, last = LPRegistration(transform="affine").steps(Image(values, fixed.grid), moving)
+    x = inner_points(fixed.grid)
+    assert tre(last.transform, x, truth(x)).mean() < 0.3
+    assert any("NaN" in text for text in last.warnings)
 
 
 def test_states_tell_the_story_and_the_last_is_the_result():
@@ -198,11 +252,12 @@ def test_an_initial_transform_is_kept_as_the_left_part():
     assert tre(phi, x, truth(x)).mean() < 0.3
 
 
-def test_images_that_have_nothing_in_common_are_flagged():
-    grid = Grid((96, 96))
-    noise = [Image(np.random.default_rng(s).uniform(0, 1, grid.shape).astype(np.float32), grid) for s in (1, 2)]
-    states = list(LPRegistration(transform="rigid").steps(*noise))
-    assert "flat criterion" in " ".join(states[-1].warnings)
+@pytest.mark.parametrize("transform", ["rigid", "affine", "bspline"])
+@pytest.mark.parametrize("pair", [("camera", "coins"), ("retina", "page"), ("moon", "astronaut")])
+def test_images_that_have_nothing_in_common_are_flagged(transform, pair):
+    fixed, moving = (Image(phantoms.photograph(name)[::2, ::2].T.astype(np.float32), Grid((256, 256))) for name in pair)
+    *_, last = LPRegistration(transform=transform).steps(fixed, moving)
+    assert any("flat criterion" in text for text in last.warnings)
 
 
 @pytest.mark.parametrize(

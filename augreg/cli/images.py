@@ -186,8 +186,10 @@ def _states(options: argparse.Namespace, fixed: Image, moving: Image) -> Iterato
         from augreg.training import FlowRegistration  # torch: only where a network is asked for
 
         return FlowRegistration.from_file(options.model).steps(fixed, moving, **given)
-    from augreg.lp import LPRegistration
+    from augreg.lp import LPRegistration, superpixel_classes
 
+    if options.criterion == "classes" and options.fixed_labels is None:
+        given |= {"fixed_labels": superpixel_classes(fixed), "moving_labels": superpixel_classes(moving)}
     method = LPRegistration(
         transform=options.transform,
         criterion=options.criterion,

@@ -118,10 +118,13 @@ def _register(commands: _Commands) -> None:
         "--grid-spacing",
         type=_positive(float),
         metavar="MM",
-        help="of the B-spline's control points, mm (default a tenth of FIXED's longest side)",
+        help="of the B-spline's control points, mm (default a sixteenth of FIXED's longest side)",
     )
     parser.add_argument(
-        "--criterion", choices=("ncc", "ssd", "mi", "labels"), default="ncc", help="what is compared (default ncc)"
+        "--criterion",
+        choices=("ncc", "ssd", "mi", "labels", "classes"),
+        default="ncc",
+        help="what is compared (default ncc); classes are those of superpixels unless label maps are given",
     )
     parser.add_argument("--initial", metavar="TRANSFORM", help="a first guess")
     parser.add_argument("--fixed-labels", metavar="F", help="label map, for --criterion labels")

@@ -336,6 +336,9 @@ def lower_envelopes(costs, step, weights, counts, widths, slopes):
             a, b = knots[k], knots[k + 1]
             widths[used] = (b - a) * step
             slopes[used] = weights[i] * (costs[i, b] - costs[i, a]) / widths[used]
+            if k > 0:
+                # up to rounding they ascend
+                slopes[used] = max(slopes[used], slopes[used - 1])
             used += 1
     return used
 

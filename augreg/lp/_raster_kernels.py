@@ -97,3 +97,55 @@ def strongest_per_cell(values, allowed, scale, cell, margin, indices, gradients)
                         best = size
                         indices[number, 0], indices[number, 1], indices[number, 2] = i, j, k
                         gradients[number, 0], gradients[number, 1], gradients[number, 2] = gradient[0], gradient[1], gradient[2]
+
+
+@njit(cache=True, nogil=True)
+def _outward(labels, i, j, k, spacing, reach, out):
+    """Sum of o / |o|^2 over the offsets o (mm) within `reach` voxels at which another label stands, and its squared size."""
+    n0, n1, n2, _ = labels.shape
+    own = labels[i, j, k, 0]
+    out[:] = 0.0
+    for p in range(max(i - reach, 0), min(i + reach + 1, n0)):
+        for q in range(max(j - reach, 0), min(j + reach + 1, n1)):
+            for r in range(max(k - reach, 0), min(k + reach + 1, n2)):
+                if labels[p, q, r, 0] != own:
+                    x, y, z = (p - i) * spacing[0], (q - j) * spacing[1], (r - k) * spacing[2]
+                    size = x * x + y * y + z * z
+                    out[0] += x / size
+                    out[1] += y / size
+                    out[2] += z / size
+    return out[0] ** 2 + out[1] ** 2 + out[2] ** 2
+
+
+@njit(cache=True, parallel=True, nogil=True)
+def flattest_per_cell(labels, allowed, spacing, reach, cell, margin, indices, normals):
+    """The voxel beside another label with the flattest boundary in every cell; arguments as in `strongest_per_cell`.
+
+    spacing (3,) mm; normals (cells, 3) point out of the voxel's own label, along the index axes, the longer the flatter.
+    """
+    n0, n1, n2, _ = labels.shape
+    c1, c2 = -(-n1 // cell[1]), -(-n2 // cell[2])
+    for number in prange(indices.shape[0]):
+        a, b, d = number // (c1 * c2), (number // c2) % c1, number % c2
+        best = 0.0
+        normal = np.zeros(3)
+        indices[number, 0] = -1
+        for i in range(max(a * cell[0], margin[0]), min((a + 1) * cell[0], n0 - margin[0])):
+            for j in range(max(b * cell[1], margin[1]), min((b + 1) * cell[1], n1 - margin[1])):
+                for k in range(max(d * cell[2], margin[2]), min((d + 1) * cell[2], n2 - margin[2])):
+                    own = labels[i, j, k, 0]
+                    beside = (
+                        labels[max(i - 1, 0), j, k, 0] != own
+                        or labels[min(i + 1, n0 - 1), j, k, 0] != own
+                        or labels[i, max(j - 1, 0), k, 0] != own
+                        or labels[i, min(j + 1, n1 - 1), k, 0] != own
+                        or labels[i, j, max(k - 1, 0), 0] != own
+                        or labels[i, j, min(k + 1, n2 - 1), 0] != own
+                    )
+                    if not beside or (allowed.size > 0 and not allowed[i, j, k]):
+                        continue
+                    size = _outward(labels, i, j, k, spacing, reach, normal)
+                    if size > best:
+                        best = size
+                        indices[number, 0], indices[number, 1], indices[number, 2] = i, j, k
+                        normals[number, 0], normals[number, 1], normals[number, 2] = normal[0], normal[1], normal[2]

@@ -1,6 +1,7 @@
-"""Keypoints on boundaries: the strongest gradient in every cell of a coarse lattice, so that they are spread evenly.
+"""Keypoints on boundaries: the best place in every cell of a coarse lattice, so that they are spread evenly.
 
-The unit normal is n = grad F / |grad F| of the smoothed image F (the strongest channel's). Around every keypoint stands a bundle
+In images it is the strongest gradient, with the unit normal n = grad F / |grad F| of the smoothed image F (the strongest
+channel's); in label maps and superpixel classes the flattest boundary between two labels. Around every keypoint stands a bundle
 of parallel lines, one through it and some beside it in each tangent direction.
 """
 
@@ -17,6 +18,8 @@ from augreg.lp.pyramid import Raster
 
 # gradients below this share of a strong one (the 90th percentile over cells) are texture of noise
 _WEAK = 0.08
+# voxels around a place that tell how a boundary between labels runs
+_REACH = 2
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,8 +62,11 @@ def find_keypoints(fixed: Raster, count: int, margin: int = 2) -> Keypoints:
     cells = int(np.prod(-(-shape // cell)))
     indices, gradients = np.empty((cells, 3), dtype=np.int64), np.zeros((cells, 3))
     borders = np.where(shape > 4 * margin, margin, 0)
-    scale = np.where(shape > 1, 0.5 / spacing, 0.0)
-    _raster_kernels.strongest_per_cell(fixed.values, fixed.allowed, scale, cell, borders, indices, gradients)
+    if fixed.nearest:
+        _raster_kernels.flattest_per_cell(fixed.values, fixed.allowed, spacing, _REACH, cell, borders, indices, gradients)
+    else:
+        scale = np.where(shape > 1, 0.5 / spacing, 0.0)
+        _raster_kernels.strongest_per_cell(fixed.values, fixed.allowed, scale, cell, borders, indices, gradients)
 
     strengths = np.linalg.norm(gradients, axis=1)
     found = np.flatnonzero((indices[:, 0] >= 0) & (strengths > 0))

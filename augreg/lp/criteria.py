@@ -1,10 +1,12 @@
 """Costs D_i(xi) of shifting the moving profile against the fixed one, for every keypoint and shift.
 
-    ncc     1 - NCC of the profile, per channel (invariant to brightness and contrast)
-    ssd     mean squared difference / variance of the fixed image
-    mi      mean of rho(f, g) = -log P(f, g) / (P(f) P(g)) over intensity classes: a bound of mutual information by the joint
-            histogram P of the profiles at the current transform, estimated anew at every iteration
-    labels  the same over the labels of label maps
+    ncc      1 - NCC of the profile, per channel (invariant to brightness and contrast)
+    ssd      mean squared difference / variance of the fixed image
+    mi       mean of rho(f, g) = -log P(f, g) / (P(f) P(g)) over intensity classes: a bound of mutual information by the joint
+             histogram P of the profiles at the current transform, estimated anew at every iteration
+    classes  the same over classes whose numbers mean nothing, such as those of superpixels
+    labels   mean of rho(f, g) = -log P(g | f) over labels that mean the same in both images: P is estimated as before, with some
+             trust in P(f | f)
 
 Samples outside an image drop out and the rest is renormalised.
 """
@@ -23,9 +25,13 @@ from augreg.lp import _kernels
 from augreg.lp.profiles import HALF_WIDTH, Profiles
 from augreg.lp.pyramid import Raster
 
-CriterionName = Literal["ncc", "ssd", "mi", "labels"]
+CriterionName = Literal["ncc", "ssd", "mi", "labels", "classes"]
+# criteria of label maps
+LABEL_CRITERIA = ("labels", "classes")
 
 _BINS = 24
+# of a label's partner: how much is known beforehand, and the least probability of any
+_KINSHIP, _UNSEEN = 0.5, 1e-3
 # share of a profile's samples that must lie inside both images
 _LEAST = 0.5
 # noise, as a share of the images' variance
@@ -62,9 +68,12 @@ def criterion_of(name: CriterionName, fixed: Raster, moving: Raster) -> Criterio
     if name == "ssd":
         return _Ssd(_variance(fixed))
     if name == "mi":
-        return _Table(*(_bins(raster) for raster in (fixed, moving)))
+        return _Information(*(_bins(raster) for raster in (fixed, moving)))
     labels = [np.unique(raster.values) for raster in (fixed, moving)]
-    return _Table(*(np.append((known[:-1] + known[1:]) / 2, np.inf) for known in labels))
+    bounds = [np.append((known[:-1] + known[1:]) / 2, np.inf) for known in labels]
+    if name == "classes":
+        return _Information(bounds[0], bounds[1])
+    return _Likelihood(bounds[0], bounds[1], (labels[0][:, None] == labels[1]).astype(np.float64))
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,11 +123,36 @@ class _Table(Criterion):
         m = _classes(profiles.moving, self.moving_bounds)
         histogram = np.zeros((len(self.fixed_bounds), len(self.moving_bounds)))
         _kernels.joint_histogram(f, m, window.ratio, window.shifts, histogram)
-        # a count of one spread over all pairs keeps what was never seen finite
-        joint = (histogram + 1 / histogram.size) / (histogram.sum() + 1)
-        table = -np.log(joint / (joint.sum(axis=1, keepdims=True) * joint.sum(axis=0, keepdims=True)))
-        _kernels.table_costs(f, m, window.ratio, table, _LEAST, out)
+        _kernels.table_costs(f, m, window.ratio, self.table(histogram), _LEAST, out)
         return out
+
+    @abstractmethod
+    def table(self, histogram: FloatArray) -> FloatArray:
+        """rho from counts of pairs, (F, M)."""
+
+
+@dataclass(frozen=True, eq=False)
+class _Information(_Table):
+    def table(self, histogram: FloatArray) -> FloatArray:
+        joint = _probabilities(histogram)
+        return -np.log(joint / (joint.sum(axis=1, keepdims=True) * joint.sum(axis=0, keepdims=True)))
+
+
+@dataclass(frozen=True, eq=False)
+class _Likelihood(_Table):
+    """`same` (F, M) is 1 where two labels are one."""
+
+    same: FloatArray
+
+    def table(self, histogram: FloatArray) -> FloatArray:
+        joint = _probabilities(histogram)
+        fixed = joint.sum(axis=1, keepdims=True)
+        return -np.log((1 - _KINSHIP) * joint / fixed + _KINSHIP * self.same + _UNSEEN)
+
+
+def _probabilities(histogram: FloatArray) -> FloatArray:
+    # a count of one spread over all pairs keeps what was never seen finite
+    return (histogram + 1 / histogram.size) / (histogram.sum() + 1)
 
 
 def _output(profiles: Profiles) -> FloatArray:

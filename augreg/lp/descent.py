@@ -16,7 +16,7 @@ from augreg.lp.pose import Pose
 from augreg.lp.profiles import HERE, Window
 from augreg.lp.program import Rows, assemble, data_rows
 from augreg.transforms import Transform
-from solvers import PiecewiseLinearProgram, Solution
+from solvers import InteriorPoint, PiecewiseLinearProgram, Solution
 
 Solver = Callable[[PiecewiseLinearProgram], Solution]
 
@@ -110,6 +110,8 @@ class Descent:
         if solution.status != "optimal":
             self.warn(f"a program was not solved ({solution.status}): its step was left out")
             return None
+        if solution.solver.startswith("HiGHS") and isinstance(self.solver, InteriorPoint):
+            self.warn("a program was left to HiGHS: the interior point did not certify its result")
         self.gap = solution.gap
         return pose.moved(solution.x)
 

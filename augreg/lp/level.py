@@ -29,7 +29,7 @@ class Level:
 
     Parameters
     ----------
-    fixed, moving : images, or label maps for the criterion "labels"
+    fixed, moving : images, or label maps for the criteria that want these
     criterion : the dissimilarity of profiles
     count : keypoints, about
     """

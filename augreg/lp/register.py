@@ -17,11 +17,12 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import get_args
 
 import numpy.typing as npt
 
 from augreg.image import Image, Labels
-from augreg.lp.criteria import CriterionName
+from augreg.lp.criteria import LABEL_CRITERIA, CriterionName
 from augreg.lp.descent import Solver
 from augreg.lp.landmarks import Landmarks
 from augreg.lp.run import Run, TransformKind
@@ -37,7 +38,8 @@ class LPRegistration:
     Parameters
     ----------
     transform : rigid, similarity, affine, or bspline (affine first, then one cubic B-spline)
-    criterion : ncc, ssd, mi, or labels (of the label maps given in the call)
+    criterion : ncc, ssd, mi, or of the label maps given in the call: labels, if their numbers mean the same in both images,
+        classes, if they do not (see `augreg.lp.superpixel_classes`)
     grid_spacing : of the B-spline's control points, mm; default a sixteenth of the fixed image's longest side
     smoothness : weight of the L1 norm of second differences of the coefficients, cost per voxel and thousand keypoints;
         default 0.004 in 2-D, 0.00004 in 3-D
@@ -70,8 +72,8 @@ class LPRegistration:
 
     def __post_init__(self) -> None:
         for name, known in (
-            ("transform", ("rigid", "similarity", "affine", "bspline")),
-            ("criterion", ("ncc", "ssd", "mi", "labels")),
+            ("transform", get_args(TransformKind)),
+            ("criterion", get_args(CriterionName)),
         ):
             if getattr(self, name) not in known:
                 raise ValueError(f"{name}: expected one of {', '.join(known)}, got {getattr(self, name)!r}")
@@ -133,7 +135,7 @@ class LPRegistration:
         ----------
         fixed, moving : images of one dimension; grids, sizes and directions may differ
         fixed_mask, moving_mask : where to look, not 0; on any grid
-        fixed_labels, moving_labels : label maps, for the criterion "labels"
+        fixed_labels, moving_labels : label maps, for the criteria "labels" and "classes"
         fixed_points, moving_points : landmark pairs (N, D) mm that must end up within `tolerance` of each other
         initial : a first guess, kept as the left part of the result
         """
@@ -141,10 +143,11 @@ class LPRegistration:
         ready = prepare(fixed, moving, fixed_mask=fixed_mask, moving_mask=moving_mask, initial=initial)
         landmarks = Landmarks.of(fixed_points, moving_points, self.tolerance, fixed.ndim)
         labels = None
-        if self.criterion == "labels":
+        if self.criterion in LABEL_CRITERIA:
             if fixed_labels is None or moving_labels is None:
                 raise ValueError(
-                    "criterion labels: expected fixed_labels and moving_labels, got none; give both or take another criterion"
+                    f"criterion {self.criterion}: expected fixed_labels and moving_labels, got none; give both or take another "
+                    "criterion"
                 )
             labels = (fixed_labels, moving_labels)
         run = Run(self, ready, labels, landmarks, begin)

@@ -68,9 +68,15 @@ class Run:
         options, fixed, descent = self.options, self.ready.fixed, self.descent
         spacings = level_spacings(fixed.grid, _COARSEST[fixed.ndim])
         few, many = (options.keypoints,) * 2 if options.keypoints else _KEYPOINTS[fixed.ndim]
-        scout, *levels = levels_of(self.ready, [2 * spacings[0], *spacings], options.criterion, few, self.labels)
-        if len(levels[0].keypoints) < FEWEST:
-            descent.warn(f"only {len(levels[0].keypoints)} keypoints at the coarsest level: the result may be unreliable")
+        if self.labels is None:
+            scout, *levels = levels_of(self.ready, [2 * spacings[0], *spacings], options.criterion, few, None)
+        else:
+            # label numbers do not correlate, images do
+            (scout,) = levels_of(self.ready, [2 * spacings[0]], "ncc", few, None)
+            levels = levels_of(self.ready, spacings, options.criterion, few, self.labels)
+        found = len(levels[0].keypoints)
+        if found < FEWEST:
+            descent.warn(f"too few keypoints: {found} at the coarsest level, expected {FEWEST}; is there any contrast to align?")
         group = "affine" if options.transform == "bspline" else options.transform
         model = MatrixModel(group, fixed.grid.center, descent.diagonal / 2)
         identity = MatrixPose(model, self.ready.initial, Affine.identity(fixed.ndim))
@@ -106,6 +112,8 @@ class Run:
 
     def _doubt_match(self, coarsest: Level, pose: Pose) -> None:
         """Say so if the images share too little."""
+        if len(coarsest.keypoints) < FEWEST:
+            return
         costs = coarsest.costs(pose.transform, NEIGHBOURS)
         seen = np.isfinite(costs).all(axis=1)
         if seen.mean() < _LEAST_SEEN:
