@@ -190,6 +190,7 @@ def _states(options: argparse.Namespace, fixed: Image, moving: Image) -> Iterato
 
     if options.criterion == "classes" and options.fixed_labels is None:
         given |= {"fixed_labels": superpixel_classes(fixed), "moving_labels": superpixel_classes(moving)}
+    given["rigid_mask"] = _labels(options.rigid_mask)
     method = LPRegistration(
         transform=options.transform,
         criterion=options.criterion,

@@ -131,6 +131,7 @@ def _register(commands: _Commands) -> None:
     parser.add_argument("--moving-labels", metavar="M", help="the same of MOVING")
     parser.add_argument("--fixed-mask", metavar="F", help="where to look: voxels that are not 0")
     parser.add_argument("--moving-mask", metavar="M", help="the same of MOVING")
+    parser.add_argument("--rigid-mask", metavar="F", help="where the transform is to be locally rigid, on FIXED: not 0")
     parser.add_argument("--fixed-points", metavar="F", help="landmarks (CSV) that must meet their partners")
     parser.add_argument("--moving-points", metavar="M", help="the same of MOVING")
     parser.add_argument(

@@ -9,12 +9,12 @@ import numpy as np
 import numpy.typing as npt
 
 from augreg.grid import FloatArray
-from augreg.lp.landmarks import Landmarks
+from augreg.lp.constraints import Constraint
 from augreg.lp.level import Level
 from augreg.lp.polish import gauss_newton_step
 from augreg.lp.pose import Pose
 from augreg.lp.profiles import HERE, Window
-from augreg.lp.program import Rows, assemble, data_rows
+from augreg.lp.program import assemble, data_rows
 from augreg.transforms import Transform
 from solvers import InteriorPoint, PiecewiseLinearProgram, Solution
 
@@ -35,15 +35,12 @@ class Descent:
     Parameters
     ----------
     solver : of the programs
-    landmarks : pairs to be met; None without
-    voxel, diagonal : of the fixed image, mm
+    constraints : to be met
     warnings, objective, gap, solve_seconds : so far
     """
 
     solver: Solver
-    landmarks: Landmarks | None
-    voxel: float
-    diagonal: float
+    constraints: list[Constraint]
     warnings: list[str] = field(default_factory=list)
     objective: float = float("nan")
     gap: float = float("nan")
@@ -70,8 +67,8 @@ class Descent:
                 costs = level.costs(pose.transform, following)
 
     def polished(self, level: Level, pose: Pose, steps: int) -> Iterator[Pose]:
-        """Gauss-Newton steps as long as they help; landmarks are left to the programs."""
-        if steps == 0 or self.landmarks is not None:
+        """Gauss-Newton steps as long as they help; constraints are left to the programs."""
+        if steps == 0 or self.constraints:
             return
         costs = level.costs(pose.transform)
         for _ in range(steps):
@@ -104,7 +101,8 @@ class Descent:
         step = level.fixed.step / window.ratio
         weights = level.criterion.weights(costs[valid])
         rows = data_rows(matrix, matrix @ pose.coefficients, costs[valid], step, weights)
-        parts = [rows, *pose.penalties(1.5 * window.reach * level.fixed.step), *self._landmark_rows(pose, len(points))]
+        extra = [constraint.rows(pose, len(points)) for constraint in self.constraints]
+        parts = [rows, *pose.penalties(1.5 * window.reach * level.fixed.step), *extra]
         solution = self.solver(assemble(parts))
         self.solve_seconds += solution.seconds
         if solution.status != "optimal":
@@ -114,15 +112,6 @@ class Descent:
             self.warn("a program was left to HiGHS: the interior point did not certify its result")
         self.gap = solution.gap
         return pose.moved(solution.x)
-
-    def _landmark_rows(self, pose: Pose, keypoints: int) -> list[Rows]:
-        if self.landmarks is None:
-            return []
-        return [self.landmarks.rows(pose, self._landmark_weight(keypoints), self.diagonal)]
-
-    def _landmark_weight(self, keypoints: int) -> float:
-        """Cost per mm beyond the tolerance: all keypoints together do not outweigh one landmark."""
-        return keypoints / self.voxel
 
     def _fallen(
         self, before: Transform, after: Transform, costs: FloatArray, new: FloatArray, valid: npt.NDArray[np.bool_]
@@ -134,8 +123,9 @@ class Descent:
             return False
         old_cost, new_cost = float(old_here[both].mean()), float(new_here[both].mean())
         fallen = new_cost < old_cost
-        if self.landmarks is not None:
-            weight = self._landmark_weight(int(both.sum())) / float(both.sum())
-            fallen = new_cost + weight * self.landmarks.excess(after) < old_cost + weight * self.landmarks.excess(before)
+        if self.constraints:
+            count = int(both.sum())
+            was, became = (sum(c.cost(transform, count) for c in self.constraints) for transform in (before, after))
+            fallen = new_cost + became / count < old_cost + was / count
         self.objective = new_cost if fallen else old_cost
         return fallen

@@ -22,9 +22,9 @@ from typing import get_args
 import numpy.typing as npt
 
 from augreg.image import Image, Labels
+from augreg.lp.constraints import Landmarks, RigidMask
 from augreg.lp.criteria import LABEL_CRITERIA, CriterionName
 from augreg.lp.descent import Solver
-from augreg.lp.landmarks import Landmarks
 from augreg.lp.run import Run, TransformKind
 from augreg.registration import State, prepare
 from augreg.transforms import Affine, Transform
@@ -98,6 +98,7 @@ class LPRegistration:
         fixed_points: npt.ArrayLike | None = None,
         moving_points: npt.ArrayLike | None = None,
         initial: Transform | None = None,
+        rigid_mask: Labels | None = None,
     ) -> Transform:
         """The transform of the last state of `steps`."""
         states = self.steps(
@@ -110,6 +111,7 @@ class LPRegistration:
             fixed_points=fixed_points,
             moving_points=moving_points,
             initial=initial,
+            rigid_mask=rigid_mask,
         )
         transform: Transform = Affine.identity(fixed.ndim)
         for state in states:
@@ -128,6 +130,7 @@ class LPRegistration:
         fixed_points: npt.ArrayLike | None = None,
         moving_points: npt.ArrayLike | None = None,
         initial: Transform | None = None,
+        rigid_mask: Labels | None = None,
     ) -> Iterator[State]:
         """A state after every program; the first one is the start. `objective` is the mean cost of a keypoint.
 
@@ -138,10 +141,13 @@ class LPRegistration:
         fixed_labels, moving_labels : label maps, for the criteria "labels" and "classes"
         fixed_points, moving_points : landmark pairs (N, D) mm that must end up within `tolerance` of each other
         initial : a first guess, kept as the left part of the result
+        rigid_mask : in the fixed space, not 0 where the transform is to be locally rigid, to first order; how far it is not is
+            said in the warnings
         """
         begin = time.perf_counter()
         ready = prepare(fixed, moving, fixed_mask=fixed_mask, moving_mask=moving_mask, initial=initial)
-        landmarks = Landmarks.of(fixed_points, moving_points, self.tolerance, fixed.ndim)
+        landmarks = Landmarks.of(fixed_points, moving_points, self.tolerance, fixed.grid)
+        constraints = [*landmarks, *RigidMask.of(rigid_mask)]
         labels = None
         if self.criterion in LABEL_CRITERIA:
             if fixed_labels is None or moving_labels is None:
@@ -150,5 +156,5 @@ class LPRegistration:
                     "criterion"
                 )
             labels = (fixed_labels, moving_labels)
-        run = Run(self, ready, labels, landmarks, begin)
+        run = Run(self, ready, labels, constraints, begin)
         yield from run.states(search=self.search and initial is None)

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from augreg.image import Labels
+from augreg.lp.constraints import Constraint
 from augreg.lp.descent import FEWEST, Descent
-from augreg.lp.landmarks import Landmarks
 from augreg.lp.level import Level, levels_of
 from augreg.lp.models import MatrixModel, SplineModel
 from augreg.lp.pose import MatrixPose, Pose, SplinePose
@@ -55,13 +55,11 @@ class Run:
         options: LPRegistration,
         ready: Prepared,
         labels: tuple[Labels, Labels] | None,
-        landmarks: Landmarks | None,
+        constraints: list[Constraint],
         begin: float,
     ) -> None:
         self.options, self.ready, self.labels, self.begin = options, ready, labels, begin
-        grid = ready.fixed.grid
-        voxel, diagonal = min(grid.spacing), float(np.linalg.norm(grid.extent))
-        self.descent = Descent(options.solver, landmarks, voxel, diagonal, list(ready.warnings))
+        self.descent = Descent(options.solver, constraints, list(ready.warnings))
 
     def states(self, *, search: bool) -> Iterator[State]:
         """A state after every step; the first one is the start, which `search` makes robust."""
@@ -78,7 +76,7 @@ class Run:
         if found < FEWEST:
             descent.warn(f"too few keypoints: {found} at the coarsest level, expected {FEWEST}; is there any contrast to align?")
         group = "affine" if options.transform == "bspline" else options.transform
-        model = MatrixModel(group, fixed.grid.center, descent.diagonal / 2)
+        model = MatrixModel(group, fixed.grid.center, float(np.linalg.norm(fixed.grid.extent)) / 2)
         identity = MatrixPose(model, self.ready.initial, Affine.identity(fixed.ndim))
         pose = self._start(scout if search else None, levels[0], identity)
         polish = options.polish if options.criterion in ("ncc", "ssd") else 0
@@ -106,7 +104,9 @@ class Run:
         said = len(descent.warnings)
         if not elastic:
             self._doubt_match(levels[0].with_count(few), pose)
-        self._doubt_landmarks(pose)
+        for constraint in descent.constraints:
+            if text := constraint.shortfall(pose.transform):
+                descent.warn(text)
         if len(descent.warnings) > said:
             yield self._state(number, iteration + 1, pose, level)
 
@@ -125,13 +125,6 @@ class Run:
                 f"flat criterion: only {share:.0%} of the keypoints match best where they were put; the images hardly agree, "
                 "check the result"
             )
-
-    def _doubt_landmarks(self, pose: Pose) -> None:
-        if self.descent.landmarks is not None:
-            missed, worst = self.descent.landmarks.missed(pose.transform)
-            if missed.size:
-                pairs = ", ".join(str(i) for i in missed[:8]) + (", ..." if missed.size > 8 else "")
-                self.descent.warn(f"landmarks: pairs {pairs} (from 0) miss the tolerance, by up to {worst:.3g} mm")
 
     def _posed(self, pose: Pose, stage: Stage, before: Stage | None, level: Level) -> Pose:
         """The pose for a stage: a finer B-spline stands behind what there is."""
