@@ -1,4 +1,8 @@
-"""The whole search of the interior point, compiled (equations: `interior`)."""
+"""The whole search of the interior point, compiled (equations: `interior`).
+
+numba renews a cached kernel when its own file changes, not when a kernel that it calls does: clear the cache after changes in the
+other files.
+"""
 
 from typing import NamedTuple
 
