@@ -136,7 +136,7 @@ def _large() -> dict[str, Recipe]:
     for name, spacing in (("512/coins", 18.0), ("512/camera", 16.0)):
         recipe = Recipe(partial(_case, f"elastic-{name}"), replace(fine, grid_spacing=spacing), 100)
         found[f"fine-{name.replace('/', '-')}"] = recipe
-    for spacing in (27.0, 16.2):
+    for spacing in (26.0, 15.2):
         registration = replace(elastic, keypoints=3000, grid_spacing=spacing)
         found[f"head-{spacing:g}mm"] = Recipe(_HEAD, registration, 100)
     return found

@@ -2,7 +2,8 @@
 
 solution = InteriorPoint()(PiecewiseLinearProgram(matrix, lower, values, pointers, widths, slopes))
 
-HiGHS is the reference; InteriorPoint exploits the structure and is several times faster from some ten unknowns on.
+HiGHS is the reference; InteriorPoint exploits the structure and is many times faster (benchmarks/README.md). Both take a start,
+the solution of a program like this one, as a second argument; `Solution.solver` says whose answer it is.
 """
 
 from solvers.highs import HiGHS

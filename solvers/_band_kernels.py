@@ -16,13 +16,14 @@ FAST = {"contract", "reassoc", "nsz", "arcp"}
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def bandwidth(starts, columns):
-    """Largest distance between two columns of one row (CSR)."""
+def bandwidth(starts, columns, places):
+    """Largest distance between the places of two columns of one row (CSR)."""
     widest = 0
     for row in range(len(starts) - 1):
-        if starts[row + 1] > starts[row]:
-            part = columns[starts[row] : starts[row + 1]]
-            widest = max(widest, part.max() - part.min())
+        first, last = len(places), -1
+        for a in range(starts[row], starts[row + 1]):
+            first, last = min(first, places[columns[a]]), max(last, places[columns[a]])
+        widest = max(widest, last - first)
     return widest
 
 

@@ -1,4 +1,8 @@
-"""The whole search of the interior point, compiled (equations: `interior`)."""
+"""The whole search of the interior point, compiled (equations: `interior`).
+
+numba renews a cached kernel when its own file changes, not when a kernel that it calls does: clear the cache after changes in the
+other files.
+"""
 
 from typing import NamedTuple
 
@@ -49,16 +53,18 @@ class Work(NamedTuple):
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def search(starts, columns, values, lower, at_lower, pointers, widths, slopes, width, c, y, sloped, tolerance, limit):
+def search(starts, columns, values, lower, at_lower, pointers, widths, slopes, places, width, c, y, sloped, tolerance, limit):
     """Improve c and y until they certify each other; how it ended, and the number of steps.
 
-    The program's arrays; `width` of the band; c and y are overwritten, and y is a guess only if `sloped`.
+    The program's arrays; `places` of the unknowns in the band, and its `width`; c and y are overwritten, and y is a guess only if
+    `sloped`.
     """
     m, n = len(lower), len(c)
     order = row_order(pointers)
-    rows = arranged(starts, columns, values, order, n)
+    rows = arranged(starts, columns, values, order, places)
     segments = slabs(pointers, order, at_lower, widths, slopes, _THIN * widths.max())
-    low, mu = lower[order], y[order]
+    low, mu, placed = lower[order], y[order], np.empty(n)
+    placed[places] = c
     band = empty_band(n, width)
     vectors = np.empty((7, m))
     work = Work(
@@ -75,19 +81,19 @@ def search(starts, columns, values, lower, at_lower, pointers, widths, slopes, w
         empty_vector(band),
         vectors[6],
     )
-    forward(rows, c, work.x)
+    forward(rows, placed, work.x)
     for i in range(m):
         work.x[i] -= low[i]
     iterate, filled, length = started(segments, work.x, mu, sloped)
     constant, far = at_lower.sum(), 1 + np.abs(lower).max()
     ended, iteration = TIRED, 0
     while True:
-        gap, beyond, unbalanced = _judged(rows, segments, low, constant, length, c, mu, work)
+        gap, beyond, unbalanced = _judged(rows, segments, low, constant, length, placed, mu, work)
         if max(gap, beyond / far, unbalanced) < tolerance and iteration > 0:
             # A^T y = 0 to the last digit, so that the bound is one
             work.q[:] = mu
             _project(rows, work, mu)
-            gap, beyond, unbalanced = _judged(rows, segments, low, constant, length, c, mu, work)
+            gap, beyond, unbalanced = _judged(rows, segments, low, constant, length, placed, mu, work)
             if max(gap, beyond / far, unbalanced) < tolerance:
                 ended = CERTIFIED
                 break
@@ -95,11 +101,12 @@ def search(starts, columns, values, lower, at_lower, pointers, widths, slopes, w
             imbalance(rows, mu, work.balance[:n], work.scale)
         if iteration == limit:
             break
-        if not _step(rows, segments, iterate, filled, c, mu, work, tolerance):
+        if not _step(rows, segments, iterate, filled, placed, mu, work, tolerance):
             ended = BROKEN
             break
         iteration += 1
     y[order] = mu
+    c[:] = placed[places]
     return ended, iteration
 
 

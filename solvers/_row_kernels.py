@@ -25,21 +25,25 @@ class Rows(NamedTuple):
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def arranged(starts, columns, values, order, n):
-    """The rows in another order."""
-    m = len(order)
+def arranged(starts, columns, values, order, places):
+    """The rows in another order, their columns at other places."""
+    m, n = len(order), len(places)
     new_starts = np.zeros(m + 1, dtype=np.int64)
     if n <= FULL:
         dense = np.zeros((n, m))
         for i in range(m):
             for a in range(starts[order[i]], starts[order[i] + 1]):
-                dense[columns[a], i] += values[a]
+                dense[places[columns[a]], i] += values[a]
         return Rows(new_starts, np.empty(0, dtype=np.int64), np.empty(0), dense, order)
     new_columns, new_values = np.empty(len(columns), dtype=np.int64), np.empty(len(columns))
     filled = 0
     for i in range(m):
         for a in range(starts[order[i]], starts[order[i] + 1]):
-            new_columns[filled], new_values[filled] = columns[a], values[a]
+            place, b = places[columns[a]], filled
+            while b > new_starts[i] and new_columns[b - 1] > place:
+                new_columns[b], new_values[b] = new_columns[b - 1], new_values[b - 1]
+                b -= 1
+            new_columns[b], new_values[b] = place, values[a]
             filled += 1
         new_starts[i + 1] = filled
     return Rows(new_starts, new_columns, new_values, np.zeros((0, m)), _visits(new_starts, new_columns, n))

@@ -21,12 +21,16 @@ import time
 from dataclasses import dataclass, field
 
 import numpy as np
+import numpy.typing as npt
+import scipy.sparse
 
 from solvers import _band_kernels, _interior_kernels
 from solvers.highs import HiGHS
 from solvers.problem import PiecewiseLinearProgram
 from solvers.solution import Solution
 
+# flops of a factor from which on another numbering may pay
+_WORTHWHILE = 1e8
 # floats of a band beyond which the fallback takes over
 _LARGE = 1e8
 
@@ -58,7 +62,7 @@ class InteriorPoint:
         m, n = matrix.shape
         if m == 0 or n == 0:
             return self.fallback(program)
-        width = int(_band_kernels.bandwidth(matrix.indptr, matrix.indices))
+        places, width = _numbering(matrix)
         if n * float(width + 1) > _LARGE:
             return self.fallback(program)
         steps = 0
@@ -76,6 +80,7 @@ class InteriorPoint:
                 program.pointers,
                 program.widths,
                 program.slopes,
+                places,
                 width,
                 c,
                 y,
@@ -87,6 +92,33 @@ class InteriorPoint:
             if ended == _interior_kernels.CERTIFIED:
                 return Solution.judged(program, c, y, "optimal", steps, time.perf_counter() - begin, "InteriorPoint")
         return self.fallback(program)
+
+
+def _numbering(matrix: scipy.sparse.csr_array) -> tuple[npt.NDArray[np.int64], int]:
+    """Places of the unknowns, and the width of the band.
+
+    On a tensor grid j = (i_1 n_2 + i_2) p + r the columns of a row jump by p and by n_2 p. Where n_2 > n_1, the band is narrower
+    with i_2 slowest; whether the guess is right, the width tells.
+    """
+    starts, columns, n = matrix.indptr, matrix.indices, matrix.shape[1]
+    plain = np.arange(n)
+    width = int(_band_kernels.bandwidth(starts, columns, plain))
+    if n * float(width) ** 2 < _WORTHWHILE:
+        return plain, width
+    longest = int(np.argmax(np.diff(starts)))
+    row = columns[starts[longest] : starts[longest + 1]]
+    runs = row[np.append(True, np.diff(row) > 1)]
+    jumps = np.diff(runs)
+    period = int(jumps.min(initial=n))
+    far = np.diff(runs[np.append(True, jumps != period)])
+    layer = int(far.min(initial=n))
+    if layer % period or n % layer:
+        return plain, width
+    turned = plain.reshape(-1, layer // period, period).swapaxes(0, 1).ravel()
+    places = np.empty(n, dtype=np.int64)
+    places[turned] = plain
+    narrower = int(_band_kernels.bandwidth(starts, columns, places))
+    return (places, narrower) if narrower < width else (plain, width)
 
 
 def _fits(start: Solution | None, n: int) -> bool:

@@ -24,7 +24,7 @@ def arranged(program):
     """Rows, segments and order, as the search holds them."""
     A = program.matrix
     order = _segment_kernels.row_order(program.pointers)
-    rows = _row_kernels.arranged(A.indptr, A.indices, A.data, order, A.shape[1])
+    rows = _row_kernels.arranged(A.indptr, A.indices, A.data, order, np.arange(A.shape[1]))
     return rows, _segment_kernels.slabs(program.pointers, order, program.values, program.widths, program.slopes, 0.0), order
 
 
@@ -56,7 +56,7 @@ def test_products_with_the_rows_agree_with_their_definitions(n):
     assert worst == pytest.approx(np.max(np.abs(A.T @ y) / (1 + np.abs(A.T) @ np.abs(y))))
     spans = [np.flatnonzero(row) for row in A]
     width = max(int(c.max() - c.min()) for c in spans if c.size)
-    assert _band_kernels.bandwidth(program.matrix.indptr, program.matrix.indices) == width
+    assert _band_kernels.bandwidth(program.matrix.indptr, program.matrix.indices, np.arange(n)) == width
     band = _band_kernels.empty_band(n, width)
     _row_kernels.normal_matrix(rows, weights, np.empty(m), band)
     np.testing.assert_allclose(naive.unpacked(band, n), np.tril(A.T @ np.diag(weights) @ A), atol=1e-12)
@@ -144,13 +144,14 @@ def test_steps_agree_with_the_whole_newton_system(n):
     program = small(9, n)
     A = program.matrix
     m = A.shape[0]
-    width = _band_kernels.bandwidth(A.indptr, A.indices)
+    places = np.random.default_rng(6).permutation(n)
+    width = _band_kernels.bandwidth(A.indptr, A.indices, places)
     first = np.random.default_rng(5).normal(scale=0.1, size=n)
     c, (s, y, z, v) = first, naive.start(program, first)
     for steps in range(5):
         mine, mu = first.copy(), np.zeros(m)
         parts = (program.lower, program.values, program.pointers, program.widths, program.slopes)
-        ended, taken = _interior_kernels.search(A.indptr, A.indices, A.data, *parts, width, mine, mu, False, 1e-12, steps)
+        ended, taken = _interior_kernels.search(A.indptr, A.indices, A.data, *parts, places, width, mine, mu, False, 1e-12, steps)
         assert (ended, taken) == (_interior_kernels.TIRED, steps)
         np.testing.assert_allclose(mine, c, atol=1e-8)
         np.testing.assert_allclose(mu, y, atol=1e-8)

@@ -7,6 +7,7 @@ import pytest
 import scipy.sparse
 
 from solvers import HiGHS, InteriorPoint, PiecewiseLinearProgram, Solution
+from solvers.interior import _numbering
 
 PROGRAMS = sorted((Path(__file__).parent / "programs").glob("*/*.npz"))
 
@@ -59,3 +60,16 @@ def test_a_start_changes_the_path_and_not_the_end():
                 assert warm.objective == pytest.approx(cold.objective, rel=3e-7)
         wild = Solution.judged(program, np.full(program.matrix.shape[1], 1e4), cold.multipliers, "optimal", 0, 0.0)
         assert InteriorPoint(1e-7)(program, wild).objective == pytest.approx(cold.objective, rel=3e-7)
+
+
+def test_a_grid_with_a_longer_second_axis_is_numbered_the_other_way():
+    # rows over 2 x 2 x 2 neighbours of a grid of 30 x 60 x 20
+    shape = (30, 60, 20)
+    numbers = np.arange(np.prod(shape)).reshape(shape)
+    corners = [numbers[i : 29 + i, j : 59 + j, k : 19 + k].ravel() for i in (0, 1) for j in (0, 1) for k in (0, 1)]
+    columns = np.stack(corners, axis=1)
+    starts = 8 * np.arange(len(columns) + 1)
+    matrix = scipy.sparse.csr_array((np.ones(columns.size), columns.ravel(), starts), shape=(len(columns), numbers.size))
+    places, width = _numbering(matrix)
+    assert sorted(places) == list(range(numbers.size))
+    assert width == max(np.ptp(places[columns], axis=1)) == 30 * 20 + 20 + 1
