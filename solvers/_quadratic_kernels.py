@@ -11,7 +11,7 @@ from solvers._row_kernels import arranged, lift_diagonal, normal_matrix
 def normal_solution(starts, columns, values, weights, right, width, damping, out):
     """x (n,) of A^T W A x = A^T W right, each diagonal entry raised by the share `damping`; False if that fails."""
     m, n = len(weights), len(out)
-    rows = arranged(starts, columns, values, np.arange(m), n)
+    rows = arranged(starts, columns, values, np.arange(m), np.arange(n))
     band = empty_band(n, width)
     normal_matrix(rows, weights, np.empty(m), band)
     lift_diagonal(band, n, damping)

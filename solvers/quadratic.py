@@ -28,7 +28,7 @@ def least_squares(matrix: scipy.sparse.csr_array, weights: FloatArray, right: Fl
     damping : relative increase of the normal matrix' diagonal (Levenberg-Marquardt)
     """
     n = matrix.shape[1]
-    width = float(_band_kernels.bandwidth(matrix.indptr, matrix.indices))
+    width = float(_band_kernels.bandwidth(matrix.indptr, matrix.indices, np.arange(n)))
     if n * width**2 <= _LARGE:
         x = np.empty(n)
         arrays = (matrix.indptr, matrix.indices, matrix.data, weights, right)
