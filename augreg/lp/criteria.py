@@ -22,7 +22,7 @@ import numpy.typing as npt
 
 from augreg.grid import FloatArray
 from augreg.lp import _kernels
-from augreg.lp.profiles import HALF_WIDTH, Profiles
+from augreg.lp.profiles import Profiles
 from augreg.lp.pyramid import Raster
 
 CriterionName = Literal["ncc", "ssd", "mi", "labels", "classes"]
@@ -161,7 +161,7 @@ def _output(profiles: Profiles) -> FloatArray:
 
 def _derivatives(profiles: Profiles, ndim: int) -> tuple[int, FloatArray, FloatArray]:
     count = len(profiles.fixed)
-    return 2 * HALF_WIDTH[ndim] + 1, np.empty((count, ndim, ndim)), np.empty((count, ndim))
+    return profiles.bundle.side, np.empty((count, ndim, ndim)), np.empty((count, ndim))
 
 
 def _inside(raster: Raster) -> npt.NDArray[np.float32]:

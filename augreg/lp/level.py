@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -14,7 +14,7 @@ from augreg.grid import FloatArray
 from augreg.image import Labels
 from augreg.lp.boundary import Keypoints, find_keypoints
 from augreg.lp.criteria import Criterion, CriterionName, criterion_of
-from augreg.lp.profiles import HERE, Profiles, Window, fixed_bundles, moving_bundles
+from augreg.lp.profiles import HERE, Bundle, Profiles, Window, fixed_bundles, moving_bundles
 from augreg.lp.pyramid import Raster, label_raster, rasters
 from augreg.registration import Prepared
 from augreg.transforms import Transform
@@ -31,12 +31,14 @@ class Level:
     ----------
     fixed, moving : images, or label maps for the criteria that want these
     criterion : the dissimilarity of profiles
+    bundle : the shape of what is sampled around a keypoint
     count : keypoints, about
     """
 
     fixed: Raster
     moving: Raster
     criterion: Criterion
+    bundle: Bundle
     count: int
 
     @cached_property
@@ -49,27 +51,34 @@ class Level:
     def bundles(self) -> npt.NDArray[np.float32]:
         """The fixed image around all keypoints: they stand still while the transform moves."""
         with threads_for(_SAMPLE * 65 * len(self.keypoints)):
-            return fixed_bundles(self.fixed, self.keypoints)
+            return fixed_bundles(self.fixed, self.keypoints, self.bundle)
 
     def costs(self, transform: Transform, window: Window = HERE) -> FloatArray:
         """Costs (N, 2X+1) of all keypoints; NaN where too little of a profile lies inside the moving image."""
         with threads_for(_SAMPLE * self.bundles.size * (1 + window.shifts / 4)):
-            moving = moving_bundles(self.moving, self.keypoints, transform, self.fixed.step, window)
-            return self.criterion.costs(Profiles(self.bundles, moving, window))
+            moving = moving_bundles(self.moving, self.keypoints, self.bundle, transform, self.fixed.step, window)
+            return self.criterion.costs(Profiles(self.bundles, moving, self.bundle, window))
 
     def tensors(self, transform: Transform) -> tuple[FloatArray, FloatArray] | None:
         """Gauss-Newton matrices (N, D, D) and gradients (N, D) of the costs; None for criteria without derivatives."""
         with threads_for(2 * _SAMPLE * self.bundles.size):
-            moving = moving_bundles(self.moving, self.keypoints, transform, self.fixed.step, HERE, margin=1)
-            return self.criterion.tensors(Profiles(self.bundles, moving, HERE), self.fixed.step, self.fixed.grid.ndim)
+            moving = moving_bundles(self.moving, self.keypoints, self.bundle, transform, self.fixed.step, HERE, margin=1)
+            return self.criterion.tensors(
+                Profiles(self.bundles, moving, self.bundle, HERE), self.fixed.step, self.fixed.grid.ndim
+            )
 
     def with_count(self, count: int) -> Level:
         """The same images with another number of keypoints."""
-        return Level(self.fixed, self.moving, self.criterion, count)
+        return replace(self, count=count)
 
 
 def levels_of(
-    ready: Prepared, spacings: Sequence[float], criterion: CriterionName, count: int, labels: tuple[Labels, Labels] | None
+    ready: Prepared,
+    spacings: Sequence[float],
+    criterion: CriterionName,
+    bundle: Bundle,
+    count: int,
+    labels: tuple[Labels, Labels] | None = None,
 ) -> list[Level]:
     """The levels with voxels of about the spacings (mm), coarse to fine; label maps, if given, replace the images."""
     if labels is not None:
@@ -78,4 +87,4 @@ def levels_of(
     else:
         fixed = rasters(ready.fixed, ready.fixed_mask, spacings)
         moving = rasters(ready.moving, ready.moving_mask, spacings)
-    return [Level(f, m, criterion_of(criterion, f, m), count) for f, m in zip(fixed, moving, strict=True)]
+    return [Level(f, m, criterion_of(criterion, f, m), bundle, count) for f, m in zip(fixed, moving, strict=True)]

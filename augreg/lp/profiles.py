@@ -18,9 +18,24 @@ from augreg.lp.boundary import Keypoints
 from augreg.lp.pyramid import Raster
 from augreg.transforms import Transform
 
-# profile samples on each side of the boundary, and lines on each side in every tangent direction, one level spacing apart
-HALF_LENGTH = 6
-HALF_WIDTH = {2: 2, 3: 1}
+
+@dataclass(frozen=True)
+class Bundle:
+    """The shape of the bundles, one level spacing between samples and between lines.
+
+    Parameters
+    ----------
+    half_length : samples along the normal on each side of the boundary
+    half_width : lines on each side in every tangent direction
+    """
+
+    half_length: int
+    half_width: int
+
+    @property
+    def side(self) -> int:
+        """Lines along each tangent direction."""
+        return 2 * self.half_width + 1
 
 
 @dataclass(frozen=True)
@@ -52,27 +67,28 @@ class Profiles:
 
     fixed: npt.NDArray[np.float32]
     moving: npt.NDArray[np.float32]
+    bundle: Bundle
     window: Window
 
 
-def fixed_bundles(fixed: Raster, keypoints: Keypoints) -> npt.NDArray[np.float32]:
+def fixed_bundles(fixed: Raster, keypoints: Keypoints, bundle: Bundle) -> npt.NDArray[np.float32]:
     """The fixed image around all keypoints, (N, C, L, 2H+1)."""
-    across = keypoints.across(HALF_WIDTH[fixed.grid.ndim], fixed.step)
-    return _sampled(fixed, keypoints.points, keypoints.normals, across, HALF_LENGTH, fixed.step)
+    across = keypoints.across(bundle.half_width, fixed.step)
+    return _sampled(fixed, keypoints.points, keypoints.normals, across, bundle.half_length, fixed.step)
 
 
 def moving_bundles(
-    moving: Raster, keypoints: Keypoints, transform: Transform, step: float, window: Window, margin: int = 0
+    moving: Raster, keypoints: Keypoints, bundle: Bundle, transform: Transform, step: float, window: Window, margin: int = 0
 ) -> npt.NDArray[np.float32]:
     """The moving image around all moved keypoints, (N, C, L, 2(H ratio + X)+1), with `margin` more samples and lines all around.
 
     `step` is the level's, mm on the fixed side.
     """
     normals = keypoints.normals
-    across = keypoints.across(HALF_WIDTH[moving.grid.ndim] + margin, step)
+    across = keypoints.across(bundle.half_width + margin, step)
     along, moved_across, covectors = np.empty_like(normals), np.empty_like(across), np.empty_like(normals)
     _kernels.moved_bundles(normals, across, transform.jacobian(keypoints.points), along, moved_across, covectors)
-    half = HALF_LENGTH * window.ratio + window.shifts + margin
+    half = bundle.half_length * window.ratio + window.shifts + margin
     return _sampled(moving, transform(keypoints.points), along, moved_across, half, step / window.ratio)
 
 

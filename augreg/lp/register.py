@@ -42,11 +42,13 @@ class LPRegistration:
         classes, if they do not (see `augreg.lp.superpixel_classes`)
     grid_spacing : of the B-spline's control points, mm; default a sixteenth of the fixed image's longest side
     smoothness : weight of the L1 norm of second differences of the coefficients, cost per voxel and thousand keypoints;
-        default 0.004 in 2-D, 0.00004 in 3-D
+        default 0.003 in 2-D, 0.00004 in 3-D
     fold_free : bound the B-spline so that it is injective
     search : try rotations, scales and translations first (only without an initial transform)
     rotation : degrees up to which rotations are tried
     keypoints : about how many, of B-splines at the finest level; default 700 and 2000 in 2-D, 2000 and 32000 in 3-D
+    profile : half length across the boundary and half width along it of what is compared around a keypoint, in voxels of the
+        level; default (6, 2) in 2-D, (6, 1) in 3-D
     polish : Gauss-Newton steps at the end, at most (ncc and ssd only)
     tolerance : of landmarks given in the call, mm
     budget : seconds after which the best transform so far is returned; None for no limit
@@ -65,6 +67,7 @@ class LPRegistration:
     search: bool = True
     rotation: float = 15.0
     keypoints: int | None = None
+    profile: tuple[int, int] | None = None
     polish: int = 4
     tolerance: float = 0.0
     budget: float | None = None
@@ -81,6 +84,8 @@ class LPRegistration:
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise ValueError(f"{name}: expected a positive number, got {value}")
+        if self.profile is not None and (len(self.profile) != 2 or self.profile[0] < 1 or self.profile[1] < 0):
+            raise ValueError(f"profile: expected a half length of at least 1 and a half width of at least 0, got {self.profile}")
         for name in ("smoothness", "tolerance", "polish", "rotation"):
             value = getattr(self, name)
             if value is not None and value < 0:

@@ -15,6 +15,7 @@ from augreg.lp.descent import FEWEST, Descent
 from augreg.lp.level import Level, levels_of
 from augreg.lp.models import MatrixModel, SplineModel
 from augreg.lp.pose import MatrixPose, Pose, SplinePose
+from augreg.lp.profiles import Bundle
 from augreg.lp.pyramid import level_spacings
 from augreg.lp.schedule import (
     NEIGHBOURS,
@@ -38,7 +39,9 @@ TransformKind = Literal["rigid", "similarity", "affine", "bspline"]
 _COARSEST = {2: 64, 3: 40}
 # keypoints for the matrix group and for B-splines
 _KEYPOINTS = {2: (700, 2000), 3: (2000, 32000)}
-_SMOOTHNESS = {2: 0.004, 3: 0.00004}
+# half length and half width of the bundles, voxels of the level
+_PROFILE = {2: (6, 2), 3: (6, 1)}
+_SMOOTHNESS = {2: 0.003, 3: 0.00004}
 # of the B-spline along the longest side, unless its spacing is given
 _CELLS = 16
 # of the keypoints at the coarsest level: as many must lie inside the moving image and, of these, match best within a voxel of
@@ -66,12 +69,13 @@ class Run:
         options, fixed, descent = self.options, self.ready.fixed, self.descent
         spacings = level_spacings(fixed.grid, _COARSEST[fixed.ndim])
         few, many = (options.keypoints,) * 2 if options.keypoints else _KEYPOINTS[fixed.ndim]
+        bundle = Bundle(*(options.profile or _PROFILE[fixed.ndim]))
         if self.labels is None:
-            scout, *levels = levels_of(self.ready, [2 * spacings[0], *spacings], options.criterion, few, None)
+            scout, *levels = levels_of(self.ready, [2 * spacings[0], *spacings], options.criterion, bundle, few)
         else:
             # label numbers do not correlate, images do
-            (scout,) = levels_of(self.ready, [2 * spacings[0]], "ncc", few, None)
-            levels = levels_of(self.ready, spacings, options.criterion, few, self.labels)
+            (scout,) = levels_of(self.ready, [2 * spacings[0]], "ncc", bundle, few)
+            levels = levels_of(self.ready, spacings, options.criterion, bundle, few, self.labels)
         found = len(levels[0].keypoints)
         if found < FEWEST:
             descent.warn(f"too few keypoints: {found} at the coarsest level, expected {FEWEST}; is there any contrast to align?")
