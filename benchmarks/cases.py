@@ -6,6 +6,7 @@ carry independent noise. What T brings in from outside is 0. Spacing 1, x first;
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -42,6 +43,7 @@ class Case:
     fixed, moving : (nx, ny) or (nx, ny, 3), 0..255
     points, targets : (N, 2) pixels, corresponding; N = 0 where nobody knows them
     landmarks : the points are an expert's
+    labels : of fixed and moving, (nx, ny) each, where structures are known
     """
 
     group: str
@@ -52,6 +54,7 @@ class Case:
     points: Array
     targets: Array
     landmarks: bool = False
+    labels: tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]] | None = None
 
     @property
     def key(self) -> str:
@@ -80,6 +83,8 @@ def _recipes() -> dict[str, Callable[[str, str], Case]]:
             recipes[f"{kind}-histology/{name}"] = partial(_stained, kind=kind, first=first, second=second)
     for first, second in _PEOPLE:
         recipes[f"elastic-people/{first} {second}"] = partial(_people, first=first, second=second)
+    for first, second in itertools.permutations(_TEST_PEOPLE, 2):
+        recipes[f"elastic-brain2d/{first} {second}"] = partial(_labelled, first=first, second=second)
     return recipes
 
 
@@ -100,6 +105,8 @@ _LARGE = {
 _BRAINS = {name: partial(_shared, f"ants2d/{name}slice.jpg") for name in ("r16", "r27", "r62")}
 _STAINS = {"kidney": ("kidney_HE", "kidney_PanCytokeratin"), "lesion": ("lesion_HE", "lesion_proSPC")}
 _PEOPLE = (("r16", "r64"), ("r27", "r30"), ("r62", "r85"))
+# those of brain2d that nothing is tuned on
+_TEST_PEOPLE = ("1003", "1007", "1018", "1036", "1104", "1110", "1116", "1128")
 
 
 def _fitted(image: Array, side: int) -> Array:
@@ -173,3 +180,18 @@ def _people(group: str, name: str, *, first: str, second: str) -> Case:
     fixed, moving = (_shared(f"ants2d/{stem}slice.jpg").astype(np.float32) for stem in (first, second))
     nothing = np.empty((0, 2))
     return Case(group, name, "elastic", fixed, moving, nothing, nothing)
+
+
+def _labelled(group: str, name: str, *, first: str, second: str) -> Case:
+    # 0 .. 1000 in the files
+    fixed, moving = (_volume(f"brain2d/{person}_z08.nii.gz") for person in (first, second))
+    labels = tuple(_volume(f"brain2d/{person}_z08_labels.nii.gz").astype(np.int64) for person in (first, second))
+    nothing = np.empty((0, 2))
+    images = ((255 / 1000 * values).clip(0, 255).astype(np.float32) for values in (fixed, moving))
+    return Case(group, name, "elastic", *images, nothing, nothing, labels=(labels[0], labels[1]))
+
+
+def _volume(path: str) -> Array:
+    if not (DATA / path).exists():
+        raise FileNotFoundError(path)
+    return sitk.GetArrayFromImage(sitk.ReadImage(str(DATA / path))).squeeze().T

@@ -1,16 +1,20 @@
 """What a registration is worth: errors where the truth is known, similarity where it is not, folding.
 
 tre_i = |phi(x_i) - y_i| (pixels),   rtre = tre / diagonal of the fixed image,   ncc = correlation of fixed(x) and moving(phi(x)),
+jaccard = mean over labels with 30 pixels or more in both label maps of |A n B| / |A u B|, B warped by nearest neighbour,
 least_det = min over the pixels of det D phi, by forward differences.
 """
 
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 from scipy.ndimage import map_coordinates
 
 from benchmarks.cases import Case
 from benchmarks.rivals import Array, luminance
+
+_LEAST_PIXELS = 30
 
 
 def quality(case: Case, grid: Array, points: Array) -> dict[str, float]:
@@ -23,6 +27,8 @@ def quality(case: Case, grid: Array, points: Array) -> dict[str, float]:
     if not (np.isfinite(grid).all() and np.isfinite(points).all()):
         raise ValueError("some points go nowhere")
     result = {"ncc": _ncc(case, grid), "least_det": float(_determinants(grid).min())}
+    if case.labels is not None:
+        result["jaccard"] = _jaccard(*case.labels, grid)
     if len(points):
         errors = np.linalg.norm(points - case.targets, axis=1)
         result |= {"tre_mean": float(errors.mean()), "tre_p90": float(np.percentile(errors, 90))}
@@ -41,6 +47,16 @@ def _ncc(case: Case, grid: Array) -> float:
     moved = map_coordinates(moving, np.moveaxis(grid, -1, 0), order=1, mode="constant", cval=np.nan)
     seen = np.isfinite(moved)
     return float(np.corrcoef(fixed[seen], moved[seen])[0, 1]) if seen.sum() > 1 else 0.0
+
+
+def _jaccard(fixed: npt.NDArray[np.int64], moving: npt.NDArray[np.int64], grid: Array) -> float:
+    moved = map_coordinates(moving, np.moveaxis(grid, -1, 0), order=0, mode="constant", cval=0)
+    count = max(int(fixed.max()), int(moving.max())) + 1
+    here, there, before = (np.bincount(labels.ravel(), minlength=count) for labels in (fixed, moved, moving))
+    both = np.bincount(fixed[fixed == moved], minlength=count)
+    known = (here >= _LEAST_PIXELS) & (before >= _LEAST_PIXELS)
+    known[0] = False
+    return float(np.mean(both[known] / (here + there - both)[known]))
 
 
 def _determinants(grid: Array) -> Array:

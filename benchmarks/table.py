@@ -28,10 +28,13 @@ _TITLES = {
     "affine-histology": "Differently stained tissue (histology), affine",
     "elastic-histology": "Differently stained tissue (histology), elastic",
     "elastic-people": "Brain slices of different people (ants2d)",
+    "elastic-brain2d": "Brain slices of the test people of brain2d, all ordered pairs",
 }
 Row = dict[str, Any]
 _OWN = "augreg"
-_MEASURES = ("seconds", "cpu_seconds", "tre_mean", "tre_p90", "rtre_median", "ncc", "least_det")
+# cases of a group up to which each has a column of its own
+_MOST_COLUMNS = 6
+_MEASURES = ("seconds", "cpu_seconds", "tre_mean", "tre_p90", "rtre_median", "ncc", "jaccard", "least_det")
 _MARKS = "<!-- table -->\n", "<!-- end of table -->\n"
 
 
@@ -80,13 +83,16 @@ def _table(rows: list[Row], initial: dict[str, Row]) -> Iterator[str]:
     runs = {m.name: [row for row in rows if row["method"] == m.name] for m in METHODS if m.kind == kind}
     own = _median([_typical(runs[_OWN], case) for case in cases], "seconds")
     unit, key, scale = _measure(rows[0])
+    shown = cases if len(cases) <= _MOST_COLUMNS else []
     # heading -> cell, of a method's typical row per case and all its rows
     columns: dict[str, Callable[[list[Row], list[Row]], str]] = {
         "s": lambda ends, _: _text(_median(ends, "seconds")),
         "CPU s": lambda ends, _: _text(_median(ends, "cpu_seconds")),
         f"/ {_OWN}": lambda ends, _: _text(_ratio(_median(ends, "seconds"), own)),
     }
-    if unit != "NCC":
+    if unit.startswith("Jaccard"):
+        columns["mean Jaccard"] = lambda ends, _: _text(_mean(ends, key))
+    elif unit != "NCC":
         columns["mean TRE px"] = lambda ends, _: _text(_median(ends, "tre_mean"))
         columns["90 % px"] = lambda ends, _: _text(_median(ends, "tre_p90"))
     if kind == "elastic":
@@ -95,12 +101,12 @@ def _table(rows: list[Row], initial: dict[str, Row]) -> Iterator[str]:
         f"{sum(_failed(row, initial[row['case']]) for row in all_)} of {len(all_)}" if all_ else ""
     )
 
-    yield _line(["method", *columns, *[f"{unit} {case.split('/')[1]}" for case in cases]])
-    yield _line(["---", *["--:"] * (len(columns) + len(cases))])
+    yield _line(["method", *columns, *[f"{unit} {case.split('/')[1]}" for case in shown]])
+    yield _line(["---", *["--:"] * (len(columns) + len(shown))])
     for name, mine in {"none": [], **runs}.items():
         ends = [_typical(mine, case) for case in cases] if mine else [initial[case] for case in cases]
         if mine or name == "none":
-            cells = [_text(scale * end[key] if end else None) for end in ends]
+            cells = [_text(scale * end[key] if end else None) for end in ends[: len(shown)]]
             yield _line([name, *[cell(ends, mine) for cell in columns.values()], *cells])
 
 
@@ -108,6 +114,8 @@ def _measure(row: Row) -> tuple[str, str, float]:
     """What the columns of the cases hold: unit, key, factor."""
     if row["landmarks"]:
         return "rTRE %", "rtre_median", 100.0
+    if "jaccard" in row or row["case"].startswith("elastic-brain2d"):
+        return "Jaccard", "jaccard", 1.0
     return ("TRE px", "tre_mean", 1.0) if row["case"].split("/")[0] != "elastic-people" else ("NCC", "ncc", 1.0)
 
 
@@ -125,6 +133,11 @@ def _median(ends: list[Row], key: str) -> float | None:
     """Over the cases."""
     values = [end[key] for end in ends if key in end]
     return median(values) if values else None
+
+
+def _mean(ends: list[Row], key: str) -> float | None:
+    values = [end[key] for end in ends if key in end]
+    return sum(values) / len(values) if values else None
 
 
 def _ratio(value: float | None, unit: float | None) -> float | None:

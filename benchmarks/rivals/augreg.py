@@ -1,4 +1,4 @@
-"""augreg: `LPRegistration` with its defaults, and with mutual information; colour as it is."""
+"""augreg: `LPRegistration` with its defaults, with mutual information, and quicker and finer B-splines; colour as it is."""
 
 from __future__ import annotations
 
@@ -38,3 +38,14 @@ def bspline(fixed: ar.Image, moving: ar.Image) -> Maps:
 def bspline_mi(fixed: ar.Image, moving: ar.Image) -> Maps:
     """Affine, then a cubic B-spline, mutual information."""
     return ar.LPRegistration(criterion="mi")(fixed, moving)
+
+
+def bspline_quick(fixed: ar.Image, moving: ar.Image) -> Maps:
+    """Half the keypoints, fewer steps at the end."""
+    return ar.LPRegistration(keypoints=1000, polish=2)(fixed, moving)
+
+
+def bspline_fine(fixed: ar.Image, moving: ar.Image) -> Maps:
+    """Thirty control points along the longest side; tuned on the training people of brain2d."""
+    spacing = float(max(fixed.grid.extent)) / 30
+    return ar.LPRegistration(grid_spacing=spacing, smoothness=0.001, profile=(4, 4), keypoints=3000)(fixed, moving)
