@@ -7,7 +7,7 @@ import SimpleITK as sitk
 import skimage.data
 import skimage.transform
 
-from augreg import Grid, Image
+from augreg import BSpline, Grid, Image
 
 SIZE = 512
 
@@ -77,3 +77,11 @@ def pair(values: np.ndarray, transform: sitk.Transform, seed: int) -> tuple[Imag
     shown = inside & (values[row, column] > 0.04)
     grid = Grid(values.shape)
     return Image(fixed.T.astype(np.float32), grid), Image(moving.T.astype(np.float32), grid), x[shown], y[shown]
+
+
+def bent(grid: Grid, spacing: float, seed: int) -> BSpline:
+    """Random coefficients of up to a quarter of the control spacing."""
+    zero = BSpline.zeros(grid, spacing)
+    rng = np.random.default_rng(seed)
+    coefficients = rng.uniform(-0.25, 0.25, zero.coefficients.shape) * np.asarray(zero.grid.spacing)
+    return BSpline(np.where(zero.free[..., None], coefficients, 0.0), zero.grid)

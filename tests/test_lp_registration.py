@@ -169,6 +169,27 @@ def test_landmarks_that_contradict_each_other_are_named():
     assert {"1", "3"} & set(said.split("(")[0].replace(",", " ").split())
 
 
+def test_a_rigid_mask_keeps_lengths():
+    fixed, moving, _ = small_pair()
+    bent = phantoms.bent(moving.grid, 12.0, seed=4)
+    moving = warp(moving, bent, moving.grid)
+    values = np.zeros(fixed.grid.shape, dtype=np.uint8)
+    values[50:90, 30:60] = 1
+    inside = fixed.grid.points_at(np.argwhere(values))
+    settings = LPRegistration(grid_spacing=25.0, smoothness=0.0005)
+    free = settings(fixed, moving)
+    *_, last = settings.steps(fixed, moving, rigid_mask=Labels(values, fixed.grid))
+
+    def stretch(phi):
+        return np.abs(np.linalg.svd(phi.jacobian(inside), compute_uv=False) - 1).max()
+
+    assert stretch(free) > 0.1
+    assert stretch(last.transform) < 0.02
+    assert any(text.startswith("rigid mask") for text in last.warnings) == (stretch(last.transform) > 1.5e-3)
+    with pytest.raises(ValueError, match="rigid_mask"):
+        settings(fixed, moving, rigid_mask=Labels(np.zeros(fixed.grid.shape, dtype=np.uint8), fixed.grid))
+
+
 def test_label_maps_alone_suffice():
     fixed, moving, truth = small_pair()
     fixed_labels, moving_labels = (
@@ -268,6 +289,7 @@ def test_images_that_have_nothing_in_common_are_flagged(transform, pair):
         ({"grid_spacing": 0.0}, "grid_spacing"),
         ({"budget": -1.0}, "budget"),
         ({"polish": -1}, "polish"),
+        ({"profile": (0, 2)}, "profile"),
     ],
 )
 def test_impossible_options_are_refused(options, message):
