@@ -1,5 +1,6 @@
 __version__: str
 
+from .consistency import ConsistentRegistration as ConsistentRegistration
 from .grid import Grid as Grid
 from .image import Image as Image
 from .image import Labels as Labels

@@ -19,9 +19,11 @@ _PROBES = 24
 
 
 class Registration(Protocol):
-    """Any callable that aligns two images: fixed, moving -> phi, fixed space to moving space."""
+    """Any callable that aligns two images: fixed, moving -> phi, fixed space to moving space; masks say where to look."""
 
-    def __call__(self, fixed: Image, moving: Image) -> Transform:
+    def __call__(
+        self, fixed: Image, moving: Image, *, fixed_mask: Labels | None = None, moving_mask: Labels | None = None
+    ) -> Transform:
         """Align two images."""
 
 

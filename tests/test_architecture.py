@@ -16,6 +16,7 @@ LAYERS = [
     {"transforms", "_affine_kernels"},
     {"warp"},
     {"registration"},
+    {"consistency"},
     {"io"},
     {"metrics"},
     {"sam"},
