@@ -84,19 +84,23 @@ def _said(row: dict[str, Any]) -> str:
 
 
 def _begun(output: Path, threads: int) -> dict[str, Any]:
-    machine = {
+    record = {"machine": machine(), "threads": threads, "date": "", "versions": {}, "initial": {}, "rows": []}
+    if not output.exists():
+        return record
+    known = json.loads(output.read_text())
+    if known["machine"] != machine() or known["threads"] != threads:
+        sys.exit(f"--output: {output} has rows of another machine or another number of threads; give another name")
+    return known
+
+
+def machine() -> dict[str, Any]:
+    """What the figures were measured on."""
+    return {
         "processor": _processor(),
         "cores": os.cpu_count(),
         "system": platform.system(),
         "python": platform.python_version(),
     }
-    record = {"machine": machine, "threads": threads, "date": "", "versions": {}, "initial": {}, "rows": []}
-    if not output.exists():
-        return record
-    known = json.loads(output.read_text())
-    if known["machine"] != machine or known["threads"] != threads:
-        sys.exit(f"--output: {output} has rows of another machine or another number of threads; give another name")
-    return known
 
 
 def _processor() -> str:

@@ -28,6 +28,8 @@ _TITLES = {
     "affine-histology": "Differently stained tissue (histology), affine",
     "elastic-histology": "Differently stained tissue (histology), elastic",
     "elastic-people": "Brain slices of different people (ants2d)",
+    "affine-scale": "Time against size: a fundus under an affine warp, seconds",
+    "elastic-scale": "Time against size: the same under an elastic warp, seconds",
     "elastic-brain2d": "Brain slices of the test people of brain2d, all ordered pairs",
 }
 Row = dict[str, Any]
@@ -106,7 +108,7 @@ def _table(rows: list[Row], initial: dict[str, Row]) -> Iterator[str]:
     for name, mine in {"none": [], **runs}.items():
         ends = [_typical(mine, case) for case in cases] if mine else [initial[case] for case in cases]
         if mine or name == "none":
-            cells = [_text(scale * end[key] if end else None) for end in ends[: len(shown)]]
+            cells = [_text(scale * end[key] if key in end else None) for end in ends[: len(shown)]]
             yield _line([name, *[cell(ends, mine) for cell in columns.values()], *cells])
 
 
@@ -114,6 +116,8 @@ def _measure(row: Row) -> tuple[str, str, float]:
     """What the columns of the cases hold: unit, key, factor."""
     if row["landmarks"]:
         return "rTRE %", "rtre_median", 100.0
+    if row["case"].split("/")[0].endswith("scale"):
+        return "s", "seconds", 1.0
     if "jaccard" in row or row["case"].startswith("elastic-brain2d"):
         return "Jaccard", "jaccard", 1.0
     return ("TRE px", "tre_mean", 1.0) if row["case"].split("/")[0] != "elastic-people" else ("NCC", "ncc", 1.0)
