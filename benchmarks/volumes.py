@@ -1,4 +1,4 @@
-"""Brains of different people in 3-D: `python -m benchmarks.volumes --output benchmarks/results/volumes.json [--ants-python PATH]`.
+"""Brains of different people in 3-D: `python -m benchmarks.volumes --output ROWS.json [--ants-python PATH]`.
 
 All ordered pairs of `brain3d`, native space; Dice is the mean over the labels that both people have, the moving labels warped by
 nearest neighbour. ANTs takes minutes a pair, so it gets the first `--ants-pairs` of them, each beside augreg's runs of that pair.
@@ -62,7 +62,7 @@ def main() -> None:
     pairs = list(itertools.permutations(people, 2))[: options.pairs]
     done = {(row["pair"], row["method"]) for row in record["rows"]}
     for number, pair in enumerate(pairs):
-        rows = _own(pair, options.threads, done)
+        rows = _own(pair, options.threads, done, warm_up=number == 0)
         if options.ants_python and number < options.ants_pairs and (" ".join(pair), _RIVAL) not in done:
             rows = itertools.chain(rows, [_ants(pair, options.ants_python, options.threads)])
         for row in rows:
@@ -76,7 +76,7 @@ def main() -> None:
         options.into.write_text(re.sub(f"(?s)(?<={begin}).*(?={end})", lambda _: text, options.into.read_text()))
 
 
-def _own(pair: tuple[str, str], threads: int, done: set[tuple[str, str]]) -> Any:
+def _own(pair: tuple[str, str], threads: int, done: set[tuple[str, str]], *, warm_up: bool) -> Any:
     import augreg as ar  # not in the rival's environment
     from augreg.warp import set_threads
 
@@ -90,7 +90,7 @@ def _own(pair: tuple[str, str], threads: int, done: set[tuple[str, str]]) -> Any
         phi, took = ar.Affine.identity(3), 0.0
         if options is not None:
             register = ar.LPRegistration(**options)
-            if not done:
+            if warm_up:
                 register(fixed, moving)
             begin = time.perf_counter()
             phi = register(fixed, moving)
