@@ -54,7 +54,7 @@ class TrainingOptions:
     weight_decay : of the original loss; divided by FLOW_SCALE, as the loss is, since it is not scale-free
     clip : largest norm of the gradient
     device : cpu, cuda, or auto
-    checkpoint_seconds : between checkpoints
+    checkpoint_seconds : between checkpoints; the first is written after the first step
     threads : of torch while it trains; None leaves them. On a busy machine threads that wait for each other make small
         networks several times slower than one thread alone is.
     """
@@ -208,7 +208,8 @@ def _steps(
     adam = torch.optim.Adam(network.parameters(), lr=options.learning_rate, weight_decay=options.weight_decay / FLOW_SCALE)
     start = _load(network, adam, folder / CHECKPOINT) if resume else 0
     folder.mkdir(parents=True, exist_ok=True)
-    begin = saved = time.perf_counter()
+    begin = time.perf_counter()
+    saved = -math.inf  # the first step is kept: a run killed early can be resumed
     for step in range(start, options.steps):
         batch = batch_of(step)
         fixed, moving = (normalised(part.to(device)) for part in (batch.fixed, batch.moving))

@@ -80,22 +80,24 @@ def test_a_resumed_run_ends_with_the_same_weights(tmp_path):
     assert not torch.equal(first["heads.0.weight"], theirs["heads.0.weight"])
 
 
-def test_a_killed_run_can_be_resumed(tmp_path):
+@pytest.mark.parametrize("seconds", [0, 120])
+def test_a_killed_run_can_be_resumed(tmp_path, seconds):
     script = (
         "import sys, time; sys.path.insert(0, sys.argv[1])\n"
         "from test_training import *\n"
-        "options = replace(OPTIONS, checkpoint_seconds=0)\n"
+        "options = replace(OPTIONS, checkpoint_seconds=float(sys.argv[3]))\n"
         "for state in train(seeded_network(0, 2, 0.03), pairs, (1.0, 1.0), sys.argv[2], options):\n"
         "    print(state.step, flush=True)\n"
         "    time.sleep(0.2)\n"
     )
-    command = [sys.executable, "-c", script, str(Path(__file__).parent), str(tmp_path / "killed")]
+    command = [sys.executable, "-c", script, str(Path(__file__).parent), str(tmp_path / "killed"), str(seconds)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as run:
         assert run.stdout is not None
         assert run.stdout.readline() == "1\n"
         run.send_signal(signal.SIGKILL)
     assert not (tmp_path / "killed" / WEIGHTS).exists()
-    finish(tmp_path / "killed", resume=True)
+    # the first step is behind it, however long the schedule
+    assert finish(tmp_path / "killed", resume=True)[0].step == 2
     finish(tmp_path / "whole")
     ours, theirs = weights(tmp_path / "killed"), weights(tmp_path / "whole")
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
