@@ -22,7 +22,7 @@ from augreg.lp import LPRegistration
 from augreg.networks import FlowNetS
 from augreg.report import DemoStory, demo_page
 from augreg.sam import contours_correspond, fit_appearance_model
-from augreg.synthesis import PairBatch, training_pairs
+from augreg.synthesis import PairBatch, draw_pairs, render_pairs, training_pairs
 from augreg.training import (
     Batches,
     FlowRegistration,
@@ -91,9 +91,11 @@ def run(directory: Path, *, images: Sequence[str] | None = None, seconds: float 
     else:
         model = fit_appearance_model([working[i] for i in known], registration=LPRegistration())
     yield Event(0.2, f"model with {model.shape.rank} shape modes")
-    draw = pairs_from_model(model, _BATCH, seed=1, **(_PHASES if phases else _PEOPLE))
-    unseen = PairBatch.concatenate([draw(0), draw(1)])
-    network, curve = yield from _trained(lambda step: draw(step + 2), unseen, model.template.spacing, seconds)
+    how = _PHASES if phases else _PEOPLE
+    # one appearance in both images: what the page says of a pair holds for all that it shows
+    unseen = render_pairs(model, draw_pairs(model, np.random.default_rng(0), 2 * _BATCH, pose=how["pose"]))
+    draw = pairs_from_model(model, _BATCH, seed=1, **how)
+    network, curve = yield from _trained(draw, unseen, model.template.spacing, seconds)
     learned = FlowRegistration(network.cpu(), model.template.spacing)
     program = LPRegistration(transform="bspline")
 
