@@ -8,6 +8,10 @@ from numba import njit, prange
 
 from augreg._kernels import CUBIC_MIRRORED, EDGE, _inside, _linear_one, _nearest_one, _sample_one
 
+# lines handled together, and the length of their pieces
+LINES = 16
+PIECE = 256
+
 
 @njit(cache=True, parallel=True, nogil=True)
 def cubic_affine(values, matrix, offset, fill, out):
@@ -47,12 +51,12 @@ def _bilinear(near, right, below, far, u, v):
 
 
 @njit(cache=True, nogil=True)
-def _inner_plane(flat, n2, y0, z0, dy, dz, rounded, precision, out):
+def _inner_plane(flat, n2, y0, z0, dy, dz, first, rounded, precision, out):
     """A stretch of a line in a 2-D image of one channel; without branches it becomes vector instructions."""
     real = precision.dtype.type
     row = np.uint64(n2)
     for t in range(len(out)):
-        y, z = y0 + dy * t, z0 + dz * t
+        y, z = y0 + dy * (first + t), z0 + dz * (first + t)
         b, d = np.int64(y), np.int64(z)
         v, w = real(y - b), real(z - d)
         # unsigned: negative indices would have to be wrapped around
@@ -64,12 +68,12 @@ def _inner_plane(flat, n2, y0, z0, dy, dz, rounded, precision, out):
 
 
 @njit(cache=True, nogil=True)
-def _inner_volume(flat, n1, n2, x0, y0, z0, dx, dy, dz, rounded, precision, out):
+def _inner_volume(flat, n1, n2, x0, y0, z0, dx, dy, dz, first, rounded, precision, out):
     """The same in a volume."""
     real = precision.dtype.type
     row, layer = np.uint64(n2), np.uint64(n1 * n2)
     for t in range(len(out)):
-        x, y, z = x0 + dx * t, y0 + dy * t, z0 + dz * t
+        x, y, z = x0 + dx * (first + t), y0 + dy * (first + t), z0 + dz * (first + t)
         a, b, d = np.int64(x), np.int64(y), np.int64(z)
         u, v, w = real(x - a), real(y - b), real(z - d)
         p = np.uint64((a * n1 + b) * n2 + d)
@@ -79,6 +83,16 @@ def _inner_volume(flat, n1, n2, x0, y0, z0, dx, dy, dz, rounded, precision, out)
         p, q, right, far = p + layer, q + layer, right + layer, far + layer
         value += u * (_bilinear(real(flat[p]), real(flat[right]), real(flat[q]), real(flat[far]), v, w) - value)
         out[t] = np.rint(value) if rounded else value
+
+
+@njit(cache=True, nogil=True, inline="always")
+def _start(matrix, offset, i, j):
+    """The index in the image of the first voxel of a line."""
+    return (
+        matrix[0, 0] * i + matrix[0, 1] * j + offset[0],
+        matrix[1, 0] * i + matrix[1, 1] * j + offset[1],
+        matrix[2, 0] * i + matrix[2, 1] * j + offset[2],
+    )
 
 
 @njit(cache=True, parallel=True, nogil=True)
@@ -91,62 +105,93 @@ def linear_affine(values, matrix, offset, fill, rounded, precision, out):
     m0, m1, m2, channels = out.shape
     n0, n1, n2, _ = values.shape
     flat = values.ravel()
-    size1, size2, step = np.uint64(n1), np.uint64(n2), np.uint64(channels)
-    row, layer = size2 * step, size1 * size2 * step
     dx, dy, dz = matrix[0, 2], matrix[1, 2], matrix[2, 2]
-    for line in prange(m0 * m1):
-        i, j = line // m1, line % m1
-        weights = np.empty(3, precision.dtype)
-        zero = precision[0]
-        x0 = matrix[0, 0] * i + matrix[0, 1] * j + offset[0]
-        y0 = matrix[1, 0] * i + matrix[1, 1] * j + offset[1]
-        z0 = matrix[2, 0] * i + matrix[2, 1] * j + offset[2]
-        first, last = _span(y0, dy, 0.0, n1 - 1.0, 0, m2)
-        first, last = _span(z0, dz, 0.0, n2 - 1.0, first, last)
-        if n0 > 1:
-            first, last = _span(x0, dx, 0.0, n0 - 1.0, first, last)
-        alone = channels == 1 and last > first
-        if alone:
-            part = out[i, j, first:last, 0]
-            y, z = y0 + dy * first, z0 + dz * first
-            if n0 == 1:
-                _inner_plane(flat, n2, y, z, dy, dz, rounded, precision, part)
-            else:
-                _inner_volume(flat, n1, n2, x0 + dx * first, y, z, dx, dy, dz, rounded, precision, part)
-            if not rounded:
-                # a neighbour of weight 0 may be NaN
-                for t in range(first, last):
-                    if np.isnan(out[i, j, t, 0]):
-                        out[i, j, t, 0] = _linear_one(values, x0 + dx * t, y0 + dy * t, z0 + dz * t, 0)
-        for k in range(m2):
-            if k == first and last > first and not alone:
-                for t in range(first, last):
-                    x, y, z = x0 + dx * t, y0 + dy * t, z0 + dz * t
-                    # unsigned: negative indices would have to be wrapped around
-                    a, b, d = np.uint64(x), np.uint64(y), np.uint64(z)
-                    weights[0], weights[1], weights[2] = x - a, y - b, z - d
-                    u, v, w = weights[0], weights[1], weights[2]
-                    corner = ((a * size1 + b) * size2 + d) * step
-                    for c in range(channels):
-                        p = corner + np.uint64(c)
-                        q = p + row
-                        value = _bilinear(zero + flat[p], zero + flat[p + step], zero + flat[q], zero + flat[q + step], v, w)
-                        if n0 > 1:
-                            p += layer
-                            q += layer
-                            next_value = _bilinear(
-                                zero + flat[p], zero + flat[p + step], zero + flat[q], zero + flat[q + step], v, w
-                            )
-                            value += u * (next_value - value)
-                        if np.isnan(value):
-                            value = _linear_one(values, x, y, z, c)
-                        out[i, j, t, c] = np.rint(value) if rounded else value
-            if k < first or k >= last:
-                x, y, z = x0 + dx * k, y0 + dy * k, z0 + dz * k
+    lines = m0 * m1
+    for block in prange((lines + LINES - 1) // LINES):
+        begin, end = block * LINES, min(lines, (block + 1) * LINES)
+        span = np.zeros((LINES, 2), np.int64)
+        for line in range(begin, end):
+            x0, y0, z0 = _start(matrix, offset, line // m1, line % m1)
+            first, last = _span(y0, dy, 0.0, n1 - 1.0, 0, m2)
+            first, last = _span(z0, dz, 0.0, n2 - 1.0, first, last)
+            if n0 > 1:
+                first, last = _span(x0, dx, 0.0, n0 - 1.0, first, last)
+            span[line - begin] = first, max(first, last)
+        # pieces of neighbouring lines read the same cache lines, whatever the direction of the lines in the image
+        for k in range(0, m2, PIECE):
+            for line in range(begin, end):
+                i, j = line // m1, line % m1
+                x0, y0, z0 = _start(matrix, offset, i, j)
+                first, last = max(span[line - begin, 0], k), min(span[line - begin, 1], k + PIECE)
+                if first < last and channels > 1:
+                    _inner_colours(values, flat, x0, y0, z0, dx, dy, dz, first, rounded, precision, out[i, j, first:last])
+                elif first < last:
+                    part = out[i, j, first:last, 0]
+                    if n0 == 1:
+                        _inner_plane(flat, n2, y0, z0, dy, dz, first, rounded, precision, part)
+                    else:
+                        _inner_volume(flat, n1, n2, x0, y0, z0, dx, dy, dz, first, rounded, precision, part)
+                    if not rounded:
+                        # a neighbour of weight 0 may be NaN
+                        for t in range(first, last):
+                            if np.isnan(out[i, j, t, 0]):
+                                out[i, j, t, 0] = _linear_one(values, x0 + dx * t, y0 + dy * t, z0 + dz * t, 0)
+        for line in range(begin, end):
+            i, j = line // m1, line % m1
+            x0, y0, z0 = _start(matrix, offset, i, j)
+            first, last = span[line - begin]
+            for k in range(m2 - (last - first)):
+                t = k if k < first else k + last - first
+                x, y, z = x0 + dx * t, y0 + dy * t, z0 + dz * t
                 inside = _inside(x, n0) and _inside(y, n1) and _inside(z, n2)
                 for c in range(channels):
                     value = _linear_one(values, x, y, z, c) if inside else fill
-                    out[i, j, k, c] = np.rint(value) if rounded else value
+                    out[i, j, t, c] = np.rint(value) if rounded else value
+
+
+@njit(cache=True, nogil=True)
+def _inner_colours(values, flat, x0, y0, z0, dx, dy, dz, start, rounded, precision, out):
+    """A stretch of a line in a 2-D or 3-D image of several channels."""
+    n0, n1, n2, channels = values.shape
+    size1, size2, step = np.uint64(n1), np.uint64(n2), np.uint64(channels)
+    row, layer = size2 * step, size1 * size2 * step
+    real = precision.dtype.type
+    zero = precision[0]
+    for t in range(len(out)):
+        x, y, z = x0 + dx * (start + t), y0 + dy * (start + t), z0 + dz * (start + t)
+        # unsigned: negative indices would have to be wrapped around
+        a, b, d = np.uint64(x), np.uint64(y), np.uint64(z)
+        u, v, w = real(x - a), real(y - b), real(z - d)
+        corner = ((a * size1 + b) * size2 + d) * step
+        for c in range(channels):
+            p = corner + np.uint64(c)
+            q = p + row
+            value = _bilinear(zero + flat[p], zero + flat[p + step], zero + flat[q], zero + flat[q + step], v, w)
+            if n0 > 1:
+                p += layer
+                q += layer
+                next_value = _bilinear(zero + flat[p], zero + flat[p + step], zero + flat[q], zero + flat[q + step], v, w)
+                value += u * (next_value - value)
+            if np.isnan(value):
+                value = _linear_one(values, x, y, z, c)
+            out[t, c] = np.rint(value) if rounded else value
+
+
+@njit(cache=True, nogil=True)
+def _nearest_stretch(flat, n1, n2, x0, y0, z0, dx, dy, dz, first, out):
+    """A stretch of a line inside an image of one channel; the coordinates are shifted so that truncation rounds."""
+    for t in range(len(out)):
+        k = first + t
+        a, b, d = np.int64(x0 + dx * k), np.int64(y0 + dy * k), np.int64(z0 + dz * k)
+        out[t] = flat[np.uint64((a * n1 + b) * n2 + d)]
+
+
+@njit(cache=True, nogil=True)
+def _nearest_flat_stretch(flat, n2, y0, z0, dy, dz, first, out):
+    """The same in 2-D."""
+    for t in range(len(out)):
+        k = first + t
+        out[t] = flat[np.uint64(np.int64(y0 + dy * k) * n2 + np.int64(z0 + dz * k))]
 
 
 @njit(cache=True, parallel=True, nogil=True)
@@ -154,21 +199,38 @@ def nearest_affine(values, matrix, offset, fill, out):
     """Values of the nearest voxels for index matrix @ (i, j, k) + offset: as `linear_affine`, for any type of value."""
     m0, m1, m2, channels = out.shape
     n0, n1, n2, _ = values.shape
+    flat = values.ravel()
     dx, dy, dz = matrix[0, 2], matrix[1, 2], matrix[2, 2]
-    for line in prange(m0 * m1):
-        i, j = line // m1, line % m1
-        x0 = matrix[0, 0] * i + matrix[0, 1] * j + offset[0]
-        y0 = matrix[1, 0] * i + matrix[1, 1] * j + offset[1]
-        z0 = matrix[2, 0] * i + matrix[2, 1] * j + offset[2]
-        first, last = _span(x0, dx, -0.5, n0 - 0.5, 0, m2)
-        first, last = _span(y0, dy, -0.5, n1 - 0.5, first, last)
-        first, last = _span(z0, dz, -0.5, n2 - 0.5, first, last)
-        for k in range(first):
-            _nearest_one(values, x0 + dx * k, y0 + dy * k, z0 + dz * k, fill, out[i, j, k])
-        for k in range(first, last):
-            # positive after the shift: truncation is floor
-            a, b, d = int(x0 + dx * k + (0.5 + EDGE)), int(y0 + dy * k + (0.5 + EDGE)), int(z0 + dz * k + (0.5 + EDGE))
-            for c in range(channels):
-                out[i, j, k, c] = values[a, b, d, c]
-        for k in range(last, m2):
-            _nearest_one(values, x0 + dx * k, y0 + dy * k, z0 + dz * k, fill, out[i, j, k])
+    shift = 0.5 + EDGE
+    lines = m0 * m1
+    for block in prange((lines + LINES - 1) // LINES):
+        begin, end = block * LINES, min(lines, (block + 1) * LINES)
+        span = np.zeros((LINES, 2), np.int64)
+        for line in range(begin, end):
+            x0, y0, z0 = _start(matrix, offset, line // m1, line % m1)
+            first, last = _span(x0, dx, -0.5, n0 - 0.5, 0, m2)
+            first, last = _span(y0, dy, -0.5, n1 - 0.5, first, last)
+            first, last = _span(z0, dz, -0.5, n2 - 0.5, first, last)
+            span[line - begin] = first, max(first, last)
+        for k in range(0, m2, PIECE):
+            for line in range(begin, end):
+                i, j = line // m1, line % m1
+                x0, y0, z0 = _start(matrix, offset, i, j)
+                x0, y0, z0 = x0 + shift, y0 + shift, z0 + shift
+                first, last = max(span[line - begin, 0], k), min(span[line - begin, 1], k + PIECE)
+                if first < last and channels == 1 and n0 == 1:
+                    _nearest_flat_stretch(flat, n2, y0, z0, dy, dz, first, out[i, j, first:last, 0])
+                elif first < last and channels == 1:
+                    _nearest_stretch(flat, n1, n2, x0, y0, z0, dx, dy, dz, first, out[i, j, first:last, 0])
+                else:
+                    for t in range(first, last):
+                        a, b, d = int(x0 + dx * t), int(y0 + dy * t), int(z0 + dz * t)
+                        for c in range(channels):
+                            out[i, j, t, c] = values[a, b, d, c]
+        for line in range(begin, end):
+            i, j = line // m1, line % m1
+            x0, y0, z0 = _start(matrix, offset, i, j)
+            first, last = span[line - begin]
+            for k in range(m2 - (last - first)):
+                t = k if k < first else k + last - first
+                _nearest_one(values, x0 + dx * t, y0 + dy * t, z0 + dz * t, fill, out[i, j, t])

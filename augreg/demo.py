@@ -21,33 +21,36 @@ from augreg.io import atomic
 from augreg.lp import LPRegistration
 from augreg.networks import FlowNetS
 from augreg.report import DemoStory, demo_page
-from augreg.sam import AppearanceModel, fit_appearance_model
+from augreg.sam import contours_correspond, fit_appearance_model
 from augreg.synthesis import PairBatch, draw_pairs, render_pairs, training_pairs
 from augreg.training import (
-    BLOCK,
     Batches,
     FlowRegistration,
     TrainingOptions,
     pairs_error,
+    pairs_from_memory,
     pairs_from_model,
     seeded_network,
+    torch_threads,
     train,
 )
 from augreg.transforms import Affine, Transform
 from augreg.warp import resample, warp
 
-# what a network learns from in a minute or two on two cores: voxels along the longest side, width, pairs per step, rate of
-# Adam, and how often a pair is shown
+# what a network learns from in a minute or two on two cores: voxels along the longest side, width, pairs per step, rate of Adam
 _SIDE = 128
 _WIDTH = 0.125
 _BATCH = 8
 _RATE = 2e-3
-_REUSE = 4
+# drawing a pair takes as long as several steps with it: the share of the time, and the most pairs that are drawn
+_DRAWING = 0.3
+_POOL = 512
 # steps that show how long one takes, and the share of the time after which training ends wherever it is
 _TRIAL = 6
 _PATIENCE = 1.2
-# spread of the poses in training, of the spread between subjects, where images of one subject are to be registered
-_SAME_SUBJECT = 0.2
+# how pairs are drawn that stand for two people, and for two phases of one: there the body rests and looks the same
+_PEOPLE: dict[str, Any] = {"pose": 1.0, "appearances": ("shared", "independent")}
+_PHASES: dict[str, Any] = {"pose": 0.05, "appearances": ("shared",)}
 _TRAINING_IMAGES = 32
 _HELD_OUT = 6
 _CHECKS = 16
@@ -82,16 +85,24 @@ def run(directory: Path, *, images: Sequence[str] | None = None, seconds: float 
     labels = data.labels and [resample(part, image.grid) for part, image in zip(data.labels, working, strict=True)]
     known, pairs, phases = _split(data.subjects)
     yield Event(0.05, data.source)
-    if labels and working[0].ndim == 2:
+    contours = labels is not None and contours_correspond([labels[i] for i in known])
+    if labels is not None and contours:
         model = fit_appearance_model([working[i] for i in known], labels=[labels[i] for i in known])
     else:
         model = fit_appearance_model([working[i] for i in known], registration=LPRegistration())
     yield Event(0.2, f"model with {model.shape.rank} shape modes")
-    pose = _SAME_SUBJECT if phases else 1.0
-    unseen = render_pairs(model, draw_pairs(model, np.random.default_rng(0), 2 * _BATCH, pose=pose))
-    network, curve = yield from _trained(model, unseen, pose, seconds)
-    flow = FlowRegistration(network.cpu(), model.template.spacing)
+    how = _PHASES if phases else _PEOPLE
+    # one appearance in both images: what the page says of a pair holds for all that it shows
+    unseen = render_pairs(model, draw_pairs(model, np.random.default_rng(0), 2 * _BATCH, pose=how["pose"]))
+    draw = pairs_from_model(model, _BATCH, seed=1, **how)
+    network, curve = yield from _trained(draw, unseen, model.template.spacing, seconds)
+    learned = FlowRegistration(network.cpu(), model.template.spacing)
     program = LPRegistration(transform="bspline")
+
+    def flow(fixed: Image, moving: Image) -> Transform:
+        with torch_threads(1):  # as in training
+            return learned(fixed, moving)
+
     methods: dict[str, Method] = {
         "linear program": program,
         "network": flow,
@@ -108,6 +119,7 @@ def run(directory: Path, *, images: Sequence[str] | None = None, seconds: float 
     story = DemoStory(
         source=data.source,
         training=[working[i] for i in known],
+        points="from the contours of the label maps" if contours else "by registering a template to every image",
         model=model,
         synthetic=[pair.fixed for pair in shown],
         pair=(clearest.fixed, clearest.moving, clearest.displacement),
@@ -137,23 +149,29 @@ def run(directory: Path, *, images: Sequence[str] | None = None, seconds: float 
 
 
 def _trained(
-    model: AppearanceModel, unseen: PairBatch, pose: float, seconds: float
+    draw: Batches, unseen: PairBatch, spacing: tuple[float, ...], seconds: float
 ) -> Generator[Event, None, tuple[FlowNetS, list[tuple[int, float]]]]:
     """A network, and its error on unseen pairs as it learns."""
-    batches = pairs_from_model(model, _BATCH, seed=1, reuse=_REUSE, pose=pose)
-    network = seeded_network(0, model.template.ndim, _WIDTH)
+    begin = time.perf_counter()
+    drawn: list[PairBatch] = []
+    while not drawn or (len(drawn) * _BATCH < _POOL and time.perf_counter() - begin < _DRAWING * seconds):
+        drawn.append(draw(len(drawn)))
+        yield Event(0.2 + 0.15 * len(drawn) * _BATCH / _POOL, f"{len(drawn) * _BATCH} pairs with exact truth")
+    batches = pairs_from_memory(PairBatch.concatenate(drawn), _BATCH)
+    left = seconds - (time.perf_counter() - begin)
+    network = seeded_network(0, unseen.flow.shape[1], _WIDTH)
     without = pairs_error(None, unseen)
     curve: list[tuple[int, float]] = []
-    steps = _affordable(model, batches, seconds)
+    steps = _affordable(batches, spacing, unseen, left)
     with tempfile.TemporaryDirectory() as folder:
         options = TrainingOptions(steps=steps, learning_rate=_RATE, checkpoint_seconds=1e9, threads=1)
-        for state in train(network, batches, model.template.spacing, folder, options):
+        for state in train(network, batches, spacing, folder, options):
             # a machine that has become busy must not make the demo long
-            late = state.seconds > _PATIENCE * seconds
+            late = state.seconds > _PATIENCE * left
             if late or state.step % max(1, steps // _CHECKS) == 0 or state.step in (1, steps):
                 curve.append((state.step, pairs_error(network, unseen)))
             message = f"training: end-point error {curve[-1][1]:.2f} voxels (without {without:.2f})"
-            yield Event(0.2 + 0.6 * state.step / steps, message)
+            yield Event(0.35 + 0.45 * state.step / steps, message)
             if late:
                 break
     return network, curve
@@ -208,17 +226,16 @@ def _working(image: Image) -> Image:
     return resample(grey.with_values(np.asarray(grey.values, dtype=np.float32)), grid)
 
 
-def _affordable(model: AppearanceModel, batches: Batches, seconds: float) -> int:
-    """How many steps fit into the time, from a few of them and the drawing of one block of pairs."""
-    begin = time.perf_counter()
-    batches(0)
-    drawing = time.perf_counter() - begin
-    network = seeded_network(0, model.template.ndim, _WIDTH)
+def _affordable(batches: Batches, spacing: tuple[float, ...], unseen: PairBatch, seconds: float) -> int:
+    """How many steps fit into the time, from a few of them and one look at the error."""
+    network = seeded_network(0, unseen.flow.shape[1], _WIDTH)
     trial = TrainingOptions(steps=_TRIAL, checkpoint_seconds=1e9, threads=1)
     with tempfile.TemporaryDirectory() as folder:
-        times = [state.seconds for state in train(network, batches, model.template.spacing, folder, trial)]
-    per_step = float(np.median(np.diff(times))) + drawing / (BLOCK * _REUSE)
-    return int(np.clip(seconds / per_step, 20, 20_000))
+        times = [state.seconds for state in train(network, batches, spacing, folder, trial)]
+    begin = time.perf_counter()
+    pairs_error(network, unseen)
+    looking = _CHECKS * (time.perf_counter() - begin)
+    return int(np.clip((seconds - looking) / float(np.median(np.diff(times))), 20, 20_000))
 
 
 def _score(fixed: Image, moving: Image, labels: tuple[Labels, Labels] | None, phi: Transform) -> float:

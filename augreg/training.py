@@ -6,14 +6,13 @@ and resumed ends with the same weights as an undisturbed one (on one machine, CP
 
 from __future__ import annotations
 
-import functools
 import json
 import math
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -37,8 +36,6 @@ Batches = Callable[[int], PairBatch]
 CHECKPOINT = "checkpoint.safetensors"
 WEIGHTS = "weights.safetensors"
 _KIND = "augreg checkpoint"
-# batches that are shuffled together where pairs are shown more than once
-BLOCK = 8
 
 
 @dataclass(frozen=True)
@@ -54,7 +51,7 @@ class TrainingOptions:
     weight_decay : of the original loss; divided by FLOW_SCALE, as the loss is, since it is not scale-free
     clip : largest norm of the gradient
     device : cpu, cuda, or auto
-    checkpoint_seconds : between checkpoints
+    checkpoint_seconds : between checkpoints; the first is written after the first step
     threads : of torch while it trains; None leaves them. On a busy machine threads that wait for each other make small
         networks several times slower than one thread alone is.
     """
@@ -87,38 +84,59 @@ class TrainingState:
     seconds: float
 
 
-def pairs_from_model(model: AppearanceModel, batch: int, seed: int = 0, *, reuse: int = 1, **drawing: float) -> Batches:
+def pairs_from_model(
+    model: AppearanceModel,
+    batch: int,
+    seed: int = 0,
+    *,
+    appearances: Sequence[str] = ("shared", "independent"),
+    pose: float = 1.0,
+) -> Batches:
     """Pairs drawn from a model on the fly; those of a step depend on (seed, step) alone.
-
-    Every other batch has independent appearances.
 
     Parameters
     ----------
     model : the appearance model
     batch : pairs of a step
     seed : of everything
-    reuse : how often a pair is shown, shuffled within a block of batches; above 1 where drawing is slower than training
-    drawing : given to `augreg.synthesis.draw_pairs`; by default intensity=0.05
+    appearances : of the two images of a pair, taken in turns by the batches; see `augreg.synthesis.draw_pairs`
+    pose : factor on the training poses' spread
     """
-    batches = 1 if reuse == 1 else BLOCK
-    settings = {"intensity": 0.05} | drawing
-
-    def one(number: int) -> PairBatch:
-        rng = np.random.default_rng([seed, number])
-        appearance = "shared" if number % 2 == 0 else "independent"
-        return render_pairs(model, draw_pairs(model, rng, batch, appearance=appearance, **settings))
-
-    @functools.lru_cache(maxsize=1)
-    def block(number: int) -> PairBatch:
-        return PairBatch.concatenate([one(number * batches + i) for i in range(batches)])
 
     def batch_of(step: int) -> PairBatch:
-        number, position = divmod(step, batches * reuse)
-        round_, part = divmod(position, batches)
-        order = np.random.default_rng([seed, number, round_]).permutation(batches * batch)
-        return block(number)[torch.from_numpy(order[part * batch : (part + 1) * batch])]
+        rng = np.random.default_rng([seed, step])
+        appearance = appearances[step % len(appearances)]
+        return render_pairs(model, draw_pairs(model, rng, batch, appearance=appearance, pose=pose, intensity=0.05))
 
     return batch_of
+
+
+def pairs_from_memory(pairs: PairBatch, batch: int, seed: int = 0) -> Batches:
+    """Pairs out of a few that are at hand, each time mirrored along some axes by chance, which leaves them exact.
+
+    Parameters
+    ----------
+    pairs : those at hand
+    batch : pairs of a step
+    seed : of the choice
+    """
+    ndim = pairs.flow.shape[1]
+
+    def batch_of(step: int) -> PairBatch:
+        rng = np.random.default_rng([seed, step])
+        chosen = pairs[torch.from_numpy(rng.integers(0, len(pairs), batch))]
+        return mirrored(chosen, [axis for axis in range(ndim) if rng.random() < 0.5])
+
+    return batch_of
+
+
+def mirrored(pairs: PairBatch, axes: Sequence[int]) -> PairBatch:
+    """Pairs with both images mirrored along some axes of their arrays; components of the flow along them change sign."""
+    along = [2 + axis for axis in axes]
+    sign = torch.tensor([-1.0 if axis in axes else 1.0 for axis in range(pairs.flow.shape[1])])
+    flow = pairs.flow.flip(along) * sign.reshape(1, -1, *[1] * (pairs.flow.ndim - 2))
+    fixed, moving, mask = (part.flip(along) for part in (pairs.fixed, pairs.moving, pairs.mask))
+    return replace(pairs, fixed=fixed, moving=moving, flow=flow, mask=mask)
 
 
 def pairs_from_shards(directory: str | os.PathLike[str], batch: int, seed: int = 0) -> Batches:
@@ -196,7 +214,7 @@ def train(
     ValueError, FileNotFoundError : for a checkpoint that does not fit or is not there.
     FloatingPointError : where the loss is no longer finite; the last good checkpoint is kept.
     """
-    with _torch_threads(options.threads):
+    with torch_threads(options.threads):
         yield from _steps(network, batch_of, spacing, Path(directory), options, resume)
 
 
@@ -208,7 +226,8 @@ def _steps(
     adam = torch.optim.Adam(network.parameters(), lr=options.learning_rate, weight_decay=options.weight_decay / FLOW_SCALE)
     start = _load(network, adam, folder / CHECKPOINT) if resume else 0
     folder.mkdir(parents=True, exist_ok=True)
-    begin = saved = time.perf_counter()
+    begin = time.perf_counter()
+    saved = -math.inf  # the first step is kept: a run killed early can be resumed
     for step in range(start, options.steps):
         batch = batch_of(step)
         fixed, moving = (normalised(part.to(device)) for part in (batch.fixed, batch.moving))
@@ -238,7 +257,8 @@ def _steps(
 
 
 @contextmanager
-def _torch_threads(count: int | None) -> Iterator[None]:
+def torch_threads(count: int | None) -> Iterator[None]:
+    """Torch with so many threads inside the block; None leaves them."""
     before = torch.get_num_threads()
     torch.set_num_threads(count or before)
     try:

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -55,6 +56,11 @@ def test_models_without_labels_come_from_registration(folder, capsys):
     out, err = capsys.readouterr()
     assert json.loads(out)["landmarks"] > 100
     assert "registered to a template" in err
+    # an error stands alone
+    assert run(folder, "sam fit", *names("i", 2), "-o registered.npz") == 2
+    err = capsys.readouterr().err
+    assert "expected at least 3" in err
+    assert len(err.splitlines()) == 1
 
 
 def test_models_are_evaluated_and_shown(folder, capsys):
@@ -69,6 +75,28 @@ def test_models_are_evaluated_and_shown(folder, capsys):
 
 def shards(folder):
     return {p.name: p.read_bytes() for p in folder.iterdir()}
+
+
+def test_resumed_synthesis_counts_what_was_there(folder, capsys):
+    model = ar.read_model(folder / "model.npz")
+    # three times the size of the shapes: most draws fold
+    wild = replace(model, shape=replace(model.shape, variance=9 * model.shape.variance))
+    ar.write_model(wild, folder / "wild.npz")
+    line = "synthesize", "wild.npz -n 10 --shard-size 3 -o wild --json"
+    assert run(folder, *line) == 0
+    whole = json.loads(capsys.readouterr().out)
+    assert whole["shrunk"] > 4
+    # one shard is missing, then none
+    for lost in ("pairs-000001.tar", None):
+        if lost:
+            (folder / "wild" / lost).unlink()
+        assert run(folder, *line) == 0
+        again = json.loads(capsys.readouterr().out)
+        assert {name: again[name] for name in ("pairs", "shards", "shrunk")} == {
+            "pairs": 10,
+            "shards": 4,
+            "shrunk": whole["shrunk"],
+        }
 
 
 def test_killed_synthesis_goes_on_to_the_same_bytes(folder, capsys):

@@ -153,6 +153,22 @@ def test_a_field_needs_as_many_components_as_axes(tmp_path):
         read_transform(path)
 
 
+@pytest.mark.parametrize("suffix", [".nii.gz", ".mha"])
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_fields_with_holes_are_refused(suffix, bad, tmp_path):
+    grid = spaces.grid(2, "oblique")
+    values = DisplacementField(affine(2).displacement(grid), grid).values.copy()
+    write_transform(DisplacementField(values, grid), tmp_path / f"whole{suffix}")
+    values[3, 2, 1] = bad
+    path = tmp_path / f"holes{suffix}"
+    sitk.WriteImage(sitk.GetImageFromArray(values.transpose(1, 0, 2), isVector=True), str(path))
+    with pytest.raises(ValueError, match=r"finite displacements.*1 of ") as caught:
+        read_transform(path)
+    assert path.name in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert np.isfinite(read_transform(tmp_path / f"whole{suffix}").values).all()
+
+
 def test_failed_writing_leaves_nothing_behind(tmp_path):
     write_transform(affine(2), tmp_path / "good.tfm")
     before = (tmp_path / "good.tfm").read_bytes()

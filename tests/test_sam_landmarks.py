@@ -4,7 +4,8 @@ from realdata import path
 from subjects import grid, people
 
 from augreg import Grid, Labels, read_labels
-from augreg.sam import Contours
+from augreg.datasets import simulated_brains
+from augreg.sam import Contours, contours_correspond
 from augreg.sam.alignment import align, pose_transform, procrustes
 from augreg.sam.landmarks import anchors, lattice, outlines
 
@@ -140,3 +141,24 @@ def test_simulated_contours_follow_the_anatomy():
     scheme = Contours.from_labels(labels, points=60)
     assert scheme.structures == (1, 5)
     assert scheme.size == sum(scheme.counts) + 2
+
+
+def test_contours_are_trusted_where_structures_are_whole_and_not_folded():
+    g = Grid((120, 100), (0.8, 1.1))
+    discs = [disc(g, g.center + shift, (30, 20)) for shift in (0, 3, -4)]
+    assert contours_correspond(discs)
+    # two ventricles under one label, in one of the maps
+    pair = Labels(disc(g, g.center - (22, 0), (9, 20)).values + disc(g, g.center - (-22, 0), (9, 19)).values, g)
+    assert not contours_correspond([*discs, pair])
+    # a ribbon that is folded like a cortex
+    x, y = np.meshgrid(np.arange(120), np.arange(100), indexing="ij")
+    comb = ((y > 80) & (y < 90)) | ((x // 5 % 2 == 0) & (y > 15) & (y < 90))
+    assert not contours_correspond([*discs, Labels(comb.astype(np.int64), g)])
+    volume = Labels(np.ones((4, 5, 6), dtype=np.int64), Grid((4, 5, 6)))
+    assert not contours_correspond([volume])
+
+
+def test_tissues_have_no_corresponding_contours_and_hearts_have():
+    hearts = [read_labels(p) for p in sorted(path("cardiac2d").glob("*_ed_lv.png"))]
+    assert contours_correspond(hearts)
+    assert not contours_correspond(simulated_brains("test").labels[:4])

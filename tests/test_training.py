@@ -15,7 +15,16 @@ from augreg import Affine, Grid, Image
 from augreg.networks import FlowNetS, end_point_error, normalised
 from augreg.networks.files import read_tensors
 from augreg.synthesis import PairBatch
-from augreg.training import CHECKPOINT, WEIGHTS, FlowRegistration, TrainingOptions, seeded_network, train
+from augreg.training import (
+    CHECKPOINT,
+    WEIGHTS,
+    FlowRegistration,
+    TrainingOptions,
+    mirrored,
+    pairs_from_memory,
+    seeded_network,
+    train,
+)
 
 SHAPE = (64, 64)
 OPTIONS = TrainingOptions(steps=6, learning_rate=1e-3, device="cpu")
@@ -64,6 +73,34 @@ def test_a_network_learns_its_pairs_and_fails_with_the_flow_negated(tmp_path):
     assert errors(tmp_path, flip=-1.0) > 1.2
 
 
+@pytest.mark.parametrize("axes", [[], [0], [1], [0, 1]])
+def test_mirrored_pairs_are_as_exact_as_the_pairs(axes):
+    batch = pairs(3, batch=2)
+    rectangle = PairBatch(
+        *(part[:, :, :50] for part in (batch.fixed, batch.moving, batch.flow, batch.mask)), batch.least_det, batch.residual
+    )
+    turned = mirrored(rectangle, axes)
+    grid = np.stack(np.meshgrid(*map(np.arange, turned.fixed.shape[2:]), indexing="ij"))
+    inside = (slice(8, -8), slice(8, -8))
+    for fixed, moving, flow in zip(turned.fixed, turned.moving, turned.flow, strict=True):
+        moved = scipy.ndimage.map_coordinates(moving[0].numpy(), grid + flow.numpy(), order=1)
+        np.testing.assert_allclose(moved[inside], fixed[0].numpy()[inside], atol=1e-4)
+    again = mirrored(turned, axes)
+    assert torch.equal(again.flow, rectangle.flow)
+    assert torch.equal(turned.fixed, rectangle.fixed) == (axes == [])
+
+
+def test_pairs_at_hand_are_all_shown_and_depend_on_seed_and_step_alone():
+    whole = pairs(0, batch=3)
+    of, same, other = (pairs_from_memory(whole, 4, seed) for seed in (1, 1, 2))
+    assert torch.equal(of(5).fixed, same(5).fixed)
+    assert not torch.equal(of(5).fixed, of(6).fixed)
+    assert not torch.equal(of(5).fixed, other(5).fixed)
+    # sums tell the pairs apart however they are mirrored
+    seen = {round(float(total), 3) for step in range(20) for total in of(step).fixed.sum(dim=(1, 2, 3))}
+    assert seen == {round(float(total), 3) for total in whole.fixed.sum(dim=(1, 2, 3))}
+
+
 def test_a_resumed_run_ends_with_the_same_weights(tmp_path):
     states = finish(tmp_path / "whole")
     assert [s.step for s in states] == [1, 2, 3, 4, 5, 6]
@@ -80,22 +117,24 @@ def test_a_resumed_run_ends_with_the_same_weights(tmp_path):
     assert not torch.equal(first["heads.0.weight"], theirs["heads.0.weight"])
 
 
-def test_a_killed_run_can_be_resumed(tmp_path):
+@pytest.mark.parametrize("seconds", [0, 120])
+def test_a_killed_run_can_be_resumed(tmp_path, seconds):
     script = (
         "import sys, time; sys.path.insert(0, sys.argv[1])\n"
         "from test_training import *\n"
-        "options = replace(OPTIONS, checkpoint_seconds=0)\n"
+        "options = replace(OPTIONS, checkpoint_seconds=float(sys.argv[3]))\n"
         "for state in train(seeded_network(0, 2, 0.03), pairs, (1.0, 1.0), sys.argv[2], options):\n"
         "    print(state.step, flush=True)\n"
         "    time.sleep(0.2)\n"
     )
-    command = [sys.executable, "-c", script, str(Path(__file__).parent), str(tmp_path / "killed")]
+    command = [sys.executable, "-c", script, str(Path(__file__).parent), str(tmp_path / "killed"), str(seconds)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as run:
         assert run.stdout is not None
         assert run.stdout.readline() == "1\n"
         run.send_signal(signal.SIGKILL)
     assert not (tmp_path / "killed" / WEIGHTS).exists()
-    finish(tmp_path / "killed", resume=True)
+    # the first step is behind it, however long the schedule
+    assert finish(tmp_path / "killed", resume=True)[0].step == 2
     finish(tmp_path / "whole")
     ours, theirs = weights(tmp_path / "killed"), weights(tmp_path / "whole")
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)

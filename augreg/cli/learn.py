@@ -26,13 +26,15 @@ def sam_fit(options: argparse.Namespace) -> None:
     if not given:
         from augreg.lp import LPRegistration
 
-        say("augreg: no labels or landmarks given: every image is registered to a template")
         given = {"registration": LPRegistration(transform="bspline")}
     template = io.read_image(options.template) if options.template else None
     locality = sam.Locality(levels=options.levels, taper=options.taper)
-    with bar("fit", None):
+    with bar("register to a template, fit" if "registration" in given else "fit", None):
         model = sam.fit_appearance_model(images, template=template, locality=locality, **given)
     sam.write_model(model, options.output)
+    if "registration" in given:
+        # not before: an error is the only line on stderr
+        say("augreg: no labels or landmarks given: every image was registered to a template")
     result = {
         "images": len(images),
         "landmarks": len(model.landmarks),

@@ -44,6 +44,12 @@ def read_transform(path: str | os.PathLike[str]) -> Transform:
                 f"{found}: expected a displacement field with {image.ndim} components per voxel, got {image.channels}; "
                 "an image is no transform"
             )
+        lost = int((~np.isfinite(image.values)).any(axis=-1).sum())
+        if lost:
+            raise ValueError(
+                f"{found}: expected finite displacements, got NaN or infinity in {lost} of {image.grid.size} voxels; "
+                "register again, or replace them"
+            )
         return DisplacementField(image.values.astype(np.float64), image.grid)
     if kind not in (*TRANSFORM_SUFFIXES, ".txt", ".mat", ".hdf5", ".xfm"):
         raise ValueError(f"{found}: expected a transform, one of {' '.join(TRANSFORM_SUFFIXES + FIELD_SUFFIXES)}, got {kind!r}")

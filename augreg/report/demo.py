@@ -23,6 +23,7 @@ class DemoStory:
     ----------
     source : where the images come from
     training : the images the model was fitted to
+    points : how their corresponding points were found
     model : the appearance model
     synthetic : images of synthetic pairs
     pair : fixed, moving and displacement of one synthetic pair
@@ -37,6 +38,7 @@ class DemoStory:
 
     source: str
     training: Sequence[Image]
+    points: str
     model: AppearanceModel
     synthetic: Sequence[Image]
     pair: tuple[Image, Image, DisplacementField]
@@ -74,7 +76,8 @@ def demo_page(story: DemoStory) -> str:
         ),
         section(
             "2. An appearance model",
-            "Corresponding points in all images give a mean shape and ways in which shape and intensities vary. Variation is "
+            f"Corresponding points in all images, found {story.points}, give a mean shape and ways in which shape and "
+            "intensities vary. Variation is "
             "made local: distant places may vary independently, so a few images span many modes. Each three pictures show one "
             "mode at -2, 0 and +2 standard deviations; 0 is the mean.",
             figure(mode_panels(story.model), "modes of the model"),

@@ -123,5 +123,5 @@ def _unit(values: FloatArray) -> FloatArray:
 
 def _uri(figure: Figure) -> str:
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=110)
+    figure.savefig(buffer, format="png", dpi=110, bbox_inches="tight", pad_inches=0.04)
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()

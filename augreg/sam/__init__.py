@@ -3,7 +3,7 @@
 from augreg.sam.evaluate import Evaluation, Measure, evaluate, find_landmarks
 from augreg.sam.files import read_model, write_model
 from augreg.sam.fit import fit_appearance_model
-from augreg.sam.landmarks import Contours
+from augreg.sam.landmarks import Contours, contours_correspond
 from augreg.sam.locality import Locality
 from augreg.sam.model import AppearanceModel, Coefficients
 from augreg.sam.subspace import Subspace
@@ -16,6 +16,7 @@ __all__ = [
     "Locality",
     "Measure",
     "Subspace",
+    "contours_correspond",
     "evaluate",
     "find_landmarks",
     "fit_appearance_model",

@@ -23,6 +23,9 @@ from augreg.image import Labels
 _LEAST_PERIMETER = 16
 _LEAST_POINTS = 6
 _OVERSAMPLING = 8
+# equal arc length finds the same places on contours that are one piece and not folded
+_WHOLE = 0.8
+_FOLDED = 5.0
 
 
 @dataclass(frozen=True)
@@ -112,6 +115,26 @@ class Contours:
             parts.append(_area_centroid(line)[None])
             offset += count + 1
         return np.concatenate(parts)
+
+
+def contours_correspond(labels: Sequence[Labels]) -> bool:
+    """Whether the contours of label maps are likely to correspond at equal arc length.
+
+    They do where in every map every structure is mostly one piece (largest component at least 0.8 of it: else another piece may
+    be the largest in the next map), and no contour is folded, as a cortex is (perimeter^2 / (4 pi area) at most 5; a circle has
+    1). Volumes have no contours.
+    """
+    if any(one.ndim != 2 for one in labels):
+        return False
+    structures = _common_structures(labels)
+    for one in labels:
+        for structure, line in zip(structures, outlines(one, structures), strict=True):
+            pieces = np.bincount(scipy.ndimage.label(one.values == structure)[0].ravel())[1:]
+            if pieces.max() < _WHOLE * pieces.sum():
+                return False
+            if _perimeter(line) ** 2 > _FOLDED * 4 * np.pi * abs(_signed_area(line)):
+                return False
+    return True
 
 
 def _common_structures(labels: Sequence[Labels]) -> tuple[int, ...]:

@@ -56,7 +56,7 @@ class DrawOptions:
 
 @dataclass(frozen=True)
 class ShardState:
-    """Progress: `written` of `total` pairs are on disk, `shrunk` shapes of those written now would have folded."""
+    """Progress: `written` of `total` pairs are on disk, `shrunk` of their shapes would have folded; earlier runs count too."""
 
     written: int
     total: int
@@ -109,13 +109,16 @@ def write_shards(
     shards = range(-(-count // shard_size))
     sizes = {shard: min(shard_size, count - shard * shard_size) for shard in shards}
     missing = [shard for shard in shards if not _shard_path(folder, shard).exists()]
-    written = count - sum(sizes[shard] for shard in missing)
+    kept = [shard for shard in shards if shard not in missing]
+    written = sum(sizes[shard] for shard in kept)
+    shrunk = sum(_shrunk_in(_shard_path(folder, shard)) for shard in kept)
     task = partial(_write_shard, folder=folder, seed=seed, options=options)
-    for shard, shrunk in _run(model, task, {shard: sizes[shard] for shard in missing}, workers):
+    for shard, more in _run(model, task, {shard: sizes[shard] for shard in missing}, workers):
         written += sizes[shard]
+        shrunk += more
         yield ShardState(written, count, shard, shrunk)
     if not missing:
-        yield ShardState(count, count, len(shards) - 1, 0)
+        yield ShardState(count, count, len(shards) - 1, shrunk)
 
 
 def read_shards(directory: str | os.PathLike[str], batch_size: int = 8) -> Iterator[PairBatch]:
@@ -227,6 +230,13 @@ def _add(tar: tarfile.TarFile, name: str, content: bytes) -> None:
     entry = tarfile.TarInfo(name)
     entry.size = len(content)
     tar.addfile(entry, io.BytesIO(content))
+
+
+def _shrunk_in(path: Path) -> int:
+    """How many shapes of a finished shard were shrunk, from the descriptions of its pairs."""
+    with tarfile.open(path) as tar:
+        files = [tar.extractfile(entry) for entry in tar if entry.name.endswith(".json")]
+        return sum(scale < 1 for file in files if file is not None for scale in json.load(file)["scale"])
 
 
 def _samples(path: Path) -> Iterator[dict[str, Any]]:
