@@ -8,11 +8,10 @@ Cubic B-spline weights at 0 <= t <= 1 between the second and the third of four k
     w = ((1 - t)^3, 3 t^3 - 6 t^2 + 4, -3 t^3 + 3 t^2 + 3 t + 1, t^3) / 6
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import numpy as np
-from numba import config, get_num_threads, njit, prange, set_num_threads
+from numba import config, njit, prange, set_num_threads
+
+from augreg._compile import kernel
 
 CHUNK = 4096
 EDGE = 1e-9  # index units: points on a border, up to rounding, are inside
@@ -21,29 +20,11 @@ CUBIC = 4
 CUBIC_MIRRORED = 5
 
 
-# nanoseconds of work below which a second thread costs more than it brings, above all on a busy machine
-_WORTH_SHARING = 1e6
-
-
 def set_threads(count: int) -> None:
     """Number of threads of all kernels."""
     if not 1 <= count <= config.NUMBA_NUM_THREADS:
         raise ValueError(f"threads: expected 1 to {config.NUMBA_NUM_THREADS} on this machine, got {count}")
     set_num_threads(count)
-
-
-@contextmanager
-def threads_for(work: float) -> Iterator[None]:
-    """Kernels called inside share their work among threads only if it takes some time: `work`, nanoseconds on one thread."""
-    before = get_num_threads()
-    if work >= _WORTH_SHARING or before == 1:
-        yield
-        return
-    set_num_threads(1)
-    try:
-        yield
-    finally:
-        set_num_threads(before)
 
 
 @njit(cache=True, nogil=True, inline="always")
@@ -91,7 +72,7 @@ def _linear_stencil(index, size, weights, slopes):
     return first
 
 
-@njit(cache=True, parallel=True, nogil=True)
+@kernel()
 def grid_points(origin, index_to_world, out):
     """World points of a grid, out (n0, n1, n2, D) with n0 = 1 in 2-D."""
     n0, n1, n2, ndim = out.shape
@@ -106,7 +87,7 @@ def grid_points(origin, index_to_world, out):
                 out[i, j, k, d] = start + step * k
 
 
-@njit(cache=True, parallel=True, nogil=True)
+@kernel()
 def affine_at(points, matrix, translation, out):
     """A x + t for points (N, D); out may be the points themselves."""
     count, ndim = points.shape
@@ -121,7 +102,7 @@ def affine_at(points, matrix, translation, out):
                 out[i, d] = matrix[d, 0] * x + matrix[d, 1] * y + matrix[d, 2] * z + translation[d]
 
 
-@njit(cache=True, parallel=True, nogil=True)
+@kernel()
 def spline_at(points, origin, world_to_index, coefficients, out):
     """B-spline vectors at world points, (N, D) each; coefficients (n0, n1, n2, D). Zero outside the domain."""
     count, ndim = points.shape
@@ -152,7 +133,7 @@ def spline_at(points, origin, world_to_index, coefficients, out):
                             out[i, d] += v * coefficients[first[0] + p, first[1] + q, first[2] + r, d]
 
 
-@njit(cache=True, parallel=True, nogil=True)
+@kernel()
 def displacement_gradient_at(points, origin, world_to_index, coefficients, taps, out):
     """World derivatives du_d/dx_b of the interpolated vectors, out (N, D, D). Zero outside the domain."""
     count, ndim = points.shape
@@ -207,7 +188,7 @@ def cubic_stencils(index, size):
     return first, weights
 
 
-@njit(cache=True, parallel=True, nogil=True)
+@kernel()
 def spline_on_grid(coefficients, first0, weights0, first1, weights1, first2, weights2, out):
     """B-spline vectors on a grid parallel to the control grid, out (m0, m1, m2, D).
 
@@ -312,7 +293,7 @@ def _sample_one(values, x, y, z, taps, fill, weights, where, out):
             out[c] = total
 
 
-@njit(cache=True, parallel=True, nogil=True)
+@kernel()
 def sample_at(values, points, origin, world_to_index, taps, fill, out):
     """Channels at world points: values (n0, n1, n2, C), points (N, D), out (N, C)."""
     count, ndim = points.shape
@@ -347,7 +328,7 @@ def _nearest_one(values, x, y, z, fill, out):
             out[c] = fill
 
 
-@njit(cache=True, parallel=True, nogil=True)
+@kernel()
 def nearest_at(values, points, origin, world_to_index, fill, out):
     """Values of the nearest voxels at world points: as `sample_at`, for any type of value."""
     count, ndim = points.shape

@@ -35,7 +35,7 @@ class State:
     ----------
     level : pyramid level, 0 the coarsest
     iteration : step within the level, from 0
-    objective : value of the criterion that is minimised, in its own units
+    objective : value of the criterion that is minimised, in its own units (of `LPRegistration` the weighted mean over keypoints)
     gap : relative duality gap certified for the last program; NaN where nothing was solved
     transform : phi so far
     seconds : since the start

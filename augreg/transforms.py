@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from augreg import _kernels
+from augreg._compile import threads_for
 from augreg._newton import solve
 from augreg.grid import FloatArray, Grid
 
@@ -62,13 +63,13 @@ class Transform(ABC):
         ValueError : if the last axis is not D.
         """
         array = np.asarray(points, dtype=np.float64)
-        with _kernels.threads_for(_POINT * array.size):
+        with threads_for(_POINT * array.size):
             return self._map(_flat(array, self.ndim)).reshape(array.shape)
 
     def jacobian(self, points: npt.ArrayLike) -> FloatArray:
         """D phi at world points, (..., D) -> (..., D, D); entry [..., d, b] is d phi_d / d x_b."""
         array = np.asarray(points, dtype=np.float64)
-        with _kernels.threads_for(_POINT * array.size):
+        with threads_for(_POINT * array.size):
             return self._jacobian(_flat(array, self.ndim)).reshape(*array.shape, self.ndim)
 
     def displacement(self, grid: Grid) -> FloatArray:

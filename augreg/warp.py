@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from augreg import _affine_kernels, _kernels
+from augreg._compile import threads_for
 from augreg.grid import FloatArray, Grid
 from augreg.image import Image, Labels
 from augreg.transforms import Affine, DisplacementField, Transform
@@ -83,12 +84,12 @@ def sample(
     if way == "nearest":
         source = np.ascontiguousarray(image.values, dtype=np.float64).reshape(_raster_shape(image))
         out = np.empty((len(flat), source.shape[-1]))
-        with _kernels.threads_for(_SAMPLE * out.size):
+        with threads_for(_SAMPLE * out.size):
             _kernels.nearest_at(source, flat, *_frame(image.grid), fill, out)
     else:
         source = _source(image, way).astype(np.float64, copy=False)
         out = np.empty((len(flat), source.shape[-1]))
-        with _kernels.threads_for(_SAMPLE * out.size):
+        with threads_for(_SAMPLE * out.size):
             _kernels.sample_at(source, flat, *_frame(image.grid), _TAPS[way], fill, out)
     return out.reshape(*array.shape[:-1], *tail)
 

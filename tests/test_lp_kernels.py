@@ -5,7 +5,7 @@ import scipy.ndimage
 import spaces
 
 from augreg import BSpline
-from augreg.lp import _kernels, _raster_kernels
+from augreg.lp import _cost_kernels, _kernels, _raster_kernels
 from augreg.lp.models import SplineModel
 from augreg.lp.pyramid import EVERYWHERE, Raster
 
@@ -173,11 +173,11 @@ def test_ncc_and_ssd_agree_with_their_twins(channels):
     fixed, moving, ratio, shifts = profiles(channels)
     floor = np.random.default_rng(2).uniform(0.01, 0.1, (2, channels))
     out = np.empty((len(fixed), shifts))
-    _kernels.ncc_costs(fixed, moving, ratio, floor, 0.5, out)
+    _cost_kernels.ncc_costs(fixed, moving, ratio, floor, 0.5, out)
     expected = naive_lp.ncc(fixed, moving, ratio, shifts, floor, 0.5)
     assert np.isnan(expected).any()
     np.testing.assert_allclose(out, expected, rtol=1e-5)
-    _kernels.ssd_costs(fixed, moving, ratio, floor[0], 0.5, out)
+    _cost_kernels.ssd_costs(fixed, moving, ratio, floor[0], 0.5, out)
     np.testing.assert_allclose(out, naive_lp.ssd(fixed, moving, ratio, shifts, floor[0], 0.5), rtol=1e-5)
 
 
@@ -186,14 +186,14 @@ def test_table_costs_and_histogram_agree_with_their_twins():
     bounds = np.array([0.25, 0.5, 0.75, np.inf])
     f, m = (np.empty((part.shape[0], *part.shape[2:]), dtype=np.int16) for part in (fixed, moving))
     for part, classes in ((fixed, f), (moving, m)):
-        _kernels.classify(part, bounds, classes)
+        _cost_kernels.classify(part, bounds, classes)
         np.testing.assert_array_equal(classes, np.where(np.isnan(part[:, 0]), -1, np.searchsorted(bounds, part[:, 0])))
     rho = np.random.default_rng(3).normal(size=(4, 4))
     out = np.empty((len(f), shifts))
-    _kernels.table_costs(f, m, ratio, rho, 0.5, out)
+    _cost_kernels.table_costs(f, m, ratio, rho, 0.5, out)
     np.testing.assert_allclose(out, naive_lp.table(f, m, ratio, shifts, rho, 0.5), rtol=1e-9)
     counts = np.zeros((4, 4))
-    _kernels.joint_histogram(f, m, ratio, 3, counts)
+    _cost_kernels.joint_histogram(f, m, ratio, 3, counts)
     expected = np.zeros((4, 4))
     for i, line, h in np.ndindex(f.shape):
         pair = f[i, line, h], m[i, line, h * ratio + 3]
@@ -238,9 +238,9 @@ def test_tensors_are_the_derivatives_of_the_costs(ndim, side, name):
     floor = rng.uniform(0.1, 0.2, (2, channels))
     hessian, gradient = np.empty((3, ndim, ndim)), np.empty((3, ndim))
     if name == "ncc":
-        _kernels.ncc_tensors(fixed, moving, side, step, floor, hessian, gradient)
+        _cost_kernels.ncc_tensors(fixed, moving, side, step, floor, hessian, gradient)
     else:
-        _kernels.ssd_tensors(fixed, moving, side, step, floor[0], hessian, gradient)
+        _cost_kernels.ssd_tensors(fixed, moving, side, step, floor[0], hessian, gradient)
     inner = np.all((lattice >= 0) & (lattice < side), axis=1)
 
     def cost(w):

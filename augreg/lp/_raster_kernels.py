@@ -3,8 +3,10 @@
 import numpy as np
 from numba import njit, prange
 
+from augreg._compile import kernel
 
-@njit(cache=True, parallel=True, nogil=True)
+
+@kernel()
 def block_means(values, factors, out):
     """Means over blocks of factors (3,) voxels; voxels beyond the last whole block take no part. out (m0, m1, m2, C)."""
     m0, m1, m2, channels = out.shape
@@ -14,38 +16,43 @@ def block_means(values, factors, out):
         i, j = line // m1, line % m1
         for k in range(m2):
             for c in range(channels):
-                total = np.float32(0.0)
-                for p in range(f0):
-                    for q in range(f1):
-                        for r in range(f2):
-                            total += values[i * f0 + p, j * f1 + q, k * f2 + r, c]
-                out[i, j, k, c] = total * share
+                out[i, j, k, c] = 0.0
+        for p in range(f0):
+            for q in range(f1):
+                source = values[i * f0 + p, j * f1 + q]
+                for k in range(m2):
+                    for r in range(f2):
+                        for c in range(channels):
+                            out[i, j, k, c] += share * source[k * f2 + r, c]
 
 
-@njit(cache=True, parallel=True, nogil=True)
+@kernel()
 def smooth(values, taps, out):
     """Separable convolution with the symmetric weights taps (3, 2 R + 1), borders repeated."""
     n0, n1, n2, channels = values.shape
     radius = taps.shape[1] // 2
+    length, border = n2 * channels, radius * channels
     for line in prange(n0 * n1):
         i, j = line // n1, line % n1
-        row = np.zeros((n2, channels), np.float32)
+        # one line, its ends repeated: all loops run over neighbours in memory
+        row = np.zeros(length + 2 * border, np.float32)
         for p in range(-radius, radius + 1):
             for q in range(-radius, radius + 1):
                 w = taps[0, p + radius] * taps[1, q + radius]
                 if w != 0.0:
-                    source = values[min(max(i + p, 0), n0 - 1), min(max(j + q, 0), n1 - 1)]
-                    for k in range(n2):
-                        for c in range(channels):
-                            row[k, c] += w * source[k, c]
-        for k in range(n2):
-            inner = radius <= k < n2 - radius
-            for c in range(channels):
-                total = np.float32(0.0)
-                for r in range(-radius, radius + 1):
-                    at = k + r if inner else min(max(k + r, 0), n2 - 1)
-                    total += taps[2, r + radius] * row[at, c]
-                out[i, j, k, c] = total
+                    source = values[min(max(i + p, 0), n0 - 1), min(max(j + q, 0), n1 - 1)].ravel()
+                    for t in range(length):
+                        row[border + t] += w * source[t]
+        for t in range(border):
+            row[t] = row[border + t % channels]
+            row[border + length + t] = row[border + length - channels + t % channels]
+        goal = out[i, j].ravel()
+        goal[:] = 0.0
+        for r in range(2 * radius + 1):
+            w = taps[2, r]
+            part = row[r * channels :]
+            for t in range(length):
+                goal[t] += w * part[t]
 
 
 @njit(cache=True, nogil=True, inline="always")
@@ -75,7 +82,7 @@ def _gradient(values, i, j, k, scale, out):
     return best
 
 
-@njit(cache=True, parallel=True, nogil=True)
+@kernel()
 def strongest_per_cell(values, allowed, scale, cell, margin, indices, gradients):
     """The voxel with the largest gradient in every cell of cell (3,) voxels: indices (cells, 3), -1 where none is allowed.
 
@@ -117,7 +124,7 @@ def _outward(labels, i, j, k, spacing, reach, out):
     return out[0] ** 2 + out[1] ** 2 + out[2] ** 2
 
 
-@njit(cache=True, parallel=True, nogil=True)
+@kernel()
 def flattest_per_cell(labels, allowed, spacing, reach, cell, margin, indices, normals):
     """The voxel beside another label with the flattest boundary in every cell; arguments as in `strongest_per_cell`.
 

@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from augreg.grid import FloatArray
-from augreg.lp import _kernels
+from augreg.lp import _cost_kernels
 from augreg.lp.profiles import Profiles
 from augreg.lp.pyramid import Raster
 
@@ -82,7 +82,7 @@ class _Ncc(Criterion):
 
     def costs(self, profiles: Profiles) -> FloatArray:
         out = _output(profiles)
-        _kernels.ncc_costs(profiles.fixed, profiles.moving, profiles.window.ratio, self.floor, _LEAST, out)
+        _cost_kernels.ncc_costs(profiles.fixed, profiles.moving, profiles.window.ratio, self.floor, _LEAST, out)
         return out
 
     def weights(self, costs: FloatArray) -> FloatArray:
@@ -91,7 +91,7 @@ class _Ncc(Criterion):
 
     def tensors(self, profiles: Profiles, step: float, ndim: int) -> tuple[FloatArray, FloatArray]:
         side, hessian, gradient = _derivatives(profiles, ndim)
-        _kernels.ncc_tensors(profiles.fixed, profiles.moving, side, step, self.floor, hessian, gradient)
+        _cost_kernels.ncc_tensors(profiles.fixed, profiles.moving, side, step, self.floor, hessian, gradient)
         return hessian, gradient
 
 
@@ -101,12 +101,12 @@ class _Ssd(Criterion):
 
     def costs(self, profiles: Profiles) -> FloatArray:
         out = _output(profiles)
-        _kernels.ssd_costs(profiles.fixed, profiles.moving, profiles.window.ratio, self.variance, _LEAST, out)
+        _cost_kernels.ssd_costs(profiles.fixed, profiles.moving, profiles.window.ratio, self.variance, _LEAST, out)
         return out
 
     def tensors(self, profiles: Profiles, step: float, ndim: int) -> tuple[FloatArray, FloatArray]:
         side, hessian, gradient = _derivatives(profiles, ndim)
-        _kernels.ssd_tensors(profiles.fixed, profiles.moving, side, step, self.variance, hessian, gradient)
+        _cost_kernels.ssd_tensors(profiles.fixed, profiles.moving, side, step, self.variance, hessian, gradient)
         return hessian, gradient
 
 
@@ -122,8 +122,8 @@ class _Table(Criterion):
         f = _classes(profiles.fixed, self.fixed_bounds)
         m = _classes(profiles.moving, self.moving_bounds)
         histogram = np.zeros((len(self.fixed_bounds), len(self.moving_bounds)))
-        _kernels.joint_histogram(f, m, window.ratio, window.shifts, histogram)
-        _kernels.table_costs(f, m, window.ratio, self.table(histogram), _LEAST, out)
+        _cost_kernels.joint_histogram(f, m, window.ratio, window.shifts, histogram)
+        _cost_kernels.table_costs(f, m, window.ratio, self.table(histogram), _LEAST, out)
         return out
 
     @abstractmethod
@@ -182,5 +182,5 @@ def _bins(raster: Raster) -> FloatArray:
 def _classes(samples: npt.NDArray[np.float32], bounds: FloatArray) -> npt.NDArray[np.int16]:
     count, _, lines, length = samples.shape
     classes = np.empty((count, lines, length), dtype=np.int16)
-    _kernels.classify(samples, bounds, classes)
+    _cost_kernels.classify(samples, bounds, classes)
     return classes

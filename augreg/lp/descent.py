@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
-import numpy.typing as npt
 
 from augreg.grid import FloatArray
 from augreg.lp.constraints import Constraint
@@ -25,7 +24,7 @@ FEWEST = 12
 # of the keypoints inside before a step, as many must be inside after it
 _KEPT = 0.7
 # voxels: polishing ends with steps below
-_SMALL = 0.005
+_SMALL = 0.04
 
 
 @dataclass(eq=False)
@@ -52,14 +51,14 @@ class Descent:
             return
         costs = level.costs(pose.transform, windows[0])
         for window, following in zip(windows, (*windows[1:], HERE), strict=True):
-            valid = np.asarray(np.isfinite(costs).all(axis=1))
-            if valid.sum() < FEWEST:
+            weights = _trust(level, costs)
+            if np.count_nonzero(weights) < FEWEST:
                 self.warn("low overlap: too few keypoints lie inside both images")
                 return
-            better = self._solved(level, pose, window, costs, valid)
+            better = self._solved(level, pose, window, costs, weights)
             if better is not None:
                 new = level.costs(better.transform, following)
-                if self._fallen(pose.transform, better.transform, costs, new, valid):
+                if self._fallen(pose.transform, better.transform, costs, new, weights):
                     pose, costs = better, new
                     yield pose
                     continue
@@ -72,16 +71,15 @@ class Descent:
             return
         costs = level.costs(pose.transform)
         for _ in range(steps):
-            valid = np.isfinite(costs[:, 0])
-            if valid.sum() < FEWEST:
+            weights = _trust(level, costs)
+            if np.count_nonzero(weights) < FEWEST:
                 return
-            weights = np.where(valid, level.criterion.weights(np.where(valid[:, None], costs, 0.0)), 0.0)
             c = gauss_newton_step(level, pose, weights)
             better = None if c is None else pose.moved(c)
             if better is None:
                 return
             new = level.costs(better.transform)
-            if not self._fallen(pose.transform, better.transform, costs, new, valid):
+            if not self._fallen(pose.transform, better.transform, costs, new, weights):
                 return
             points = level.keypoints.points
             moved = float(np.linalg.norm(better.transform(points) - pose.transform(points), axis=1).mean())
@@ -95,12 +93,12 @@ class Descent:
         if text not in self.warnings:
             self.warnings.append(text)
 
-    def _solved(self, level: Level, pose: Pose, window: Window, costs: FloatArray, valid: npt.NDArray[np.bool_]) -> Pose | None:
+    def _solved(self, level: Level, pose: Pose, window: Window, costs: FloatArray, weights: FloatArray) -> Pose | None:
+        valid = weights > 0
         points, normals = level.keypoints.points[valid], level.keypoints.normals[valid]
         matrix = pose.rows(points, normals)
         step = level.fixed.step / window.ratio
-        weights = level.criterion.weights(costs[valid])
-        rows = data_rows(matrix, matrix @ pose.coefficients, costs[valid], step, weights)
+        rows = data_rows(matrix, matrix @ pose.coefficients, costs[valid], step, weights[valid])
         extra = [constraint.rows(pose, len(points)) for constraint in self.constraints]
         parts = [rows, *pose.penalties(1.5 * window.reach * level.fixed.step), *extra]
         solution = self.solver(assemble(parts))
@@ -113,19 +111,24 @@ class Descent:
         self.gap = solution.gap
         return pose.moved(solution.x)
 
-    def _fallen(
-        self, before: Transform, after: Transform, costs: FloatArray, new: FloatArray, valid: npt.NDArray[np.bool_]
-    ) -> bool:
+    def _fallen(self, before: Transform, after: Transform, costs: FloatArray, new: FloatArray, weights: FloatArray) -> bool:
         """Whether the criterion has fallen over the keypoints that are inside both times; sets `objective`."""
         old_here, new_here = costs[:, costs.shape[1] // 2], new[:, new.shape[1] // 2]
-        both = valid & np.isfinite(new_here)
-        if both.sum() < max(FEWEST, _KEPT * valid.sum()):
+        both = np.asarray((weights > 0) & np.isfinite(new_here))
+        if both.sum() < max(FEWEST, _KEPT * np.count_nonzero(weights)):
             return False
-        old_cost, new_cost = float(old_here[both].mean()), float(new_here[both].mean())
+        share = weights[both] / weights[both].sum()
+        old_cost, new_cost = float(share @ old_here[both]), float(share @ new_here[both])
         fallen = new_cost < old_cost
         if self.constraints:
-            count = int(both.sum())
+            total, count = float(weights[both].sum()), int(both.sum())
             was, became = (sum(c.cost(transform, count) for c in self.constraints) for transform in (before, after))
-            fallen = new_cost + became / count < old_cost + was / count
+            fallen = new_cost + became / total < old_cost + was / total
         self.objective = new_cost if fallen else old_cost
         return fallen
+
+
+def _trust(level: Level, costs: FloatArray) -> FloatArray:
+    """The keypoints' weights (N,), given their costs (N, 2X+1); 0 where one of these is not known."""
+    known = np.isfinite(costs).all(axis=1)
+    return np.where(known, level.criterion.weights(np.where(known[:, None], costs, 0.0)), 0.0)

@@ -9,7 +9,7 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
-from augreg._kernels import threads_for
+from augreg._compile import threads_for
 from augreg.grid import FloatArray
 from augreg.image import Labels
 from augreg.lp.boundary import Keypoints, find_keypoints
@@ -69,7 +69,7 @@ class Level:
 
     def with_count(self, count: int) -> Level:
         """The same images with another number of keypoints."""
-        return replace(self, count=count)
+        return self if count == self.count else replace(self, count=count)
 
 
 def levels_of(

@@ -46,7 +46,7 @@ class MatrixModel:
     center: FloatArray
     radius: float
 
-    @property
+    @cached_property
     def generators(self) -> FloatArray:
         """G_j, (J, D, D)."""
         ndim = len(self.center)
@@ -78,7 +78,11 @@ class MatrixModel:
     def penalties(self, reach: float) -> list[Rows]:
         """A trust region: every unknown moves points by at most `reach` mm."""
         n = self.unknowns
-        return [bounded(scipy.sparse.csr_array(np.eye(n)), np.full(n, -reach), np.full(n, reach))]
+        return [bounded(self._each, np.full(n, -reach), np.full(n, reach))]
+
+    @cached_property
+    def _each(self) -> scipy.sparse.csr_array:
+        return scipy.sparse.eye_array(self.unknowns, format="csr")
 
     def step(self, c: FloatArray) -> Affine:
         """The map id + v, projected to the group."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from augreg._kernels import threads_for
+from augreg._compile import threads_for
 from augreg.grid import FloatArray, Grid
 from augreg.image import Image, Labels
 from augreg.lp import _raster_kernels

@@ -71,7 +71,7 @@ class LPRegistration:
     polish: int = 4
     tolerance: float = 0.0
     budget: float | None = None
-    solver: Solver = field(default_factory=lambda: InteriorPoint(tolerance=1e-4))
+    solver: Solver = field(default_factory=lambda: InteriorPoint(tolerance=1e-3))
 
     def __post_init__(self) -> None:
         for name, known in (
