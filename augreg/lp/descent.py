@@ -114,14 +114,14 @@ class Descent:
     def _fallen(self, before: Transform, after: Transform, costs: FloatArray, new: FloatArray, weights: FloatArray) -> bool:
         """Whether the criterion has fallen over the keypoints that are inside both times; sets `objective`."""
         old_here, new_here = costs[:, costs.shape[1] // 2], new[:, new.shape[1] // 2]
-        both = np.asarray((weights > 0) & np.isfinite(new_here))
-        if both.sum() < max(FEWEST, _KEPT * np.count_nonzero(weights)):
+        both = np.flatnonzero((weights > 0) & np.isfinite(new_here))
+        if len(both) < max(FEWEST, _KEPT * np.count_nonzero(weights)):
             return False
         share = weights[both] / weights[both].sum()
         old_cost, new_cost = float(share @ old_here[both]), float(share @ new_here[both])
         fallen = new_cost < old_cost
         if self.constraints:
-            total, count = float(weights[both].sum()), int(both.sum())
+            total, count = float(weights[both].sum()), len(both)
             was, became = (sum(c.cost(transform, count) for c in self.constraints) for transform in (before, after))
             fallen = new_cost + became / total < old_cost + was / total
         self.objective = new_cost if fallen else old_cost
