@@ -130,5 +130,5 @@ class Descent:
 
 def _trust(level: Level, costs: FloatArray) -> FloatArray:
     """The keypoints' weights (N,), given their costs (N, 2X+1); 0 where one of these is not known."""
-    known = np.isfinite(costs).all(axis=1)
+    known = np.asarray(np.isfinite(costs).all(axis=1))
     return np.where(known, level.criterion.weights(np.where(known[:, None], costs, 0.0)), 0.0)
