@@ -21,6 +21,7 @@ import numpy.typing as npt
 
 from augreg import _kernels
 from augreg._compile import threads_for
+from augreg._fields import checked_vectors, field_jacobian, frame, grid_points, stencils, three_axes
 from augreg._newton import solve
 from augreg.grid import FloatArray, Grid
 
@@ -74,11 +75,11 @@ class Transform(ABC):
 
     def displacement(self, grid: Grid) -> FloatArray:
         """u(x) = phi(x) - x on a grid, (*shape, D) mm."""
-        return (self._map_grid(grid) - _grid_points(grid)).reshape(*grid.shape, grid.ndim)
+        return (self._map_grid(grid) - grid_points(grid)).reshape(*grid.shape, grid.ndim)
 
     def _map_grid(self, grid: Grid) -> FloatArray:
         """Images (N, D) of all points of a grid."""
-        return self._map(_grid_points(grid))
+        return self._map(grid_points(grid))
 
     def solve(self, points: npt.ArrayLike, tolerance: float = 1e-6, iterations: int = 60) -> FloatArray:
         """Points x with phi(x) = y, (..., D) mm, for given y: the inverse at points, by damped Newton.
@@ -191,7 +192,7 @@ class BSpline(Transform):
     grid: Grid
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "coefficients", _vectors("coefficients", self.coefficients, self.grid))
+        object.__setattr__(self, "coefficients", checked_vectors("coefficients", self.coefficients, self.grid))
         if min(self.grid.shape) < 4:
             raise ValueError(f"grid: expected at least 4 control points along each axis, got {self.grid.shape}")
 
@@ -228,12 +229,12 @@ class BSpline(Transform):
 
     def _map(self, points: FloatArray) -> FloatArray:
         out = np.empty_like(points)
-        _kernels.spline_at(points, *_frame(self.grid), _three_axes(self.coefficients), out)
+        _kernels.spline_at(points, *frame(self.grid), three_axes(self.coefficients), out)
         out += points
         return out
 
     def _jacobian(self, points: FloatArray) -> FloatArray:
-        return _jacobian(points, self.grid, self.coefficients, _kernels.CUBIC)
+        return field_jacobian(points, self.grid, self.coefficients, _kernels.CUBIC)
 
     def _map_grid(self, grid: Grid) -> FloatArray:
         # where the grid is parallel to the control grid, lines share their weights: several times faster
@@ -243,14 +244,14 @@ class BSpline(Transform):
         if drift.max() > 1e-9:
             return super()._map_grid(grid)
         start = self.grid.indices_at(grid.origin)
-        stencils = [_stencils(start[a] + steps[a] * np.arange(n), self.grid.shape[a]) for a, n in enumerate(grid.shape)]
+        taps = [stencils(start[a] + steps[a] * np.arange(n), self.grid.shape[a]) for a, n in enumerate(grid.shape)]
         if self.ndim == 2:
-            stencils.insert(0, (np.zeros(1, dtype=np.int64), np.array([[1.0, 0.0, 0.0, 0.0]])))
+            taps.insert(0, (np.zeros(1, dtype=np.int64), np.array([[1.0, 0.0, 0.0, 0.0]])))
         out = np.empty((*grid.shape, grid.ndim))
-        flat = [array for stencil in stencils for array in stencil]
-        _kernels.spline_on_grid(_three_axes(self.coefficients), *flat, _three_axes(out))
+        flat = [array for axis in taps for array in axis]
+        _kernels.spline_on_grid(three_axes(self.coefficients), *flat, three_axes(out))
         mapped = out.reshape(-1, grid.ndim)
-        mapped += _grid_points(grid)
+        mapped += grid_points(grid)
         return mapped
 
     def inverse(self, grid: Grid | None = None, tolerance: float = 1e-6) -> DisplacementField:
@@ -277,7 +278,7 @@ class DisplacementField(Transform):
     grid: Grid
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "values", _vectors("values", self.values, self.grid))
+        object.__setattr__(self, "values", checked_vectors("values", self.values, self.grid))
 
     @property
     def ndim(self) -> int:
@@ -286,17 +287,17 @@ class DisplacementField(Transform):
 
     def _map(self, points: FloatArray) -> FloatArray:
         out = np.empty_like(points)
-        _kernels.sample_at(_three_axes(self.values), points, *_frame(self.grid), _kernels.LINEAR, 0.0, out)
+        _kernels.sample_at(three_axes(self.values), points, *frame(self.grid), _kernels.LINEAR, 0.0, out)
         out += points
         return out
 
     def _jacobian(self, points: FloatArray) -> FloatArray:
-        return _jacobian(points, self.grid, self.values, _kernels.LINEAR)
+        return field_jacobian(points, self.grid, self.values, _kernels.LINEAR)
 
     def _map_grid(self, grid: Grid) -> FloatArray:
         if grid != self.grid:
             return super()._map_grid(grid)
-        return _grid_points(grid) + self.values.reshape(-1, self.ndim)
+        return grid_points(grid) + self.values.reshape(-1, self.ndim)
 
     def inverse(self, grid: Grid | None = None, tolerance: float = 1e-6) -> DisplacementField:
         """The numerical inverse, by default on the field's own grid."""
@@ -349,7 +350,7 @@ class Composition(Transform):
         Parts that need a grid are sampled on `grid`, if given, made larger where the inverses applied before lead out of it.
         """
         result: Transform = Affine.identity(self.ndim)
-        points = None if grid is None else _grid_points(grid)
+        points = None if grid is None else grid_points(grid)
         for transform in self.transforms:
             wide = grid
             if grid is not None and points is not None and isinstance(transform, BSpline | DisplacementField):
@@ -379,42 +380,6 @@ def _flat(points: FloatArray, ndim: int) -> FloatArray:
     if points.ndim == 0 or points.shape[-1] != ndim:
         raise ValueError(f"points: expected {ndim} coordinates on the last axis, got shape {points.shape}")
     return np.ascontiguousarray(points.reshape(-1, ndim))
-
-
-def _vectors(name: str, values: npt.ArrayLike, grid: Grid) -> FloatArray:
-    array = np.ascontiguousarray(values, dtype=np.float64)
-    if array.shape != (*grid.shape, grid.ndim):
-        raise ValueError(f"{name}: expected shape {(*grid.shape, grid.ndim)}, a vector per grid point, got {array.shape}")
-    if not np.isfinite(array).all():
-        raise ValueError(f"{name}: expected finite numbers, got NaN or infinity")
-    return array
-
-
-def _three_axes(vectors: FloatArray) -> FloatArray:
-    return vectors if vectors.ndim == 4 else vectors[None]
-
-
-def _frame(grid: Grid) -> tuple[FloatArray, FloatArray]:
-    return np.asarray(grid.origin), grid.world_to_index
-
-
-def _stencils(index: FloatArray, size: int) -> tuple[npt.NDArray[np.int64], FloatArray]:
-    first, weights = _kernels.cubic_stencils(index, size)
-    return first, weights
-
-
-def _grid_points(grid: Grid) -> FloatArray:
-    """World points of a grid, (N, D)."""
-    out = np.empty((*grid.shape, grid.ndim))
-    _kernels.grid_points(np.asarray(grid.origin), grid.index_to_world, _three_axes(out))
-    return out.reshape(-1, grid.ndim)
-
-
-def _jacobian(points: FloatArray, grid: Grid, vectors: FloatArray, taps: int) -> FloatArray:
-    out = np.empty((len(points), grid.ndim, grid.ndim))
-    _kernels.displacement_gradient_at(points, *_frame(grid), _three_axes(vectors), taps, out)
-    out += np.eye(grid.ndim)
-    return out
 
 
 def _sampled_inverse(transform: Transform, grid: Grid, tolerance: float) -> DisplacementField:

@@ -1,0 +1,50 @@
+"""Vectors on grids as the kernels take them."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from augreg import _kernels
+from augreg.grid import FloatArray, Grid
+
+
+def checked_vectors(name: str, values: npt.ArrayLike, grid: Grid) -> FloatArray:
+    """Vectors (*grid.shape, D) as contiguous float64, checked."""
+    array = np.ascontiguousarray(values, dtype=np.float64)
+    if array.shape != (*grid.shape, grid.ndim):
+        raise ValueError(f"{name}: expected shape {(*grid.shape, grid.ndim)}, a vector per grid point, got {array.shape}")
+    if not np.isfinite(array).all():
+        raise ValueError(f"{name}: expected finite numbers, got NaN or infinity")
+    return array
+
+
+def three_axes(vectors: FloatArray) -> FloatArray:
+    """(n0, n1, n2, D), with n0 = 1 in 2-D."""
+    return vectors if vectors.ndim == 4 else vectors[None]
+
+
+def frame(grid: Grid) -> tuple[FloatArray, FloatArray]:
+    """Origin and world-to-index matrix."""
+    return np.asarray(grid.origin), grid.world_to_index
+
+
+def stencils(index: FloatArray, size: int) -> tuple[npt.NDArray[np.int64], FloatArray]:
+    """First indices and cubic weights along one axis."""
+    first, weights = _kernels.cubic_stencils(index, size)
+    return first, weights
+
+
+def grid_points(grid: Grid) -> FloatArray:
+    """World points of a grid, (N, D)."""
+    out = np.empty((*grid.shape, grid.ndim))
+    _kernels.grid_points(np.asarray(grid.origin), grid.index_to_world, three_axes(out))
+    return out.reshape(-1, grid.ndim)
+
+
+def field_jacobian(points: FloatArray, grid: Grid, vectors: FloatArray, taps: int) -> FloatArray:
+    """Jacobians (N, D, D) of x + u(x), u interpolated with so many taps."""
+    out = np.empty((len(points), grid.ndim, grid.ndim))
+    _kernels.displacement_gradient_at(points, *frame(grid), three_axes(vectors), taps, out)
+    out += np.eye(grid.ndim)
+    return out
