@@ -61,6 +61,18 @@ def test_registration_recovers_the_landmarks(folder, capsys):
         assert result["folding"] == 0
 
 
+def test_classes_need_no_label_maps_and_masks_may_be_rigid(folder, capsys):
+    assert run(folder, "register fixed.mha moving.mha -o classes.tfm --transform affine --criterion classes --json") == 0
+    assert json.loads(capsys.readouterr().out)["keypoints"] > 50
+    values = np.zeros(GRID.shape, dtype=np.uint8)
+    values[40:80, 30:60] = 1
+    ar.write_image(ar.Labels(values, GRID), folder / "bone.mha")
+    assert run(folder, "register fixed.mha moving.mha -o rigid.h5 --grid-spacing 15 --rigid-mask bone.mha") == 0
+    phi = ar.read_transform(folder / "rigid.h5")
+    stretch = np.linalg.svd(phi.jacobian(GRID.points_at(np.argwhere(values))), compute_uv=False)
+    assert np.abs(stretch - 1).max() < 0.02
+
+
 @pytest.mark.parametrize("name", ["elastic.h5", "copy.tfm", "copy.nii.gz", "copy.mha"])
 def test_simpleitk_maps_points_as_the_command_does(folder, name, capsys):
     if name != "elastic.h5":
