@@ -87,8 +87,11 @@ class Run:
         elastic = options.transform == "bspline"
         stages = matrix_stages(len(levels), few, polish, rough=elastic)
         if elastic:
-            spline_stages = flat_spline_stages if fixed.ndim == 2 else solid_spline_stages
-            stages += spline_stages(len(levels), many, polish)
+            if fixed.ndim == 2:
+                unknowns = int(BSpline.zeros(fixed.grid, self._spacing()).free.sum()) * fixed.ndim
+                stages += flat_spline_stages(len(levels), many, polish, unknowns)
+            else:
+                stages += solid_spline_stages(len(levels), many, polish)
         late = self._late(0, len(stages))
         yield self._state(0, 0, pose, levels[0])
         for number, stage in enumerate(stages):
@@ -140,9 +143,11 @@ class Run:
         weight = smoothness * len(level.keypoints) / 1000 / min(grid.spacing)
         if isinstance(pose, SplinePose) and before is not None and before.grid == stage.grid:
             return SplinePose(replace(pose.model, smoothness=weight), pose.base, pose.c)
-        spacing = options.grid_spacing or float(np.max(grid.extent)) / _CELLS
-        model = SplineModel(BSpline.zeros(grid, spacing * stage.grid), weight, options.fold_free)
+        model = SplineModel(BSpline.zeros(grid, self._spacing() * stage.grid), weight, options.fold_free)
         return SplinePose(model, pose.transform, np.zeros(model.unknowns))
+
+    def _spacing(self) -> float:
+        return self.options.grid_spacing or float(np.max(self.ready.fixed.grid.extent)) / _CELLS
 
     def _steps(self, level: Level, pose: Pose, stage: Stage) -> Iterator[Pose]:
         solved = pose

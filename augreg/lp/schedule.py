@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from augreg.lp.profiles import Window
 
@@ -37,6 +37,8 @@ _WIDE = (Window(8, 1), Window(6, 2))
 _NEAR = (Window(6, 1), Window(6, 2))
 # without derivatives the programs go on to fractions of a voxel
 _NARROW = (Window(8, 4), Window(8, 8))
+# unknowns of a B-spline in 2-D from which on programs cost more than they bring
+_MANY = 1000
 
 
 def matrix_stages(levels: int, keypoints: int, polish: int, *, rough: bool) -> list[Stage]:
@@ -49,13 +51,22 @@ def matrix_stages(levels: int, keypoints: int, polish: int, *, rough: bool) -> l
     return stages
 
 
-def flat_spline_stages(levels: int, keypoints: int, polish: int) -> list[Stage]:
-    """Of the B-splines in 2-D: one of twice the spacing asked for at the second level, then one at it on all finer levels."""
+def flat_spline_stages(levels: int, keypoints: int, polish: int, unknowns: int) -> list[Stage]:
+    """Of the B-splines in 2-D: one of twice the spacing asked for at the second level, then one at it on all finer levels.
+
+    `unknowns` of the finest one: where there are many and a polish follows, only the coarser one has programs.
+    """
     last = levels - 1
     first = max(0, min(1, last - 1))
-    stages = [Stage(first, _WIDE, min(polish, 2), keypoints // 2, 2.0)]
-    for level in range(min(first + 1, last), levels):
-        windows: tuple[Window, ...] = _NEAR if level <= first + 1 else _FINE
+    second = min(first + 1, last)
+    coarse = Stage(first, _WIDE, min(polish, 2), keypoints // 2, 2.0)
+    if polish > 0 and unknowns > _MANY:
+        middle = [replace(coarse, level=second, windows=_NEAR)] if second < last else []
+        fine = [Stage(level, (), polish if level == last else min(polish, 3), keypoints, 1.0) for level in range(first, levels)]
+        return [coarse, *middle, *fine[len(middle) :]]
+    stages = [coarse]
+    for level in range(second, levels):
+        windows: tuple[Window, ...] = _NEAR if level == second else _FINE
         if level == last:
             # one program is enough where a polish follows
             windows = windows[:1] if polish else windows + _NARROW
