@@ -37,7 +37,8 @@ _OWN = "augreg"
 # cases of a group up to which each has a column of its own
 _MOST_COLUMNS = 6
 _MEASURES = ("seconds", "cpu_seconds", "tre_mean", "tre_p90", "rtre_median", "ncc", "jaccard", "least_det")
-_MARKS = "<!-- table -->\n", "<!-- end of table -->\n"
+# what stands between them is replaced: first the mark, then the end
+_MARK = "table"
 
 
 def main() -> None:
@@ -47,15 +48,17 @@ def main() -> None:
     parser.add_argument(
         "--into", type=Path, metavar="PAGE.md", help="replace what stands between the marks there; default: print"
     )
+    parser.add_argument("--mark", default=_MARK, help="the name of the marks (default table)")
     options = parser.parse_args()
     text = rendered(json.loads(options.rows.read_text()))
     if options.into is None:
         print(text)
         return
-    begin, end = map(re.escape, _MARKS)
+    marks = f"<!-- {options.mark} -->\n", f"<!-- end of {options.mark} -->\n"
+    begin, end = map(re.escape, marks)
     page, count = re.subn(f"(?s)(?<={begin}).*(?={end})", lambda _: text, options.into.read_text())
     if count != 1:
-        parser.error(f"--into: expected one pair of marks {_MARKS} in {options.into}, got {count}")
+        parser.error(f"--into: expected one pair of marks {marks} in {options.into}, got {count}")
     options.into.write_text(page)
 
 
