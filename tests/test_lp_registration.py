@@ -158,6 +158,19 @@ def test_landmarks_are_met_within_their_tolerance():
     assert np.abs(held(x) - y).max() < 1.0
 
 
+def test_landmarks_are_met_by_fine_bsplines_too():
+    fixed, moving, truth = small_pair()
+    center = fixed.grid.center
+    x = center + np.array([[-20.0, 0.0], [-14.0, 0.0], [14.0, 8.0], [20.0, 8.0]])
+    # neighbours six mm apart that move apart: no affine map and no coarse B-spline can follow
+    y = truth(x) + np.array([[-1.6, 0.0], [1.6, 0.0], [-1.6, 0.0], [1.6, 0.0]])
+    fine = LPRegistration(tolerance=0.2, grid_spacing=5.0, keypoints=500)(fixed, moving, fixed_points=x, moving_points=y)
+    affine = LPRegistration(tolerance=0.2, transform="affine")(fixed, moving, fixed_points=x, moving_points=y)
+    assert min(fine.transforms[-1].grid.spacing) <= 5.0
+    assert np.abs(fine(x) - y).max() < 0.5
+    assert np.abs(affine(x) - y).max() > 1.0
+
+
 def test_landmarks_that_contradict_each_other_are_named():
     fixed, moving, truth = small_pair()
     x = inner_points(fixed.grid, 4)

@@ -66,8 +66,8 @@ class Descent:
                 costs = level.costs(pose.transform, following)
 
     def polished(self, level: Level, pose: Pose, steps: int) -> Iterator[Pose]:
-        """Gauss-Newton steps as long as they help; constraints are left to the programs."""
-        if steps == 0 or self.constraints:
+        """Gauss-Newton steps as long as they help."""
+        if steps == 0:
             return
         costs = level.costs(pose.transform)
         for _ in range(steps):

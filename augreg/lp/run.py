@@ -63,6 +63,8 @@ class Run:
     ) -> None:
         self.options, self.ready, self.labels, self.begin = options, ready, labels, begin
         self.descent = Descent(options.solver, constraints, list(ready.warnings))
+        # warnings that the last state had
+        self.told = 0
 
     def states(self, *, search: bool) -> Iterator[State]:
         """A state after every step; the first one is the start, which `search` makes robust."""
@@ -83,7 +85,8 @@ class Run:
         model = MatrixModel(group, fixed.grid.center, float(np.linalg.norm(fixed.grid.extent)) / 2)
         identity = MatrixPose(model, self.ready.initial, Affine.identity(fixed.ndim))
         pose = self._start(scout if search else None, levels[0], identity)
-        polish = options.polish if options.criterion in ("ncc", "ssd") else 0
+        # the polish has no derivatives of the other criteria, and knows of no constraints
+        polish = options.polish if options.criterion in ("ncc", "ssd") and not descent.constraints else 0
         elastic = options.transform == "bspline"
         stages = matrix_stages(len(levels), few, polish, rough=elastic)
         if elastic:
@@ -108,13 +111,12 @@ class Run:
                 yield self._state(number, iteration, pose, level)
                 if late:
                     return
-        said = len(descent.warnings)
         if not elastic:
             self._doubt_match(levels[0].with_count(few), pose)
         for constraint in descent.constraints:
             if text := constraint.shortfall(pose.transform):
                 descent.warn(text)
-        if len(descent.warnings) > said:
+        if len(descent.warnings) > self.told:
             yield self._state(number, iteration + 1, pose, level)
 
     def _doubt_match(self, coarsest: Level, pose: Pose) -> None:
@@ -172,6 +174,7 @@ class Run:
 
     def _state(self, level: int, iteration: int, pose: Pose, of: Level) -> State:
         descent = self.descent
+        self.told = len(descent.warnings)
         return State(
             level=level,
             iteration=iteration,
