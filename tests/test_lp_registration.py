@@ -201,6 +201,8 @@ def test_a_rigid_mask_keeps_lengths():
     assert any(text.startswith("rigid mask") for text in last.warnings) == (stretch(last.transform) > 1.5e-3)
     with pytest.raises(ValueError, match="rigid_mask"):
         settings(fixed, moving, rigid_mask=Labels(np.zeros(fixed.grid.shape, dtype=np.uint8), fixed.grid))
+    with pytest.raises(ValueError, match="2-D mask, got 3-D"):
+        settings(fixed, moving, rigid_mask=Labels(np.ones((3, 3, 3), dtype=np.uint8), Grid((3, 3, 3))))
 
 
 def test_label_maps_alone_suffice():
@@ -245,6 +247,16 @@ def test_what_the_interior_point_does_not_certify_is_left_to_highs_and_said():
     x = inner_points(fixed.grid)
     assert tre(last.transform, x, truth(x)).mean() < 0.3
     assert any("HiGHS" in text for text in last.warnings)
+
+
+@pytest.mark.parametrize("shape", [(2, 2), (3, 5), (9, 40), (3, 3, 3), (12, 10, 8)])
+@pytest.mark.parametrize("criterion", ["ncc", "mi"])
+def test_tiny_images_of_noise_give_a_finite_map(shape, criterion):
+    rng, grid = np.random.default_rng(0), Grid(shape)
+    fixed, moving = (Image(rng.uniform(size=shape).astype(np.float32), grid) for _ in range(2))
+    for transform in ("rigid", "affine", "bspline"):
+        phi = LPRegistration(transform=transform, criterion=criterion)(fixed, moving)
+        assert np.isfinite(phi(grid.points())).all()
 
 
 def test_unknown_voxels_around_the_object_are_masked():

@@ -128,15 +128,17 @@ class RigidMask(Constraint):
     size: float
 
     @staticmethod
-    def of(mask: Labels | None) -> list[Constraint]:
+    def of(mask: Labels | None, ndim: int) -> list[Constraint]:
         """A lattice of points inside a mask; nothing without one.
 
         Raises
         ------
-        ValueError : for a mask that selects nothing.
+        ValueError : for another dimension, or a mask that selects nothing.
         """
         if mask is None:
             return []
+        if mask.ndim != ndim:
+            raise ValueError(f"rigid_mask: expected a {ndim}-D mask, got {mask.ndim}-D")
         inside = np.argwhere(mask.values != 0)
         if len(inside) == 0:
             raise ValueError("rigid_mask: expected a mask that selects some voxels, got none")

@@ -9,7 +9,7 @@ import numpy as np
 
 from augreg.grid import FloatArray
 from augreg.lp.constraints import Constraint
-from augreg.lp.level import Level
+from augreg.lp.level import FEWEST, Level
 from augreg.lp.polish import gauss_newton_step
 from augreg.lp.pose import Pose
 from augreg.lp.profiles import HERE, Window
@@ -19,8 +19,6 @@ from solvers import InteriorPoint, PiecewiseLinearProgram, Solution
 
 Solver = Callable[[PiecewiseLinearProgram], Solution]
 
-# keypoints that a program needs
-FEWEST = 12
 # of the keypoints inside before a step, as many must be inside after it
 _KEPT = 0.7
 # voxels: polishing ends with steps below

@@ -19,6 +19,8 @@ from augreg.lp.pyramid import Raster, label_raster, rasters
 from augreg.registration import Prepared
 from augreg.transforms import Transform
 
+# keypoints that a step needs
+FEWEST = 12
 # nanoseconds per sample of a bundle and per voxel, about
 _SAMPLE, _VOXEL = 6, 4
 

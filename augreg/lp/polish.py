@@ -13,7 +13,7 @@ from __future__ import annotations
 import numpy as np
 
 from augreg.grid import FloatArray
-from augreg.lp.level import Level
+from augreg.lp.level import FEWEST, Level
 from augreg.lp.pose import Pose
 from augreg.lp.program import stacked
 from solvers import least_squares
@@ -25,7 +25,7 @@ _SOFT = 0.02
 
 
 def gauss_newton_step(level: Level, pose: Pose, weights: FloatArray) -> FloatArray | None:
-    """Unknowns c of a better pose, (K,); None where the criterion has no derivatives. weights (N,) of the keypoints."""
+    """Unknowns c of a better pose, (K,); None without derivatives, or with too few. weights (N,) of the keypoints."""
     tensors = level.tensors(pose.transform)
     if tensors is None:
         return None
@@ -33,6 +33,8 @@ def gauss_newton_step(level: Level, pose: Pose, weights: FloatArray) -> FloatArr
     ndim = gradient.shape[1]
     trace = np.trace(hessian, axis1=1, axis2=2)
     used = np.flatnonzero((trace > 0) & (weights > 0))
+    if len(used) < FEWEST:
+        return None
     # H = L L^T: a keypoint's D rows are L^T F, their targets -L^-1 g
     lower = np.linalg.cholesky(hessian[used] + 1e-6 * trace[used, None, None] * np.eye(ndim))
     targets = -np.linalg.solve(lower, gradient[used][..., None]).ravel()

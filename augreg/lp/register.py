@@ -152,7 +152,7 @@ class LPRegistration:
         begin = time.perf_counter()
         ready = prepare(fixed, moving, fixed_mask=fixed_mask, moving_mask=moving_mask, initial=initial)
         landmarks = Landmarks.of(fixed_points, moving_points, self.tolerance, fixed.grid)
-        constraints = [*landmarks, *RigidMask.of(rigid_mask)]
+        constraints = [*landmarks, *RigidMask.of(rigid_mask, fixed.ndim)]
         labels = None
         if self.criterion in LABEL_CRITERIA:
             if fixed_labels is None or moving_labels is None:

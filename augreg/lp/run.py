@@ -11,8 +11,8 @@ import numpy as np
 
 from augreg.image import Labels
 from augreg.lp.constraints import Constraint
-from augreg.lp.descent import FEWEST, Descent
-from augreg.lp.level import Level, levels_of
+from augreg.lp.descent import Descent
+from augreg.lp.level import FEWEST, Level, levels_of
 from augreg.lp.models import MatrixModel, SplineModel
 from augreg.lp.pose import MatrixPose, Pose, SplinePose
 from augreg.lp.profiles import Bundle
