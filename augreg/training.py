@@ -27,7 +27,7 @@ from augreg.networks.loss import end_point_error, multiscale_loss
 from augreg.networks.tensors import flow_to_displacement, image_to_tensor, normalised
 from augreg.registration import State, prepare
 from augreg.sam import AppearanceModel
-from augreg.synthesis import PairBatch, draw_pairs, read_shards, render_pairs
+from augreg.synthesis import AppearancePairs, PairBatch, make_pairs, read_shards
 from augreg.transforms import Affine, DisplacementField, Transform
 from augreg.warp import resample, warp
 
@@ -99,14 +99,14 @@ def pairs_from_model(
     model : the appearance model
     batch : pairs of a step
     seed : of everything
-    appearances : of the two images of a pair, taken in turns by the batches; see `augreg.synthesis.draw_pairs`
+    appearances : of the two images of a pair, taken in turns by the batches; see `augreg.synthesis.AppearancePairs`
     pose : factor on the training poses' spread
     """
 
+    generators = [AppearancePairs(model, appearance=appearance, pose=pose, intensity=0.05) for appearance in appearances]
+
     def batch_of(step: int) -> PairBatch:
-        rng = np.random.default_rng([seed, step])
-        appearance = appearances[step % len(appearances)]
-        return render_pairs(model, draw_pairs(model, rng, batch, appearance=appearance, pose=pose, intensity=0.05))
+        return make_pairs(generators[step % len(generators)], seed, range(step * batch, (step + 1) * batch))
 
     return batch_of
 
@@ -134,9 +134,10 @@ def mirrored(pairs: PairBatch, axes: Sequence[int]) -> PairBatch:
     """Pairs with both images mirrored along some axes of their arrays; components of the flow along them change sign."""
     along = [2 + axis for axis in axes]
     sign = torch.tensor([-1.0 if axis in axes else 1.0 for axis in range(pairs.flow.shape[1])])
-    flow = pairs.flow.flip(along) * sign.reshape(1, -1, *[1] * (pairs.flow.ndim - 2))
-    fixed, moving, mask = (part.flip(along) for part in (pairs.fixed, pairs.moving, pairs.mask))
-    return replace(pairs, fixed=fixed, moving=moving, flow=flow, mask=mask)
+    signs = sign.reshape(1, -1, *[1] * (pairs.flow.ndim - 2))
+    names = ("fixed", "moving", "mask", "reverse_mask", "fixed_labels", "moving_labels")
+    images = {name: part.flip(along) for name in names if (part := getattr(pairs, name)) is not None}
+    return replace(pairs, **images, flow=pairs.flow.flip(along) * signs, reverse=pairs.reverse.flip(along) * signs)
 
 
 def pairs_from_shards(directory: str | os.PathLike[str], batch: int, seed: int = 0) -> Batches:

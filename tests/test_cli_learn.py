@@ -85,7 +85,7 @@ def test_resumed_synthesis_counts_what_was_there(folder, capsys):
     line = "synthesize", "wild.npz -n 10 --shard-size 3 -o wild --json"
     assert run(folder, *line) == 0
     whole = json.loads(capsys.readouterr().out)
-    assert whole["shrunk"] > 4
+    assert whole["shrunk"] > 0
     # one shard is missing, then none
     for lost in ("pairs-000001.tar", None):
         if lost:

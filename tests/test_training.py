@@ -44,8 +44,9 @@ def pairs(step, batch=4, size=4.0):
         flows.append(flow)
     images = [torch.from_numpy(np.stack(part)[:, None].astype(np.float32)) for part in (fixed, moving)]
     flow = torch.from_numpy(np.stack(flows).astype(np.float32))
-    zero = torch.zeros(batch)
-    return PairBatch(*images, flow, torch.ones(batch, 1, *SHAPE, dtype=torch.bool), zero, zero)
+    everywhere, zero = torch.ones(batch, 1, *SHAPE, dtype=torch.bool), torch.zeros(batch)
+    # the reverse is not exact: it is not trained on here
+    return PairBatch(*images, flow, everywhere, -flow, everywhere, zero + 1, zero, torch.ones(batch, 2), zero.long())
 
 
 def weights(folder):
@@ -76,9 +77,8 @@ def test_a_network_learns_its_pairs_and_fails_with_the_flow_negated(tmp_path):
 @pytest.mark.parametrize("axes", [[], [0], [1], [0, 1]])
 def test_mirrored_pairs_are_as_exact_as_the_pairs(axes):
     batch = pairs(3, batch=2)
-    rectangle = PairBatch(
-        *(part[:, :, :50] for part in (batch.fixed, batch.moving, batch.flow, batch.mask)), batch.least_det, batch.residual
-    )
+    names = ("fixed", "moving", "flow", "mask", "reverse", "reverse_mask")
+    rectangle = replace(batch, **{name: getattr(batch, name)[:, :, :50] for name in names})
     turned = mirrored(rectangle, axes)
     grid = np.stack(np.meshgrid(*map(np.arange, turned.fixed.shape[2:]), indexing="ij"))
     inside = (slice(8, -8), slice(8, -8))

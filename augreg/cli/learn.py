@@ -89,22 +89,23 @@ def synthesize(options: argparse.Namespace) -> None:
             f"--scheduler: expected none, Dask clusters are not supported yet, got {options.scheduler!r}; use --workers"
         )
     model = sam.read_model(options.model)
-    from augreg.synthesis import write_shards
+    from augreg.synthesis import AppearancePairs, write_shards
 
-    begin, written, shrunk = time.perf_counter(), 0, 0
+    begin, state = time.perf_counter(), None
     Path(options.output).mkdir(parents=True, exist_ok=True)
     with bar("synthesize", options.count) as update:
         settings = {"seed": options.seed, "shard_size": options.shard_size, "workers": options.workers}
-        for state in write_shards(model, options.output, options.count, **settings):
-            written, shrunk = state.written, state.shrunk
+        for state in write_shards(AppearancePairs(model), options.output, options.count, **settings):
             update(state.written, f"shard {state.shard}")
+    assert state is not None  # there is at least one shard
     result = {
-        "pairs": written,
+        "pairs": state.written,
         "shards": len(list(Path(options.output).glob("pairs-*.tar"))),
-        "shrunk": shrunk,
+        "shrunk": state.shrunk,
+        "rejected": state.rejected,
         "seconds": time.perf_counter() - begin,
     }
-    text = f"{options.output}: {written} pairs in {result['shards']} shards, {result['seconds']:.1f} s"
+    text = f"{options.output}: {state.written} pairs in {result['shards']} shards, {result['seconds']:.1f} s"
     report(result, text, as_json=options.json)
 
 

@@ -1,18 +1,19 @@
 """Training pairs with exact ground truth: drawn at random, rendered deterministically, streamed or written to shards."""
 
-from augreg.synthesis.draw import PairDraw, draw_pairs
-from augreg.synthesis.render import PairBatch, TrainingPair, render_pairs, training_pairs
-from augreg.synthesis.shards import DrawOptions, ShardState, read_shards, write_shards
+from augreg.synthesis.appearance import AppearanceDraw, AppearancePairs
+from augreg.synthesis.pairs import PairBatch, PairGenerator, TrainingPair, make_pairs, pair_rngs, training_pairs
+from augreg.synthesis.shards import ShardState, read_shards, write_shards
 
 __all__ = [
-    "DrawOptions",
+    "AppearanceDraw",
+    "AppearancePairs",
     "PairBatch",
-    "PairDraw",
+    "PairGenerator",
     "ShardState",
     "TrainingPair",
-    "draw_pairs",
+    "make_pairs",
+    "pair_rngs",
     "read_shards",
-    "render_pairs",
     "training_pairs",
     "write_shards",
 ]
