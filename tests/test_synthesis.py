@@ -243,7 +243,7 @@ def test_a_pair_depends_on_seed_and_index_alone():
 def test_folding_maps_are_shrunk_as_little_as_needed(kind):
     m = model(kind)
     _, draw = drawn(4, kind=kind, amplitude=12.0)
-    stage = Stage.of(m.template, torch.device("cpu"))
+    stage = Stage.on(m.template, torch.device("cpu"))
     c = np.tensordot(draw.shape.reshape(8, -1), m.fields, axes=1) @ m.template.world_to_index.T
     maps, scale, least = unfolded(stage, torch.tensor(c))
     assert (scale < 1).any()

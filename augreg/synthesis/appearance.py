@@ -166,12 +166,12 @@ def _on_device(model: AppearanceModel, device: torch.device) -> _ModelOnDevice:
     if device not in known:
         modes = (model.fields @ model.template.world_to_index.T).reshape(model.shape.rank, -1)
         known[device] = _ModelOnDevice(
-            stage=Stage.of(model.template, device),
+            stage=Stage.on(model.template, device),
             fields=held(modes, device, torch.float64),
             basis=held((model.appearance.basis * np.sqrt(model.appearance.variance)).T, device),
             textures=held(model.textures, device),
             mixing=[held(axis, device) for axis in model.mixing.axes],
-            labels=None if model.labels is None else held(model.labels, device, torch.int32),
+            labels=None if model.labels is None else held(model.labels[None], device, torch.int32),
         )
     return known[device]
 

@@ -68,6 +68,10 @@ class PairBatch:
         """Some of the pairs."""
         return self._of([None if part is None else part[pairs] for part in self._parts])
 
+    def to(self, device: torch.device | str) -> PairBatch:
+        """The pairs on a device."""
+        return self._of([None if part is None else part.to(device) for part in self._parts])
+
     @property
     def shrunk(self) -> int:
         """How many of the 2 B shapes would have folded and were shrunk."""

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from types import ModuleType
 from typing import Any
 
@@ -48,7 +49,8 @@ class Stage:
     Parameters
     ----------
     grid : of template and images
-    frame : how the control grid lies over it
+    control : of the maps
+    frame : how the control grid lies over the other
     points : indices of all its points, (N, D) float64
     filters : B-spline prefilters, one (n, n) per axis
     light : bases of smooth gains, one (n, INTENSITY_NODES) per axis
@@ -56,6 +58,7 @@ class Stage:
     """
 
     grid: Grid
+    control: Grid
     frame: ControlFrame
     points: Tensor
     filters: list[Tensor]
@@ -64,14 +67,17 @@ class Stage:
     slopes: list[Tensor]
 
     @staticmethod
-    def of(grid: Grid, device: torch.device) -> Stage:
-        """The stage of a template's grid on a device."""
-        frame = ControlFrame.of(control_grid(grid), grid)
+    @lru_cache(maxsize=8)
+    def on(grid: Grid, device: torch.device) -> Stage:
+        """The stage of a template's grid on a device; those used last are kept."""
+        control = control_grid(grid)
+        frame = ControlFrame.of(control, grid)
         axes = [np.arange(n, dtype=np.float64) for n in grid.shape]
         index = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, grid.ndim)
         values, slopes = zip(*[cubic_basis(n, per_cell=2) for n in frame.shape], strict=True)
         return Stage(
             grid=grid,
+            control=control,
             frame=frame,
             points=held(index, device, torch.float64),
             filters=[held(prefilter_matrix(n), device) for n in grid.shape],
@@ -111,7 +117,7 @@ def render_maps(
     pose : (2 B, P), see `augreg.sam.alignment.pose_transform`
     center : fixed point of the poses' rotations and scales, (D,) mm
     light : coefficients of the logarithm of a smooth gain, (2 B, INTENSITY_NODES^D)
-    labels : of the template, (*shape) int32, if it has any
+    labels : of the template (1, *shape), or of every texture (2 B, *shape), int32, where there are any
     """
     B, shape, maths = len(maps) // 2, stage.grid.shape, _maths(stage.device)
     maps, scale, least = unfolded(stage, maps)
@@ -126,7 +132,7 @@ def render_maps(
     last = torch.tensor(shape, device=stage.device) - 1
     # the residual is measured before the pose, which scales it
     mask = ((target >= 0) & (target <= last)).all(dim=-1) & (residual < TOLERANCE)
-    images = maths.interpolate(per_axis(textures, stage.filters), x).reshape(2 * B, *shape) * _gains(stage, light)
+    images = maths.interpolate(per_axis(textures, stage.filters), x).reshape(2 * B, *shape) * gains(stage, light)
     flows = (target - stage.points).float().movedim(-1, 1).reshape(2 * B, stage.grid.ndim, *shape)
     masks = mask.reshape(2 * B, 1, *shape)
     known = None if labels is None else _nearest(labels, x).reshape(2 * B, 1, *shape)
@@ -218,15 +224,15 @@ def _affine(maps: Tensor, points: Tensor) -> Tensor:
 
 
 def _nearest(labels: Tensor, x: Tensor) -> Tensor:
-    """Labels (*shape) at the nearest points of indices (B, N, D), mirrored beyond the borders, (B, N)."""
+    """Labels (1 or N, *shape) at the points nearest to indices (N, P, D), mirrored beyond the borders, (N, P)."""
     flat = torch.zeros(x.shape[:-1], dtype=torch.int64, device=x.device)
-    for a, n in enumerate(labels.shape):
+    for a, n in enumerate(labels.shape[1:]):
         nearest = x[..., a].round().long()
         flat = flat * n + ((n - 1) - (torch.remainder(nearest, 2 * (n - 1)) - (n - 1)).abs())
-    return labels.reshape(-1)[flat]
+    return labels.flatten(1).expand(len(x), -1).gather(1, flat)
 
 
-def _gains(stage: Stage, light: FloatArray) -> Tensor:
+def gains(stage: Stage, light: FloatArray) -> Tensor:
     """The smooth gains of all images, (2 B, *shape) or, where there is none, 1."""
     if not light.any():
         return torch.ones((), device=stage.device)
