@@ -22,61 +22,71 @@ def set_threads(count):
 
 
 @njit(cache=True, nogil=True, inline="always")
-def _weights(t, w):
+def _weights(t):
     s = 1.0 - t
-    w[0] = s * s * s / 6.0
-    w[1] = (3.0 * t * t * t - 6.0 * t * t + 4.0) / 6.0
-    w[2] = (3.0 * s * s * s - 6.0 * s * s + 4.0) / 6.0
-    w[3] = t * t * t / 6.0
+    return s * s * s / 6.0, (3.0 * t - 6.0) * t * t / 6.0 + 2.0 / 3.0, (3.0 * s - 6.0) * s * s / 6.0 + 2.0 / 3.0, t * t * t / 6.0
 
 
 @njit(cache=True, nogil=True, inline="always")
-def _slopes(t, w):
+def _slopes(t):
     s = 1.0 - t
-    w[0] = -0.5 * s * s
-    w[1] = 1.5 * t * t - 2.0 * t
-    w[2] = 2.0 * s - 1.5 * s * s
-    w[3] = 0.5 * t * t
+    return -0.5 * s * s, (1.5 * t - 2.0) * t, (2.0 - 1.5 * s) * s, 0.5 * t * t
+
+
+@njit(cache=True, nogil=True, inline="always")
+def _across(c, i, j, d, w):
+    """sum_p w_p c[i + p, j, d]."""
+    return w[0] * c[i, j, d] + w[1] * c[i + 1, j, d] + w[2] * c[i + 2, j, d] + w[3] * c[i + 3, j, d]
+
+
+@njit(cache=True, nogil=True, inline="always")
+def _along(c, i, j, d, w, s, v, r):
+    """One component at (i, j): value and its two derivatives, from the weights w, v and slopes s, r of the two axes."""
+    a0, a1, a2, a3 = _across(c, i, j, d, w), _across(c, i, j + 1, d, w), _across(c, i, j + 2, d, w), _across(c, i, j + 3, d, w)
+    b0, b1, b2, b3 = _across(c, i, j, d, s), _across(c, i, j + 1, d, s), _across(c, i, j + 2, d, s), _across(c, i, j + 3, d, s)
+    return (
+        v[0] * a0 + v[1] * a1 + v[2] * a2 + v[3] * a3,
+        v[0] * b0 + v[1] * b1 + v[2] * b2 + v[3] * b3,
+        r[0] * a0 + r[1] * a1 + r[2] * a2 + r[3] * a3,
+    )
 
 
 @njit(cache=True, nogil=True, fastmath={"contract", "reassoc", "nsz"})
-def _field(c, start, step, x, w, s, first, u, J, derivatives):
-    """u and its derivatives at one point; c (n0, n1, n2, D), buffers w, s (3, 4), first (3,), u (D,), J (D, D)."""
+def _field(c, start, step, x, u, J):
+    """u (D,) and its derivatives J (D, D) at a point x (D,); c (n0, n1, n2, D). Written out: loops over taps do not vectorise."""
     ndim = x.size
-    lead = 3 - ndim
     u[:] = 0.0
     J[:] = 0.0
+    lead = 3 - ndim
     for a in range(ndim):
-        n = c.shape[lead + a]
         t = start[a] + step[a] * x[a]
-        if not (t >= 1.0 and t <= n - 2.0):
+        if not (t >= 1.0 and t <= c.shape[lead + a] - 2.0):
             return
-        begin = min(max(int(np.floor(t)), 1), n - 3)
-        first[lead + a] = begin - 1
-        _weights(t - begin, w[lead + a])
-        if derivatives:
-            _slopes(t - begin, s[lead + a])
-    i, j, k = first[0], first[1], first[2]
-    w0, w1, w2, w3 = w[2, 0], w[2, 1], w[2, 2], w[2, 3]
-    s0, s1, s2, s3 = s[2, 0], s[2, 1], s[2, 2], s[2, 3]
-    for d in range(ndim):
-        value, by0, by1, by2 = 0.0, 0.0, 0.0, 0.0
-        for p in range(1 if ndim == 2 else 4):
-            for q in range(4):
-                c0, c1 = c[i + p, j + q, k, d], c[i + p, j + q, k + 1, d]
-                c2, c3 = c[i + p, j + q, k + 2, d], c[i + p, j + q, k + 3, d]
-                along = w0 * c0 + w1 * c1 + w2 * c2 + w3 * c3
-                value += w[0, p] * w[1, q] * along
-                if derivatives:
-                    by0 += s[0, p] * w[1, q] * along
-                    by1 += w[0, p] * s[1, q] * along
-                    by2 += w[0, p] * w[1, q] * (s0 * c0 + s1 * c1 + s2 * c2 + s3 * c3)
-        u[d] = value
-        if derivatives:
-            if ndim == 3:
-                J[d, 0] = step[0] * by0
-            J[d, ndim - 2] = step[ndim - 2] * by1
-            J[d, ndim - 1] = step[ndim - 1] * by2
+    t = start[ndim - 2] + step[ndim - 2] * x[ndim - 2]
+    i = min(int(t), c.shape[1] - 3)
+    w, s = _weights(t - i), _slopes(t - i)
+    t = start[ndim - 1] + step[ndim - 1] * x[ndim - 1]
+    j = min(int(t), c.shape[2] - 3)
+    v, r = _weights(t - j), _slopes(t - j)
+    if ndim == 2:
+        for d in range(2):
+            value, by0, by1 = _along(c[0], i - 1, j - 1, d, w, s, v, r)
+            u[d] = value
+            J[d, 0] = step[0] * by0
+            J[d, 1] = step[1] * by1
+        return
+    t = start[0] + step[0] * x[0]
+    k = min(int(t), c.shape[0] - 3)
+    p, q = _weights(t - k), _slopes(t - k)
+    for d in range(3):
+        a0, b0, e0 = _along(c[k - 1], i - 1, j - 1, d, w, s, v, r)
+        a1, b1, e1 = _along(c[k], i - 1, j - 1, d, w, s, v, r)
+        a2, b2, e2 = _along(c[k + 1], i - 1, j - 1, d, w, s, v, r)
+        a3, b3, e3 = _along(c[k + 2], i - 1, j - 1, d, w, s, v, r)
+        u[d] = p[0] * a0 + p[1] * a1 + p[2] * a2 + p[3] * a3
+        J[d, 0] = step[0] * (q[0] * a0 + q[1] * a1 + q[2] * a2 + q[3] * a3)
+        J[d, 1] = step[1] * (p[0] * b0 + p[1] * b1 + p[2] * b2 + p[3] * b3)
+        J[d, 2] = step[2] * (p[0] * e0 + p[1] * e1 + p[2] * e2 + p[3] * e3)
 
 
 @njit(cache=True, nogil=True)
@@ -108,10 +118,9 @@ def displacement_at(coefficients, start, step, points, out):
     chunks = (count + CHUNK - 1) // CHUNK
     for job in prange(batch * chunks):
         b, begin = job // chunks, (job % chunks) * CHUNK
-        w, s, first = np.ones((3, 4)), np.zeros((3, 4)), np.zeros(3, np.int64)
-        J = np.empty((ndim, ndim))
+        c, J = coefficients[b], np.empty((ndim, ndim))
         for i in range(begin, min(begin + CHUNK, count)):
-            _field(coefficients[b], start, step, points[b, i], w, s, first, out[b, i], J, False)
+            _field(c, start, step, points[b, i], out[b, i], J)
 
 
 @njit(cache=True, parallel=True, nogil=True)
@@ -126,7 +135,6 @@ def invert_at(coefficients, start, step, targets, line, tolerance, iterations, o
     for job in prange(batch * jobs):
         b, begin = job // jobs, (job % jobs) * LINES * line
         c = coefficients[b]
-        w, s, first = np.ones((3, 4)), np.zeros((3, 4)), np.zeros(3, np.int64)
         u, J = np.empty(ndim), np.empty((ndim, ndim))
         trial, r, dx = np.empty(ndim), np.empty(ndim), np.zeros(ndim)
         last, change, line_start = np.zeros(ndim), np.zeros(ndim), np.zeros(ndim)
@@ -139,7 +147,7 @@ def invert_at(coefficients, start, step, targets, line, tolerance, iterations, o
             for d in range(ndim):
                 trial[d] = z[d] + last[d] + change[d]
             for _ in range(iterations):
-                _field(c, start, step, trial, w, s, first, u, J, True)
+                _field(c, start, step, trial, u, J)
                 error = 0.0
                 for d in range(ndim):
                     r[d] = z[d] - trial[d] - u[d]
@@ -210,7 +218,7 @@ def interpolate_at(coefficients, points, out):
             for a in range(ndim):
                 x = points[b, i, a]
                 low = int(np.floor(x))
-                _weights(x - low, w[lead + a])
+                w[lead + a, 0], w[lead + a, 1], w[lead + a, 2], w[lead + a, 3] = _weights(x - low)
                 n = c.shape[lead + a]
                 for p in range(4):
                     k = low - 1 + p
