@@ -126,16 +126,16 @@ class RandomDeformations:
     def render(self, draw: DeformationDraw, device: torch.device | str | None = None) -> PairBatch:
         """The pairs of a draw on the images' grid."""
         stage = Stage.on(self.grid, torch.device(device or "cpu"))
-        twice = np.repeat(draw.chosen, 2)
-        maps = draw.maps.reshape(len(twice), *draw.maps.shape[2:]) @ self.grid.world_to_index.T
+        images = 2 * len(draw)
+        maps = draw.maps.reshape(images, *draw.maps.shape[2:]) @ self.grid.world_to_index.T
         return render_maps(
             stage,
             held(maps, stage.device, torch.float64),
-            held(self.images[twice], stage.device),
-            pose=np.zeros((len(twice), pose_size(self.grid.ndim))),
+            held(self.images[draw.chosen], stage.device),
+            pose=np.zeros((images, pose_size(self.grid.ndim))),
             center=self.grid.center,
-            light=draw.light.reshape(len(twice), -1),
-            labels=None if self.labels is None else held(self.labels[twice], stage.device, torch.int32),
+            light=draw.light.reshape(images, -1),
+            labels=None if self.labels is None else held(self.labels[draw.chosen], stage.device, torch.int32),
         )
 
     def describe(self) -> Mapping[str, Any]:
