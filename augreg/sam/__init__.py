@@ -5,8 +5,10 @@ from augreg.sam.files import read_model, write_model
 from augreg.sam.fit import fit_appearance_model
 from augreg.sam.landmarks import Contours, contours_correspond
 from augreg.sam.locality import Locality
+from augreg.sam.merges import Nested, WeightedSum
 from augreg.sam.model import AppearanceModel, Coefficients
 from augreg.sam.subspace import Subspace
+from augreg.sam.tapers import TAPERS, Gaussian, Threshold, Wendland
 
 __all__ = [
     "AppearanceModel",

@@ -141,13 +141,12 @@ def _from_labels(model: AppearanceModel, contours: Contours, labels: Labels, nam
     points = there.landmarks(labels, mean[seen])
     if seen.all():
         return points
-    # the most probable coefficients given the points that are there, with errors of a voxel: ridge regression
-    aligned, pose = align(points, mean[seen], model.alignment)
-    modes = model.shape.basis * np.sqrt(model.shape.variance)
-    known = modes.reshape(*mean.shape, -1)[seen].reshape(points.size, -1)
-    noise = float(np.mean(model.template.spacing)) ** 2
-    b = np.linalg.solve(known.T @ known + noise * np.eye(model.shape.rank), known.T @ (aligned - mean[seen]).ravel())
-    expected = pose_transform(pose, mean[seen].mean(axis=0))(model.shape.instance(b).reshape(mean.shape))
+    known = np.full(mean.shape, np.nan)
+    known[seen] = points
+    # points of label maps are right to about a voxel
+    shape = model.posterior(known, float(np.mean(model.template.spacing))).mean.reshape(mean.shape)
+    _, pose = align(points, mean[seen], model.alignment)
+    expected = pose_transform(pose, mean[seen].mean(axis=0))(shape)
     expected[seen] = points
     return expected
 

@@ -26,8 +26,9 @@ import numpy.typing as npt
 from augreg.grid import FloatArray, Grid
 from augreg.image import Image, Labels
 from augreg.sam.alignment import Alignment, align, pose_size, pose_transform
+from augreg.sam.factors import GridFactor
 from augreg.sam.landmarks import Contours
-from augreg.sam.locality import GridFactor, Locality, grid_taper_factor
+from augreg.sam.locality import Locality, grid_taper_factor
 from augreg.sam.spline import control_grid, lift
 from augreg.sam.subspace import Subspace
 from augreg.transforms import BSpline, Composition, Transform
@@ -135,6 +136,29 @@ class AppearanceModel:
         """The nearest image of the model, in its pose: shape and appearance projected orthogonally."""
         found = self.coefficients(image, landmarks)
         return self.instance(found.shape, found.appearance, found.pose)
+
+    def posterior(self, landmarks: npt.ArrayLike, noise: float) -> Subspace:
+        """The shapes that go with some known landmarks, without their pose: vectors (m D) mm in the template's space.
+
+        They are shapes of this model: `transform(self.shape.coefficients(x))` is the map of one of them, x.
+
+        Parameters
+        ----------
+        landmarks : (m, D) mm; NaN where unknown. Their pose is that which brings the known ones nearest to the mean shape.
+        noise : standard deviation of the errors of known coordinates, mm
+
+        Raises
+        ------
+        ValueError : for landmarks of another shape, with none known, or noise that is not positive and finite.
+        """
+        points = np.asarray(landmarks, dtype=np.float64)
+        if points.shape != self.landmarks.shape:
+            raise ValueError(f"landmarks: expected shape {self.landmarks.shape}, the model's, got {points.shape}")
+        seen = np.isfinite(points).all(axis=1)
+        if not seen.any():
+            raise ValueError("landmarks: expected at least one known point, got none")
+        aligned, _ = align(points[seen], self.landmarks[seen], self.alignment)
+        return self.shape.posterior(np.repeat(seen, self.ndim), aligned.ravel(), noise)
 
     @cached_property
     def mixing(self) -> GridFactor:
