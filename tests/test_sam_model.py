@@ -7,10 +7,11 @@ from subjects import grid, model, people
 
 from augreg import Affine, Grid, Image, Labels, dice, fit_appearance_model, read_image, read_labels, read_model, write_model
 from augreg.io import write_arrays
-from augreg.sam import Locality, evaluate, find_landmarks
-from augreg.sam.alignment import procrustes
+from augreg.sam import Locality, Threshold, evaluate, find_landmarks
+from augreg.sam.alignment import align, pose_transform, procrustes
 from augreg.sam.fit import most_typical, training_maps
 from augreg.sam.model import mirrored
+from augreg.sam.selection import SCALES
 from augreg.sam.spline import control_grid, least_determinant, lift
 from augreg.transforms import BSpline
 from augreg.warp import sample, warp
@@ -271,6 +272,50 @@ def test_unusable_input_is_refused_in_one_line(message, images, given):
     with pytest.raises(ValueError, match=message) as caught:
         fit_appearance_model(images, **given)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_posteriors_expect_the_hidden_landmarks_from_the_others(kind):
+    _, labels, landmarks = people(3 if kind.endswith("3d") else 2)
+    m = model(kind)
+    truth = (m.contours.corresponding(labels) if m.contours else np.stack(landmarks))[1]
+    hidden = np.arange(len(truth)) % 3 == 0
+    known = np.where(hidden[:, None], np.nan, truth)
+    shape = m.posterior(known, 0.3)
+    aligned, _ = align(truth[~hidden], m.landmarks[~hidden], m.alignment)
+    guess = shape.mean.reshape(truth.shape)
+    assert np.linalg.norm(guess[~hidden] - aligned, axis=1).mean() < 0.5
+    # what the known ones say of the hidden ones beats the mean shape, and the posterior is narrower than the prior
+    pose = pose_transform(align(truth[~hidden], m.landmarks[~hidden], m.alignment)[1], m.landmarks[~hidden].mean(axis=0))
+    error = np.linalg.norm(pose(guess) - truth, axis=1)[hidden].mean()
+    assert error < 0.7 * np.linalg.norm(pose(m.landmarks) - truth, axis=1)[hidden].mean()
+    assert shape.variance.sum() < 0.5 * m.shape.variance.sum()
+    # its shapes are shapes of the model
+    drawn = shape.sample(np.random.default_rng(0), 5)
+    assert np.allclose(m.shape.project(drawn), drawn, atol=1e-6)
+
+
+def test_posteriors_of_nothing_are_refused():
+    m = model()
+    with pytest.raises(ValueError, match="got none"):
+        m.posterior(np.full_like(m.landmarks, np.nan), 1.0)
+    with pytest.raises(ValueError, match="shape"):
+        m.posterior(m.landmarks[:-1], 1.0)
+
+
+def test_fitted_models_know_their_scale_and_part_their_objects():
+    images, labels, landmarks = people(2)
+    common = {"labels": labels, "points": 40, "rank": 20}
+    free = fit_appearance_model(images, **common, locality=Locality(levels=3))
+    assert free.locality.scale in SCALES
+    fixed = fit_appearance_model(images, **common, locality=Locality(levels=3, scale=0.5))
+    assert fixed.locality.scale == 0.5
+    apart = fit_appearance_model(images, **common, locality=Locality(levels=3, scale=0.5, affinity=0.0))
+    assert apart.shape.rank > fixed.shape.rank
+    with pytest.raises(ValueError, match="affinity"):
+        fit_appearance_model(images, landmarks=landmarks, locality=Locality(affinity=0.5))
+    with pytest.raises(ValueError, match="landmarks alone"):
+        fit_appearance_model(images, **common, locality=Locality(taper=Threshold()))
 
 
 def test_landmarks_of_other_models_are_refused():

@@ -105,7 +105,9 @@ def fit_appearance_model(
     textures = _equalised(np.stack([sample_texture(image, psi, grid) for image, psi in zip(grey, psis, strict=True)]))
     objects = None if contours is None else np.repeat(np.arange(len(contours.counts)), np.add(contours.counts, 1))
     if objects is None and locality.affinity < 1:
-        raise ValueError(f"affinity: expected label maps, whose structures are the objects, to go with {locality.affinity}, got none")
+        raise ValueError(
+            f"affinity: expected label maps, whose structures are the objects, to go with {locality.affinity}, got none"
+        )
     if locality.scale is None and locality.levels > 1:
         chosen = choose_scale(shapes.points, locality, float(np.linalg.norm(grid.extent)), objects)
         locality = replace(locality, scale=chosen.scale)

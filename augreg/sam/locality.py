@@ -16,7 +16,7 @@ contours and leaps between objects is none.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -49,8 +49,8 @@ class Locality:
     """
 
     levels: int = 5
-    taper: Taper = Gaussian()
-    merge: Merge = Nested()
+    taper: Taper = field(default_factory=Gaussian)
+    merge: Merge = field(default_factory=Nested)
     retained: float = 0.95
     scale: float | None = None
     affinity: float = 1.0
@@ -111,9 +111,7 @@ class Locality:
         return Locality(**{**about, "taper": TAPERS[about["taper"]], "merge": merge_from_json(about["merge"])})
 
 
-def taper(
-    points: FloatArray, locality: Locality, level: int, extent: float, objects: npt.ArrayLike | None = None
-) -> FloatArray:
+def taper(points: FloatArray, locality: Locality, level: int, extent: float, objects: npt.ArrayLike | None = None) -> FloatArray:
     """R of one level at places (m, D) mm, (m, m).
 
     Parameters
