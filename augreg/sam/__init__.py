@@ -7,7 +7,7 @@ from augreg.sam.fit import fit_appearance_model
 from augreg.sam.landmarks import Contours, contours_correspond
 from augreg.sam.locality import Locality
 from augreg.sam.merges import Nested, WeightedSum
-from augreg.sam.model import AppearanceModel, Coefficients
+from augreg.sam.model import AppearanceModel, Coefficients, Posterior
 from augreg.sam.sampler import JointSampler, SchurSampler
 from augreg.sam.selection import ScaleChoice, choose_scale
 from augreg.sam.subspace import Subspace
@@ -24,6 +24,7 @@ __all__ = [
     "Locality",
     "Measure",
     "Nested",
+    "Posterior",
     "RankCurve",
     "ScaleChoice",
     "SchurSampler",

@@ -20,7 +20,7 @@ import numpy.typing as npt
 from augreg.grid import FloatArray
 from augreg.image import Image, Labels
 from augreg.registration import Registration
-from augreg.sam.alignment import align, pose_transform
+from augreg.sam.alignment import align
 from augreg.sam.landmarks import Contours
 from augreg.sam.model import AppearanceModel
 from augreg.sam.subspace import Subspace
@@ -189,9 +189,7 @@ def _from_labels(model: AppearanceModel, contours: Contours, labels: Labels, nam
     known = np.full(mean.shape, np.nan)
     known[seen] = points
     # points of label maps are right to about a voxel
-    shape = model.posterior(known, float(np.mean(model.template.spacing))).mean.reshape(mean.shape)
-    _, pose = align(points, mean[seen], model.alignment)
-    expected = pose_transform(pose, mean[seen].mean(axis=0))(shape)
+    expected = model.posterior(known, float(np.mean(model.template.spacing))).landmarks
     expected[seen] = points
     return expected
 

@@ -36,6 +36,8 @@ from augreg.warp import sample
 
 # beta of mosaics: transitions between two training textures take about a fifth of the finest taper's length
 SHARPNESS = 5.0
+# of pose and shape; a tenth of a percent moves after them
+_TURNS = 5
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,6 +47,23 @@ class Coefficients:
     shape: FloatArray
     appearance: FloatArray
     pose: FloatArray
+
+
+@dataclass(frozen=True, eq=False)
+class Posterior:
+    """What a model expects of a shape of which some landmarks are known.
+
+    Parameters
+    ----------
+    shape : vectors (m D) mm in the template's space, without pose. They are shapes of the model: its
+        `transform(shape.coefficients(x), pose)` is the map of one of them, x.
+    pose : (P,)
+    landmarks : the mean of `shape` in this pose, (m, D) mm
+    """
+
+    shape: Subspace
+    pose: FloatArray
+    landmarks: FloatArray
 
 
 @dataclass(frozen=True, eq=False)
@@ -137,28 +156,36 @@ class AppearanceModel:
         found = self.coefficients(image, landmarks)
         return self.instance(found.shape, found.appearance, found.pose)
 
-    def posterior(self, landmarks: npt.ArrayLike, noise: float) -> Subspace:
-        """The shapes that go with some known landmarks, without their pose: vectors (m D) mm in the template's space.
+    def posterior(self, landmarks: npt.ArrayLike, noise: float) -> Posterior:
+        """The shapes that go with some known landmarks.
 
-        They are shapes of this model: `transform(self.shape.coefficients(x))` is the map of one of them, x.
+        Shape and pose are found in turns: the pose is that of all landmarks, the unknown ones as expected so far. The pose of
+        the known ones alone would be another, off by what the shape of a part differs from the mean's.
 
         Parameters
         ----------
-        landmarks : (m, D) mm; NaN where unknown. Their pose is that which brings the known ones nearest to the mean shape.
+        landmarks : (m, D) mm; NaN where unknown
         noise : standard deviation of the errors of known coordinates, mm
 
         Raises
         ------
         ValueError : for landmarks of another shape, with none known, or noise that is not positive and finite.
         """
-        points = np.asarray(landmarks, dtype=np.float64)
+        points = np.array(landmarks, dtype=np.float64)
         if points.shape != self.landmarks.shape:
             raise ValueError(f"landmarks: expected shape {self.landmarks.shape}, the model's, got {points.shape}")
         seen = np.isfinite(points).all(axis=1)
         if not seen.any():
             raise ValueError("landmarks: expected at least one known point, got none")
-        aligned, _ = align(points[seen], self.landmarks[seen], self.alignment)
-        return self.shape.posterior(np.repeat(seen, self.ndim), aligned.ravel(), noise)
+        known = np.repeat(seen, self.ndim)
+        _, pose = align(points[seen], self.landmarks[seen], self.alignment)
+        expected = pose_transform(pose, self.landmarks[seen].mean(axis=0))(self.landmarks)
+        for _ in range(1 if seen.all() else _TURNS):
+            points[~seen] = expected[~seen]
+            aligned, pose = align(points, self.landmarks, self.alignment)
+            shape = self.shape.posterior(known, aligned.ravel()[known], noise)
+            expected = pose_transform(pose, self.center)(shape.mean.reshape(points.shape))
+        return Posterior(shape, pose, expected)
 
     @cached_property
     def mixing(self) -> GridFactor:
