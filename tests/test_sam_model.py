@@ -178,7 +178,7 @@ def test_foreign_files_are_refused_in_one_line(tmp_path):
         assert "\n" not in str(caught.value)
     write_arrays(tmp_path / "other.npz", {"a": np.zeros(2)}, {"kind": "something"})
     write_arrays(tmp_path / "later.npz", {}, {"kind": "appearance model", "format": 99})
-    write_arrays(tmp_path / "partial.npz", {}, {"kind": "appearance model", "format": 1})
+    write_arrays(tmp_path / "partial.npz", {}, {"kind": "appearance model", "format": 2})
     for name in ("other", "later", "partial"):
         with pytest.raises(ValueError, match="appearance model"):
             read_model(tmp_path / f"{name}.npz")
@@ -298,8 +298,11 @@ def test_posteriors_expect_the_hidden_landmarks_from_the_others(kind):
 
 def test_posteriors_of_nothing_are_refused():
     m = model()
-    with pytest.raises(ValueError, match="got none"):
+    with pytest.raises(ValueError, match="at least 1 known"):
         m.posterior(np.full_like(m.landmarks, np.nan), 1.0)
+    turned = model("landmarks")
+    with pytest.raises(ValueError, match="at least 2 known"):
+        turned.posterior(np.where(np.arange(len(turned.landmarks))[:, None] == 3, turned.landmarks, np.nan), 1.0)
     with pytest.raises(ValueError, match="shape"):
         m.posterior(m.landmarks[:-1], 1.0)
 

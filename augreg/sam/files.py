@@ -16,7 +16,7 @@ from augreg.sam.model import AppearanceModel
 from augreg.sam.subspace import Subspace
 
 _KIND = "appearance model"
-_FORMAT = 1
+_FORMAT = 2
 
 
 def write_model(model: AppearanceModel, path: str | os.PathLike[str]) -> None:

@@ -99,15 +99,15 @@ def fit_appearance_model(
             "correspondences: expected labels, landmarks or a registration, got none; pass registration=LPRegistration() to "
             "align every image to a template"
         )
-    shapes = procrustes(corresponding, alignment)
-    grid = _template_grid(template, grey)
-    smoothing, psis = training_maps(shapes, grid)
-    textures = _equalised(np.stack([sample_texture(image, psi, grid) for image, psi in zip(grey, psis, strict=True)]))
     objects = None if contours is None else np.repeat(np.arange(len(contours.counts)), np.add(contours.counts, 1))
     if objects is None and locality.affinity < 1:
         raise ValueError(
             f"affinity: expected label maps, whose structures are the objects, to go with {locality.affinity}, got none"
         )
+    shapes = procrustes(corresponding, alignment)
+    grid = _template_grid(template, grey)
+    smoothing, psis = training_maps(shapes, grid)
+    textures = _equalised(np.stack([sample_texture(image, psi, grid) for image, psi in zip(grey, psis, strict=True)]))
     if locality.scale is None and locality.levels > 1:
         chosen = choose_scale(shapes.points, locality, float(np.linalg.norm(grid.extent)), objects)
         locality = replace(locality, scale=chosen.scale)

@@ -36,8 +36,8 @@ from augreg.warp import sample
 
 # beta of mosaics: transitions between two training textures take about a fifth of the finest taper's length
 SHARPNESS = 5.0
-# of pose and shape; a tenth of a percent moves after them
-_TURNS = 5
+# of pose and shape in a posterior: twice as many change nothing that can be seen
+_TURNS = 10
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,8 +55,8 @@ class Posterior:
 
     Parameters
     ----------
-    shape : vectors (m D) mm in the template's space, without pose. They are shapes of the model: its
-        `transform(shape.coefficients(x), pose)` is the map of one of them, x.
+    shape : vectors (m D) mm in the template's space, without pose. One of them, x, is the shape
+        `model.shape.coefficients(x)` of the model whose posterior it is.
     pose : (P,)
     landmarks : the mean of `shape` in this pose, (m, D) mm
     """
@@ -169,14 +169,15 @@ class AppearanceModel:
 
         Raises
         ------
-        ValueError : for landmarks of another shape, with none known, or noise that is not positive and finite.
+        ValueError : for landmarks of another shape, with too few known, or noise that is not positive and finite.
         """
         points = np.array(landmarks, dtype=np.float64)
         if points.shape != self.landmarks.shape:
             raise ValueError(f"landmarks: expected shape {self.landmarks.shape}, the model's, got {points.shape}")
         seen = np.isfinite(points).all(axis=1)
-        if not seen.any():
-            raise ValueError("landmarks: expected at least one known point, got none")
+        least = 1 if self.alignment in ("none", "translation") else self.ndim
+        if seen.sum() < least:
+            raise ValueError(f"landmarks: expected at least {least} known, to find the pose with, got {seen.sum()}")
         known = np.repeat(seen, self.ndim)
         _, pose = align(points[seen], self.landmarks[seen], self.alignment)
         expected = pose_transform(pose, self.landmarks[seen].mean(axis=0))(self.landmarks)
