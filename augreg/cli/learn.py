@@ -28,7 +28,7 @@ def sam_fit(options: argparse.Namespace) -> None:
 
         given = {"registration": LPRegistration(transform="bspline")}
     template = io.read_image(options.template) if options.template else None
-    locality = sam.Locality(levels=options.levels, taper=options.taper)
+    locality = sam.Locality(levels=options.levels, taper=sam.TAPERS[options.taper])
     with bar("register to a template, fit" if "registration" in given else "fit", None):
         model = sam.fit_appearance_model(images, template=template, locality=locality, **given)
     sam.write_model(model, options.output)
