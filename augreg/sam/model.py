@@ -190,8 +190,12 @@ class AppearanceModel:
 
     @cached_property
     def mixing(self) -> GridFactor:
-        """G of the finest taper, R = G G^T, on the template's grid: mosaics are made with fields G omega."""
-        return grid_taper_factor(self.template, self.locality, self.locality.levels, float(np.linalg.norm(self.template.extent)))
+        """G of the finest taper, R = G G^T, on the template's grid: mosaics are made with fields G omega.
+
+        Of scale 1, whatever the modes' scale: pieces much smaller than organs would be speckle.
+        """
+        locality = replace(self.locality, scale=1.0)
+        return grid_taper_factor(self.template, locality, locality.levels, float(np.linalg.norm(self.template.extent)))
 
     def mosaic(self, weights: FloatArray) -> FloatArray:
         """The texture (N,) of field weights beta omega, (n, q): a local blend of the training textures, sharp for large beta."""
