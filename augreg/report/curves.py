@@ -35,12 +35,12 @@ class Curve:
     Parameters
     ----------
     label : names it in the legend
-    x, y : (points,); a single point is drawn as a level line
+    x, y : (points,)
     error : standard error of y, if it has one
     """
 
     label: str
-    x: FloatArray
+    x: npt.NDArray[np.integer]
     y: FloatArray
     error: FloatArray | None = None
 
@@ -54,6 +54,7 @@ class Diagram:
     title, text : what it shows and how to read it
     x_label, y_label : with units
     curves : at least one
+    levels : names and values to compare with, drawn as level lines
     """
 
     title: str
@@ -61,6 +62,7 @@ class Diagram:
     x_label: str
     y_label: str
     curves: Sequence[Curve]
+    levels: Sequence[tuple[str, float]] = ()
 
 
 def model_diagrams(model: AppearanceModel, rng: np.random.Generator) -> list[Diagram]:
@@ -70,19 +72,12 @@ def model_diagrams(model: AppearanceModel, rng: np.random.Generator) -> list[Dia
     return [
         Diagram(
             "Compactness",
-            "Share of the modes' variance in the first modes. A curve that rises late: variation is spread over many small modes.",
+            "Share of the modes' variance in the first modes. It rises late where variation is spread over many small modes.",
             "number of modes",
             "share of variance",
             compact,
         ),
-        Diagram(
-            "Invented and real textures",
-            "Difference of invented textures from the nearest training texture. Mosaics are what samples and training pairs are "
-            "made of. The yardstick: real textures, each against the nearest other one.",
-            "number of texture modes",
-            "RMS difference (intensity)",
-            _texture_specificity(model, rng),
-        ),
+        _texture_diagram(model, rng),
     ]
 
 
@@ -102,16 +97,15 @@ def evaluation_diagrams(
     found = [evaluate(model.truncate(k, k), images, landmarks, rng, samples=_SAMPLES) for k in ranks]
 
     def diagram(part: str, name: str, most: int, unit: str) -> Diagram:
-        kept = [k <= most or (i > 0 and ranks[i - 1] < most) for i, k in enumerate(ranks)]
-        x = np.minimum([k for k, use in zip(ranks, kept, strict=True) if use], most)
         curves = []
         for measure in ("generalisation", "specificity"):
-            values = [getattr(one, f"{part}_{measure}") for one, use in zip(found, kept, strict=True) if use]
-            curves.append(Curve(measure, x, np.array([v.mean for v in values]), np.array([v.error for v in values])))
+            values = {min(k, most): getattr(one, f"{part}_{measure}") for k, one in zip(ranks, found, strict=True)}
+            y, error = (np.array([getattr(value, which) for value in values.values()]) for which in ("mean", "error"))
+            curves.append(Curve(measure, np.array(list(values)), y, error))
         return Diagram(
             f"{name}: generalisation and specificity",
-            f"Against {len(images)} images that the model has not seen. Generalisation: how far they are from what the model can "
-            "show; it falls with more modes. Specificity: how far samples are from the nearest of them; low is plausible.",
+            f"Against images that the model has not seen ({len(images)}). Generalisation: how far they are from what the model "
+            "can show; it falls with more modes. Specificity: how far samples are from the nearest of them; low is plausible.",
             "number of modes",
             unit,
             curves,
@@ -128,14 +122,13 @@ def plot_diagram(diagram: Diagram) -> Draw:
 
     def draw(ax: Axes) -> None:
         for curve in diagram.curves:
-            if len(curve.x) == 1 and len(diagram.curves) > 1:
-                ax.axhline(float(curve.y[0]), linestyle="--", color="0.45" if ax.lines[1:] else "0.7", label=curve.label)
-                continue
             marker = "." if len(curve.x) <= 2 * _RANKS else None
             (line,) = ax.plot(curve.x, curve.y, marker=marker, label=curve.label)
             if curve.error is not None:
                 spread = np.nan_to_num(curve.error)
                 ax.fill_between(curve.x, curve.y - spread, curve.y + spread, color=line.get_color(), alpha=0.18, linewidth=0)
+        for (name, level), style in zip(diagram.levels, ("--", ":"), strict=False):
+            ax.axhline(level, linestyle=style, color="0.4", label=name)
         ax.set_xlabel(diagram.x_label)
         ax.set_ylabel(diagram.y_label)
         ax.set_ylim(0, None)
@@ -149,7 +142,7 @@ def _ranks(most: int) -> list[int]:
     return sorted({int(k) for k in np.rint(np.geomspace(1, most, _RANKS))})
 
 
-def _texture_specificity(model: AppearanceModel, rng: np.random.Generator) -> list[Curve]:
+def _texture_diagram(model: AppearanceModel, rng: np.random.Generator) -> Diagram:
     every = slice(None, None, max(1, model.appearance.size // _PLACES))
     real = model.textures[:, every].astype(np.float64)
     mean, modes = model.appearance.mean[every], (model.appearance.basis * np.sqrt(model.appearance.variance))[every]
@@ -160,11 +153,15 @@ def _texture_specificity(model: AppearanceModel, rng: np.random.Generator) -> li
     fields = SHARPNESS * rng.standard_normal((_SAMPLES, len(real), model.mixing.columns))
     mosaics = [_nearest(model.mosaic(field)[every], real) for field in fields]
     others = [_nearest(one, np.delete(real, i, axis=0)) for i, one in enumerate(real)]
-    return [
-        Curve("drawn from modes", np.array(ranks), distances.mean(axis=1), distances.std(axis=1) / np.sqrt(_SAMPLES)),
-        Curve("mosaics", np.array([0]), np.array([np.mean(mosaics)])),
-        Curve("real, nearest other", np.array([0]), np.array([np.mean(others)])),
-    ]
+    return Diagram(
+        "Invented and real textures",
+        "How far invented textures are from the nearest training texture; samples and training pairs are made of mosaics. To "
+        "compare with: how far each real texture is from the nearest other one.",
+        "number of texture modes",
+        "RMS difference (intensity)",
+        [Curve("drawn from modes", np.array(ranks), distances.mean(axis=1), distances.std(axis=1, ddof=1) / np.sqrt(_SAMPLES))],
+        levels=[("mosaics", float(np.mean(mosaics))), ("real, nearest other", float(np.mean(others)))],
+    )
 
 
 def _nearest(texture: FloatArray, others: FloatArray) -> float:

@@ -54,15 +54,16 @@ def model_page(model: AppearanceModel, diagrams: Sequence[Diagram] = (), seed: i
     sections = [
         section(
             "Explore",
-            "Each slider is one way in which the training images differ, in standard deviations (SD): 0 is the mean, within 1 SD lie "
-            "two thirds of a population, beyond 2 SD one in twenty. Shape modes move anatomy, texture modes change intensities. "
-            "Percentages: the mode's share of the model's variance. The address of the page keeps what is set.",
+            "Each slider is one way in which images vary, in standard deviations (SD): 0 is the mean, two thirds of a population "
+            "lie within 1 SD, one in twenty beyond 2 SD. Shape modes move anatomy, texture modes change intensities. Percentages: "
+            "the mode's share of the model's variance. The address of the page keeps what is set.",
             _explorer(model),
         ),
         section(
             "Locality",
-            "Click a place: colours show what varies together with it in this model. Red: moves, or brightens, in the same "
-            "direction; blue: in the opposite one; plain: independently. The more local a model, the smaller the coloured patch.",
+            "Click a place: colours show what varies together with it in this model. Red: moves in the same direction, or "
+            "brightens too; blue: the opposite; plain: independent of it, or hardly variable. The more local a model, the "
+            "smaller the coloured patch.",
             _locality(model),
         ),
         section("How good is it?", _missing(diagrams), _curves([*diagrams, *model_diagrams(model, rng)])),
@@ -86,17 +87,18 @@ def _explorer(model: AppearanceModel) -> str:
     if model.labels is not None:
         shown.insert(0, ("outlines", "structures"))
     boxes = "".join(f'<label><input type="checkbox" data-show="{key}">{text}</label>' for key, text in shown)
+    volume = " volume" if model.ndim == 3 else ""
     return (
         '<noscript><p class="warning">This section and the next need JavaScript.</p></noscript>'
-        '<div class="explorer"><div class="planes" id="instance"></div><div class="controls">'
+        f'<div class="explorer{volume}"><div class="planes" id="instance"></div><div class="controls">'
         + _sliders("shape", "Shape", model.shape.variance)
         + _sliders("texture", "Texture", model.appearance.variance)
         + (_slices(model) if model.ndim == 3 else "")
-        + '<div class="row"><button type="button" id="reset">Mean</button>'
-        '<button type="button" id="random">Random</button><label>seed <input type="number" id="seed" value="1" min="0"></label></div>'
+        + '<div><div class="row"><button type="button" id="reset">Mean</button><button type="button" id="random">Random</button>'
+        '<label>seed <input type="number" id="seed" value="1" min="0"></label></div>'
         f'<div class="row">Show {boxes}</div>'
-        '<p class="warning" id="folded" role="status" hidden>This shape folds over itself: too far from the mean to be anatomy.</p>'
-        f'</div></div><script type="application/json" id="model">{numbers}</script>'
+        '<p class="warning" id="folded" role="status" hidden>This shape folds over itself: too far from the mean for anatomy.</p>'
+        f'</div></div></div><script type="application/json" id="model">{numbers}</script>'
     )
 
 
@@ -128,11 +130,13 @@ def _locality(model: AppearanceModel) -> str:
     parts = []
     for part, title, unit in (("shape", "Shape: moves together", "mm"), ("texture", "Texture: brightens together", "intensity")):
         parts.append(
-            f'<div><h3>{title}</h3><p class="note">SD at the chosen place: <span id="locality-{part}-deviation"></span> {unit}</p>'
+            f'<div><h3>{title}</h3><p class="note">SD at this place: <span id="locality-{part}-deviation"></span> {unit}</p>'
             f'<div class="planes" id="locality-{part}"></div></div>'
         )
-    scale = '<div class="scale"></div><div class="ends"><span>−1 opposite</span><span>0 independent</span><span>+1 together</span></div>'
-    return f'<div class="maps">{"".join(parts)}</div>{scale}'
+    ends = "".join(f"<span>{text}</span>" for text in ("−1 opposite", "0 independent", "+1 together"))
+    scale = f'<div class="scale"></div><div class="ends">{ends}</div>'
+    volume = " volume" if model.ndim == 3 else ""
+    return f'<div class="maps{volume}">{"".join(parts)}</div>{scale}'
 
 
 def _missing(diagrams: Sequence[Diagram]) -> str:
@@ -159,7 +163,7 @@ def _wall(model: AppearanceModel, rng: np.random.Generator) -> list[str]:
     grid = model.template
     real = [Image(texture.reshape(grid.shape), grid) for texture in model.textures[:_COLUMNS]]
     made = [model.sample(rng) for _ in range(_SAMPLES)]
-    low, high = np.percentile(model.textures, (0.5, 99.5))
+    low, high = np.percentile(model.textures, (1, 99))
     width, height = (np.asarray(grid.shape) * np.asarray(grid.spacing))[:2]
 
     def panels(images: Sequence[Image]) -> str:

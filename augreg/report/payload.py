@@ -10,8 +10,8 @@ of two places is A_p A_q^T, D x D for shape and a number for texture. The correl
 
     r(p, q) = tr(A_p A_q^T) / sqrt(tr(A_p A_p^T) tr(A_q A_q^T)),
 
-the scalar product of two unit vectors per place. They are carried for the nodes of a coarse lattice, turned onto their leading
-directions (which keeps scalar products) and rounded to 8 bits.
+the scalar product of two unit vectors. They are carried for the nodes of a coarse lattice, turned onto their leading directions
+(which keeps scalar products) and rounded to 8 bits. Where a place hardly varies they are shorter, so that colours fade out.
 """
 
 from __future__ import annotations
@@ -36,14 +36,14 @@ _NODES = {2: 48, 3: 14}
 _DIRECTIONS = 64
 # control cells around the grid that psi's inverse may look at
 _AROUND = 2
-# a place that moves less than this share of the most mobile one has no correlations worth a colour
-_STILL = 0.02
+# places that vary less than this share of the most variable one fade
+_FAINT = 0.1
 
 
 def payload(model: AppearanceModel) -> dict[str, Any]:
     """Numbers, strings and packed arrays of the page, ready for JSON."""
     grid = shown_grid(model.template)
-    low, high = np.percentile(model.textures, (0.5, 99.5))
+    low, high = np.percentile(model.textures, (1, 99))
     mean = _shown(model, model.appearance.mean, grid)
     modes = model.appearance.basis[:, :MODES] * np.sqrt(model.appearance.variance[:MODES])
     return {
@@ -120,7 +120,8 @@ def _shown(model: AppearanceModel, texture: FloatArray, grid: Grid) -> FloatArra
         return values
     # what the coarser grid cannot hold must not come back as a pattern
     blur = [0.4 * np.sqrt(max(g / t, 1) ** 2 - 1) for g, t in zip(grid.spacing, model.template.spacing, strict=True)]
-    return resample(Image(scipy.ndimage.gaussian_filter(values, blur), model.template), grid).values
+    smooth = Image(scipy.ndimage.gaussian_filter(values, blur), model.template)
+    return np.asarray(resample(smooth, grid).values, dtype=np.float64)
 
 
 def _views(grid: Grid) -> list[dict[str, Any]]:
@@ -133,13 +134,12 @@ def _views(grid: Grid) -> list[dict[str, Any]]:
 
 
 def _spline(model: AppearanceModel, grid: Grid) -> dict[str, Any]:
-    """The leading modes' B-spline coefficients around the shown grid, in its voxels, and where they lie: control index =
-    step * index + start."""
-    control = model.control
+    """The leading modes' coefficients around the shown grid, in its voxels; control index = step * index + start."""
+    control, end = model.control, np.asarray(model.control.shape) - 1
     step = np.diag(control.world_to_index @ grid.index_to_world)
     start = control.indices_at(grid.origin)
     first = np.maximum(np.floor(start - 1 - _AROUND), 0).astype(int)
-    last = np.minimum(np.ceil(start + step * (np.asarray(grid.shape) - 1) + 1 + _AROUND), np.asarray(control.shape) - 1).astype(int)
+    last = np.minimum(np.ceil(start + step * (np.asarray(grid.shape) - 1) + 1 + _AROUND), end).astype(int)
     inner = tuple(slice(a, b + 1) for a, b in zip(first, last, strict=True))
     fields = model.fields[(slice(MODES), *inner)] @ grid.world_to_index.T
     return {
@@ -159,13 +159,16 @@ def _labels(model: AppearanceModel, grid: Grid) -> dict[str, Any] | None:
 
 
 def _similarity(values: FloatArray) -> dict[str, Any]:
-    """Unit vectors whose scalar products are r(p, q), 0 for places that do not vary; and each place's standard deviation."""
-    nodes = len(values)
+    """Vectors whose scalar products are r(p, q), faded; and each place's standard deviation."""
     deviation = np.sqrt(np.sum(values**2, axis=(1, 2)))
-    still = deviation <= _STILL * deviation.max()
-    unit = values / np.where(still, np.inf, np.maximum(deviation, 1e-300))[:, None, None]
+    unit = values / np.maximum(deviation, 1e-300)[:, None, None]
     _, _, directions = np.linalg.svd(unit.reshape(-1, values.shape[2]), full_matrices=False)
-    turned = (unit @ directions[:_DIRECTIONS].T).reshape(nodes, -1)
-    # those left out took their share of the length
-    turned /= np.maximum(np.linalg.norm(turned, axis=1, keepdims=True), 1e-300)
-    return {"length": turned.shape[1], "vectors": pack(turned, np.int8), "deviation": pack(deviation, np.int16)}
+    vectors = (unit @ directions[:_DIRECTIONS].T).reshape(len(values), -1)
+    # the directions left out took their share of the length
+    vectors *= (fading(deviation) / np.maximum(np.linalg.norm(vectors, axis=1), 1e-300))[:, None]
+    return {"length": vectors.shape[1], "vectors": pack(vectors, np.int8), "deviation": pack(deviation, np.int16)}
+
+
+def fading(deviation: FloatArray) -> FloatArray:
+    """From 0 where nothing varies to 1 where a place varies by _FAINT of the most variable one, or more."""
+    return np.minimum(deviation / max(_FAINT * float(deviation.max()), 1e-300), 1)
