@@ -1,5 +1,6 @@
 """Pages in headless Chromium: a test's script acts in the page, and its answer comes back as JSON."""
 
+import contextlib
 import json
 import os
 import queue
@@ -73,7 +74,9 @@ def ask(page: str, script: str, address: str = "") -> Any:
             self.send_response(200 if found else 404)
             self.send_header("Content-Type", "text/html; charset=utf-8")
             self.end_headers()
-            self.wfile.write(text if found else b"")
+            # a browser may have changed its mind
+            with contextlib.suppress(ConnectionError):
+                self.wfile.write(text if found else b"")
 
         def do_POST(self) -> None:
             answers.put(self.rfile.read(int(self.headers["Content-Length"])).decode())

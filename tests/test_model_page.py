@@ -10,6 +10,7 @@ from subjects import model, people
 
 from augreg.report import Curve, Diagram, evaluation_diagrams, model_page
 from augreg.report.curves import model_diagrams
+from augreg.report.model import _curves, _missing
 from augreg.report.payload import fading, lattice, lattice_shape, pack, payload, shape_values, shown_grid, texture_values, unpack
 from augreg.sam import find_landmarks
 from augreg.warp import resample, sample
@@ -62,7 +63,8 @@ def test_a_moved_slider_shows_the_instance_of_the_model(kind):
         assert len(found) == len(expected)
         for a, b in zip(found, expected, strict=True):
             assert a.shape == b.shape
-            assert np.abs(a - b).mean() < 1
+            # rounding to whole grey levels alone is 0.25
+            assert np.abs(a - b).mean() < 0.4
         # the slider has moved the image by far more than that
         assert previous is None or np.abs(found[0] - previous).mean() > 4
         previous = found[0]
@@ -196,10 +198,23 @@ def test_diagrams_follow_the_number_of_modes():
     assert dict(invented.levels)["real, nearest other"] == pytest.approx(distances.min(axis=1).mean(), rel=1e-6)
 
 
-def test_a_page_with_unseen_images_says_so():
-    diagram = Diagram("<t>", "u", "x", "y", [Curve("c", np.array([1, 2]), np.array([3.0, 1.0]))])
-    text = model_page(model("labels"), [diagram])
-    assert "&lt;t&gt;" in text
-    assert "<t>" not in text
-    assert "need images" not in text
-    assert "need images" in page("labels")
+def test_a_page_says_what_its_curves_were_measured_on():
+    text = page("labels")
+    assert "Generalisation, and specificity against real shapes, need images" in text
+    diagram = Diagram("<t>", "u & v", "x", "y", [Curve("c", np.array([1, 2]), np.array([3.0, 1.0]))])
+    assert "need images" not in _missing([diagram])
+    assert "<t>" not in _curves([diagram])
+    assert "u & v" not in _curves([diagram])
+
+
+def test_arrow_keys_move_the_chosen_point():
+    script = """
+    const frame = document.querySelector("#locality-texture .plane"), before = [...state.point];
+    const arrow = async (key) => { frame.dispatchEvent(new KeyboardEvent("keydown", { key })); await next(); };
+    for (const key of ["ArrowRight", "ArrowRight", "ArrowUp", "Enter"]) await arrow(key);
+    return [before, state.point, location.hash];
+    """
+    before, after, address = ask(page("labels"), script, "#point=20,10")
+    assert before == [20, 10]
+    assert after == [22, 9]
+    assert "point=22,9" in address

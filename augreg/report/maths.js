@@ -9,7 +9,7 @@ const model = JSON.parse(document.getElementById("model").textContent);
 const D = model.shape.length;
 const size = [...model.shape, 1].slice(0, 3);
 
-// ---- numbers -------------------------------------------------------------------------------------------------------------------
+// ---- numbers ----
 
 async function unpack({ scale, bits, data }) {
   const bytes = Uint8Array.from(atob(data), (c) => c.charCodeAt(0));
@@ -29,7 +29,7 @@ function combine(base, parts, weights) {
 
 const clamp = (v, low, high) => Math.min(Math.max(v, low), high);
 
-// ---- cubic B-splines -----------------------------------------------------------------------------------------------------------
+// ---- cubic B-splines ----
 
 function weightsAt(t, w) {
   const s = 1 - t;
@@ -59,16 +59,17 @@ function prefilter(values) {
   for (let a = 0; a < D; a++) {
     const n = size[a], step = strides[a];
     const line = new Float64Array(n);
-    for (let start = 0; start < values.length; start++) {
-      if (Math.floor(start / step) % n) continue;
-      for (let i = 0; i < n; i++) line[i] = 6 * values[start + i * step];
-      let first = 0;
-      for (let k = 0, power = 1; k < 28; k++, power *= z) first += power * line[mirror(k, n)];
-      line[0] = first;
-      for (let i = 1; i < n; i++) line[i] += z * line[i - 1];
-      line[n - 1] = (z / (z * z - 1)) * (line[n - 1] + z * line[n - 2]);
-      for (let i = n - 2; i >= 0; i--) line[i] = z * (line[i + 1] - line[i]);
-      for (let i = 0; i < n; i++) values[start + i * step] = line[i];
+    for (let block = 0; block < values.length; block += n * step) {
+      for (let start = block; start < block + step; start++) {
+        for (let i = 0; i < n; i++) line[i] = 6 * values[start + i * step];
+        let first = 0;
+        for (let k = 0, power = 1; k < 28; k++, power *= z) first += power * line[mirror(k, n)];
+        line[0] = first;
+        for (let i = 1; i < n; i++) line[i] += z * line[i - 1];
+        line[n - 1] = (z / (z * z - 1)) * (line[n - 1] + z * line[n - 2]);
+        for (let i = n - 2; i >= 0; i--) line[i] = z * (line[i + 1] - line[i]);
+        for (let i = 0; i < n; i++) values[start + i * step] = line[i];
+      }
     }
   }
   return values;
@@ -133,7 +134,7 @@ function displacement(c, x, u, J) {
   }
 }
 
-// ---- the inverse ---------------------------------------------------------------------------------------------------------------
+// ---- the inverse ----
 
 // step with (1 + J) step = r; the determinant
 function solve(J, r, step) {

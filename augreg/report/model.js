@@ -76,29 +76,41 @@ async function start() {
     const { length, vectors, deviation } = model.locality[part];
     alike[part] = { length, vectors: await unpack(vectors), deviation: await unpack(deviation) };
   }
-  const still = new Float32Array(fields.length ? fields[0].length : control[0] * control[1] * control[2] * D);
+  const still = new Float32Array(fields[0].length);
   const planes = model.views.map((view) => new Plane(find("instance"), view, "the instance"));
   const maps = { shape: [], texture: [] };
   for (const part of ["shape", "texture"]) {
     for (const view of model.views) {
       const plane = new Plane(find(`locality-${part}`), view, `correlation of ${part} with the chosen point`);
+      const choose = (i, j) => {
+        const at = [clamp(i, 0, plane.width - 1), clamp(j, 0, plane.height - 1)];
+        state.point = Array.from(plane.index(...at, state.point, new Float64Array(D)));
+        changed(drawLocality);
+      };
       plane.frame.addEventListener("click", (event) => {
         const box = plane.frame.getBoundingClientRect();
-        const i = clamp(Math.floor(((event.clientX - box.left) / box.width) * plane.width), 0, plane.width - 1);
-        const j = clamp(Math.floor(((event.clientY - box.top) / box.height) * plane.height), 0, plane.height - 1);
-        state.point = Array.from(plane.index(i, j, state.point, new Float64Array(D)));
-        changed(drawLocality);
+        const share = [(event.clientX - box.left) / box.width, (event.clientY - box.top) / box.height];
+        choose(Math.floor(share[0] * plane.width), Math.floor(share[1] * plane.height));
+      });
+      plane.frame.tabIndex = 0;
+      plane.frame.addEventListener("keydown", (event) => {
+        const arrow = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] }[event.key];
+        if (!arrow) return;
+        event.preventDefault();
+        const [i, j] = plane.pixel(state.point);
+        choose(i + arrow[0], j + arrow[1]);
       });
       maps[part].push(plane);
     }
   }
 
   let texture = null, appearance = null;
+  const [darkest, brightest] = model.limits;
   const drawInstances = () => {
     const begin = performance.now();
     if (String(state.texture) !== texture) {
       texture = String(state.texture);
-      appearance = prefilter(combine(mean, textures, state.texture).map((v) => clamp(v, ...model.limits)));
+      appearance = prefilter(combine(mean, textures, state.texture).map((v) => clamp(v, darkest, brightest)));
     }
     const numbers = { ...state, c: combine(still, fields, state.shape), appearance, labels };
     const least = Math.min(...planes.map((plane) => drawInstance(plane, numbers)));

@@ -22,7 +22,8 @@ from augreg.report.payload import MODES, payload, shown_grid
 from augreg.sam import AppearanceModel
 
 _ROWS = 3
-_SAMPLES = 24
+# a sample of a volume takes seconds
+_SAMPLES = {2: 24, 3: 12}
 _COLUMNS = 6
 _AXES = "xyz"
 
@@ -55,15 +56,15 @@ def model_page(model: AppearanceModel, diagrams: Sequence[Diagram] = (), seed: i
         section(
             "Explore",
             "Each slider is one way in which images vary, in standard deviations (SD): 0 is the mean, two thirds of a population "
-            "lie within 1 SD, one in twenty beyond 2 SD. Shape modes move anatomy, texture modes change intensities. Percentages: "
-            "the mode's share of the model's variance. The address of the page keeps what is set.",
+            "lie within 1 SD, one in twenty beyond 2 SD. Shape modes move anatomy, texture modes change intensities. "
+            "Percentages: the mode's share of the model's variance. The address of the page keeps what is set.",
             _explorer(model),
         ),
         section(
             "Locality",
-            "Click a place: colours show what varies together with it in this model. Red: moves in the same direction, or "
-            "brightens too; blue: the opposite; plain: independent of it, or hardly variable. The more local a model, the "
-            "smaller the coloured patch.",
+            "Click a place, or move it with the arrow keys: colours show what varies together with it in this model. Red: moves "
+            "in the same direction, or brightens too; blue: the opposite; plain: independent of it, or hardly variable. The more "
+            "local a model, the smaller the coloured patch.",
             _locality(model),
         ),
         section("How good is it?", _missing(diagrams), _curves([*diagrams, *model_diagrams(model, rng)])),
@@ -162,7 +163,7 @@ def _curves(diagrams: Sequence[Diagram]) -> str:
 def _wall(model: AppearanceModel, rng: np.random.Generator) -> list[str]:
     grid = model.template
     real = [Image(texture.reshape(grid.shape), grid) for texture in model.textures[:_COLUMNS]]
-    made = [model.sample(rng) for _ in range(_SAMPLES)]
+    made = [model.sample(rng) for _ in range(_SAMPLES[model.ndim])]
     low, high = np.percentile(model.textures, (1, 99))
     width, height = (np.asarray(grid.shape) * np.asarray(grid.spacing))[:2]
 
@@ -173,7 +174,7 @@ def _wall(model: AppearanceModel, rng: np.random.Generator) -> list[str]:
     return [
         section(
             "Invented images",
-            f"{_SAMPLES} random samples: shape, pose and texture drawn from the model. None of them is a training image.",
+            f"{len(made)} random samples: shape, pose and texture drawn from the model. None of them is a training image.",
             figure(panels(made), "samples of the model"),
         ),
         section(

@@ -17,7 +17,8 @@ class Plane {
     this.picture.width = this.width;
     this.picture.height = this.height;
     this.picture.setAttribute("role", "img");
-    this.picture.setAttribute("aria-label", D === 3 ? `${name}, ${"xyz"[axes[0]]} to the right, ${"xyz"[axes[1]]} down` : name);
+    const way = `${"xyz"[axes[0]]} to the right, ${"xyz"[axes[1]]} ${up ? "upwards" : "downwards"}`;
+    this.picture.setAttribute("aria-label", `${name}, ${way}`);
     this.lines = frame.appendChild(document.createElement("canvas"));
     this.fine = Math.max(2, Math.ceil(900 / Math.max(this.width, this.height)));
     // the finer canvas keeps millimetres square
@@ -37,10 +38,16 @@ class Plane {
     return y;
   }
 
+  // the picture position (i, j) of an index
+  pixel(x) {
+    const j = x[this.axes[1]];
+    return [x[this.axes[0]], this.up ? this.height - 1 - j : j];
+  }
+
   // where an index lies on the finer canvas
   place(x) {
-    const j = this.up ? this.height - 1 - x[this.axes[1]] : x[this.axes[1]];
-    return [(x[this.axes[0]] + 0.5) * this.fineX, (j + 0.5) * this.fineY];
+    const [i, j] = this.pixel(x);
+    return [(i + 0.5) * this.fineX, (j + 0.5) * this.fineY];
   }
 
   // colour(index of the pixel) -> [r, g, b]
@@ -62,12 +69,14 @@ class Plane {
   clear() {
     const context = this.lines.getContext("2d");
     context.clearRect(0, 0, this.lines.width, this.lines.height);
-    context.lineWidth = this.lines.width / 480;
+    // as thick on the screen in every plane
+    context.lineWidth = (1.2 * this.lines.width) / this.frame.clientWidth;
     return context;
   }
 }
 
-const grey = (v) => Math.round((255 * clamp(v - model.window[0], 0, model.window[1] - model.window[0])) / (model.window[1] - model.window[0]));
+const [black, white] = model.window;
+const grey = (v) => Math.round((255 * (clamp(v, black, white) - black)) / (white - black));
 
 // psi^-1 at all pixels of a plane, (height, width, D); the least determinant
 function sources(plane, c, at) {
@@ -75,7 +84,8 @@ function sources(plane, c, at) {
   // the inverse is smooth: every other pixel is enough where there are many
   const stride = width * height > 20000 ? 2 : 1;
   const across = Math.ceil((width - 1) / stride) + 1, down = Math.ceil((height - 1) / stride) + 1;
-  const coarse = new Float32Array(across * down * D), x = new Float64Array(D), y = new Float64Array(D), shift = new Float64Array(D);
+  const coarse = new Float32Array(across * down * D);
+  const x = new Float64Array(D), y = new Float64Array(D), shift = new Float64Array(D);
   let least = Infinity;
   for (let j = 0; j < down; j++) {
     // the neighbour's answer is a good first guess
@@ -103,7 +113,7 @@ function sources(plane, c, at) {
   return { at: out, least };
 }
 
-// ---- the instance --------------------------------------------------------------------------------------------------------------
+// ---- the instance ----
 
 function drawInstance(plane, numbers) {
   const { c, appearance, labels, slice, show } = numbers;
@@ -128,8 +138,7 @@ function drawOutlines(plane, context, labels, at) {
   for (let k = 0; k < found.length; k++) {
     let i = 0;
     for (let a = 0; a < D; a++) {
-      let v = Math.abs(Math.round(at[k * D + a]));
-      i = i * size[a] + mirror(v, size[a]);
+      i = i * size[a] + mirror(Math.round(at[k * D + a]), size[a]);
     }
     found[k] = labels[i];
   }
@@ -172,13 +181,13 @@ function drawGrid(plane, context, c) {
 }
 
 function drawLandmarks(plane, context, c, slice) {
-  const x = new Float64Array(D), radius = context.lineWidth * 1.3;
+  const x = new Float64Array(D), radius = context.lineWidth * 1.5;
   context.fillStyle = "#35d0ff";
   for (let k = 0; k < model.landmarks.length; k += D) {
     for (let d = 0; d < D; d++) x[d] = model.landmarks[k + d];
     displacement(c, x, u, J);
     for (let d = 0; d < D; d++) x[d] += u[d];
-    if (plane.third !== null && Math.abs(x[plane.third] - slice[plane.third]) > 0.75) continue;
+    if (plane.third !== null && Math.abs(x[plane.third] - slice[plane.third]) > 1.5) continue;
     const [p, q] = plane.place(x);
     context.beginPath();
     context.arc(p, q, radius, 0, 2 * Math.PI);
@@ -186,7 +195,7 @@ function drawLandmarks(plane, context, c, slice) {
   }
 }
 
-// ---- locality ------------------------------------------------------------------------------------------------------------------
+// ---- locality ----
 
 const nodes = [...model.locality.nodes, 1].slice(0, 3);
 const spread = size.map((n, a) => (n > 1 ? (nodes[a] - 1) / (n - 1) : 0));
@@ -234,15 +243,15 @@ function drawCorrelation(plane, r, mean, point) {
     const here = between(r, x), colour = here > 0 ? red : blue, share = Math.min(0.85 * Math.abs(here), 0.85);
     return colour.map((part) => (1 - share) * v + share * part);
   });
-  const context = plane.clear(), [p, q] = plane.place(point), arm = plane.lines.width / 40;
-  for (const [colour, width] of [["#000", 6], ["#fff", 3]]) {
+  const context = plane.clear(), [p, q] = plane.place(point), thin = context.lineWidth, arm = 11 * thin;
+  for (const [colour, width] of [["#000", 4 * thin], ["#fff", 2 * thin]]) {
     context.beginPath();
     for (const [a, b] of [[1, 0], [-1, 0], [0, 1], [0, -1]]) {
       context.moveTo(p + (a * arm) / 3, q + (b * arm) / 3);
       context.lineTo(p + a * arm, q + b * arm);
     }
     context.strokeStyle = colour;
-    context.lineWidth = (width * plane.lines.width) / 900;
+    context.lineWidth = width;
     context.stroke();
   }
 }
