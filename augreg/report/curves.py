@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import cycle
 
 import numpy as np
 import numpy.typing as npt
@@ -127,7 +128,7 @@ def plot_diagram(diagram: Diagram) -> Draw:
             if curve.error is not None:
                 spread = np.nan_to_num(curve.error)
                 ax.fill_between(curve.x, curve.y - spread, curve.y + spread, color=line.get_color(), alpha=0.18, linewidth=0)
-        for (name, level), style in zip(diagram.levels, ("--", ":"), strict=False):
+        for (name, level), style in zip(diagram.levels, cycle(("--", ":")), strict=False):
             ax.axhline(level, linestyle=style, color="0.4", label=name)
         ax.set_xlabel(diagram.x_label)
         ax.set_ylabel(diagram.y_label)
@@ -145,13 +146,13 @@ def _ranks(most: int) -> list[int]:
 def _texture_diagram(model: AppearanceModel, rng: np.random.Generator) -> Diagram:
     every = slice(None, None, max(1, model.appearance.size // _PLACES))
     real = model.textures[:, every].astype(np.float64)
-    mean, modes = model.appearance.mean[every], (model.appearance.basis * np.sqrt(model.appearance.variance))[every]
+    mean, modes = model.appearance.mean[every], model.appearance.basis[every] * np.sqrt(model.appearance.variance)
     b = rng.standard_normal((_SAMPLES, model.appearance.rank))
     ranks = _ranks(model.appearance.rank)
     drawn = [np.clip(mean + b[:, :k] @ modes[:, :k].T, *model.intensities) for k in ranks]
     distances = np.array([[_nearest(one, real) for one in some] for some in drawn])
-    fields = SHARPNESS * rng.standard_normal((_SAMPLES, len(real), model.mixing.columns))
-    mosaics = [_nearest(model.mosaic(field)[every], real) for field in fields]
+    size = len(real), model.mixing.columns
+    mosaics = [_nearest(model.mosaic(SHARPNESS * rng.standard_normal(size))[every], real) for _ in range(_SAMPLES)]
     others = [_nearest(one, np.delete(real, i, axis=0)) for i, one in enumerate(real)]
     return Diagram(
         "Invented and real textures",
