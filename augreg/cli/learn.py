@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from augreg import io, sam
 from augreg.cli.output import PAGES, check_output, report, say
@@ -50,12 +51,8 @@ def sam_evaluate(options: argparse.Namespace) -> None:
     """`augreg sam evaluate`."""
     model, images = sam.read_model(options.model), _images(options.images)
     given = _correspondences(options, len(images))
-    if not given:
-        from augreg.lp import LPRegistration
-
-        given = {"registration": LPRegistration(transform="bspline")}
     with bar("evaluate", None):
-        landmarks = given["landmarks"] if "landmarks" in given else sam.find_landmarks(model, images, **given)
+        landmarks = _landmarks(model, images, given)
         measures = sam.evaluate(model, images, landmarks, np.random.default_rng(options.seed), options.samples)
     parts = ("shape", "appearance")
     result: dict[str, Any] = {
@@ -75,11 +72,18 @@ def sam_evaluate(options: argparse.Namespace) -> None:
 def sam_show(options: argparse.Namespace) -> None:
     """`augreg sam show`."""
     check_output(options.output, PAGES)
+    images = _images(options.images or [])
+    given = _correspondences(options, len(images))
     model = sam.read_model(options.model)
-    from augreg.report import model_page
+    from augreg.report import evaluation_diagrams, model_page
 
+    diagrams = []
+    if images:
+        with bar("evaluate", None):
+            landmarks = _landmarks(model, images, given)
+            diagrams = evaluation_diagrams(model, images, landmarks, np.random.default_rng(0))
     with io.atomic(options.output) as temporary:
-        temporary.write_text(model_page(model), encoding="utf-8")
+        temporary.write_text(model_page(model, diagrams), encoding="utf-8")
 
 
 def synthesize(options: argparse.Namespace) -> None:
@@ -156,6 +160,17 @@ def demo(options: argparse.Namespace) -> None:
 
 def _images(paths: Sequence[str]) -> list[Image]:
     return [io.read_image(path) for path in paths]
+
+
+def _landmarks(model: sam.AppearanceModel, images: Sequence[Image], given: dict[str, Any]) -> Sequence[npt.ArrayLike]:
+    """Of the model, in other images: as given, from label maps, or by registration."""
+    if "landmarks" in given:
+        return given["landmarks"]
+    if not given:
+        from augreg.lp import LPRegistration
+
+        given = {"registration": LPRegistration(transform="bspline")}
+    return sam.find_landmarks(model, images, **given)
 
 
 def _correspondences(options: argparse.Namespace, count: int) -> dict[str, Any]:
