@@ -37,12 +37,18 @@ class FlowDecoder(nn.Module):
     def forward(self, found: Sequence[torch.Tensor]) -> list[torch.Tensor]:
         """Flows (B, D, ...) from fine to coarse."""
         x = found[5]
-        flow = self.heads[0](x)
+        flow = _in_full(self.heads[0], x)
         flows = [flow]
         for level, (up_features, up_flow, head) in enumerate(zip(self.up_features, self.up_flows, self.heads[1:], strict=True)):
             skip = found[4 - level]
-            below = [cropped(part, skip.shape[2:]) for part in (up_features(x), up_flow(flow))]
+            below = [cropped(part, skip.shape[2:]).to(skip.dtype) for part in (up_features(x), up_flow(flow))]
             x = torch.cat([skip, *below], dim=1)
-            flow = head(x)
+            flow = _in_full(head, x)
             flows.append(flow)
         return flows[::-1]
+
+
+def _in_full(head: nn.Module, x: torch.Tensor) -> torch.Tensor:
+    """A flow in float32 whatever the features are: bfloat16 would round it to 1/256 of its length."""
+    with torch.autocast(x.device.type, enabled=False):
+        return head(x.float())

@@ -22,7 +22,7 @@ class Machine:
     threads : of torch on the CPU; None leaves them. On a busy machine threads that wait for each other make small networks
         several times slower than one thread alone is.
     precision : of convolutions; auto is bfloat16 on CUDA where the card has it. Losses, coordinates and weights are float32.
-    channels_last : memory layout of features; None is yes on CUDA in 2-D
+    channels_last : memory layout of features
     compiled : by torch.compile; its start takes about a minute
 
     Raises
@@ -33,7 +33,7 @@ class Machine:
     device: str = "auto"
     threads: int | None = None
     precision: Precision = "auto"
-    channels_last: bool | None = None
+    channels_last: bool = True
     compiled: bool = False
 
     def __post_init__(self) -> None:
@@ -46,10 +46,9 @@ class Machine:
             return device.type == "cuda" and torch.cuda.is_bf16_supported()
         return self.precision == "bfloat16"
 
-    def layout(self, device: torch.device, ndim: int) -> torch.memory_format:
-        """The memory layout of features."""
-        last = device.type == "cuda" and ndim == 2 if self.channels_last is None else self.channels_last
-        if not last:
+    def layout(self, ndim: int) -> torch.memory_format:
+        """The memory layout of features in D dimensions."""
+        if not self.channels_last:
             return torch.contiguous_format
         return torch.channels_last if ndim == 2 else torch.channels_last_3d
 
