@@ -155,7 +155,7 @@ def _steps(
 ) -> Iterator[TrainingState]:
     machine = options.machine
     device = checked_device(machine.device, team.local_rank)
-    layout = machine.layout(network.ndim)
+    layout = machine.layout(device, network.ndim)
     network.to(device, memory_format=layout).train()  # type: ignore[call-overload]  # the stubs know only 4-D layouts
     adam = torch.optim.Adam(network.parameters(), lr=options.learning_rate, weight_decay=options.weight_decay / FLOW_SCALE)
     start = checkpoints.load(network, adam, folder / CHECKPOINT) if resume else 0

@@ -73,7 +73,7 @@ class FlowRegistration:
         moving_points: npt.ArrayLike | None = None,
         initial: Transform | None = None,
     ) -> Iterator[State]:
-        """One state: a network needs one pass. Labels and landmarks are without effect, and that is said.
+        """One state: a network needs one pass. Masks, labels and landmarks are without effect, and that is said.
 
         Raises
         ------
@@ -84,8 +84,9 @@ class FlowRegistration:
         if fixed.ndim != self.network.ndim:
             raise ValueError(f"fixed: expected a {self.network.ndim}-D image for this network, got {fixed.ndim}-D")
         warnings = list(ready.warnings)
-        if any(given is not None for given in (fixed_labels, moving_labels, fixed_points, moving_points)):
-            warnings.append("labels and landmarks are not used by a network")
+        unused = (fixed_mask, moving_mask, fixed_labels, moving_labels, fixed_points, moving_points)
+        if any(given is not None for given in unused):
+            warnings.append("masks, labels and landmarks are not used by a network")
         grid = fixed.grid.with_spacing(self.spacing)
         images = [ready.fixed, ready.moving]
         if ready.fixed.channels != self.network.channels:
