@@ -1,7 +1,7 @@
 """Shards on a Dask cluster: the same tasks as in the processes of one machine.
 
-The task, with the generator and its model, travels once to each worker; a call carries the number of a shard. Workers need augreg and
-the folder under the same path. Processors of different kinds may round differently: bytes are the same where machines are.
+The task, with the generator and its model, travels once to each worker; a call carries the number of a shard. Workers need
+augreg, and the folder under the same path. Processors of different kinds may round differently: bytes agree between equal ones.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def cluster(address: str) -> Iterator[Place]:
                 left.remove(shard)
                 yield shard, report
             if len(left) == before:
-                raise RuntimeError(f"{address}: expected workers that finish shards, they were killed or left; run again to go on")
+                raise RuntimeError(f"{address}: expected workers that finish shards, they were killed or left; run again")
 
     with client:
         yield run

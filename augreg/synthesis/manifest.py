@@ -84,7 +84,7 @@ def read_manifest(directory: str | os.PathLike[str]) -> Manifest:
     if found is None:
         raise ValueError(f"{directory}: expected a folder of pairs with {_NAME}, got none; write one with synthesize")
     if found.get("version") != _VERSION:
-        raise ValueError(f"{path}: expected version {_VERSION}, got {found.get('version')}; write the pairs again with synthesize")
+        raise ValueError(f"{path}: expected version {_VERSION}, got {found.get('version')}; run synthesize again")
     try:
         grid = Grid(**{name: tuple(value) for name, value in found["grid"].items()})
         return Manifest(found["generator"], found["seed"], found["count"], found["shard_size"], grid)

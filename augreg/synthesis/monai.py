@@ -1,7 +1,7 @@
 """Pairs as MONAI transforms of dictionaries.
 
 MONAI's dense displacement fields (`ddf` of `monai.networks.blocks.Warp`) are in voxels along the index axes, as ours are:
-`Warp()(moving, ddf)` is `fixed`. Affines are RAS, as its readers give them. Random states are set as those of any MONAI transform.
+`Warp()(moving, ddf)` is `fixed`. Affines are RAS, as its readers give them; random states are set as in all its transforms.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ except ModuleNotFoundError as error:
 class RandPaird(Randomizable, Transform):
     """Puts a pair of a generator into a dictionary.
 
-    Adds `fixed`, `moving` (1, *shape) float32, `ddf` (D, *shape) voxels with moving(x + ddf(x)) = fixed(x), `mask` (1, *shape) bool,
-    `reverse_ddf` and `reverse_mask`, `fixed_labels`, `moving_labels` where the generator has labels, and `pair_seed`:
-    `make_pairs(generator, pair_seed, [0])` makes the pair again.
+    Adds `fixed`, `moving` (1, *shape) float32, `ddf` (D, *shape) voxels with moving(x + ddf(x)) = fixed(x) inside `mask`
+    (1, *shape) bool, `reverse_ddf`, `reverse_mask`, `fixed_labels` and `moving_labels` where the generator has labels, and
+    `pair_seed`: `make_pairs(generator, pair_seed, [0])` makes the pair again.
 
     Parameters
     ----------

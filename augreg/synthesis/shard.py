@@ -3,9 +3,9 @@
     per pair KEY.fixed.npy KEY.moving.npy KEY.displacement.npy KEY.mask.npy KEY.reverse.npy KEY.reverse_mask.npy
              [KEY.fixed_labels.npy KEY.moving_labels.npy] KEY.json
 
-Its bytes are a function of (generator, seed, number) alone: a pair has its own stream of random numbers, pairs are rendered in batches
-of one size by one thread, entries carry neither time nor owner. KEY.json ends a pair and holds a checksum of it, so a reader
-knows a pair that was cut or changed.
+Its bytes are a function of (generator, seed, number) alone: a pair has its own stream of random numbers, pairs are rendered in
+batches of one size by one thread, entries carry neither time nor owner. KEY.json ends a pair and holds a checksum of it, so a
+reader knows a pair that was cut or changed.
 """
 
 from __future__ import annotations
@@ -94,9 +94,9 @@ def read_pairs(path: Path, indices: range, wanted: range | None = None) -> Itera
     try:
         with tarfile.open(path, "r:") as tar:
             for index in indices:
-                entries = _entries(tar, index)
+                entries = _entries(tar, path, index)
                 if wanted is None or index in wanted:
-                    yield index, _sample(tar, entries)
+                    yield index, _sample(tar, path, entries)
             _check_end(tar, path)
     except (tarfile.TarError, EOFError) as error:
         raise DamagedShardError(f"{path}: expected a whole tar file, got one that was cut or changed ({error})") from error
@@ -171,18 +171,18 @@ def _checksum(contents: list[bytes], about: Mapping[str, Any]) -> int:
     return crc
 
 
-def _entries(tar: tarfile.TarFile, index: int) -> list[tarfile.TarInfo]:
+def _entries(tar: tarfile.TarFile, path: Path, index: int) -> list[tarfile.TarInfo]:
     """The entries of the next pair, which should be that of an index."""
     entries: list[tarfile.TarInfo] = []
     while not entries or not entries[-1].name.endswith(".json"):
         entry = tar.next()
         if entry is None or not entry.name.startswith(f"{index:09d}."):
-            raise DamagedShardError(f"{tar.name}: expected pair {index}, got {'the end' if entry is None else entry.name}")
+            raise DamagedShardError(f"{path}: expected pair {index}, got {'the end' if entry is None else entry.name}")
         entries.append(entry)
     return entries
 
 
-def _sample(tar: tarfile.TarFile, entries: list[tarfile.TarInfo]) -> Sample:
+def _sample(tar: tarfile.TarFile, path: Path, entries: list[tarfile.TarInfo]) -> Sample:
     contents = []
     for entry in entries:
         file = tar.extractfile(entry)
@@ -194,12 +194,12 @@ def _sample(tar: tarfile.TarFile, entries: list[tarfile.TarInfo]) -> Sample:
     except (ValueError, KeyError, AttributeError):
         whole = False
     if not whole:
-        raise DamagedShardError(f"{tar.name}: expected {entries[0].name} to {entries[-1].name} as written, got other bytes")
+        raise DamagedShardError(f"{path}: expected {entries[0].name} to {entries[-1].name} as written, got other bytes")
     sample = {"json": about}
     for entry, content in zip(entries, arrays, strict=False):
         part = entry.name.split(".")[1]
         sample[part] = np.load(io.BytesIO(content), allow_pickle=False)
-        _check_finite(f"{tar.name}: pair {about['index']}", part, sample[part])
+        _check_finite(f"{path}: pair {about['index']}", part, sample[part])
     return sample
 
 

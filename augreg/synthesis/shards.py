@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
@@ -112,7 +112,7 @@ def write_shards(
         for shard, report in finished(partial(finish_shard, generator, manifest, folder), manifest.shards):
             path = manifest.path(folder, shard)
             if not path.exists():
-                raise ValueError(f"{path}: expected a folder that all workers share, the shard is elsewhere; choose another folder")
+                raise ValueError(f"{path}: expected a folder that all workers share, the shard is elsewhere; choose another")
             state = ShardState(
                 state.written + report.pairs,
                 count,
@@ -146,7 +146,7 @@ def read_shards(directory: str | os.PathLike[str], batch_size: int = 8) -> Itera
 
 
 def whole_pairs(directory: str | os.PathLike[str], manifest: Manifest, wanted: range) -> Iterator[tuple[int, Sample]]:
-    """Some neighbouring pairs of a data set with their indices. A shard that is damaged gives those before the damage, and a warning."""
+    """Some neighbouring pairs of a data set with their indices; a damaged shard gives those before the damage, and a warning."""
     folder = Path(directory)
     for shard in manifest.shards:
         indices = manifest.indices(shard)

@@ -1,10 +1,10 @@
 """Pairs for torch's DataLoader, straight from a generator or from shards.
 
-Every pair comes once an epoch, whatever the number of ranks and of workers: the pairs are shared out among ranks, a rank's among
-its workers. The ranks' shares differ by one pair at most; where no rank may run dry before another, take a count that their number
-divides. Ranks and workers change the order of pairs, not what they are: a pair follows from seed and index alone.
+Every pair comes once an epoch, whatever the number of ranks and of workers: the pairs are shared out among the ranks, a rank's
+among its workers. The ranks' shares differ by one pair at most; where no rank may run dry before another, take a count that their
+number divides. Ranks and workers change the order of pairs, not what they are: a pair follows from seed and index alone.
 
-The items are dictionaries of tensors, one pair each, named as in `augreg.synthesis.PairBatch` and without its first axis, and `index`.
+Items are dictionaries of tensors, a pair each: the parts of `augreg.synthesis.PairBatch` without its first axis, and `index`.
 """
 
 from __future__ import annotations
@@ -143,7 +143,7 @@ def _worker() -> tuple[int, int]:
 
 
 def _known_ranks(given: tuple[int, int] | None) -> tuple[int, int] | None:
-    """This rank and their number. Asked where the stream is handed to workers, which torch.distributed does not know."""
+    """Rank and number of ranks. Asked where the stream is handed to workers, which torch.distributed does not know."""
     if given is not None:
         return given
     if torch.distributed.is_available() and torch.distributed.is_initialized():

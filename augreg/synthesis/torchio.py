@@ -27,8 +27,8 @@ except ModuleNotFoundError as error:
 class Pair(Transform):
     """Adds one pair of a generator to a subject, the same each time.
 
-    The images are `fixed`, `moving`, `displacement` (3, *shape) mm with moving(x + displacement(x)) = fixed(x), `mask`, `reverse` and
-    `reverse_mask`, and `fixed_labels`, `moving_labels` where the generator has labels.
+    The images are `fixed`, `moving`, `displacement` (3, *shape) mm with moving(x + displacement(x)) = fixed(x) inside `mask`,
+    `reverse` and `reverse_mask`, and `fixed_labels`, `moving_labels` where the generator has labels.
 
     Parameters
     ----------
