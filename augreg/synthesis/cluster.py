@@ -1,20 +1,23 @@
 """Shards on a Dask cluster: the same tasks as in the processes of one machine.
 
-The task, with the generator and its model, travels once to each worker; a call carries the number of a shard. Workers need
-augreg, and the folder under the same path. Processors of different kinds may round differently: bytes agree between equal ones.
+The task, with the generator and its model, is a plug-in of the workers: it travels once to each, also to those that come later; a
+call carries the number of a shard. Workers need augreg, and the folder under the same path. Processors of different kinds may
+round differently: bytes agree between equal ones.
 """
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Sequence
 from concurrent.futures import CancelledError
 from contextlib import contextmanager
+from uuid import uuid4
 
 from augreg.synthesis.processes import Finished, Place, Task
 from augreg.synthesis.shard import ShardReport
 
 try:
-    from distributed import Client, KilledWorker, as_completed
+    from distributed import Client, KilledWorker, WorkerPlugin, as_completed, get_worker
 except ModuleNotFoundError as error:
     raise ValueError(f"scheduler: expected the package {error.name}, it is missing; pip install 'augreg[cluster]'") from error
 
@@ -37,33 +40,37 @@ def cluster(address: str) -> Iterator[Place]:
             f"scheduler: expected the address of a Dask scheduler, none answered at {address} within {_PATIENCE:g} s; "
             "is it running, and its port open?"
         ) from error
+    # what a generator of this name made must not serve another
+    name = f"augreg-{uuid4()}"
 
     def run(task: Task, shards: Sequence[int]) -> Finished:
-        left = set(shards)
-        while left:
-            before = len(left)
-            for shard, report in _round(client, task, sorted(left)):
-                left.remove(shard)
-                yield shard, report
-            if len(left) == before:
-                raise RuntimeError(f"{address}: expected workers that finish shards, they were killed or left; run again")
+        if not client.nthreads():
+            warnings.warn(f"{address}: no workers yet, waiting for the first", stacklevel=2)
+        client.register_plugin(_Held(task), name=name)
+        futures = {client.submit(_work, name, shard, pure=False): shard for shard in shards}
+        try:
+            for future in as_completed(futures, loop=client.loop):
+                yield futures[future], future.result()
+        except KilledWorker as error:
+            raise RuntimeError(
+                f"{address}: expected workers several were killed; run again to go on"
+            ) from error
+        except CancelledError as error:
+            raise RuntimeError(f"{address}: expected a scheduler until the end, it went away; run again to go on") from error
+        finally:
+            client.cancel(list(futures))
+        client.unregister_worker_plugin(name)
 
     with client:
         yield run
 
 
-def _round(client: Client, task: Task, shards: Sequence[int]) -> Finished:
-    """Those shards that are finished before the task is lost with the last worker that held it."""
-    try:
-        client.wait_for_workers(1)
-        shared = client.scatter(task, broadcast=True, hash=False)
-        futures = {client.submit(_work, shared, shard, pure=False): shard for shard in shards}
-        for future in as_completed(futures):
-            if not future.cancelled():
-                yield futures[future], future.result()
-    except (CancelledError, KilledWorker, OSError):
-        return
+class _Held(WorkerPlugin):
+    """A task that a worker holds."""
+
+    def __init__(self, task: Task) -> None:
+        self.task = task
 
 
-def _work(task: Task, shard: int) -> ShardReport:
-    return task(shard)
+def _work(name: str, shard: int) -> ShardReport:
+    return get_worker().plugins[name].task(shard)
