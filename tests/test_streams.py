@@ -80,13 +80,14 @@ def test_ranks_are_those_of_the_launcher_or_of_torch_also_in_workers(stream, mon
         torch.distributed.destroy_process_group()
 
 
-def test_forked_workers_make_pairs_too():
+def test_forked_workers_are_refused_before_they_die():
     if "fork" not in multiprocessing.get_all_start_methods():
         pytest.skip("processes cannot be forked here")
     generator = AppearancePairs(model())
     make_pairs(generator, 0, range(4))  # the parent has threads
-    loader = DataLoader(PairStream(generator, 0, 4), num_workers=2, multiprocessing_context="fork", timeout=60)
-    assert len(list(loader)) == 4
+    loader = DataLoader(PairStream(generator, 0, 4), num_workers=1, multiprocessing_context="fork", timeout=60)
+    with pytest.raises(ValueError, match="multiprocessing_context='spawn'"):
+        list(loader)
 
 
 def test_a_stream_without_end_goes_on_from_its_start():
@@ -107,9 +108,8 @@ def test_damaged_shards_are_left_out_with_a_warning(folder, tmp_path):
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     with pytest.warns(UserWarning, match="of 4 pairs are left out"):
         indices = [int(item["index"]) for item in ShardStream(tmp_path / "pairs")]
-    assert indices == [index for index in range(COUNT) if index not in (6, 7)] or indices == [
-        index for index in range(COUNT) if index not in (5, 6, 7)
-    ]
+    # its first pairs, before the damage, are there
+    assert set(range(COUNT)) - set(indices) in ({6, 7}, {5, 6, 7})
     # a share that ends before the damage does not see it
     assert [int(item["index"]) for item in ShardStream(tmp_path / "pairs", ranks=(0, 3))] == [0, 1, 2]
     assert sum(len(batch) for batch in read_shards(folder)) == COUNT

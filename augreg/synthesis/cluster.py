@@ -52,9 +52,7 @@ def cluster(address: str) -> Iterator[Place]:
             for future in as_completed(futures, loop=client.loop):
                 yield futures[future], future.result()
         except KilledWorker as error:
-            raise RuntimeError(
-                f"{address}: expected workers several were killed; run again to go on"
-            ) from error
+            raise RuntimeError(f"{address}: expected workers several were killed; run again to go on") from error
         except CancelledError as error:
             raise RuntimeError(f"{address}: expected a scheduler until the end, it went away; run again to go on") from error
         finally:

@@ -6,6 +6,7 @@ MONAI's dense displacement fields (`ddf` of `monai.networks.blocks.Warp`) are in
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
@@ -14,6 +15,7 @@ import torch
 from augreg.grid import Grid
 from augreg.synthesis.pairs import PairBatch, PairGenerator, make_pairs
 from augreg.synthesis.ras import ras_affine
+from augreg.synthesis.workers import check_worker
 
 try:
     from monai.config import KeysCollection
@@ -43,6 +45,7 @@ class RandPaird(Randomizable, Transform):
 
     def randomize(self, data: Any = None) -> None:
         """Draw the seed of the next pair."""
+        check_worker()
         self.pair_seed = int(self.R.randint(2**31))
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
@@ -78,11 +81,15 @@ class RandWarpPaird(Randomizable, MapTransform):
     ) -> None:
         MapTransform.__init__(self, keys, allow_missing_keys)
         self.generator = generator
-        self.mode = ensure_tuple_rep(mode, len(self.keys))
+        with warnings.catch_warnings():
+            # it says each time that it uses torch
+            warnings.filterwarnings("ignore", message="monai.networks.blocks.Warp", category=UserWarning)
+            self.warps = [Warp(one, "border") for one in ensure_tuple_rep(mode, len(self.keys))]
         self.pair_seed = 0
 
     def randomize(self, data: Any = None) -> None:
         """Draw the seed of the next pair."""
+        check_worker()
         self.pair_seed = int(self.R.randint(2**31))
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
@@ -102,9 +109,9 @@ class RandWarpPaird(Randomizable, MapTransform):
         self.randomize()
         truth = _truth(make_pairs(self.generator, self.pair_seed, [0]))
         done, affine = dict(data), None
-        for key, mode in self.key_iterator(data, self.mode):
+        for key, warp in self.key_iterator(data, self.warps):
             image = torch.as_tensor(data[key])
-            warped = Warp(mode, "border")(image[None].float(), truth["ddf"].float())[0].to(image.dtype)
+            warped = warp(image[None].float(), truth["ddf"])[0].to(image.dtype)
             affine = image.affine if isinstance(image, MetaTensor) else affine
             done[f"fixed_{key}"] = MetaTensor(warped, meta=image.meta) if isinstance(image, MetaTensor) else warped
         for name, part in truth.items():
