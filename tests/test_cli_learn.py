@@ -71,8 +71,8 @@ def test_models_are_evaluated_and_shown(folder, capsys):
 
 def test_resumed_synthesis_counts_what_was_there(folder, capsys):
     model = ar.read_model(folder / "model.npz")
-    # three times the size of the shapes: most draws fold
-    wild = replace(model, shape=replace(model.shape, variance=9 * model.shape.variance))
+    # five times the size of the shapes: most draws fold
+    wild = replace(model, shape=replace(model.shape, variance=25 * model.shape.variance))
     ar.write_model(wild, folder / "wild.npz")
     line = "synthesize", "wild.npz -n 10 --shard-size 3 -o wild --json"
     assert run(folder, *line) == 0
