@@ -1,5 +1,6 @@
 __version__: str
 
+from .chain import Chained as Chained
 from .consistency import ConsistentRegistration as ConsistentRegistration
 from .grid import Grid as Grid
 from .image import Image as Image

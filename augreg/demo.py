@@ -19,14 +19,16 @@ from augreg.datasets import sample_data
 from augreg.image import Image, Labels
 from augreg.io import atomic
 from augreg.lp import LPRegistration
-from augreg.networks import FlowNetS
+from augreg.networks import FlowNet
 from augreg.report import DemoStory, demo_page
 from augreg.sam import contours_correspond, fit_appearance_model
 from augreg.synthesis import AppearancePairs, PairBatch, make_pairs, training_pairs
 from augreg.training import (
     Batches,
     FlowRegistration,
+    Machine,
     TrainingOptions,
+    mirrored_by_chance,
     pairs_error,
     pairs_from_memory,
     pairs_from_model,
@@ -150,21 +152,21 @@ def run(directory: Path, *, images: Sequence[str] | None = None, seconds: float 
 
 def _trained(
     draw: Batches, unseen: PairBatch, spacing: tuple[float, ...], seconds: float
-) -> Generator[Event, None, tuple[FlowNetS, list[tuple[int, float]]]]:
+) -> Generator[Event, None, tuple[FlowNet, list[tuple[int, float]]]]:
     """A network, and its error on unseen pairs as it learns."""
     begin = time.perf_counter()
     drawn: list[PairBatch] = []
     while not drawn or (len(drawn) * _BATCH < _POOL and time.perf_counter() - begin < _DRAWING * seconds):
         drawn.append(draw(len(drawn)))
         yield Event(0.2 + 0.15 * len(drawn) * _BATCH / _POOL, f"{len(drawn) * _BATCH} pairs with exact truth")
-    batches = pairs_from_memory(PairBatch.concatenate(drawn), _BATCH)
+    batches = mirrored_by_chance(pairs_from_memory(PairBatch.concatenate(drawn), _BATCH))
     left = seconds - (time.perf_counter() - begin)
     network = seeded_network(0, unseen.flow.shape[1], _WIDTH)
     without = pairs_error(None, unseen)
     curve: list[tuple[int, float]] = []
     steps = _affordable(batches, spacing, unseen, left)
     with tempfile.TemporaryDirectory() as folder:
-        options = TrainingOptions(steps=steps, learning_rate=_RATE, checkpoint_seconds=1e9, threads=1)
+        options = TrainingOptions(steps=steps, learning_rate=_RATE, checkpoint_seconds=1e9, machine=Machine(threads=1))
         for state in train(network, batches, spacing, folder, options):
             # a machine that has become busy must not make the demo long
             late = state.seconds > _PATIENCE * left
@@ -229,7 +231,7 @@ def _working(image: Image) -> Image:
 def _affordable(batches: Batches, spacing: tuple[float, ...], unseen: PairBatch, seconds: float) -> int:
     """How many steps fit into the time, from a few of them and one look at the error."""
     network = seeded_network(0, unseen.flow.shape[1], _WIDTH)
-    trial = TrainingOptions(steps=_TRIAL, checkpoint_seconds=1e9, threads=1)
+    trial = TrainingOptions(steps=_TRIAL, checkpoint_seconds=1e9, machine=Machine(threads=1))
     with tempfile.TemporaryDirectory() as folder:
         times = [state.seconds for state in train(network, batches, spacing, folder, trial)]
     begin = time.perf_counter()

@@ -18,7 +18,7 @@ LAYERS = [
     {"transforms"},
     {"warp"},
     {"registration"},
-    {"consistency"},
+    {"chain", "consistency"},
     {"io"},
     {"metrics"},
     {"sam"},
@@ -32,8 +32,8 @@ LAYERS = [
 RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}
 HOMES = {
     "SimpleITK": ("augreg/io/",),
-    "torch": ("augreg/networks/", "augreg/training", "augreg/synthesis"),
-    "safetensors": ("augreg/networks/", "augreg/training"),
+    "torch": ("augreg/networks/", "augreg/training/", "augreg/synthesis"),
+    "safetensors": ("augreg/networks/",),
     "matplotlib": ("augreg/report/",),
     "highspy": ("solvers/highs.py",),
     "pooch": ("augreg/datasets",),
@@ -42,7 +42,7 @@ HOMES = {
     "distributed": ("augreg/synthesis/cluster.py",),
     "monai": ("augreg/synthesis/monai.py",),
     "torchio": ("augreg/synthesis/torchio.py",),
-    "skimage": ("augreg/lp/superpixels",),
+    "skimage": ("augreg/lp/superpixels", "augreg/sam/landmarks"),
     "solvers": ("augreg/lp/", "solvers/"),
 }
 

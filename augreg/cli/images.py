@@ -6,7 +6,8 @@ import argparse
 import math
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,9 @@ from augreg.registration import State
 from augreg.transforms import Transform
 from augreg.warp import set_threads
 from augreg.warp import warp as pull_back
+
+# options of `register` that a network knows nothing of
+_OF_PROGRAMS = ("transform", "grid_spacing", "criterion", "rigid_mask", "tolerance", "budget")
 
 
 def register(options: argparse.Namespace) -> None:
@@ -185,20 +189,28 @@ def _states(options: argparse.Namespace, fixed: Image, moving: Image) -> Iterato
     if options.model is not None:
         from augreg.training import FlowRegistration  # torch: only where a network is asked for
 
-        return FlowRegistration.from_file(options.model).steps(fixed, moving, **given)
+        ignored = [name for name in _OF_PROGRAMS if getattr(options, name) is not None]
+        states = FlowRegistration.from_file(options.model).steps(fixed, moving, **given)
+        return (replace(state, warnings=(*state.warnings, *_without_effect(ignored))) for state in states)
     from augreg.lp import LPRegistration, superpixel_classes
 
     if options.criterion == "classes" and options.fixed_labels is None:
         given |= {"fixed_labels": superpixel_classes(fixed), "moving_labels": superpixel_classes(moving)}
     given["rigid_mask"] = _labels(options.rigid_mask)
     method = LPRegistration(
-        transform=options.transform,
-        criterion=options.criterion,
+        transform=options.transform or "bspline",
+        criterion=options.criterion or "ncc",
         grid_spacing=options.grid_spacing,
-        tolerance=options.tolerance,
+        tolerance=options.tolerance or 0.0,
         budget=options.budget,
     )
     return method.steps(fixed, moving, **given)
+
+
+def _without_effect(names: Sequence[str]) -> list[str]:
+    """A warning, if there is something to warn of."""
+    given = ", ".join("--" + name.replace("_", "-") for name in names)
+    return [f"{given}: without effect with --model"] if given else []
 
 
 def _write(options: argparse.Namespace, fixed: Image, moving: Image, transform: Transform) -> None:

@@ -5,16 +5,27 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
 from augreg import io, sam
 from augreg.cli.output import PAGES, check_output, plain_warnings, report, say
 from augreg.cli.progress import bar
 from augreg.image import Image
+
+if TYPE_CHECKING:
+    # torch: loaded only where a command needs it
+    from augreg import training
+    from augreg.networks import FlowNet
+    from augreg.synthesis import PairBatch
+
+# pairs that training looks at without learning from them
+_HELD_OUT = 16
+_WIDTH = 0.25
 
 
 def sam_fit(options: argparse.Namespace) -> None:
@@ -28,7 +39,7 @@ def sam_fit(options: argparse.Namespace) -> None:
 
         given = {"registration": LPRegistration(transform="bspline")}
     template = io.read_image(options.template) if options.template else None
-    locality = sam.Locality(levels=options.levels, taper=options.taper)
+    locality = sam.Locality(levels=options.levels, taper=sam.TAPERS[options.taper])
     with bar("register to a template, fit" if "registration" in given else "fit", None):
         model = sam.fit_appearance_model(images, template=template, locality=locality, **given)
     sam.write_model(model, options.output)
@@ -50,12 +61,8 @@ def sam_evaluate(options: argparse.Namespace) -> None:
     """`augreg sam evaluate`."""
     model, images = sam.read_model(options.model), _images(options.images)
     given = _correspondences(options, len(images))
-    if not given:
-        from augreg.lp import LPRegistration
-
-        given = {"registration": LPRegistration(transform="bspline")}
     with bar("evaluate", None):
-        landmarks = given["landmarks"] if "landmarks" in given else sam.find_landmarks(model, images, **given)
+        landmarks = _landmarks(model, images, given)
         measures = sam.evaluate(model, images, landmarks, np.random.default_rng(options.seed), options.samples)
     parts = ("shape", "appearance")
     result: dict[str, Any] = {
@@ -75,11 +82,18 @@ def sam_evaluate(options: argparse.Namespace) -> None:
 def sam_show(options: argparse.Namespace) -> None:
     """`augreg sam show`."""
     check_output(options.output, PAGES)
+    images = _images(options.images or [])
+    given = _correspondences(options, len(images))
     model = sam.read_model(options.model)
-    from augreg.report import model_page
+    from augreg.report import evaluation_diagrams, model_page
 
+    diagrams = []
+    if images:
+        with bar("evaluate", None):
+            landmarks = _landmarks(model, images, given)
+            diagrams = evaluation_diagrams(model, images, landmarks, np.random.default_rng(0))
     with io.atomic(options.output) as temporary:
-        temporary.write_text(model_page(model), encoding="utf-8")
+        temporary.write_text(model_page(model, diagrams), encoding="utf-8")
 
 
 def synthesize(options: argparse.Namespace) -> None:
@@ -115,34 +129,95 @@ def synthesize(options: argparse.Namespace) -> None:
 def train(options: argparse.Namespace) -> None:
     """`augreg train`."""
     from augreg import training  # torch: only here
-    from augreg.networks import read_network
 
-    settings = training.TrainingOptions(steps=options.steps, device=options.device, learning_rate=options.learning_rate)
-    if Path(options.source).is_dir():
-        batches = training.pairs_from_shards(options.source, options.batch, options.seed)
-        spacing, ndim = training.shard_spacing(options.source), batches(0).flow.shape[1]
-    else:
-        model = sam.read_model(options.source)
-        batches = training.pairs_from_model(model, options.batch, options.seed)
-        spacing, ndim = model.template.spacing, model.template.ndim
-    network = read_network(options.init).network if options.init else training.seeded_network(options.seed, ndim, options.width)
-    if network.ndim != ndim or network.channels != 1:
-        raise ValueError(
-            f"{options.init}: expected a {ndim}-D network of one channel for these pairs, got a {network.ndim}-D one of "
-            f"{network.channels}; leave --init out to start anew"
+    machine = training.Machine(options.device, None, options.precision, compiled=options.compile)
+    settings = training.TrainingOptions(steps=options.steps, learning_rate=options.learning_rate, machine=machine)
+    with training.joined(options.device) as team:
+        lesson = _lesson(options, team)
+        network = _first_network(options, lesson.ndim)
+        states = training.train(
+            network,
+            lesson.batches,
+            lesson.spacing,
+            options.output,
+            settings,
+            held_out=lesson.held_out,
+            team=team,
+            resume=options.resume,
         )
-    state = None
-    with bar("train", options.steps) as update:
-        for state in training.train(network, batches, spacing, options.output, settings, resume=options.resume):
-            update(state.step, f"loss {state.loss:.3f}, EPE {state.epe:.2f} (without {state.epe_without:.2f})")
+        state = None
+        with training.tensorboard_log(Path(options.output) / "logs") as log, bar("train", options.steps) as update:
+            for state in states:
+                update(state.step, f"loss {state.loss:.3f}, EPE {state.epe:.2f} (without {state.epe_without:.2f})")
+                if log is not None and team.rank == 0:
+                    log(state)
+    if team.rank > 0:
+        return
+    if log is None:
+        say("augreg: no curves written: TensorBoard is not installed; pip install augreg[logs]")
     weights = Path(options.output) / training.WEIGHTS
     result: dict[str, Any] = {"weights": str(weights), "steps": options.steps}
-    if state is not None:
-        result |= {"loss": state.loss, "epe": state.epe, "epe_without": state.epe_without, "seconds": state.seconds}
     text = f"{weights}: {options.steps} steps"
     if state is not None:
+        result |= {name: value for name, value in asdict(state).items() if name != "step"}
         text += f", EPE {state.epe:.2f} voxels on the last pairs (without registration {state.epe_without:.2f})"
+        if np.isfinite(state.epe_held_out):
+            text += f", {state.epe_held_out:.2f} on pairs held out"
     report(result, text, as_json=options.json)
+
+
+@dataclass(frozen=True, eq=False)
+class _Lesson:
+    """What a network is to learn from."""
+
+    batches: training.Batches
+    held_out: PairBatch | None
+    spacing: tuple[float, ...]
+    ndim: int
+
+
+def _lesson(options: argparse.Namespace, team: training.Team) -> _Lesson:
+    """Pairs drawn from a model, or those of a folder of shards but for the last ones."""
+    from augreg import training
+
+    part = team.part(options.batch)
+    if Path(options.source).is_dir():
+        if options.curriculum:
+            raise ValueError(
+                "--curriculum: expected a model to draw from, got a folder of pairs, whose size is settled; leave it out"
+            )
+        pairs = training.read_pairs(options.source)
+        kept = len(pairs) - min(_HELD_OUT, len(pairs) // 10)
+        if kept < options.batch:
+            raise ValueError(
+                f"{options.source}: expected at least a batch of {options.batch} pairs beside those held out, got {kept}; "
+                "synthesize more, or lower --batch"
+            )
+        batches = training.pairs_from_memory(pairs[:kept], options.batch, options.seed, part=part)
+        unseen = pairs[kept:] if kept < len(pairs) else None
+        return _Lesson(batches, unseen, training.shard_spacing(options.source), pairs.flow.shape[1])
+    model = sam.read_model(options.source)
+    amplitude = training.growing(options.steps, share=options.curriculum)
+    batches = training.pairs_from_model(model, options.batch, options.seed, amplitude=amplitude, part=part)
+    unseen = training.held_out(training.pairs_from_model(model, _HELD_OUT // 2, options.seed)) if team.rank == 0 else None
+    return _Lesson(batches, unseen, model.template.spacing, model.template.ndim)
+
+
+def _first_network(options: argparse.Namespace, ndim: int) -> FlowNet:
+    """The network that training begins with."""
+    from augreg import training
+    from augreg.networks import ARCHITECTURES, read_network
+
+    if options.init is None:
+        architecture = ARCHITECTURES[options.architecture or "FlowNetS"]
+        return training.seeded_network(options.seed, ndim, options.width or _WIDTH, architecture=architecture)
+    network = read_network(options.init).network
+    found = network.description
+    wanted = {"architecture": options.architecture, "ndim": ndim, "channels": 1, "width": options.width}
+    for name, value in wanted.items():
+        if value is not None and found[name] != value:
+            raise ValueError(f"{options.init}: expected a network with {name} {value}, got {found[name]}; start without --init")
+    return network
 
 
 def demo(options: argparse.Namespace) -> None:
@@ -159,6 +234,17 @@ def demo(options: argparse.Namespace) -> None:
 
 def _images(paths: Sequence[str]) -> list[Image]:
     return [io.read_image(path) for path in paths]
+
+
+def _landmarks(model: sam.AppearanceModel, images: Sequence[Image], given: dict[str, Any]) -> Sequence[npt.ArrayLike]:
+    """Of the model, in other images: as given, from label maps, or by registration."""
+    if "landmarks" in given:
+        return given["landmarks"]
+    if not given:
+        from augreg.lp import LPRegistration
+
+        given = {"registration": LPRegistration(transform="bspline")}
+    return sam.find_landmarks(model, images, **given)
 
 
 def _correspondences(options: argparse.Namespace, count: int) -> dict[str, Any]:

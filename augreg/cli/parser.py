@@ -87,6 +87,13 @@ def _not_negative(text: str) -> float:
     return value
 
 
+def _share(text: str) -> float:
+    value = float(text)
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"expected a share from 0 to 1, got {text}")
+    return value
+
+
 def _seed(text: str) -> int:
     value = int(text)
     if value < 0:
@@ -111,9 +118,7 @@ def _register(commands: _Commands) -> None:
     )
     parser.add_argument("--report", metavar="PAGE.html", help="also write a page with pictures before and after")
     _json(parser)
-    parser.add_argument(
-        "--transform", choices=("rigid", "similarity", "affine", "bspline"), default="bspline", help="kind (default bspline)"
-    )
+    parser.add_argument("--transform", choices=("rigid", "similarity", "affine", "bspline"), help="kind (default bspline)")
     parser.add_argument(
         "--grid-spacing",
         type=_positive(float),
@@ -123,7 +128,6 @@ def _register(commands: _Commands) -> None:
     parser.add_argument(
         "--criterion",
         choices=("ncc", "ssd", "mi", "labels", "classes"),
-        default="ncc",
         help="what is compared (default ncc); classes are those of superpixels unless label maps are given",
     )
     parser.add_argument("--initial", metavar="TRANSFORM", help="a first guess")
@@ -134,9 +138,7 @@ def _register(commands: _Commands) -> None:
     parser.add_argument("--rigid-mask", metavar="F", help="where the transform is to be locally rigid, on FIXED: not 0")
     parser.add_argument("--fixed-points", metavar="F", help="landmarks (CSV) that must meet their partners")
     parser.add_argument("--moving-points", metavar="M", help="the same of MOVING")
-    parser.add_argument(
-        "--tolerance", type=_not_negative, default=0.0, metavar="MM", help="landmarks must meet within so many mm (default 0)"
-    )
+    parser.add_argument("--tolerance", type=_not_negative, metavar="MM", help="landmarks must meet within so many mm (default 0)")
     parser.add_argument("--budget", type=_positive(float), metavar="SECONDS", help="stop then with the best transform so far")
     parser.add_argument("--threads", type=_positive(int), metavar="T", help="at most the number of cores, the default")
     parser.add_argument("--model", metavar="WEIGHTS", help="register with this network instead of the linear program")
@@ -269,10 +271,12 @@ def _sam(commands: _Commands) -> None:
         "show",
         "learn",
         "sam_show",
-        "a page with the modes of variation, compactness and samples",
+        "a page with live modes of variation, locality maps, curves and samples",
         "augreg sam show model.npz -o model.html",
     )
     show.add_argument("model", metavar="MODEL.npz", help="of `augreg sam fit`")
+    show.add_argument("--images", nargs="+", metavar="I", help="unseen ones: adds generalisation and specificity")
+    _correspondences(show)
     show.add_argument("-o", "--output", metavar="PAGE.html", required=True, help="page to write")
 
 
@@ -309,9 +313,20 @@ def _train(commands: _Commands) -> None:
     parser.add_argument("-o", "--output", metavar="RUN", required=True, help="folder of checkpoint and weights")
     parser.add_argument("--steps", type=_positive(int), default=2000, metavar="N", help="of Adam (default 2000)")
     parser.add_argument("--batch", type=_positive(int), default=8, metavar="B", help="pairs per step (default 8)")
-    parser.add_argument("--width", type=_positive(float), default=0.25, help="of the network (default 1/4)")
+    parser.add_argument("--architecture", choices=("FlowNetS", "FlowNetC"), help="of the network (default FlowNetS)")
+    parser.add_argument("--width", type=_positive(float), help="of the network (default 1/4)")
     parser.add_argument("--learning-rate", type=_positive(float), default=1e-3, help="of Adam (default 1e-3)")
+    parser.add_argument(
+        "--curriculum", type=_share, default=0.0, metavar="SHARE", help="of the steps, while displacements grow (default 0: none)"
+    )
     parser.add_argument("--device", default="auto", metavar="D", help="cpu, cuda, or auto (default)")
+    parser.add_argument(
+        "--precision",
+        choices=("auto", "float32", "bfloat16"),
+        default="auto",
+        help="of convolutions (default auto: bfloat16 on cards that have it, else float32)",
+    )
+    parser.add_argument("--compile", action="store_true", help="compile the network first: takes minutes, for long runs on CUDA")
     parser.add_argument("--seed", type=_seed, default=0, metavar="S", help="same seed, same result (default 0)")
     start = parser.add_mutually_exclusive_group()
     start.add_argument("--resume", action="store_true", help="go on where RUN was stopped")

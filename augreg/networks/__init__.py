@@ -1,18 +1,33 @@
-"""Networks that predict a displacement from two images, their loss and their files."""
+"""Networks that predict a displacement from two images, their losses and their files."""
 
 from augreg.networks.files import NetworkFile, read_network, write_network
-from augreg.networks.flownet import FlowNetS
-from augreg.networks.loss import end_point_error, multiscale_loss
+from augreg.networks.flownet import ARCHITECTURES, FlowNet, FlowNetC, FlowNetS, network_of
+from augreg.networks.loss import diffusion, end_point_error, multiscale_loss
+from augreg.networks.refinement import RefinedFlow
+from augreg.networks.symmetric import SymmetricFlow
 from augreg.networks.tensors import flow_to_displacement, image_to_tensor, normalised
+from augreg.networks.unsupervised import Similarity, local_correlation, mean_squared_difference
+from augreg.networks.warping import warped
 
 __all__ = [
+    "ARCHITECTURES",
+    "FlowNet",
+    "FlowNetC",
     "FlowNetS",
     "NetworkFile",
+    "RefinedFlow",
+    "Similarity",
+    "SymmetricFlow",
+    "diffusion",
     "end_point_error",
     "flow_to_displacement",
     "image_to_tensor",
+    "local_correlation",
+    "mean_squared_difference",
     "multiscale_loss",
+    "network_of",
     "normalised",
     "read_network",
+    "warped",
     "write_network",
 ]

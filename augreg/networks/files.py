@@ -14,7 +14,7 @@ import safetensors.torch
 import torch
 
 from augreg.io import atomic
-from augreg.networks.flownet import FlowNetS
+from augreg.networks.flownet import FlowNet, network_of
 
 _KIND = "augreg network"
 
@@ -29,14 +29,13 @@ class NetworkFile:
     spacing : mm per voxel of the training images
     """
 
-    network: FlowNetS
+    network: FlowNet
     spacing: tuple[float, ...]
 
 
-def write_network(network: FlowNetS, spacing: tuple[float, ...], path: str | os.PathLike[str]) -> None:
+def write_network(network: FlowNet, spacing: tuple[float, ...], path: str | os.PathLike[str]) -> None:
     """Write weights and description, atomically."""
-    about = {"ndim": network.ndim, "channels": network.channels, "width": network.width, "spacing": list(spacing)}
-    write_tensors(network.state_dict(), about, path, _KIND)
+    write_tensors(network.state_dict(), {**network.description, "spacing": list(spacing)}, path, _KIND)
 
 
 def read_network(path: str | os.PathLike[str]) -> NetworkFile:
@@ -44,15 +43,18 @@ def read_network(path: str | os.PathLike[str]) -> NetworkFile:
 
     Raises
     ------
-    FileNotFoundError : if there is no file. ValueError : if it is truncated, foreign, or of another kind.
+    FileNotFoundError : if there is no file. ValueError : if it is truncated, foreign, of another kind, or of an architecture that
+        is not known.
     """
     tensors, about = read_tensors(path, _KIND)
     try:
-        network = FlowNetS(about["ndim"], about["channels"], about["width"])
+        network = network_of(about)
         network.load_state_dict(tensors)
         spacing = tuple(float(s) for s in about["spacing"])
     except (KeyError, TypeError, RuntimeError) as error:
         raise ValueError(f"{path}: expected weights that fit their description, got others; train the network again") from error
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
     return NetworkFile(network.eval(), spacing)
 
 

@@ -1,98 +1,108 @@
-"""FlowNetS (Dosovitskiy, Fischer et al., ICCV 2015), in 2-D and 3-D, with a width multiplier.
+"""FlowNetS and FlowNetC (Dosovitskiy, Fischer et al., ICCV 2015), in 2-D and 3-D, with a width multiplier.
 
-Six convolutions of stride 2 (kernels 7 5 5 3 3 3, widths 64 128 256 512 512 1024 times `width`), one of stride 1 after the third
-to the sixth; then transposed convolutions with skip connections and a flow at five scales, the finest at 1/4 of the resolution.
-Flows are in voxels of the full resolution divided by `FLOW_SCALE`, at every scale.
+An encoder of two images and a decoder with flows at five scales, the finest at 1/4 of the resolution. Flows are in voxels of the
+full resolution divided by `FLOW_SCALE`, at every scale. Layers and numbers of parameters are those of the published networks; the
+first weights are not in one place: the heads start near zero, see `augreg.networks.decoder`.
+
+A cell of a flow at 1/2^k covers the voxels 2^k i to 2^k (i + 1) - 1; where a side is no multiple of 2^k the last cell reaches
+beyond the image. So sizes may be any.
 """
 
 from __future__ import annotations
 
-from itertools import pairwise
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Any, final
 
 import torch
 from torch import nn
 
+from augreg.networks.decoder import FlowDecoder
+from augreg.networks.encoder import SiameseEncoder, StackedEncoder
+from augreg.networks.layers import cropped
+
 FLOW_SCALE = 20.0
-# sides of the input are multiples of the coarsest stride
-STRIDE = 64
-_WIDTHS = (64, 128, 256, 512, 512, 1024)
-_KERNELS = (7, 5, 5, 3, 3, 3)
-_DECODED = (512, 256, 128, 64)
+# voxels along the side of a cell of the finest flow
+FINEST = 4
 
 
-class FlowNetS(nn.Module):
-    """Predict the flow from two images stacked on their channels.
+class FlowNet(nn.Module, ABC):
+    """A network that predicts the flow between two images.
 
     Parameters
     ----------
     ndim : D, 2 or 3
     channels : of one image
     width : multiplies all numbers of features
+
+    Raises
+    ------
+    ValueError : for other numbers.
     """
 
     def __init__(self, ndim: int, channels: int = 1, width: float = 1.0) -> None:
         super().__init__()
         if ndim not in (2, 3) or channels < 1 or not width > 0:
-            raise ValueError(f"FlowNetS: expected 2 or 3 dimensions, channels and width above 0, got {ndim}, {channels}, {width}")
+            name = type(self).__name__
+            raise ValueError(f"{name}: expected 2 or 3 dimensions, channels and width above 0, got {ndim}, {channels}, {width}")
         self.ndim, self.channels, self.width = ndim, channels, width
-        convolution = nn.Conv2d if ndim == 2 else nn.Conv3d
-        transposed = nn.ConvTranspose2d if ndim == 2 else nn.ConvTranspose3d
-        widths = [2 * channels] + [max(1, round(width * n)) for n in _WIDTHS]
-        decoded = [max(1, round(width * n)) for n in _DECODED]
+        self.encoder = self._encoder()
+        self.decoder = FlowDecoder(ndim, self.encoder.widths, width)
 
-        def block(inputs: int, outputs: int, kernel: int, stride: int) -> nn.Module:
-            return nn.Sequential(convolution(inputs, outputs, kernel, stride, kernel // 2), nn.LeakyReLU(0.1))
+    @abstractmethod
+    def _encoder(self) -> StackedEncoder | SiameseEncoder:
+        """Features of two images: what networks differ in."""
 
-        stages = []
-        for level, ((inputs, outputs), kernel) in enumerate(zip(pairwise(widths), _KERNELS, strict=True)):
-            more = [block(outputs, outputs, 3, 1)] if level >= 2 else []
-            stages.append(nn.Sequential(block(inputs, outputs, kernel, 2), *more))
-        self.encoder = nn.ModuleList(stages)
-        # what a scale sees: the features of the encoder, those from below, and the flow from below
-        seen = [widths[6]] + [widths[5 - i] + decoded[i] + ndim for i in range(4)]
-        self.heads = nn.ModuleList(convolution(n, ndim, 3, 1, 1, bias=False) for n in seen)
-        self.up_features = nn.ModuleList(
-            nn.Sequential(transposed(n, m, 4, 2, 1, bias=False), nn.LeakyReLU(0.1)) for n, m in zip(seen, decoded, strict=False)
-        )
-        self.up_flows = nn.ModuleList(transposed(ndim, ndim, 4, 2, 1, bias=False) for _ in decoded)
-        for module in self.modules():
-            if isinstance(module, convolution | transposed):
-                nn.init.kaiming_normal_(module.weight, a=0.1)
-                if module.bias is not None:
-                    nn.init.zeros_(module.bias)
-        # the first prediction is hardly any displacement: training does not begin by unlearning a random one
-        for head in self.heads:
-            nn.init.normal_(head.weight, std=1e-3)  # type: ignore[arg-type]  # a convolution
+    @property
+    def description(self) -> dict[str, Any]:
+        """What `network_of` makes a network like this one from."""
+        return {"architecture": type(self).__name__, "ndim": self.ndim, "channels": self.channels, "width": self.width}
 
     def forward(self, fixed: torch.Tensor, moving: torch.Tensor) -> list[torch.Tensor]:
         """Flows (B, D, ...) at 1/4, 1/8, ... 1/64 of the resolution, voxels / FLOW_SCALE; images (B, C, *shape) of any size."""
-        x = torch.cat([fixed, moving], dim=1)
-        features = []
-        for stage in self.encoder:
-            x = stage(x)
-            features.append(x)
-        flow = self.heads[0](x)
-        flows = [flow]
-        for level, (up_features, up_flow, head) in enumerate(zip(self.up_features, self.up_flows, self.heads[1:], strict=True)):
-            skip = features[4 - level]
-            below = [_cropped(part, skip) for part in (up_features(x), up_flow(flow))]
-            x = torch.cat([skip, *below], dim=1)
-            flow = head(x)
-            flows.append(flow)
-        return flows[::-1]
+        return self.decoder(self.encoder(fixed, moving))
 
     def predict(self, fixed: torch.Tensor, moving: torch.Tensor) -> torch.Tensor:
-        """The flow at full resolution, (B, D, *shape) voxels; shapes need not be multiples of anything."""
-        shape = fixed.shape[2:]
-        margin = [(-n) % STRIDE for n in shape]
-        pads = [side for m in reversed(margin) for side in (0, m)]
-        padded = [nn.functional.pad(image, pads, mode="replicate") for image in (fixed, moving)]
-        finest = self(*padded)[0] * FLOW_SCALE
-        mode = "bilinear" if self.ndim == 2 else "trilinear"
-        full = nn.functional.interpolate(finest, size=padded[0].shape[2:], mode=mode, align_corners=False)
-        return full[(slice(None), slice(None), *(slice(0, n) for n in shape))]
+        """The flow at full resolution, (B, D, *shape) voxels, on the network's device; images (B, C, *shape) of any size."""
+        device = next(self.parameters()).device
+        return full_resolution(self(fixed.to(device), moving.to(device))[0], fixed.shape[2:])
 
 
-def _cropped(x: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
-    """Odd sides: transposed convolution gives one more than the encoder had."""
-    return x[(slice(None), slice(None), *(slice(0, n) for n in like.shape[2:]))]
+@final
+class FlowNetS(FlowNet):
+    """Both images stacked on their channels; see `FlowNet`."""
+
+    def _encoder(self) -> StackedEncoder:
+        return StackedEncoder(self.ndim, self.channels, self.width)
+
+
+@final
+class FlowNetC(FlowNet):
+    """Features of each image, compared by their correlation; see `FlowNet`."""
+
+    def _encoder(self) -> SiameseEncoder:
+        return SiameseEncoder(self.ndim, self.channels, self.width)
+
+
+ARCHITECTURES: dict[str, type[FlowNet]] = {"FlowNetS": FlowNetS, "FlowNetC": FlowNetC}
+
+
+def network_of(description: Mapping[str, Any]) -> FlowNet:
+    """A network with random weights as described.
+
+    Raises
+    ------
+    ValueError : for an architecture that is not known. KeyError : for a description that lacks something.
+    """
+    name = description["architecture"]
+    if name not in ARCHITECTURES:
+        raise ValueError(f"architecture: expected one of {', '.join(ARCHITECTURES)}, got {name!r}")
+    return ARCHITECTURES[name](description["ndim"], description["channels"], description["width"])
+
+
+def full_resolution(flow: torch.Tensor, shape: torch.Size | tuple[int, ...]) -> torch.Tensor:
+    """The finest flow, linearly interpolated, in voxels: (B, D, ...) -> (B, D, *shape) float32."""
+    mode = "bilinear" if len(shape) == 2 else "trilinear"
+    # coordinates and flows in voxels need more digits than reduced precision has
+    full = nn.functional.interpolate(flow.float() * FLOW_SCALE, scale_factor=FINEST, mode=mode, align_corners=False)
+    return cropped(full, shape)

@@ -166,18 +166,18 @@ def _on_device(model: AppearanceModel, device: torch.device) -> _ModelOnDevice:
     if device not in known:
         modes = (model.fields @ model.template.world_to_index.T).reshape(model.shape.rank, -1)
         known[device] = _ModelOnDevice(
-            stage=Stage.of(model.template, device),
+            stage=Stage.on(model.template, device),
             fields=held(modes, device, torch.float64),
             basis=held((model.appearance.basis * np.sqrt(model.appearance.variance)).T, device),
             textures=held(model.textures, device),
             mixing=[held(axis, device) for axis in model.mixing.axes],
-            labels=None if model.labels is None else held(model.labels, device, torch.int32),
+            labels=None if model.labels is None else held(model.labels[None], device, torch.int32),
         )
     return known[device]
 
 
 def _textures(model: AppearanceModel, known: _ModelOnDevice, draw: AppearanceDraw) -> Tensor:
-    """Appearances on the template's grid, (2 B, *shape): mosaics and modes, clipped to the known intensities."""
+    """Appearances on the template's grid, (B or 2 B, *shape): mosaics and modes, clipped to the known intensities."""
     device, B, n = known.stage.device, len(draw), len(model.textures)
     weights = held(draw.mosaic, device)
     # the commonest draw has one appearance in both images: it is made once
@@ -185,11 +185,11 @@ def _textures(model: AppearanceModel, known: _ModelOnDevice, draw: AppearanceDra
     weights = weights[:, :1] if shared else weights
     choice = per_axis(weights.reshape(-1, *[axis.shape[1] for axis in known.mixing]), known.mixing)
     maths = compiled if device.type == "cpu" else spline
-    mosaics = maths.blend(choice.reshape(-1, n, model.template.size), known.textures)
-    textures = mosaics.reshape(B, -1, model.template.size).expand(-1, 2, -1)
+    textures = maths.blend(choice.reshape(-1, n, model.template.size), known.textures)
     if draw.modes.any():
-        textures = textures + held(draw.modes, device) @ known.basis
-    return textures.clamp(*model.intensities).reshape(2 * B, *model.template.shape)
+        both = textures.reshape(B, -1, model.template.size).expand(-1, 2, -1)
+        textures = (both + held(draw.modes, device) @ known.basis).flatten(0, 1)
+    return textures.clamp(*model.intensities).reshape(-1, *model.template.shape)
 
 
 def _draw_one(model: AppearanceModel, rng: np.random.Generator) -> tuple[npt.NDArray[Any], ...]:

@@ -68,6 +68,36 @@ class PairBatch:
         """Some of the pairs."""
         return self._of([None if part is None else part[pairs] for part in self._parts])
 
+    @staticmethod
+    def without_truth(fixed: torch.Tensor, moving: torch.Tensor) -> PairBatch:
+        """Images (B, 1, *shape) whose displacement is unknown: NaN, with masks that take every pixel."""
+        unknown = torch.full_like(fixed[:, :1], torch.nan).expand(-1, fixed.ndim - 2, *fixed.shape[2:])
+        everywhere = torch.ones_like(fixed[:, :1], dtype=torch.bool)
+        numbers = unknown.new_full((len(fixed),), torch.nan)
+        whole, none = unknown.new_ones((len(fixed), 2)), torch.zeros(len(fixed), dtype=torch.int64, device=fixed.device)
+        return PairBatch(fixed, moving, unknown, everywhere, unknown, everywhere, numbers, numbers, whole, none)
+
+    def exchanged(self) -> PairBatch:
+        """The same pairs with fixed and moving image exchanged."""
+        return PairBatch(
+            self.moving,
+            self.fixed,
+            self.reverse,
+            self.reverse_mask,
+            self.flow,
+            self.mask,
+            self.least_det,
+            self.residual,
+            self.scale.flip(1),
+            self.rejected,
+            self.moving_labels,
+            self.fixed_labels,
+        )
+
+    def to(self, device: torch.device | str) -> PairBatch:
+        """The pairs on a device."""
+        return self._of([None if part is None else part.to(device) for part in self._parts])
+
     @property
     def shrunk(self) -> int:
         """How many of the 2 B shapes would have folded and were shrunk."""

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from types import ModuleType
 from typing import Any
 
@@ -30,7 +31,7 @@ from augreg.sam.alignment import pose_transform
 from augreg.sam.spline import control_grid, cubic_basis
 from augreg.synthesis import compiled, spline
 from augreg.synthesis.pairs import TOLERANCE, PairBatch
-from augreg.synthesis.spline import ControlFrame, Tensor, per_axis, prefilter_matrix
+from augreg.synthesis.spline import ControlFrame, Tensor, per_axis
 
 LEAST_DETERMINANT = 0.1
 # the factors by which a folding map is shrunk
@@ -48,33 +49,30 @@ class Stage:
     Parameters
     ----------
     grid : of template and images
-    frame : how the control grid lies over it
-    points : indices of all its points, (N, D) float64
-    filters : B-spline prefilters, one (n, n) per axis
+    control : of the maps
+    frame : how the control grid lies over the other
     light : bases of smooth gains, one (n, INTENSITY_NODES) per axis
     values, slopes : of the splines at the lattice where folding is looked for, one (points, controls) per axis
     """
 
     grid: Grid
+    control: Grid
     frame: ControlFrame
-    points: Tensor
-    filters: list[Tensor]
     light: list[Tensor]
     values: list[Tensor]
     slopes: list[Tensor]
 
     @staticmethod
-    def of(grid: Grid, device: torch.device) -> Stage:
-        """The stage of a template's grid on a device."""
-        frame = ControlFrame.of(control_grid(grid), grid)
-        axes = [np.arange(n, dtype=np.float64) for n in grid.shape]
-        index = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, grid.ndim)
+    @lru_cache(maxsize=8)
+    def on(grid: Grid, device: torch.device) -> Stage:
+        """The stage of a template's grid on a device; those used last are kept."""
+        control = control_grid(grid)
+        frame = ControlFrame.of(control, grid)
         values, slopes = zip(*[cubic_basis(n, per_cell=2) for n in frame.shape], strict=True)
         return Stage(
             grid=grid,
+            control=control,
             frame=frame,
-            points=held(index, device, torch.float64),
-            filters=[held(prefilter_matrix(n), device) for n in grid.shape],
             light=[held(_smooth_basis(n), device) for n in grid.shape],
             values=[held(v, device, torch.float64) for v in values],
             slopes=[held(s * step, device, torch.float64) for s, step in zip(slopes, frame.step, strict=True)],
@@ -83,7 +81,7 @@ class Stage:
     @property
     def device(self) -> torch.device:
         """Where it lies."""
-        return self.points.device
+        return self.values[0].device
 
 
 def held(array: npt.NDArray[Any], device: torch.device, dtype: torch.dtype = torch.float32) -> Tensor:
@@ -107,29 +105,24 @@ def render_maps(
     ----------
     stage : of the template's grid
     maps : psi - id without pose, (2 B, *control shape, D) float64, voxels; shrunk where they fold
-    textures : on the template's grid, (2 B, *shape) float32
+    textures : on the template's grid, one per image (2 B, *shape) or one per pair (B, *shape), float32
     pose : (2 B, P), see `augreg.sam.alignment.pose_transform`
     center : fixed point of the poses' rotations and scales, (D,) mm
     light : coefficients of the logarithm of a smooth gain, (2 B, INTENSITY_NODES^D)
-    labels : of the template, (*shape) int32, if it has any
+    labels : of the template (1, *shape), or like textures, int32, where there are any
     """
     B, shape, maths = len(maps) // 2, stage.grid.shape, _maths(stage.device)
     maps, scale, least = unfolded(stage, maps)
     forward, backward = _poses(stage, pose, center)
-    # z = T^-1(y), then (id + v)(x) = z gives x = B(y)
-    targets = _affine(backward, stage.points.expand(2 * B, -1, -1))
-    x, residual = maths.invert(maps, stage.frame, targets)
-    # psi of the other image: 1 0 3 2 ...
+    x, residual = maths.pull(maps, stage.frame, backward)
+    # psi of the other image of the pair: 1 0 3 2 ...
     other = torch.arange(2 * B, device=stage.device) ^ 1
-    v = maths.displacement(maps[other], stage.frame, x)
-    target = _affine(forward[other], x + v)
-    last = torch.tensor(shape, device=stage.device) - 1
+    flow, inside = maths.push(maps[other], stage.frame, forward[other], x)
     # the residual is measured before the pose, which scales it
-    mask = ((target >= 0) & (target <= last)).all(dim=-1) & (residual < TOLERANCE)
-    images = maths.interpolate(per_axis(textures, stage.filters), x).reshape(2 * B, *shape) * _gains(stage, light)
-    flows = (target - stage.points).float().movedim(-1, 1).reshape(2 * B, stage.grid.ndim, *shape)
-    masks = mask.reshape(2 * B, 1, *shape)
-    known = None if labels is None else _nearest(labels, x).reshape(2 * B, 1, *shape)
+    masks = (inside & (residual < TOLERANCE)).reshape(2 * B, 1, *shape)
+    flows = flow.reshape(2 * B, stage.grid.ndim, *shape)
+    images = maths.interpolate(maths.prefilter(textures), x).reshape(2 * B, *shape) * gains(stage, light)
+    known = None if labels is None else maths.nearest(labels, x).reshape(2 * B, 1, *shape)
     return PairBatch(
         fixed=images[0::2, None],
         moving=images[1::2, None],
@@ -212,21 +205,7 @@ def _poses(stage: Stage, poses: FloatArray, center: FloatArray) -> tuple[Tensor,
     return held(np.stack(forward), stage.device, torch.float64), held(np.stack(backward), stage.device, torch.float64)
 
 
-def _affine(maps: Tensor, points: Tensor) -> Tensor:
-    """(B, D, D + 1) applied to (B, N, D)."""
-    return points @ maps[:, :, :-1].transpose(1, 2) + maps[:, None, :, -1]
-
-
-def _nearest(labels: Tensor, x: Tensor) -> Tensor:
-    """Labels (*shape) at the nearest points of indices (B, N, D), mirrored beyond the borders, (B, N)."""
-    flat = torch.zeros(x.shape[:-1], dtype=torch.int64, device=x.device)
-    for a, n in enumerate(labels.shape):
-        nearest = x[..., a].round().long()
-        flat = flat * n + ((n - 1) - (torch.remainder(nearest, 2 * (n - 1)) - (n - 1)).abs())
-    return labels.reshape(-1)[flat]
-
-
-def _gains(stage: Stage, light: FloatArray) -> Tensor:
+def gains(stage: Stage, light: FloatArray) -> Tensor:
     """The smooth gains of all images, (2 B, *shape) or, where there is none, 1."""
     if not light.any():
         return torch.ones((), device=stage.device)

@@ -1,0 +1,48 @@
+"""Layers of one kind in 2-D and 3-D."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+# the slope of the published weights; the paper has ReLU
+_SLOPE = 0.1
+
+
+def convolution(ndim: int, inputs: int, outputs: int, kernel: int, stride: int = 1, *, bias: bool = True) -> nn.Module:
+    """A convolution that keeps the size, divided by its stride and rounded up."""
+    kind = nn.Conv2d if ndim == 2 else nn.Conv3d
+    return _initialised(kind(inputs, outputs, kernel, stride, kernel // 2, bias=bias))
+
+
+def transposed(ndim: int, inputs: int, outputs: int) -> nn.Module:
+    """A transposed convolution that doubles the size."""
+    kind = nn.ConvTranspose2d if ndim == 2 else nn.ConvTranspose3d
+    return _initialised(kind(inputs, outputs, 4, 2, 1, bias=False))
+
+
+def activated(layer: nn.Module) -> nn.Module:
+    """A layer and its leaky ReLU."""
+    return nn.Sequential(layer, activation())
+
+
+def activation() -> nn.Module:
+    """Leaky ReLU, slope 0.1."""
+    return nn.LeakyReLU(_SLOPE)
+
+
+def features(count: float, width: float) -> int:
+    """That many features, times the width multiplier."""
+    return max(1, round(width * count))
+
+
+def cropped(x: torch.Tensor, shape: torch.Size | tuple[int, ...]) -> torch.Tensor:
+    """The first voxels (B, C, *shape): a transposed convolution gives one more than an odd side had."""
+    return x[(slice(None), slice(None), *(slice(0, n) for n in shape))]
+
+
+def _initialised(layer: nn.Conv2d | nn.Conv3d | nn.ConvTranspose2d | nn.ConvTranspose3d) -> nn.Module:
+    nn.init.kaiming_normal_(layer.weight, a=_SLOPE)
+    if layer.bias is not None:
+        nn.init.zeros_(layer.bias)
+    return layer

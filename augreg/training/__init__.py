@@ -1,0 +1,65 @@
+"""Training a network on pairs with exact truth, and registration with it."""
+
+from augreg.training.logs import tensorboard_log
+from augreg.training.loop import (
+    CHECKPOINT,
+    WEIGHTS,
+    TrainingOptions,
+    TrainingState,
+    pairs_error,
+    seeded_network,
+    train,
+)
+from augreg.training.machine import Machine, torch_threads
+from augreg.training.objectives import Likeness, Objective, Smooth, supervised
+from augreg.training.pairs import (
+    Batches,
+    growing,
+    held_out,
+    in_both_directions,
+    mirrored,
+    mirrored_by_chance,
+    pairs_from_generators,
+    pairs_from_images,
+    pairs_from_memory,
+    pairs_from_model,
+    pairs_from_shards,
+    read_pairs,
+    shard_spacing,
+)
+from augreg.training.registration import FlowRegistration
+from augreg.training.team import ALONE, Team, joined
+
+__all__ = [
+    "ALONE",
+    "CHECKPOINT",
+    "WEIGHTS",
+    "Batches",
+    "FlowRegistration",
+    "Likeness",
+    "Machine",
+    "Objective",
+    "Smooth",
+    "Team",
+    "TrainingOptions",
+    "TrainingState",
+    "growing",
+    "held_out",
+    "in_both_directions",
+    "joined",
+    "mirrored",
+    "mirrored_by_chance",
+    "pairs_error",
+    "pairs_from_generators",
+    "pairs_from_images",
+    "pairs_from_memory",
+    "pairs_from_model",
+    "pairs_from_shards",
+    "read_pairs",
+    "seeded_network",
+    "shard_spacing",
+    "supervised",
+    "tensorboard_log",
+    "torch_threads",
+    "train",
+]

@@ -1,0 +1,63 @@
+"""What training minimises: functions of a batch and the flows predicted for it, combined by wrapping.
+
+    supervised                                    the multi-scale end-point error
+    Smooth(supervised, 0.1)                       and a smooth flow
+    Smooth(Likeness(local_correlation), 0.5)      no truth: the warped image is to look like the other, smoothly
+
+A symmetric loss is a matter of the pairs, not of the objective: see `in_both_directions`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from augreg.networks.flownet import FINEST, FLOW_SCALE, full_resolution
+from augreg.networks.loss import diffusion, multiscale_loss
+from augreg.networks.unsupervised import Similarity, local_correlation
+from augreg.networks.warping import warped
+from augreg.synthesis import PairBatch
+
+# flows from fine to coarse as a network gives them; images of the batch are normalised
+Objective = Callable[[Sequence[torch.Tensor], PairBatch], torch.Tensor]
+
+
+def supervised(flows: Sequence[torch.Tensor], batch: PairBatch) -> torch.Tensor:
+    """`multiscale_loss` against the truth of the batch; a scalar."""
+    return multiscale_loss(flows, batch.flow, batch.mask)
+
+
+@dataclass(frozen=True)
+class Likeness:
+    """How alike the fixed and the warped moving image are; needs no truth.
+
+    Parameters
+    ----------
+    similarity : of images, smaller for more alike ones
+    """
+
+    similarity: Similarity = local_correlation
+
+    def __call__(self, flows: Sequence[torch.Tensor], batch: PairBatch) -> torch.Tensor:
+        """A scalar."""
+        return self.similarity(batch.fixed, warped(batch.moving, full_resolution(flows[0], batch.fixed.shape[2:])))
+
+
+@dataclass(frozen=True)
+class Smooth:
+    """Another objective, and the mean squared gradient of the finest flow (voxels per voxel).
+
+    Parameters
+    ----------
+    objective : the other one
+    weight : of smoothness
+    """
+
+    objective: Objective
+    weight: float
+
+    def __call__(self, flows: Sequence[torch.Tensor], batch: PairBatch) -> torch.Tensor:
+        """A scalar."""
+        return self.objective(flows, batch) + self.weight * diffusion(flows[0].float() * FLOW_SCALE, FINEST)

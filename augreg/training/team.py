@@ -1,0 +1,83 @@
+"""Several processes that train one network, started by torchrun.
+
+Each computes the gradient of its part of every batch; their mean is the gradient of the whole, since a loss is the mean over
+pairs and all parts are equally large.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import distributed, nn
+
+from augreg.training.machine import checked_device
+
+
+@dataclass(frozen=True)
+class Team:
+    """The processes that train together; by default this one alone.
+
+    Parameters
+    ----------
+    rank : of this process; number 0 writes the files
+    size : how many there are
+    local_rank : of this process among those of its machine: the number of its card
+    """
+
+    rank: int = 0
+    size: int = 1
+    local_rank: int = 0
+
+    def part(self, batch: int) -> slice:
+        """The pairs of a batch that this process takes.
+
+        Raises
+        ------
+        ValueError : where the batch cannot be divided into equal parts.
+        """
+        if batch % self.size:
+            raise ValueError(f"batch: expected a multiple of the number of processes, {self.size}, got {batch}")
+        share = batch // self.size
+        return slice(self.rank * share, (self.rank + 1) * share)
+
+    def mean(self, numbers: torch.Tensor) -> torch.Tensor:
+        """The mean over all processes."""
+        if self.size > 1:
+            distributed.all_reduce(numbers)
+        return numbers / self.size
+
+    def together(self, network: nn.Module, device: torch.device) -> nn.Module:
+        """The network with gradients that are means over all processes."""
+        if self.size == 1:
+            return network
+        return nn.parallel.DistributedDataParallel(network, [device.index] if device.type == "cuda" else None)
+
+
+ALONE = Team()
+
+
+@contextmanager
+def joined(device: str = "auto") -> Iterator[Team]:
+    """The team that torchrun started this process in, while the block lasts; alone without torchrun.
+
+    Raises
+    ------
+    ValueError : if the device is not here.
+    """
+    size = int(os.environ.get("WORLD_SIZE", "1"))
+    if size == 1:
+        yield ALONE
+        return
+    team = Team(int(os.environ["RANK"]), size, int(os.environ["LOCAL_RANK"]))
+    chosen = checked_device(device, team.local_rank)
+    if chosen.type == "cuda":
+        torch.cuda.set_device(chosen)
+    distributed.init_process_group("nccl" if chosen.type == "cuda" else "gloo")
+    try:
+        yield team
+    finally:
+        distributed.destroy_process_group()
