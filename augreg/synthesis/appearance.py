@@ -160,6 +160,7 @@ class _ModelOnDevice:
 
     stage: Stage
     fields: Tensor
+    mean: Tensor
     basis: Tensor
     textures: Tensor
     mixing: list[Tensor]
@@ -177,6 +178,7 @@ def _on_device(model: AppearanceModel, device: torch.device) -> _ModelOnDevice:
         known[device] = _ModelOnDevice(
             stage=Stage.on(model.template, device),
             fields=held(modes, device, torch.float64),
+            mean=held(model.appearance.mean, device),
             basis=held((model.appearance.basis * np.sqrt(model.appearance.variance)).T, device),
             textures=held(model.textures, device),
             mixing=[held(axis, device) for axis in model.mixing.axes],
@@ -193,16 +195,19 @@ def _textures(model: AppearanceModel, known: _ModelOnDevice, draw: AppearanceDra
     alike, those of the mean shape (1, *shape).
     """
     device, B, n, shape = known.stage.device, len(draw), len(model.textures), model.template.shape
-    weights = held(draw.mosaic, device)
-    # the commonest draw has one appearance in both images: it is made once
-    shared = bool((weights[:, 0] == weights[:, 1]).all()) and bool((draw.gain[:, 0] == draw.gain[:, 1]).all())
-    weights = weights[:, :1] if shared else weights
-    choice = per_axis(weights.reshape(-1, *[axis.shape[1] for axis in known.mixing]), known.mixing)
-    maths = compiled if device.type == "cpu" else spline
-    textures, chosen = maths.blend(choice.reshape(-1, n, model.template.size), known.textures)
     labels = known.labels
-    if known.label_maps is not None and draw.mosaic.any():
-        labels = known.label_maps.gather(0, chosen.long()).reshape(-1, *shape)
+    if draw.mosaic.any():
+        weights = held(draw.mosaic, device)
+        # the commonest draw has one appearance in both images: it is made once
+        shared = bool((weights[:, 0] == weights[:, 1]).all()) and bool((draw.gain[:, 0] == draw.gain[:, 1]).all())
+        weights = weights[:, :1] if shared else weights
+        choice = per_axis(weights.reshape(-1, *[axis.shape[1] for axis in known.mixing]), known.mixing)
+        maths = compiled if device.type == "cpu" else spline
+        textures, chosen = maths.blend(choice.reshape(-1, n, model.template.size), known.textures)
+        if known.label_maps is not None:
+            labels = known.label_maps.gather(0, chosen.long()).reshape(-1, *shape)
+    else:
+        textures = known.mean.expand(2 * B, -1)
     if draw.modes.any():
         both = textures.reshape(B, -1, model.template.size).expand(-1, 2, -1)
         textures = (both + held(draw.modes, device) @ known.basis).flatten(0, 1)
