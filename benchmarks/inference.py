@@ -1,9 +1,9 @@
 """How long networks take for a pair: `python -m benchmarks.inference --output ROWS.json [--into PAGE.md]`.
 
 One pair at a time, two grey images in, a displacement on all pixels out; weights are random, they do not change the time. Rivals
-are MONAI's networks; VoxelMorphUNet has the channels of the published one. Every repeat goes through all networks, so that whatever
-disturbs the machine disturbs all of them. On a busy machine with one thread, the least CPU time is what a quiet one takes. 2-D is
-256 x 256; 3-D, 160 x 192 x 224, runs on a graphics card only.
+are MONAI's networks; VoxelMorphUNet has the channels of the published one. Every repeat goes through all networks, so that
+whatever disturbs the machine disturbs all of them. With one thread the least CPU time is what a quiet machine takes.
+2-D is 256 x 256; 3-D, 160 x 192 x 224, runs on a graphics card only.
 """
 
 from __future__ import annotations
@@ -134,9 +134,8 @@ def rendered(record: dict[str, Any]) -> str:
     for row in sorted(record["rows"], key=lambda row: (row["device"], len(row["shape"]), row["least_ms"])):
         size = "" if row["parameters"] is None else f"{row['parameters'] / 1e6:.2f}"
         shape = " x ".join(map(str, row["shape"]))
-        lines.append(
-            f"| {row['device']} | {shape} | {row['network']} | {size} | {row['median_ms']:.1f} ({row['least_ms']:.1f}) |"
-        )
+        taken = " | ".join(f"{row[name]:.1f}" for name in ("median_ms", "least_ms", "least_cpu_ms"))
+        lines.append(f"| {row['device']} | {shape} | {row['network']} | {size} | {taken} |")
     return "\n".join(lines) + "\n"
 
 

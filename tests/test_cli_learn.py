@@ -1,5 +1,6 @@
 """Commands that learn: from four real hearts to a network that registers them."""
 
+import contextlib
 import json
 import os
 import signal
@@ -40,6 +41,12 @@ def run(folder, command, *arguments):
     """The command on the files of a folder."""
     given = [argument for part in arguments for argument in part.split()]
     return cli.main([*command.split(), *(str(folder / part) if part[0].isalpha() else part for part in given)])
+
+
+def run_in(folder, line):
+    """The command as typed in a folder, for lines with words that are no paths."""
+    with contextlib.chdir(folder):
+        return cli.main(line.split())
 
 
 def test_fitting_says_what_was_fitted(folder, capsys):
@@ -144,8 +151,8 @@ def test_a_network_is_trained_resumed_and_registers(folder, capsys):
 
 def test_training_writes_curves_and_looks_at_pairs_held_out(folder, capsys):
     pytest.importorskip("tensorboard")
-    line = "model.npz -o curves --steps 3 --batch 2 --width 0.0625 --architecture FlowNetC --curriculum 0.5 --json"
-    assert run(folder, "train", line) == 0
+    line = "train model.npz -o curves --steps 3 --batch 2 --width 0.0625 --architecture FlowNetC --curriculum 0.5 --json"
+    assert run_in(folder, line) == 0
     out, err = capsys.readouterr()
     result = json.loads(out)
     assert 0 < result["epe_held_out"] < 3 * result["epe_without"]
@@ -180,7 +187,7 @@ def test_processes_of_torchrun_train_one_network_and_report_once(folder):
 )
 def test_weights_of_another_network_are_refused(folder, capsys, options, said):
     write_network(FlowNetS(2, 1, 0.03), (1.0, 1.0), folder / "small.safetensors")
-    assert run(folder, "train", "model.npz -o other --steps 1 --init small.safetensors", options) == 2
+    assert run_in(folder, f"train model.npz -o other --steps 1 --init small.safetensors {options}") == 2
     err = capsys.readouterr().err
     assert said in err
     assert len(err.splitlines()) == 1
@@ -210,10 +217,10 @@ def test_fewer_pairs_than_a_batch_are_refused(folder, capsys):
 
 def test_a_network_says_which_options_it_does_not_know(folder, capsys):
     write_network(FlowNetS(2, 1, 0.03), (1.0, 1.0), folder / "small.safetensors")
-    line = "i0.mha i1.mha -o flow.tfm --json --model small.safetensors"
-    assert run(folder, "register", line, "--rigid-mask l0.mha --criterion mi --fixed-mask l0.mha") == 0
+    line = "register i0.mha i1.mha -o flow.mha --json --model small.safetensors"
+    assert run_in(folder, f"{line} --rigid-mask l0.mha --criterion mi --fixed-mask l0.mha") == 0
     warnings = json.loads(capsys.readouterr().out)["warnings"]
     assert "--criterion, --rigid-mask: without effect with --model" in warnings
     assert any("masks" in warning for warning in warnings)
-    assert run(folder, "register", line) == 0
+    assert run_in(folder, line) == 0
     assert not any("without effect" in warning for warning in json.loads(capsys.readouterr().out)["warnings"])
