@@ -22,7 +22,7 @@ from augreg.lp import LPRegistration
 from augreg.networks import FlowNet
 from augreg.report import DemoStory, demo_page
 from augreg.sam import contours_correspond, fit_appearance_model
-from augreg.synthesis import PairBatch, draw_pairs, render_pairs, training_pairs
+from augreg.synthesis import AppearancePairs, PairBatch, make_pairs, training_pairs
 from augreg.training import (
     Batches,
     FlowRegistration,
@@ -95,7 +95,7 @@ def run(directory: Path, *, images: Sequence[str] | None = None, seconds: float 
     yield Event(0.2, f"model with {model.shape.rank} shape modes")
     how = _PHASES if phases else _PEOPLE
     # one appearance in both images: what the page says of a pair holds for all that it shows
-    unseen = render_pairs(model, draw_pairs(model, np.random.default_rng(0), 2 * _BATCH, pose=how["pose"]))
+    unseen = make_pairs(AppearancePairs(model, pose=how["pose"]), 0, range(2 * _BATCH))
     draw = pairs_from_model(model, _BATCH, seed=1, **how)
     network, curve = yield from _trained(draw, unseen, model.template.spacing, seconds)
     learned = FlowRegistration(network.cpu(), model.template.spacing)

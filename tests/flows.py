@@ -24,8 +24,9 @@ def pairs(step, batch=4, size=4.0):
         flows.append(flow)
     images = [torch.from_numpy(np.stack(part)[:, None].astype(np.float32)) for part in (fixed, moving)]
     flow = torch.from_numpy(np.stack(flows).astype(np.float32))
-    zero = torch.zeros(batch)
-    return PairBatch(*images, flow, torch.ones(batch, 1, *SHAPE, dtype=torch.bool), zero, zero)
+    everywhere, zero = torch.ones(batch, 1, *SHAPE, dtype=torch.bool), torch.zeros(batch)
+    # the reverse is not exact: who learns from it inverts the flow first
+    return PairBatch(*images, flow, everywhere, -flow, everywhere, zero + 1, zero, torch.ones(batch, 2), zero.long())
 
 
 class Oracle(nn.Module):

@@ -39,7 +39,7 @@ HOMES = {
     "pooch": ("augreg/datasets",),
     "nilearn": ("augreg/datasets",),
     "rich": ("augreg/cli/",),
-    "skimage": ("augreg/lp/superpixels",),
+    "skimage": ("augreg/lp/superpixels", "augreg/sam/landmarks"),
     "solvers": ("augreg/lp/", "solvers/"),
 }
 

@@ -153,6 +153,7 @@ BAD = {
     "show a pickle in npz": ("sam show bomb.npz -o {o}/p.html", "bomb.npz"),
     "show a pickle": ("sam show pickle.npz -o {o}/p.html", "pickle.npz"),
     "show a truncated model": ("sam show truncated.npz -o {o}/p.html", "truncated.npz"),
+    "show labels without images": ("sam show model.npz --labels brain0_labels.png -o {o}/p.html", "--labels"),
     "evaluate a missing model": ("sam evaluate none.npz brain0.mha", "none.npz"),
     "synthesize from an image": ("synthesize good.png -n 2 -o {o}/pairs", "good.png"),
     "synthesize none": ("synthesize model.npz -n 0 -o {o}/pairs", "positive"),

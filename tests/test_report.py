@@ -38,11 +38,15 @@ def test_x_runs_to_the_right_and_y_downwards():
     shown = []
 
     class Axes:
-        def imshow(self, values, **_):
-            shown.append(values)
+        def imshow(self, values, **how):
+            shown.append((values, how))
 
     figures.picture(image(2))(Axes())
-    assert shown[0].shape == spaces.grid(2).shape[::-1]
+    values, how = shown[0]
+    grid = spaces.grid(2)
+    assert values.shape == grid.shape[::-1]
+    # a voxel's height over its width
+    assert how["aspect"] == grid.spacing[1] / grid.spacing[0] != 1
 
 
 def test_the_training_curve_keeps_clear_of_the_frame():

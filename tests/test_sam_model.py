@@ -7,10 +7,11 @@ from subjects import grid, model, people
 
 from augreg import Affine, Grid, Image, Labels, dice, fit_appearance_model, read_image, read_labels, read_model, write_model
 from augreg.io import write_arrays
-from augreg.sam import Locality, evaluate, find_landmarks
-from augreg.sam.alignment import procrustes
+from augreg.sam import Locality, Threshold, evaluate, find_landmarks
+from augreg.sam.alignment import align, pose_transform, procrustes
 from augreg.sam.fit import most_typical, training_maps
 from augreg.sam.model import mirrored
+from augreg.sam.selection import SCALES
 from augreg.sam.spline import control_grid, least_determinant, lift
 from augreg.transforms import BSpline
 from augreg.warp import sample, warp
@@ -177,7 +178,7 @@ def test_foreign_files_are_refused_in_one_line(tmp_path):
         assert "\n" not in str(caught.value)
     write_arrays(tmp_path / "other.npz", {"a": np.zeros(2)}, {"kind": "something"})
     write_arrays(tmp_path / "later.npz", {}, {"kind": "appearance model", "format": 99})
-    write_arrays(tmp_path / "partial.npz", {}, {"kind": "appearance model", "format": 1})
+    write_arrays(tmp_path / "partial.npz", {}, {"kind": "appearance model", "format": 2})
     for name in ("other", "later", "partial"):
         with pytest.raises(ValueError, match="appearance model"):
             read_model(tmp_path / f"{name}.npz")
@@ -271,6 +272,54 @@ def test_unusable_input_is_refused_in_one_line(message, images, given):
     with pytest.raises(ValueError, match=message) as caught:
         fit_appearance_model(images, **given)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_posteriors_expect_the_hidden_landmarks_from_the_others(kind):
+    _, labels, landmarks = people(3 if kind.endswith("3d") else 2)
+    m = model(kind)
+    truth = (m.contours.corresponding(labels) if m.contours else np.stack(landmarks))[1]
+    hidden = np.arange(len(truth)) % 3 == 0
+    known = np.where(hidden[:, None], np.nan, truth)
+    found = m.posterior(known, 0.3)
+    assert np.linalg.norm(found.landmarks - truth, axis=1)[~hidden].mean() < 0.5
+    # what the known ones say of the hidden ones beats the mean shape in its best pose, and leaves less to chance
+    error = np.linalg.norm(found.landmarks - truth, axis=1)[hidden].mean()
+    _, pose = align(truth, m.landmarks, m.alignment)
+    assert error < 0.6 * np.linalg.norm(pose_transform(pose, m.center)(m.landmarks) - truth, axis=1)[hidden].mean()
+    assert found.shape.variance.sum() < 0.5 * m.shape.variance.sum()
+    # its shapes are shapes of the model, and its map leads to its landmarks
+    drawn = found.shape.sample(np.random.default_rng(0), 5)
+    assert np.allclose(m.shape.project(drawn), drawn, atol=1e-6)
+    whole = m.posterior(truth, 1e-3)
+    aligned, _ = align(truth, m.landmarks, m.alignment)
+    assert np.allclose(whole.shape.mean, m.shape.project(aligned.ravel()), atol=0.02)
+
+
+def test_posteriors_of_nothing_are_refused():
+    m = model()
+    with pytest.raises(ValueError, match="at least 1 known"):
+        m.posterior(np.full_like(m.landmarks, np.nan), 1.0)
+    turned = model("landmarks")
+    with pytest.raises(ValueError, match="at least 2 known"):
+        turned.posterior(np.where(np.arange(len(turned.landmarks))[:, None] == 3, turned.landmarks, np.nan), 1.0)
+    with pytest.raises(ValueError, match="shape"):
+        m.posterior(m.landmarks[:-1], 1.0)
+
+
+def test_fitted_models_know_their_scale_and_part_their_objects():
+    images, labels, landmarks = people(2)
+    common = {"labels": labels, "points": 40, "rank": 20}
+    free = fit_appearance_model(images, **common, locality=Locality(levels=3))
+    assert free.locality.scale in SCALES
+    fixed = fit_appearance_model(images, **common, locality=Locality(levels=3, scale=0.5))
+    assert fixed.locality.scale == 0.5
+    apart = fit_appearance_model(images, **common, locality=Locality(levels=3, scale=0.5, affinity=0.0))
+    assert apart.shape.rank > fixed.shape.rank
+    with pytest.raises(ValueError, match="affinity"):
+        fit_appearance_model(images, landmarks=landmarks, locality=Locality(affinity=0.5))
+    with pytest.raises(ValueError, match="landmarks alone"):
+        fit_appearance_model(images, **common, locality=Locality(taper=Threshold()))
 
 
 def test_landmarks_of_other_models_are_refused():

@@ -13,7 +13,7 @@ from flows import pairs
 from augreg import Grid, Image
 from augreg.networks import warped
 from augreg.networks.symmetric import inverted
-from augreg.synthesis import PairBatch, write_shards
+from augreg.synthesis import AppearancePairs, PairBatch, write_shards
 from augreg.training import (
     Team,
     growing,
@@ -21,6 +21,7 @@ from augreg.training import (
     in_both_directions,
     mirrored,
     mirrored_by_chance,
+    pairs_from_generators,
     pairs_from_images,
     pairs_from_memory,
     pairs_from_model,
@@ -33,9 +34,8 @@ from augreg.training import (
 @pytest.mark.parametrize("axes", [[], [0], [1], [0, 1]])
 def test_mirrored_pairs_are_as_exact_as_the_pairs(axes):
     batch = pairs(3, batch=2)
-    rectangle = PairBatch(
-        *(part[:, :, :50] for part in (batch.fixed, batch.moving, batch.flow, batch.mask)), batch.least_det, batch.residual
-    )
+    names = ("fixed", "moving", "flow", "mask", "reverse", "reverse_mask")
+    rectangle = replace(batch, **{name: getattr(batch, name)[:, :, :50] for name in names})
     turned = mirrored(rectangle, axes)
     grid = np.stack(np.meshgrid(*map(np.arange, turned.fixed.shape[2:]), indexing="ij"))
     inside = (slice(8, -8), slice(8, -8))
@@ -71,6 +71,7 @@ def test_the_parts_of_a_team_are_the_batch_of_one():
         lambda part: mirrored_by_chance(pairs_from_memory(whole, 4, 3, part=part), 3),
         lambda part: pairs_from_images(images, 4, 3, part=part),
     )
+    makers += (lambda part: pairs_from_generators(lambda _: AppearancePairs(model), 4, 3, part=part),)
     for maker in makers:
         alone = maker(Team().part(4))(5)
         together = joined(maker(Team(rank, 2).part(4))(5) for rank in range(2))
@@ -99,8 +100,7 @@ def test_held_out_pairs_are_none_of_those_learned_from():
 def test_both_directions_are_exact():
     batch = pairs(0, batch=2)
     reverse, _ = inverted(batch.flow, -batch.flow)
-    both = in_both_directions(batch, reverse, batch.mask)
-    wrong = in_both_directions(batch, batch.flow, batch.mask)
+    both, wrong = (in_both_directions(lambda _, u=u: replace(batch, reverse=u))(0) for u in (reverse, batch.flow))
     right, left = ((warped(b.moving, b.flow) - b.fixed)[..., 8:-8, 8:-8].abs().mean((1, 2, 3)) for b in (both, wrong))
     assert len(both) == 4
     # interpolated twice, the second direction is exact up to that
@@ -122,7 +122,7 @@ def test_pairs_of_real_images_have_two_different_ones_and_no_truth():
 
 def test_shards_are_learned_from_and_bad_ones_refused(tmp_path, monkeypatch):
     model = subjects.model()
-    list(write_shards(model, tmp_path, 5, shard_size=2))
+    list(write_shards(AppearancePairs(model), tmp_path, 5, shard_size=2))
     assert len(read_pairs(tmp_path)) == 5
     assert shard_spacing(tmp_path) == model.template.spacing
     shown = joined(map(pairs_from_shards(tmp_path, 5), range(1)))

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
 from augreg import io, sam
 from augreg.cli.output import PAGES, check_output, report, say
@@ -38,7 +39,7 @@ def sam_fit(options: argparse.Namespace) -> None:
 
         given = {"registration": LPRegistration(transform="bspline")}
     template = io.read_image(options.template) if options.template else None
-    locality = sam.Locality(levels=options.levels, taper=options.taper)
+    locality = sam.Locality(levels=options.levels, taper=sam.TAPERS[options.taper])
     with bar("register to a template, fit" if "registration" in given else "fit", None):
         model = sam.fit_appearance_model(images, template=template, locality=locality, **given)
     sam.write_model(model, options.output)
@@ -60,12 +61,8 @@ def sam_evaluate(options: argparse.Namespace) -> None:
     """`augreg sam evaluate`."""
     model, images = sam.read_model(options.model), _images(options.images)
     given = _correspondences(options, len(images))
-    if not given:
-        from augreg.lp import LPRegistration
-
-        given = {"registration": LPRegistration(transform="bspline")}
     with bar("evaluate", None):
-        landmarks = given["landmarks"] if "landmarks" in given else sam.find_landmarks(model, images, **given)
+        landmarks = _landmarks(model, images, given)
         measures = sam.evaluate(model, images, landmarks, np.random.default_rng(options.seed), options.samples)
     parts = ("shape", "appearance")
     result: dict[str, Any] = {
@@ -85,11 +82,18 @@ def sam_evaluate(options: argparse.Namespace) -> None:
 def sam_show(options: argparse.Namespace) -> None:
     """`augreg sam show`."""
     check_output(options.output, PAGES)
+    images = _images(options.images or [])
+    given = _correspondences(options, len(images))
     model = sam.read_model(options.model)
-    from augreg.report import model_page
+    from augreg.report import evaluation_diagrams, model_page
 
+    diagrams = []
+    if images:
+        with bar("evaluate", None):
+            landmarks = _landmarks(model, images, given)
+            diagrams = evaluation_diagrams(model, images, landmarks, np.random.default_rng(0))
     with io.atomic(options.output) as temporary:
-        temporary.write_text(model_page(model), encoding="utf-8")
+        temporary.write_text(model_page(model, diagrams), encoding="utf-8")
 
 
 def synthesize(options: argparse.Namespace) -> None:
@@ -99,22 +103,23 @@ def synthesize(options: argparse.Namespace) -> None:
             f"--scheduler: expected none, Dask clusters are not supported yet, got {options.scheduler!r}; use --workers"
         )
     model = sam.read_model(options.model)
-    from augreg.synthesis import write_shards
+    from augreg.synthesis import AppearancePairs, write_shards
 
-    begin, written, shrunk = time.perf_counter(), 0, 0
+    begin, state = time.perf_counter(), None
     Path(options.output).mkdir(parents=True, exist_ok=True)
     with bar("synthesize", options.count) as update:
         settings = {"seed": options.seed, "shard_size": options.shard_size, "workers": options.workers}
-        for state in write_shards(model, options.output, options.count, **settings):
-            written, shrunk = state.written, state.shrunk
+        for state in write_shards(AppearancePairs(model), options.output, options.count, **settings):
             update(state.written, f"shard {state.shard}")
+    assert state is not None  # there is at least one shard
     result = {
-        "pairs": written,
+        "pairs": state.written,
         "shards": len(list(Path(options.output).glob("pairs-*.tar"))),
-        "shrunk": shrunk,
+        "shrunk": state.shrunk,
+        "rejected": state.rejected,
         "seconds": time.perf_counter() - begin,
     }
-    text = f"{options.output}: {written} pairs in {result['shards']} shards, {result['seconds']:.1f} s"
+    text = f"{options.output}: {state.written} pairs in {result['shards']} shards, {result['seconds']:.1f} s"
     report(result, text, as_json=options.json)
 
 
@@ -226,6 +231,17 @@ def demo(options: argparse.Namespace) -> None:
 
 def _images(paths: Sequence[str]) -> list[Image]:
     return [io.read_image(path) for path in paths]
+
+
+def _landmarks(model: sam.AppearanceModel, images: Sequence[Image], given: dict[str, Any]) -> Sequence[npt.ArrayLike]:
+    """Of the model, in other images: as given, from label maps, or by registration."""
+    if "landmarks" in given:
+        return given["landmarks"]
+    if not given:
+        from augreg.lp import LPRegistration
+
+        given = {"registration": LPRegistration(transform="bspline")}
+    return sam.find_landmarks(model, images, **given)
 
 
 def _correspondences(options: argparse.Namespace, count: int) -> dict[str, Any]:

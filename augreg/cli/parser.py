@@ -271,10 +271,12 @@ def _sam(commands: _Commands) -> None:
         "show",
         "learn",
         "sam_show",
-        "a page with the modes of variation, compactness and samples",
+        "a page with live modes of variation, locality maps, curves and samples",
         "augreg sam show model.npz -o model.html",
     )
     show.add_argument("model", metavar="MODEL.npz", help="of `augreg sam fit`")
+    show.add_argument("--images", nargs="+", metavar="I", help="unseen ones: adds generalisation and specificity")
+    _correspondences(show)
     show.add_argument("-o", "--output", metavar="PAGE.html", required=True, help="page to write")
 
 

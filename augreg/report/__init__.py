@@ -1,7 +1,8 @@
 """Figures and self-contained HTML pages."""
 
+from augreg.report.curves import Curve, Diagram, evaluation_diagrams
 from augreg.report.demo import DemoStory, demo_page
 from augreg.report.model import model_page
 from augreg.report.registration import registration_page
 
-__all__ = ["DemoStory", "demo_page", "model_page", "registration_page"]
+__all__ = ["Curve", "DemoStory", "Diagram", "demo_page", "evaluation_diagrams", "model_page", "registration_page"]

@@ -11,7 +11,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from augreg.grid import FloatArray
+from augreg.grid import FloatArray, Grid
 from augreg.image import Image
 from augreg.transforms import Transform
 from augreg.warp import warp
@@ -20,10 +20,10 @@ Draw = Callable[[Axes], None]
 
 
 def panels(draws: Sequence[tuple[str, Draw]], columns: int, width: float = 11.0, aspect: float = 1.0) -> str:
-    """A grid of titled pictures, as the data URI of a PNG."""
+    """A grid of pictures, titled or not, `aspect` times as high as wide, as the data URI of a PNG."""
     rows = -(-len(draws) // columns)
-    side = width / columns
-    figure = Figure(figsize=(width, rows * (side * aspect + 0.3)), layout="constrained")
+    side, title_height = width / columns, 0.3 if any(title for title, _ in draws) else 0.0
+    figure = Figure(figsize=(width, rows * (side * aspect + title_height)), layout="constrained")
     axes = np.atleast_1d(figure.subplots(rows, columns, squeeze=False)).ravel()
     for ax in axes:
         ax.set_axis_off()
@@ -50,19 +50,19 @@ def picture(image: Image, limits: tuple[float, float] | None = None) -> Draw:
     """The image in grey; `limits` default to its 1st and 99th percentiles."""
     values = plane(image)
     low, high = limits or _limits(values)
-    return lambda ax: _show(ax, values, vmin=low, vmax=high, cmap="gray")
+    return lambda ax: _show(ax, image.grid, values, vmin=low, vmax=high, cmap="gray")
 
 
 def overlay(fixed: Image, moved: Image) -> Draw:
     """Fixed in red, moved in cyan; grey where they agree."""
     f, m = (_unit(plane(image)) for image in (fixed, moved))
-    return lambda ax: _show(ax, np.stack([f, m, m], axis=-1))
+    return lambda ax: _show(ax, fixed.grid, np.stack([f, m, m], axis=-1))
 
 
 def difference(fixed: Image, moved: Image) -> Draw:
     """moved - fixed after scaling both to [0, 1]; white where they agree."""
     d = _unit(plane(moved)) - _unit(plane(fixed))
-    return lambda ax: _show(ax, d, vmin=-1, vmax=1, cmap="RdBu")
+    return lambda ax: _show(ax, fixed.grid, d, vmin=-1, vmax=1, cmap="RdBu")
 
 
 def checkerboard(fixed: Image, moved: Image, fields: int = 8) -> Draw:
@@ -71,7 +71,7 @@ def checkerboard(fixed: Image, moved: Image, fields: int = 8) -> Draw:
     x, y = np.indices(f.shape)
     side = max(f.shape) / fields
     mixed = np.where((x // side + y // side) % 2 == 0, f, m)
-    return lambda ax: _show(ax, mixed, vmin=0, vmax=1, cmap="gray")
+    return lambda ax: _show(ax, fixed.grid, mixed, vmin=0, vmax=1, cmap="gray")
 
 
 def deformed_grid(image: Image, transform: Transform, lines: int = 22) -> Draw:
@@ -86,7 +86,7 @@ def deformed_grid(image: Image, transform: Transform, lines: int = 22) -> Draw:
 
     def draw(ax: Axes) -> None:
         low, high = _limits(values)
-        _show(ax, values, vmin=low, vmax=high, cmap="gray", alpha=0.6)
+        _show(ax, image.grid, values, vmin=low, vmax=high, cmap="gray", alpha=0.6)
         for curves in (mapped[::4], mapped[:, ::4].swapaxes(0, 1)):
             for curve in curves:
                 ax.plot(curve[:, 0], curve[:, 1], color="tab:orange", linewidth=0.6)
@@ -107,8 +107,9 @@ def alignment(fixed: Image, moving: Image, transform: Transform, name: str) -> l
     ]
 
 
-def _show(ax: Axes, values: FloatArray, **how: Any) -> None:
-    ax.imshow(np.swapaxes(values, 0, 1), interpolation="nearest", **how)
+def _show(ax: Axes, grid: Grid, values: FloatArray, **how: Any) -> None:
+    # axes count voxels, and a millimetre is as long across as down
+    ax.imshow(np.swapaxes(values, 0, 1), interpolation="nearest", aspect=grid.spacing[1] / grid.spacing[0], **how)
 
 
 def _limits(values: FloatArray) -> tuple[float, float]:

@@ -1,4 +1,7 @@
-"""One self-contained HTML page: sections of text, pictures as data URIs, and tables. No scripts, nothing from outside."""
+"""One self-contained HTML page: sections of text, pictures as data URIs, and tables; nothing from outside.
+
+A page that answers to its reader brings a style and a script of its own; all others have no script.
+"""
 
 from __future__ import annotations
 
@@ -20,11 +23,15 @@ th:first-child, td:first-child { text-align: left; }
 """
 
 
-def page(title: str, lead: str, sections: Sequence[str]) -> str:
-    """The whole document."""
+def page(title: str, lead: str, sections: Sequence[str], style: str = "", script: str = "") -> str:
+    """The whole document, with what the page adds to the common style, and its script."""
     head = f'<meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{html.escape(title)}</title>'
     body = f"<h1>{html.escape(title)}</h1><p>{html.escape(lead)}</p>" + "".join(sections)
-    return f'<!doctype html><html lang="en"><head>{head}<style>{_STYLE}</style></head><body><main>{body}</main></body></html>\n'
+    end = f"<script>{script}</script>" if script else ""
+    return (
+        f'<!doctype html><html lang="en"><head>{head}<style>{_STYLE}{style}</style></head>'
+        f"<body><main>{body}</main>{end}</body></html>\n"
+    )
 
 
 def section(title: str, text: str, *parts: str) -> str:

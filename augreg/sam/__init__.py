@@ -1,25 +1,45 @@
 """Locality-aware statistical models of shape and appearance, fitted to a few images."""
 
+from augreg.sam.curves import RankCurve, SizeCurve, rank_curve, size_curve
 from augreg.sam.evaluate import Evaluation, Measure, evaluate, find_landmarks
 from augreg.sam.files import read_model, write_model
 from augreg.sam.fit import fit_appearance_model
 from augreg.sam.landmarks import Contours, contours_correspond
 from augreg.sam.locality import Locality
-from augreg.sam.model import AppearanceModel, Coefficients
+from augreg.sam.merges import Nested, WeightedSum
+from augreg.sam.model import AppearanceModel, Coefficients, Posterior
+from augreg.sam.sampler import JointSampler, SchurSampler
+from augreg.sam.selection import ScaleChoice, choose_scale
 from augreg.sam.subspace import Subspace
+from augreg.sam.tapers import TAPERS, Gaussian, Threshold, Wendland
 
 __all__ = [
+    "TAPERS",
     "AppearanceModel",
     "Coefficients",
     "Contours",
     "Evaluation",
+    "Gaussian",
+    "JointSampler",
     "Locality",
     "Measure",
+    "Nested",
+    "Posterior",
+    "RankCurve",
+    "ScaleChoice",
+    "SchurSampler",
+    "SizeCurve",
     "Subspace",
+    "Threshold",
+    "WeightedSum",
+    "Wendland",
+    "choose_scale",
     "contours_correspond",
     "evaluate",
     "find_landmarks",
     "fit_appearance_model",
+    "rank_curve",
     "read_model",
+    "size_curve",
     "write_model",
 ]

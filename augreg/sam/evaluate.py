@@ -11,7 +11,7 @@ not seen.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,9 +20,10 @@ import numpy.typing as npt
 from augreg.grid import FloatArray
 from augreg.image import Image, Labels
 from augreg.registration import Registration
-from augreg.sam.alignment import align, pose_transform
+from augreg.sam.alignment import align
 from augreg.sam.landmarks import Contours
 from augreg.sam.model import AppearanceModel
+from augreg.sam.subspace import Subspace
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,6 +56,61 @@ class Evaluation:
     samples: int
 
 
+@dataclass(frozen=True, eq=False)
+class Unseen:
+    """Images as a model sees them.
+
+    Parameters
+    ----------
+    shapes : landmarks without their pose, (n, m D) mm
+    textures : intensities in the mean shape, (n, N)
+    ndim : D
+    """
+
+    shapes: FloatArray
+    textures: FloatArray
+    ndim: int
+
+    @staticmethod
+    def of(model: AppearanceModel, images: Sequence[Image], landmarks: Sequence[npt.ArrayLike]) -> Unseen:
+        """Images with landmarks (m, D) mm.
+
+        Raises
+        ------
+        ValueError : for no images or landmarks that do not fit.
+        """
+        if not images or len(images) != len(landmarks):
+            raise ValueError(
+                f"images, landmarks: expected at least one image, each with landmarks, got {len(images)} and {len(landmarks)}"
+            )
+        points = [np.asarray(p, dtype=np.float64) for p in landmarks]
+        for i, p in enumerate(points):
+            if p.shape != model.landmarks.shape:
+                raise ValueError(f"landmarks[{i}]: expected shape {model.landmarks.shape}, the model's, got {p.shape}")
+        shapes = np.stack([align(p, model.landmarks, model.alignment)[0].ravel() for p in points])
+        return Unseen(shapes, np.stack([model.texture(image, p) for image, p in zip(images, points, strict=True)]), model.ndim)
+
+    def shape_errors(self, shape: Subspace) -> FloatArray:
+        """Distances of the shapes to their projections, (n,) mm."""
+        return self._apart(self.shapes, shape.project(self.shapes))
+
+    def appearance_errors(self, appearance: Subspace) -> FloatArray:
+        """Distances of the textures to their projections, (n,)."""
+        return _rms(self.textures, appearance.project(self.textures))
+
+    def nearest_shapes(self, samples: FloatArray) -> FloatArray:
+        """Distances of samples (count, m D) to the nearest of the shapes, (count,) mm."""
+        return np.array([self._apart(one, self.shapes).min() for one in samples])
+
+    def nearest_appearances(self, samples: FloatArray) -> FloatArray:
+        """Distances of samples (count, N) to the nearest of the textures, (count,)."""
+        return np.array([_rms(one, self.textures).min() for one in samples])
+
+    def _apart(self, a: FloatArray, b: FloatArray) -> FloatArray:
+        difference = np.subtract(a, b)
+        return np.linalg.norm(difference.reshape(*difference.shape[:-1], -1, self.ndim), axis=-1).mean(axis=-1)
+
+
 def evaluate(
     model: AppearanceModel,
     images: Sequence[Image],
@@ -76,24 +132,13 @@ def evaluate(
     ------
     ValueError : for no images or landmarks that do not fit.
     """
-    if not images or len(images) != len(landmarks):
-        raise ValueError(
-            f"images, landmarks: expected at least one image, each with landmarks, got {len(images)} and {len(landmarks)}"
-        )
-    points = [np.asarray(p, dtype=np.float64) for p in landmarks]
-    for i, p in enumerate(points):
-        if p.shape != model.landmarks.shape:
-            raise ValueError(f"landmarks[{i}]: expected shape {model.landmarks.shape}, the model's, got {p.shape}")
-    shapes = np.stack([align(p, model.landmarks, model.alignment)[0].ravel() for p in points])
-    textures = np.stack([model.texture(image, p) for image, p in zip(images, points, strict=True)])
-    drawn_shapes = model.shape.sample(rng, samples)
-    drawn_textures = np.clip(model.appearance.sample(rng, samples), *model.intensities)
-    m = len(model.landmarks)
+    unseen = Unseen.of(model, images, landmarks)
+    shapes, textures = drawn(model, rng, samples)
     return Evaluation(
-        shape_generalisation=_measure(_landmark_distance(shapes, model.shape.project(shapes), m)),
-        shape_specificity=_measure(_nearest(drawn_shapes, lambda s: _landmark_distance(s, shapes, m))),
-        appearance_generalisation=_measure(_rms(textures, model.appearance.project(textures))),
-        appearance_specificity=_measure(_nearest(drawn_textures, lambda t: _rms(t, textures))),
+        shape_generalisation=measure(unseen.shape_errors(model.shape)),
+        shape_specificity=measure(unseen.nearest_shapes(shapes)),
+        appearance_generalisation=measure(unseen.appearance_errors(model.appearance)),
+        appearance_specificity=measure(unseen.nearest_appearances(textures)),
         shape_compactness=compactness(model.shape.variance),
         appearance_compactness=compactness(model.appearance.variance),
         images=len(images),
@@ -141,29 +186,23 @@ def _from_labels(model: AppearanceModel, contours: Contours, labels: Labels, nam
     points = there.landmarks(labels, mean[seen])
     if seen.all():
         return points
-    # the most probable coefficients given the points that are there, with errors of a voxel: ridge regression
-    aligned, pose = align(points, mean[seen], model.alignment)
-    modes = model.shape.basis * np.sqrt(model.shape.variance)
-    known = modes.reshape(*mean.shape, -1)[seen].reshape(points.size, -1)
-    noise = float(np.mean(model.template.spacing)) ** 2
-    b = np.linalg.solve(known.T @ known + noise * np.eye(model.shape.rank), known.T @ (aligned - mean[seen]).ravel())
-    expected = pose_transform(pose, mean[seen].mean(axis=0))(model.shape.instance(b).reshape(mean.shape))
+    known = np.full(mean.shape, np.nan)
+    known[seen] = points
+    # points of label maps are right to about a voxel
+    expected = model.posterior(known, float(np.mean(model.template.spacing))).landmarks
     expected[seen] = points
     return expected
 
 
-def _landmark_distance(a: FloatArray, b: FloatArray, points: int) -> FloatArray:
-    difference = np.subtract(a, b)
-    return np.linalg.norm(difference.reshape(*difference.shape[:-1], points, -1), axis=-1).mean(axis=-1)
+def drawn(model: AppearanceModel, rng: np.random.Generator, count: int) -> tuple[FloatArray, FloatArray]:
+    """Random shapes (count, m D) mm and textures (count, N) of a model's modes."""
+    return model.shape.sample(rng, count), np.clip(model.appearance.sample(rng, count), *model.intensities)
+
+
+def measure(values: FloatArray) -> Measure:
+    """The mean of some distances; its error is NaN for a single one."""
+    return Measure(float(values.mean()), float(values.std(ddof=1) / np.sqrt(len(values))) if len(values) > 1 else float("nan"))
 
 
 def _rms(a: FloatArray, b: FloatArray) -> FloatArray:
     return np.sqrt(np.mean(np.square(np.subtract(a, b)), axis=-1, dtype=np.float64))
-
-
-def _nearest(samples: FloatArray, distances: Callable[[FloatArray], FloatArray]) -> FloatArray:
-    return np.array([distances(one).min() for one in samples])
-
-
-def _measure(values: FloatArray) -> Measure:
-    return Measure(float(values.mean()), float(values.std(ddof=1) / np.sqrt(len(values))) if len(values) > 1 else float("nan"))

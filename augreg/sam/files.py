@@ -16,7 +16,7 @@ from augreg.sam.model import AppearanceModel
 from augreg.sam.subspace import Subspace
 
 _KIND = "appearance model"
-_FORMAT = 1
+_FORMAT = 2
 
 
 def write_model(model: AppearanceModel, path: str | os.PathLike[str]) -> None:
@@ -33,7 +33,7 @@ def write_model(model: AppearanceModel, path: str | os.PathLike[str]) -> None:
         "template": asdict(model.template),
         "alignment": model.alignment,
         "intensities": model.intensities,
-        "locality": asdict(model.locality),
+        "locality": model.locality.to_json(),
         "contours": None if model.contours is None else asdict(model.contours),
     }
     write_arrays(path, arrays, description)
@@ -61,7 +61,7 @@ def read_model(path: str | os.PathLike[str]) -> AppearanceModel:
             alignment=about["alignment"],
             smoothing=arrays["smoothing"],
             intensities=(float(about["intensities"][0]), float(about["intensities"][1])),
-            locality=Locality(**about["locality"]),
+            locality=Locality.from_json(about["locality"]),
             contours=None if contours is None else Contours(tuple(contours["structures"]), tuple(contours["counts"])),
             labels=arrays.get("labels"),
         )

@@ -16,6 +16,7 @@ training map folds.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -26,8 +27,9 @@ from augreg.image import Image, Labels
 from augreg.registration import Registration
 from augreg.sam.alignment import Aligned, Alignment, pose_transform, procrustes
 from augreg.sam.landmarks import Contours, lattice
-from augreg.sam.locality import Locality, grid_taper_factor, local_subspace, taper_factor
+from augreg.sam.locality import Locality, grid_taper_factor, landmark_taper, local_subspace
 from augreg.sam.model import AppearanceModel, sample_texture
+from augreg.sam.selection import choose_scale
 from augreg.sam.spline import control_grid, least_determinant, lift
 from augreg.sam.subspace import Subspace
 from augreg.transforms import BSpline, Composition, Transform
@@ -64,7 +66,7 @@ def fit_appearance_model(
     registration : callable (fixed, moving) -> Transform; used if there are neither labels nor landmarks
     template : image that is registered to all others; by default the one nearest to the mean image
     structures : labels to use; by default those that every map has
-    locality : by default five levels, Gaussian, nested
+    locality : by default five levels, Gaussian, nested; a scale that it leaves open is chosen from the shapes
     alignment : what is taken out of the shapes as pose: "none", "translation", "rigid" or "similarity". Poses are kept in the
         model and drawn with it, so nothing is lost; translation alone keeps size and orientation part of the shape, which is
         right for images that are already aligned, and safe for round structures, whose rotation is noise.
@@ -97,11 +99,19 @@ def fit_appearance_model(
             "correspondences: expected labels, landmarks or a registration, got none; pass registration=LPRegistration() to "
             "align every image to a template"
         )
+    objects = None if contours is None else np.repeat(np.arange(len(contours.counts)), np.add(contours.counts, 1))
+    if objects is None and locality.affinity < 1:
+        raise ValueError(
+            f"affinity: expected label maps, whose structures are the objects, to go with {locality.affinity}, got none"
+        )
     shapes = procrustes(corresponding, alignment)
     grid = _template_grid(template, grey)
     smoothing, psis = training_maps(shapes, grid)
     textures = _equalised(np.stack([sample_texture(image, psi, grid) for image, psi in zip(grey, psis, strict=True)]))
-    shape, appearance = _modes(shapes, textures, grid, locality, rank)
+    if locality.scale is None and locality.levels > 1:
+        chosen = choose_scale(shapes.points, locality, float(np.linalg.norm(grid.extent)), objects)
+        locality = replace(locality, scale=chosen.scale)
+    shape, appearance = _modes(shapes, textures, grid, locality, rank, objects)
     return AppearanceModel(
         template=grid,
         shape=shape,
@@ -163,14 +173,18 @@ def _least_smoothing(
 
 
 def _modes(
-    shapes: Aligned, textures: npt.NDArray[np.float32], template: Grid, locality: Locality, rank: int
+    shapes: Aligned,
+    textures: npt.NDArray[np.float32],
+    template: Grid,
+    locality: Locality,
+    rank: int,
+    objects: npt.NDArray[np.integer] | None,
 ) -> tuple[Subspace, Subspace]:
     residuals = shapes.points - shapes.mean
     mean = shapes.mean
     extent = float(np.linalg.norm(template.extent))
-    shape = local_subspace(
-        mean.ravel(), residuals, partial(taper_factor, mean, locality, extent=extent), locality, rank=mean.size, name="shapes"
-    )
+    by_place = partial(landmark_taper, mean, locality, extent=extent, objects=objects)
+    shape = local_subspace(mean.ravel(), residuals, by_place, locality, rank=mean.size, name="shapes")
     average = textures.mean(axis=0)
     spread = textures - average
     by_grid = partial(grid_taper_factor, template, locality, extent=extent)

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import scipy.ndimage
 import scipy.spatial
+import skimage.measure
 
 from augreg.grid import FloatArray, Grid
 from augreg.image import Labels
@@ -188,38 +189,9 @@ def _outline(grid: Grid, inside: npt.NDArray[np.bool_], where: tuple[slice, ...]
 
 def _crack_loop(inside: npt.NDArray[np.bool_]) -> FloatArray:
     """Middles of the cracks around a region, in order, in index units (pixel centres are integers)."""
-    padded = np.pad(inside, 1)
-    outgoing: dict[tuple[int, int], list[tuple[int, int]]] = {}
-    # a crack on side `step` of an inside pixel runs so that the pixel lies on its left
-    for step, start, end in (
-        ((1, 0), (1, 0), (1, 1)),
-        ((-1, 0), (0, 1), (0, 0)),
-        ((0, 1), (1, 1), (0, 1)),
-        ((0, -1), (0, 0), (1, 0)),
-    ):
-        neighbour = np.roll(padded, (-step[0], -step[1]), axis=(0, 1))
-        for i, j in np.argwhere(padded & ~neighbour):
-            a, b = (int(i) + start[0], int(j) + start[1]), (int(i) + end[0], int(j) + end[1])
-            outgoing.setdefault(a, []).append(b)
-    loops = []
-    while outgoing:
-        first = next(iter(outgoing))
-        vertex, heading, loop = first, (0, 0), []
-        while True:
-            choices = outgoing[vertex]
-            # where two pixels touch at a corner the sharpest left turn stays with the pixel: regions are 4-connected
-            turns = [heading[0] * (b[1] - vertex[1]) - heading[1] * (b[0] - vertex[0]) for b in choices]
-            following = choices.pop(int(np.argmax(turns)))
-            if not choices:
-                del outgoing[vertex]
-            loop.append(((vertex[0] + following[0]) / 2, (vertex[1] + following[1]) / 2))
-            heading = (following[0] - vertex[0], following[1] - vertex[1])
-            vertex = following
-            if vertex == first:
-                break
-        loops.append(np.array(loop))
-    longest = max(loops, key=len)
-    return longest - 1.5  # vertex (i, j) is the lower corner of padded pixel (i, j)
+    # regions are 4-connected: where two pixels touch at a corner, the outside is what hangs together
+    loops = skimage.measure.find_contours(np.pad(inside, 1).astype(np.float64), 0.5, fully_connected="low")
+    return np.asarray(max(loops, key=len))[:-1] - 1.0
 
 
 def _signed_area(line: FloatArray) -> float:

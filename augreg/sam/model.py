@@ -26,8 +26,9 @@ import numpy.typing as npt
 from augreg.grid import FloatArray, Grid
 from augreg.image import Image, Labels
 from augreg.sam.alignment import Alignment, align, pose_size, pose_transform
+from augreg.sam.factors import GridFactor
 from augreg.sam.landmarks import Contours
-from augreg.sam.locality import GridFactor, Locality, grid_taper_factor
+from augreg.sam.locality import Locality, grid_taper_factor
 from augreg.sam.spline import control_grid, lift
 from augreg.sam.subspace import Subspace
 from augreg.transforms import BSpline, Composition, Transform
@@ -35,6 +36,8 @@ from augreg.warp import sample
 
 # beta of mosaics: transitions between two training textures take about a fifth of the finest taper's length
 SHARPNESS = 5.0
+# of pose and shape in a posterior: twice as many change nothing that can be seen
+_TURNS = 10
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,6 +47,23 @@ class Coefficients:
     shape: FloatArray
     appearance: FloatArray
     pose: FloatArray
+
+
+@dataclass(frozen=True, eq=False)
+class Posterior:
+    """What a model expects of a shape of which some landmarks are known.
+
+    Parameters
+    ----------
+    shape : vectors (m D) mm in the template's space, without pose. One of them, x, is the shape
+        `model.shape.coefficients(x)` of the model whose posterior it is.
+    pose : (P,)
+    landmarks : the mean of `shape` in this pose, (m, D) mm
+    """
+
+    shape: Subspace
+    pose: FloatArray
+    landmarks: FloatArray
 
 
 @dataclass(frozen=True, eq=False)
@@ -136,10 +156,46 @@ class AppearanceModel:
         found = self.coefficients(image, landmarks)
         return self.instance(found.shape, found.appearance, found.pose)
 
+    def posterior(self, landmarks: npt.ArrayLike, noise: float) -> Posterior:
+        """The shapes that go with some known landmarks.
+
+        Shape and pose are found in turns: the pose is that of all landmarks, the unknown ones as expected so far. The pose of
+        the known ones alone would be another, off by what the shape of a part differs from the mean's.
+
+        Parameters
+        ----------
+        landmarks : (m, D) mm; NaN where unknown
+        noise : standard deviation of the errors of known coordinates, mm
+
+        Raises
+        ------
+        ValueError : for landmarks of another shape, with too few known, or noise that is not positive and finite.
+        """
+        points = np.array(landmarks, dtype=np.float64)
+        if points.shape != self.landmarks.shape:
+            raise ValueError(f"landmarks: expected shape {self.landmarks.shape}, the model's, got {points.shape}")
+        seen = np.isfinite(points).all(axis=1)
+        least = 1 if self.alignment in ("none", "translation") else self.ndim
+        if seen.sum() < least:
+            raise ValueError(f"landmarks: expected at least {least} known, to find the pose with, got {seen.sum()}")
+        known = np.repeat(seen, self.ndim)
+        _, pose = align(points[seen], self.landmarks[seen], self.alignment)
+        expected = pose_transform(pose, self.landmarks[seen].mean(axis=0))(self.landmarks)
+        for _ in range(1 if seen.all() else _TURNS):
+            points[~seen] = expected[~seen]
+            aligned, pose = align(points, self.landmarks, self.alignment)
+            shape = self.shape.posterior(known, aligned.ravel()[known], noise)
+            expected = pose_transform(pose, self.center)(shape.mean.reshape(points.shape))
+        return Posterior(shape, pose, expected)
+
     @cached_property
     def mixing(self) -> GridFactor:
-        """G of the finest taper, R = G G^T, on the template's grid: mosaics are made with fields G omega."""
-        return grid_taper_factor(self.template, self.locality, self.locality.levels, float(np.linalg.norm(self.template.extent)))
+        """G of the finest taper, R = G G^T, on the template's grid: mosaics are made with fields G omega.
+
+        Of scale 1, whatever the modes' scale: pieces much smaller than organs would be speckle.
+        """
+        locality = replace(self.locality, scale=1.0)
+        return grid_taper_factor(self.template, locality, locality.levels, float(np.linalg.norm(self.template.extent)))
 
     def mosaic(self, weights: FloatArray) -> FloatArray:
         """The texture (N,) of field weights beta omega, (n, q): a local blend of the training textures, sharp for large beta."""

@@ -75,7 +75,7 @@ def least_determinant(coefficients: FloatArray, control: Grid, per_cell: int = 2
     """The least det(D psi) of maps (B, *control.shape, D) at `per_cell` points per control cell and axis, (B,)."""
     ndim = control.ndim
     by_index = coefficients @ control.world_to_index.T
-    axes = [_basis(n, per_cell) for n in control.shape]
+    axes = [cubic_basis(n, per_cell) for n in control.shape]
     J = np.empty((ndim, ndim, len(coefficients), *[len(values) for values, _ in axes]))
     for b in range(ndim):
         for d in range(ndim):
@@ -94,8 +94,8 @@ def _determinant(J: FloatArray) -> FloatArray:
     return J[0, 0] * minors[0] + J[0, 1] * minors[1] + J[0, 2] * minors[2]
 
 
-def _basis(size: int, per_cell: int) -> tuple[FloatArray, FloatArray]:
-    """Values and slopes of all cubic B-splines, (points, size), at regular points of the domain [1, size - 2]."""
+def cubic_basis(size: int, per_cell: int) -> tuple[FloatArray, FloatArray]:
+    """Values and slopes of all cubic B-splines, (points, size) each, at regular points of the domain [1, size - 2]."""
     at = np.linspace(1, size - 2, per_cell * (size - 3) + 1)
     r = np.subtract.outer(at, np.arange(size))
     t = np.abs(r)

@@ -6,6 +6,7 @@ Coefficients b count in standard deviations, so that a coefficient means the sam
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -70,6 +71,39 @@ class Subspace:
         """Random vectors (count, M) of the model."""
         return self.instance(rng.standard_normal((count, self.rank)))
 
+    def posterior(self, rows: npt.ArrayLike, values: npt.ArrayLike, noise: float) -> Subspace:
+        """The model given some coordinates, known but for independent Gaussian errors.
+
+        With A = P_rows Lambda^1/2 = U S V^T and y = A b + noise e, the coefficients given y have the covariance
+        (I + A^T A / noise^2)^-1 = I - V diag(s^2 / (s^2 + noise^2)) V^T and the mean V diag(s / (s^2 + noise^2)) U^T y: ridge
+        regression. The modes are turned to be principal axes again.
+
+        Parameters
+        ----------
+        rows : indices (k,) of the known coordinates, or which they are, (M,) bool
+        values : theirs, (k,)
+        noise : standard deviation of their errors, in their unit, > 0
+
+        Raises
+        ------
+        ValueError : for values that do not fit the rows or are not finite, or noise that is not positive and finite.
+        """
+        y = np.asarray(values, dtype=np.float64)
+        scaled = self.basis * np.sqrt(self.variance)
+        A = scaled[np.asarray(rows)].astype(np.float64)
+        if y.shape != (len(A),) or not np.isfinite(y).all():
+            raise ValueError(f"values: expected {len(A)} finite numbers, one per row, got shape {y.shape}")
+        if not 0 < noise < np.inf:
+            raise ValueError(f"noise: expected a positive, finite standard deviation, got {noise}")
+        U, s, Vt = np.linalg.svd(A, full_matrices=False)
+        b = Vt.T @ (s / (s**2 + noise**2) * (U.T @ (y - self.mean[np.asarray(rows)])))
+        # I - V diag(1 - q^2) V^T = T T^T with T = I - V diag(1 - q) V^T: no difference of nearly equal numbers is squared
+        q = noise / np.hypot(s, noise)
+        T = np.eye(self.rank) - (Vt.T * (1 - q)) @ Vt
+        W, root, _ = np.linalg.svd(np.sqrt(self.variance)[:, None] * T)
+        kept = root > 1e-12 * np.sqrt(self.variance[0]) if self.rank else root > 0
+        return Subspace(self.instance(b), self.basis @ W[:, kept].astype(self.basis.dtype), root[kept] ** 2)
+
     def truncate(self, rank: int) -> Subspace:
         """The first `rank` modes."""
         return Subspace(self.mean, self.basis[:, :rank], self.variance[:rank])
@@ -89,13 +123,13 @@ class Subspace:
         return np.pad(b, [(0, 0)] * (b.ndim - 1) + [(0, missing)])
 
 
-def nest(coarse: Subspace, fine: Subspace) -> Subspace:
+def nest(coarse: Subspace, fine: Subspace, keep: Literal["coarse", "fine"] = "coarse") -> Subspace:
     """The subspace of the fine one's rank that contains the coarse one and is otherwise nearest to the fine one.
 
     With A, B the bases, A^T B = U S V^T (full), the result is spanned by G = [A U, B V_2], V_2 the last columns of V (Ye and Lim
     2016, SIAM J. Matrix Anal. Appl. 37, 1176). Its covariance is that of each part expressed there, E = diag(U^T Lambda_A U,
-    V_2^T Lambda_B V_2), diagonalised and scaled to the coarse model's total variance (Wilms et al. 2017, 2020). A fine model
-    that has no more modes than the coarse one adds nothing: the coarse one is returned.
+    V_2^T Lambda_B V_2), diagonalised and scaled to the total variance of the model that `keep` names (coarse: Wilms et al. 2017,
+    fine: 2020). A fine model that has no more modes than the coarse one adds nothing: the coarse one is returned.
     """
     p, q = coarse.rank, fine.rank
     if p >= q:
@@ -109,4 +143,5 @@ def nest(coarse: Subspace, fine: Subspace) -> Subspace:
     E[p:, p:] = (added.T * fine.variance) @ added
     w, W = np.linalg.eigh(E)
     w, W = w[::-1], W[:, ::-1]
-    return Subspace(coarse.mean, G @ W.astype(G.dtype), w * coarse.variance.sum() / w.sum())
+    total = (coarse if keep == "coarse" else fine).variance.sum()
+    return Subspace(coarse.mean, G @ W.astype(G.dtype), w * total / w.sum())

@@ -1,18 +1,31 @@
 """Training pairs with exact ground truth: drawn at random, rendered deterministically, streamed or written to shards."""
 
-from augreg.synthesis.draw import PairDraw, draw_pairs
-from augreg.synthesis.render import PairBatch, TrainingPair, render_pairs, training_pairs
-from augreg.synthesis.shards import DrawOptions, ShardState, read_shards, write_shards
+from augreg.synthesis.appearance import AppearanceDraw, AppearancePairs
+from augreg.synthesis.deformations import RandomDeformations, magnitudes_of
+from augreg.synthesis.fields import BSplineField, RespiratoryField, SmoothField, ZeroField, lung_fields
+from augreg.synthesis.pairs import PairBatch, PairGenerator, TrainingPair, make_pairs, pair_rngs, training_pairs
+from augreg.synthesis.registered import StoredPairs, registered_pairs
+from augreg.synthesis.shards import ShardState, read_shards, write_shards
 
 __all__ = [
-    "DrawOptions",
+    "AppearanceDraw",
+    "AppearancePairs",
+    "BSplineField",
     "PairBatch",
-    "PairDraw",
+    "PairGenerator",
+    "RandomDeformations",
+    "RespiratoryField",
     "ShardState",
+    "SmoothField",
+    "StoredPairs",
     "TrainingPair",
-    "draw_pairs",
+    "ZeroField",
+    "lung_fields",
+    "magnitudes_of",
+    "make_pairs",
+    "pair_rngs",
     "read_shards",
-    "render_pairs",
+    "registered_pairs",
     "training_pairs",
     "write_shards",
 ]

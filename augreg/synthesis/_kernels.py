@@ -1,7 +1,7 @@
-"""Numba kernels of `augreg.synthesis.spline` on the CPU, parallel over points: several times faster than the torch functions.
+"""Numba kernels of `augreg.synthesis.spline` on the CPU, parallel over points: many times faster than the torch functions.
 
-Arrays have three index axes; a 2-D array gets a first axis of length one, with a stencil of one tap. A point is solved for in
-registers, starting from its neighbour's displacement, so that a Newton step or two remain.
+Arrays have three index axes; a 2-D array gets a first axis of length one. A point is solved for in registers, starting from the
+displacements of its neighbours on the line, extrapolated by a cubic, so that hardly more than one Newton step remains.
 """
 
 import numpy as np
@@ -9,6 +9,8 @@ from numba import get_num_threads, njit, prange, set_num_threads
 
 CHUNK = 1024
 LINES = 8
+# targets may miss the grid by rounding
+EDGE = 1e-6
 
 
 def threads():
@@ -22,61 +24,71 @@ def set_threads(count):
 
 
 @njit(cache=True, nogil=True, inline="always")
-def _weights(t, w):
+def _weights(t):
     s = 1.0 - t
-    w[0] = s * s * s / 6.0
-    w[1] = (3.0 * t * t * t - 6.0 * t * t + 4.0) / 6.0
-    w[2] = (3.0 * s * s * s - 6.0 * s * s + 4.0) / 6.0
-    w[3] = t * t * t / 6.0
+    return s * s * s / 6.0, (3.0 * t - 6.0) * t * t / 6.0 + 2.0 / 3.0, (3.0 * s - 6.0) * s * s / 6.0 + 2.0 / 3.0, t * t * t / 6.0
 
 
 @njit(cache=True, nogil=True, inline="always")
-def _slopes(t, w):
+def _slopes(t):
     s = 1.0 - t
-    w[0] = -0.5 * s * s
-    w[1] = 1.5 * t * t - 2.0 * t
-    w[2] = 2.0 * s - 1.5 * s * s
-    w[3] = 0.5 * t * t
+    return -0.5 * s * s, (1.5 * t - 2.0) * t, (2.0 - 1.5 * s) * s, 0.5 * t * t
+
+
+@njit(cache=True, nogil=True, inline="always")
+def _across(c, i, j, d, w):
+    """sum_p w_p c[i + p, j, d]."""
+    return w[0] * c[i, j, d] + w[1] * c[i + 1, j, d] + w[2] * c[i + 2, j, d] + w[3] * c[i + 3, j, d]
+
+
+@njit(cache=True, nogil=True, inline="always")
+def _along(c, i, j, d, w, s, v, r):
+    """One component at (i, j): value and its two derivatives, from the weights w, v and slopes s, r of the two axes."""
+    a0, a1, a2, a3 = _across(c, i, j, d, w), _across(c, i, j + 1, d, w), _across(c, i, j + 2, d, w), _across(c, i, j + 3, d, w)
+    b0, b1, b2, b3 = _across(c, i, j, d, s), _across(c, i, j + 1, d, s), _across(c, i, j + 2, d, s), _across(c, i, j + 3, d, s)
+    return (
+        v[0] * a0 + v[1] * a1 + v[2] * a2 + v[3] * a3,
+        v[0] * b0 + v[1] * b1 + v[2] * b2 + v[3] * b3,
+        r[0] * a0 + r[1] * a1 + r[2] * a2 + r[3] * a3,
+    )
 
 
 @njit(cache=True, nogil=True, fastmath={"contract", "reassoc", "nsz"})
-def _field(c, start, step, x, w, s, first, u, J, derivatives):
-    """u and its derivatives at one point; c (n0, n1, n2, D), buffers w, s (3, 4), first (3,), u (D,), J (D, D)."""
+def _field(c, start, step, x, u, J):
+    """u (D,) and its derivatives J (D, D) at a point x (D,); c (n0, n1, n2, D). Written out: loops over taps do not vectorise."""
     ndim = x.size
-    lead = 3 - ndim
     u[:] = 0.0
     J[:] = 0.0
+    lead = 3 - ndim
     for a in range(ndim):
-        n = c.shape[lead + a]
         t = start[a] + step[a] * x[a]
-        if not (t >= 1.0 and t <= n - 2.0):
+        if not (t >= 1.0 and t <= c.shape[lead + a] - 2.0):
             return
-        begin = min(max(int(np.floor(t)), 1), n - 3)
-        first[lead + a] = begin - 1
-        _weights(t - begin, w[lead + a])
-        if derivatives:
-            _slopes(t - begin, s[lead + a])
-    i, j, k = first[0], first[1], first[2]
-    w0, w1, w2, w3 = w[2, 0], w[2, 1], w[2, 2], w[2, 3]
-    s0, s1, s2, s3 = s[2, 0], s[2, 1], s[2, 2], s[2, 3]
-    for d in range(ndim):
-        value, by0, by1, by2 = 0.0, 0.0, 0.0, 0.0
-        for p in range(1 if ndim == 2 else 4):
-            for q in range(4):
-                c0, c1 = c[i + p, j + q, k, d], c[i + p, j + q, k + 1, d]
-                c2, c3 = c[i + p, j + q, k + 2, d], c[i + p, j + q, k + 3, d]
-                along = w0 * c0 + w1 * c1 + w2 * c2 + w3 * c3
-                value += w[0, p] * w[1, q] * along
-                if derivatives:
-                    by0 += s[0, p] * w[1, q] * along
-                    by1 += w[0, p] * s[1, q] * along
-                    by2 += w[0, p] * w[1, q] * (s0 * c0 + s1 * c1 + s2 * c2 + s3 * c3)
-        u[d] = value
-        if derivatives:
-            if ndim == 3:
-                J[d, 0] = step[0] * by0
-            J[d, ndim - 2] = step[ndim - 2] * by1
-            J[d, ndim - 1] = step[ndim - 1] * by2
+    t = start[ndim - 2] + step[ndim - 2] * x[ndim - 2]
+    i = min(int(t), c.shape[1] - 3)
+    w, s = _weights(t - i), _slopes(t - i)
+    t = start[ndim - 1] + step[ndim - 1] * x[ndim - 1]
+    j = min(int(t), c.shape[2] - 3)
+    v, r = _weights(t - j), _slopes(t - j)
+    if ndim == 2:
+        for d in range(2):
+            value, by0, by1 = _along(c[0], i - 1, j - 1, d, w, s, v, r)
+            u[d] = value
+            J[d, 0] = step[0] * by0
+            J[d, 1] = step[1] * by1
+        return
+    t = start[0] + step[0] * x[0]
+    k = min(int(t), c.shape[0] - 3)
+    p, q = _weights(t - k), _slopes(t - k)
+    for d in range(3):
+        a0, b0, e0 = _along(c[k - 1], i - 1, j - 1, d, w, s, v, r)
+        a1, b1, e1 = _along(c[k], i - 1, j - 1, d, w, s, v, r)
+        a2, b2, e2 = _along(c[k + 1], i - 1, j - 1, d, w, s, v, r)
+        a3, b3, e3 = _along(c[k + 2], i - 1, j - 1, d, w, s, v, r)
+        u[d] = p[0] * a0 + p[1] * a1 + p[2] * a2 + p[3] * a3
+        J[d, 0] = step[0] * (q[0] * a0 + q[1] * a1 + q[2] * a2 + q[3] * a3)
+        J[d, 1] = step[1] * (p[0] * b0 + p[1] * b1 + p[2] * b2 + p[3] * b3)
+        J[d, 2] = step[2] * (p[0] * e0 + p[1] * e1 + p[2] * e2 + p[3] * e3)
 
 
 @njit(cache=True, nogil=True)
@@ -102,72 +114,149 @@ def _newton(J, r, dx):
 
 
 @njit(cache=True, parallel=True, nogil=True)
-def displacement_at(coefficients, start, step, points, out):
-    """u (B, N, D) at points (B, N, D); coefficients (B, n0, n1, n2, D)."""
-    batch, count, ndim = points.shape
-    chunks = (count + CHUNK - 1) // CHUNK
-    for job in prange(batch * chunks):
-        b, begin = job // chunks, (job % chunks) * CHUNK
-        w, s, first = np.ones((3, 4)), np.zeros((3, 4)), np.zeros(3, np.int64)
-        J = np.empty((ndim, ndim))
-        for i in range(begin, min(begin + CHUNK, count)):
-            _field(coefficients[b], start, step, points[b, i], w, s, first, out[b, i], J, False)
+def pull_at(coefficients, start, step, affine, shape, tolerance, iterations, out, residual):
+    """x (B, N, D) with x + u(x) = A y + t at all pixels y, by damped Newton; |A y + t - x - u(x)| before the last step, (B, N).
 
-
-@njit(cache=True, parallel=True, nogil=True)
-def invert_at(coefficients, start, step, targets, line, tolerance, iterations, out, residual):
-    """x with x + u(x) = z by damped Newton, out (B, N, D), and |z - x - u(x)|, residual (B, N).
-
-    Targets are neighbours along lines of that length: each starts from the displacements of the two before it, extrapolated.
+    coefficients (B, n0, n1, n2, D), affine (B, D, D + 1), shape (D,) of the pixels.
     """
-    batch, count, ndim = targets.shape
-    lines = (count + line - 1) // line
+    batch, count, ndim = out.shape
+    line = shape[ndim - 1]
+    lines = count // line
     jobs = (lines + LINES - 1) // LINES
     for job in prange(batch * jobs):
-        b, begin = job // jobs, (job % jobs) * LINES * line
-        c = coefficients[b]
-        w, s, first = np.ones((3, 4)), np.zeros((3, 4)), np.zeros(3, np.int64)
+        b, begin = job // jobs, (job % jobs) * LINES
+        c, A = coefficients[b], affine[b]
         u, J = np.empty(ndim), np.empty((ndim, ndim))
-        trial, r, dx = np.empty(ndim), np.empty(ndim), np.zeros(ndim)
-        last, change, line_start = np.zeros(ndim), np.zeros(ndim), np.zeros(ndim)
-        for i in range(begin, min(begin + LINES * line, count)):
-            z, x = targets[b, i], out[b, i]
-            if i % line == 0:
-                last[:] = line_start
-                change[:] = 0.0
-            best = np.inf
-            for d in range(ndim):
-                trial[d] = z[d] + last[d] + change[d]
-            for _ in range(iterations):
-                _field(c, start, step, trial, w, s, first, u, J, True)
-                error = 0.0
+        z, trial, r, dx = np.empty(ndim), np.empty(ndim), np.empty(ndim), np.zeros(ndim)
+        # displacements x - z of the four points before, the last one first
+        h = np.zeros((4, ndim))
+        first = np.zeros(ndim)
+        for row in range(begin, min(begin + LINES, lines)):
+            y0, y1 = (row // shape[1], row % shape[1]) if ndim == 3 else (row, 0)
+            for k in range(line):
+                i = row * line + k
+                x = out[b, i]
                 for d in range(ndim):
-                    r[d] = z[d] - trial[d] - u[d]
-                    error += r[d] * r[d]
-                error = np.sqrt(error)
-                if error < best:
-                    best = error
+                    z[d] = A[d, 0] * y0 + A[d, ndim - 1] * k + A[d, ndim]
+                    if ndim == 3:
+                        z[d] += A[d, 1] * y1
+                    if k == 0:
+                        guess = first[d]
+                    elif k == 1:
+                        guess = h[0, d]
+                    elif k == 2:
+                        guess = 2.0 * h[0, d] - h[1, d]
+                    elif k == 3:
+                        guess = 3.0 * (h[0, d] - h[1, d]) + h[2, d]
+                    else:
+                        guess = 4.0 * (h[0, d] + h[2, d]) - 6.0 * h[1, d] - h[3, d]
+                    trial[d] = z[d] + guess
+                best = np.inf
+                for _ in range(iterations):
+                    _field(c, start, step, trial, u, J)
+                    error = 0.0
                     for d in range(ndim):
-                        x[d] = trial[d]
-                    if error <= tolerance:
-                        break
-                    _newton(J, r, dx)
-                else:
+                        r[d] = z[d] - trial[d] - u[d]
+                        error += r[d] * r[d]
+                    error = np.sqrt(error)
+                    if error < best:
+                        best = error
+                        _newton(J, r, dx)
+                        for d in range(ndim):
+                            x[d] = trial[d] + (dx[d] if error <= tolerance else 0.0)
+                        if error <= tolerance:
+                            break
+                    else:
+                        for d in range(ndim):
+                            dx[d] *= 0.5
                     for d in range(ndim):
-                        dx[d] *= 0.5
+                        trial[d] = x[d] + dx[d]
+                residual[b, i] = best
                 for d in range(ndim):
-                    trial[d] = x[d] + dx[d]
-            residual[b, i] = best
-            for d in range(ndim):
-                change[d] = x[d] - z[d] - last[d] if i % line else 0.0
-                last[d] = x[d] - z[d]
-            if i % line == 0:
-                line_start[:] = last
+                    h[3, d], h[2, d], h[1, d] = h[2, d], h[1, d], h[0, d]
+                    h[0, d] = x[d] - z[d]
+                    if k == 0:
+                        first[d] = h[0, d]
+
+
+@njit(cache=True, nogil=True, fastmath={"contract", "reassoc", "nsz"})
+def _value(c, start, step, x, u):
+    """u (D,) alone, see `_field`."""
+    ndim = x.size
+    u[:] = 0.0
+    lead = 3 - ndim
+    for a in range(ndim):
+        t = start[a] + step[a] * x[a]
+        if not (t >= 1.0 and t <= c.shape[lead + a] - 2.0):
+            return
+    t = start[ndim - 2] + step[ndim - 2] * x[ndim - 2]
+    i = min(int(t), c.shape[1] - 3)
+    w = _weights(t - i)
+    t = start[ndim - 1] + step[ndim - 1] * x[ndim - 1]
+    j = min(int(t), c.shape[2] - 3)
+    v = _weights(t - j)
+    if ndim == 2:
+        for d in range(2):
+            u[d] = _along(c[0], i - 1, j - 1, d, w, w, v, v)[0]
+        return
+    t = start[0] + step[0] * x[0]
+    k = min(int(t), c.shape[0] - 3)
+    p = _weights(t - k)
+    for d in range(3):
+        u[d] = (
+            p[0] * _along(c[k - 1], i - 1, j - 1, d, w, w, v, v)[0]
+            + p[1] * _along(c[k], i - 1, j - 1, d, w, w, v, v)[0]
+            + p[2] * _along(c[k + 1], i - 1, j - 1, d, w, w, v, v)[0]
+            + p[3] * _along(c[k + 2], i - 1, j - 1, d, w, w, v, v)[0]
+        )
 
 
 @njit(cache=True, parallel=True, nogil=True)
+def push_at(coefficients, start, step, affine, shape, points, flow, inside):
+    """Flow A (x + u(x)) + t - y, (B, D, N) float32, at the points x (B, N, D) of all pixels y; whether it ends inside, (B, N)."""
+    batch, count, ndim = points.shape
+    line = shape[ndim - 1]
+    lines = count // line
+    for job in prange(batch * lines):
+        b, row = job // lines, job % lines
+        c, A, u = coefficients[b], affine[b], np.empty(ndim)
+        y = np.zeros(ndim)
+        if ndim == 3:
+            y[0], y[1] = row // shape[1], row % shape[1]
+        else:
+            y[0] = row
+        for k in range(line):
+            i = row * line + k
+            y[ndim - 1] = k
+            x = points[b, i]
+            _value(c, start, step, x, u)
+            within = True
+            for d in range(ndim):
+                t = A[d, ndim]
+                for a in range(ndim):
+                    t += A[d, a] * (x[a] + u[a])
+                within &= -EDGE <= t <= shape[d] - 1 + EDGE
+                flow[b, d, i] = t - y[d]
+            inside[b, i] = within
+
+
+@njit(cache=True, nogil=True, inline="always")
+def _exponential(x):
+    """exp(x) for x <= 0 to 2e-6, as (exp(x / 32))^32: only products and sums, so that loops of it vectorise."""
+    r = max(x, np.float32(-32.0)) * np.float32(1 / 32)
+    e = np.float32(1 / 5040)
+    for k in (720.0, 120.0, 24.0, 6.0, 2.0, 1.0, 1.0):
+        e = e * r + np.float32(1.0 / k)
+    e *= e
+    e *= e
+    e *= e
+    e *= e
+    return e * e
+
+
+@njit(cache=True, parallel=True, nogil=True, fastmath={"contract", "nnan"})
 def blend_at(fields, textures, out):
-    """sum_i w_i t_i with w = softmax_i(g_i): fields g (B, n, N), textures t (n, N), out (B, N)."""
+    """sum_i w_i t_i with w = softmax_i(g_i): fields g (B, n, N), textures t (n, N), out (B, N), float32."""
     batch, n, count = fields.shape
     chunks = (count + CHUNK - 1) // CHUNK
     for job in prange(batch * chunks):
@@ -176,41 +265,79 @@ def blend_at(fields, textures, out):
         # image by image over a chunk that stays in the cache, so that the inner loops run over contiguous values
         highest = fields[b, 0, begin:end].copy()
         for i in range(1, n):
+            g = fields[b, i, begin:end]
             for k in range(end - begin):
-                highest[k] = max(highest[k], fields[b, i, begin + k])
+                highest[k] = max(highest[k], g[k])
         total = np.zeros_like(highest)
         blend = np.zeros_like(highest)
         for i in range(n):
+            g, t = fields[b, i, begin:end], textures[i, begin:end]
             for k in range(end - begin):
-                w = np.exp(fields[b, i, begin + k] - highest[k])
+                w = _exponential(g[k] - highest[k])
                 total[k] += w
-                blend[k] += w * textures[i, begin + k]
+                blend[k] += w * t[k]
         for k in range(end - begin):
             out[b, begin + k] = blend[k] / total[k]
+
+
+@njit(cache=True, parallel=True, nogil=True)
+def prefilter_along(values):
+    """Cubic B-spline coefficients along the middle axis of (B, n, m), in place, whole-sample mirrored (Unser 1999, Box 2)."""
+    batch, n, m = values.shape
+    if n == 1:
+        return
+    pole = np.float32(np.sqrt(3.0) - 2.0)
+    # mirrored values that still count; the period of a short axis ends before
+    period = 2 * (n - 1)
+    reach = min(period, 16)
+    full = np.float32(1.0) / (np.float32(1.0) - pole**reach)
+    for b in prange(batch):
+        c = values[b]
+        start = c[0].copy()
+        power = np.float32(1.0)
+        for i in range(1, reach):
+            power *= pole
+            at = i if i < n else period - i
+            for j in range(m):
+                start[j] += power * c[at, j]
+        for j in range(m):
+            c[0, j] = start[j] * full
+        for i in range(1, n):
+            for j in range(m):
+                c[i, j] += pole * c[i - 1, j]
+        scale = pole / (pole * pole - np.float32(1.0))
+        for j in range(m):
+            c[n - 1, j] = scale * (c[n - 1, j] + pole * c[n - 2, j])
+        for i in range(n - 2, -1, -1):
+            for j in range(m):
+                c[i, j] = pole * (c[i + 1, j] - c[i, j])
+        for i in range(n):
+            for j in range(m):
+                c[i, j] *= np.float32(6.0)
 
 
 @njit(cache=True, nogil=True, inline="always")
 def _mirror(i, n):
     period = 2 * (n - 1)
-    i = abs(i) % period
+    i = abs(i) % max(period, 1)
     return i if i < n else period - i
 
 
 @njit(cache=True, parallel=True, nogil=True)
 def interpolate_at(coefficients, points, out):
-    """Cubic B-splines (B, n0, n1, n2) mirrored at their borders, at points (B, N, D); out (B, N)."""
+    """Cubic B-splines (K, n0, n1, n2) mirrored at their borders, at points (B, N, D); out (B, N). B / K points share a spline."""
     batch, count, ndim = points.shape
     lead = 3 - ndim
     chunks = (count + CHUNK - 1) // CHUNK
     for job in prange(batch * chunks):
         b, begin = job // chunks, (job % chunks) * CHUNK
-        c = coefficients[b]
+        c = coefficients[b * len(coefficients) // batch]
         w, at = np.ones((3, 4)), np.zeros((3, 4), np.int64)
         for i in range(begin, min(begin + CHUNK, count)):
             for a in range(ndim):
                 x = points[b, i, a]
                 low = int(np.floor(x))
-                _weights(x - low, w[lead + a])
+                w[lead + a, 0], w[lead + a, 1], w[lead + a, 2], w[lead + a, 3] = _weights(x - low)
                 n = c.shape[lead + a]
                 for p in range(4):
                     k = low - 1 + p
@@ -224,3 +351,20 @@ def interpolate_at(coefficients, points, out):
                         value += w[2, k] * row[at[2, k]]
                     total += w[0, p] * w[1, q] * value
             out[b, i] = total
+
+
+@njit(cache=True, parallel=True, nogil=True)
+def nearest_at(labels, points, out):
+    """Labels (K, n0, n1, n2), mirrored, at the pixels nearest to points (B, N, D); out (B, N). B / K points share a map."""
+    batch, count, ndim = points.shape
+    lead = 3 - ndim
+    chunks = (count + CHUNK - 1) // CHUNK
+    for job in prange(batch * chunks):
+        b, begin = job // chunks, (job % chunks) * CHUNK
+        known, at = labels[b * len(labels) // batch], np.zeros(3, np.int64)
+        for i in range(begin, min(begin + CHUNK, count)):
+            for a in range(ndim):
+                n = known.shape[lead + a]
+                k = int(np.rint(points[b, i, a]))
+                at[lead + a] = k if 0 <= k < n else _mirror(k, n)
+            out[b, i] = known[at[0], at[1], at[2]]

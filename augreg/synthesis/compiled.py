@@ -6,32 +6,49 @@ import numpy as np
 import torch
 
 from augreg.synthesis import _kernels
-from augreg.synthesis.spline import ControlFrame, Tensor
+from augreg.synthesis.spline import ACCEPTED, ITERATIONS, ControlFrame, Tensor
 
 
-def displacement(coefficients: Tensor, frame: ControlFrame, points: Tensor) -> Tensor:
-    """sum_j b_j(x) c_j at points (B, N, D), (B, N, D) voxels: see `spline.displacement`."""
-    out = torch.empty_like(points)
-    _kernels.displacement_at(_raster(coefficients, frame), *_axes(frame), points.numpy(), out.numpy())
-    return out
-
-
-def invert(
-    coefficients: Tensor, frame: ControlFrame, targets: Tensor, tolerance: float = 1e-5, iterations: int = 40
-) -> tuple[Tensor, Tensor]:
-    """Points x with x + u(x) = z (B, N, D) and the residuals (B, N): see `spline.invert`."""
-    out = torch.empty_like(targets)
-    residual = torch.empty(targets.shape[:2], dtype=targets.dtype)
-    arrays = targets.numpy(), frame.line, float(tolerance), iterations, out.numpy(), residual.numpy()
-    _kernels.invert_at(_raster(coefficients, frame), *_axes(frame), *arrays)
+def pull(coefficients: Tensor, frame: ControlFrame, affine: Tensor) -> tuple[Tensor, Tensor]:
+    """Points x (B, N, D) with x + u(x) = A y + t at all pixels y, and residuals (B, N): see `spline.pull`."""
+    batch, count = len(coefficients), int(np.prod(frame.pixels))
+    out = torch.empty((batch, count, len(frame.pixels)), dtype=coefficients.dtype)
+    residual = torch.empty((batch, count), dtype=coefficients.dtype)
+    arrays = affine.numpy(), np.array(frame.pixels), ACCEPTED, ITERATIONS, out.numpy(), residual.numpy()
+    _kernels.pull_at(*_splines(coefficients, frame), *arrays)
     return out, residual
 
 
+def push(coefficients: Tensor, frame: ControlFrame, affine: Tensor, points: Tensor) -> tuple[Tensor, Tensor]:
+    """Flows (B, D, N) float32 of the points (B, N, D) of all pixels, and whether they end inside (B, N): see `spline.push`."""
+    batch, count, ndim = points.shape
+    flow = torch.empty((batch, ndim, count), dtype=torch.float32)
+    inside = torch.empty((batch, count), dtype=torch.bool)
+    arrays = affine.numpy(), np.array(frame.pixels), points.numpy(), flow.numpy(), inside.numpy()
+    _kernels.push_at(*_splines(coefficients, frame), *arrays)
+    return flow, inside
+
+
+def prefilter(values: Tensor) -> Tensor:
+    """Coefficients of the cubic B-splines through values (K, *shape) float32: see `spline.prefilter`."""
+    out = values.contiguous().clone()
+    for axis in range(1, values.ndim):
+        lead = int(np.prod(out.shape[:axis]))
+        _kernels.prefilter_along(out.numpy().reshape(lead, out.shape[axis], -1))
+    return out
+
+
 def interpolate(coefficients: Tensor, points: Tensor) -> Tensor:
-    """Cubic B-splines (B, *shape) at index points (B, N, D), mirrored, (B, N): see `spline.interpolate`."""
+    """Cubic B-splines (K, *shape) at index points (B, N, D), mirrored, (B, N): see `spline.interpolate`."""
     out = torch.empty(points.shape[:2], dtype=coefficients.dtype)
-    raster = coefficients.numpy().reshape(len(points), *(1, *coefficients.shape[1:])[-3:])
-    _kernels.interpolate_at(raster, points.numpy(), out.numpy())
+    _kernels.interpolate_at(_three_axes(coefficients), points.numpy(), out.numpy())
+    return out
+
+
+def nearest(labels: Tensor, points: Tensor) -> Tensor:
+    """Labels (K, *shape) at the pixels nearest to index points (B, N, D), mirrored, (B, N): see `spline.nearest`."""
+    out = torch.empty(points.shape[:2], dtype=labels.dtype)
+    _kernels.nearest_at(_three_axes(labels), points.numpy(), out.numpy())
     return out
 
 
@@ -42,9 +59,10 @@ def blend(fields: Tensor, textures: Tensor) -> Tensor:
     return out
 
 
-def _raster(coefficients: Tensor, frame: ControlFrame) -> np.ndarray:
-    return coefficients.numpy().reshape(len(coefficients), *(1, *frame.shape)[-3:], coefficients.shape[-1])
+def _splines(coefficients: Tensor, frame: ControlFrame) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    raster = coefficients.numpy().reshape(len(coefficients), *(1, *frame.shape)[-3:], coefficients.shape[-1])
+    return raster, np.array(frame.start), np.array(frame.step)
 
 
-def _axes(frame: ControlFrame) -> tuple[np.ndarray, np.ndarray]:
-    return np.array(frame.start), np.array(frame.step)
+def _three_axes(values: Tensor) -> np.ndarray:
+    return values.numpy().reshape(len(values), *(1, *values.shape[1:])[-3:])

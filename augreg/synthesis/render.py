@@ -4,172 +4,186 @@ With psi_k: template -> image k and its inverse B_k (see `augreg.sam.model`),
 
     image_k(y) = a_k(B_k(y)),        u(y) = psi_2(B_1(y)) - y = B_2^-1(B_1(y)) - y,
 
-so that with one appearance image_2(y + u(y)) = a(B_2(psi_2(B_1(y)))) = a(B_1(y)) = image_1(y), exactly. psi is a cubic B-spline
-and an affine pose; B_1 and B_2 are solved for by Newton's method, in double precision, and the residual |psi(B(y)) - y| is
-measured.
+so that with one appearance image_2(y + u(y)) = a(B_2(psi_2(B_1(y)))) = a(B_1(y)) = image_1(y), exactly; the reverse displacement
+is psi_1(B_2(y)) - y. psi is a cubic B-spline and an affine pose; B_1 and B_2 are solved for by Newton's method, in double
+precision, and the residual |psi(B(y)) - y| is measured.
 Every image is sampled once, from the appearance on the template's grid, by cubic B-splines with mirrored borders: the
 appearance has no end, so that the equation holds wherever the target y + u(y) lies inside image 2.
+
+A map that folds, det(D psi) < LEAST_DETERMINANT anywhere on a lattice of two points per control cell, is shrunk: with
+u = psi - id, det(I + s Du) = 1 + s I_1 + s^2 I_2 (+ s^3 I_3), I_k the invariants of Du, so one evaluation of Du serves all s.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
 from types import ModuleType
-from weakref import WeakKeyDictionary
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from augreg.grid import FloatArray, Grid
-from augreg.image import Image, Labels
 from augreg.sam.alignment import pose_transform
-from augreg.sam.model import AppearanceModel
+from augreg.sam.spline import control_grid, cubic_basis
 from augreg.synthesis import compiled, spline
-from augreg.synthesis.draw import INTENSITY_NODES, PairDraw
-from augreg.synthesis.spline import ControlFrame, Tensor, per_axis, prefilter_matrix
-from augreg.transforms import DisplacementField
+from augreg.synthesis.pairs import TOLERANCE, PairBatch
+from augreg.synthesis.spline import ControlFrame, Tensor, per_axis
 
-# pixels with a larger residual, in voxels, are not ground truth
-TOLERANCE = 0.01
+LEAST_DETERMINANT = 0.1
+# the factors by which a folding map is shrunk
+_SHRINK = 0.9 ** np.arange(24)
+# maps whose determinants are looked at together: they stay in the cache
+_MAPS = 8
+# a smooth change of intensity is a field of this many coefficients per axis
+INTENSITY_NODES = 6
 
 
 @dataclass(frozen=True, eq=False)
-class PairBatch:
-    """B pairs with their truth, moving(x + u(x)) = fixed(x), as tensors.
+class Stage:
+    """What rendering needs of a grid, on a device.
 
     Parameters
     ----------
-    fixed, moving : (B, 1, *shape) float32
-    flow : u, (B, D, *shape) float32, voxels along the index axes of image 1's grid
-    mask : (B, 1, *shape) bool: the target lies inside the moving image and the residual is below TOLERANCE
-    least_det : (B,) the least det(D psi) of the two maps
-    residual : (B,) the largest |psi(B(y)) - y| of the two maps over all pixels, voxels
+    grid : of template and images
+    control : of the maps
+    frame : how the control grid lies over the other
+    light : bases of smooth gains, one (n, INTENSITY_NODES) per axis
+    values, slopes : of the splines at the lattice where folding is looked for, one (points, controls) per axis
     """
 
-    fixed: Tensor
-    moving: Tensor
-    flow: Tensor
-    mask: Tensor
-    least_det: Tensor
-    residual: Tensor
-
-    def __len__(self) -> int:
-        """B."""
-        return len(self.fixed)
-
-    def __getitem__(self, pairs: Tensor | slice) -> PairBatch:
-        """Some of the pairs."""
-        return PairBatch(*(getattr(self, field.name)[pairs] for field in fields(self)))
+    grid: Grid
+    control: Grid
+    frame: ControlFrame
+    light: list[Tensor]
+    values: list[Tensor]
+    slopes: list[Tensor]
 
     @staticmethod
-    def concatenate(parts: Sequence[PairBatch]) -> PairBatch:
-        """The pairs of all parts, in their order."""
-        return PairBatch(*(torch.cat([getattr(part, field.name) for part in parts]) for field in fields(PairBatch)))
-
-
-@dataclass(frozen=True, eq=False)
-class TrainingPair:
-    """A pair on its grid: moving(x + displacement(x)) = fixed(x) inside the mask."""
-
-    fixed: Image
-    moving: Image
-    displacement: DisplacementField
-    mask: Labels
-
-
-@dataclass(frozen=True, eq=False)
-class _Constants:
-    """What rendering needs of a model, on a device."""
-
-    frame: ControlFrame
-    fields: Tensor
-    points: Tensor
-    basis: Tensor
-    textures: Tensor
-    mixing: list[Tensor]
-    filters: list[Tensor]
-    light: list[Tensor]
-
-
-_CONSTANTS: WeakKeyDictionary[AppearanceModel, dict[torch.device, _Constants]] = WeakKeyDictionary()
-
-
-def _constants(model: AppearanceModel, device: torch.device) -> _Constants:
-    known = _CONSTANTS.setdefault(model, {})
-    if device not in known:
-        grid = model.template
-
-        # copies, not views: products of torch's own, aligned memory are the same to the last bit in every process
-        def tensor(array: FloatArray, dtype: torch.dtype = torch.float32) -> Tensor:
-            return torch.tensor(array, dtype=dtype, device=device)
-
-        axes = [np.arange(n, dtype=np.float64) for n in grid.shape]
-        index = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, grid.ndim)
-        modes = (model.fields @ grid.world_to_index.T).reshape(model.shape.rank, -1)
-        known[device] = _Constants(
-            frame=ControlFrame.of(model.control, grid),
-            fields=tensor(modes, torch.float64),
-            points=tensor(index, torch.float64),
-            basis=tensor((model.appearance.basis * np.sqrt(model.appearance.variance)).T),
-            textures=tensor(model.textures),
-            mixing=[tensor(axis) for axis in model.mixing.axes],
-            filters=[tensor(prefilter_matrix(n)) for n in grid.shape],
-            light=[tensor(_smooth_basis(n)) for n in grid.shape],
+    @lru_cache(maxsize=8)
+    def on(grid: Grid, device: torch.device) -> Stage:
+        """The stage of a template's grid on a device; those used last are kept."""
+        control = control_grid(grid)
+        frame = ControlFrame.of(control, grid)
+        values, slopes = zip(*[cubic_basis(n, per_cell=2) for n in frame.shape], strict=True)
+        return Stage(
+            grid=grid,
+            control=control,
+            frame=frame,
+            light=[held(_smooth_basis(n), device) for n in grid.shape],
+            values=[held(v, device, torch.float64) for v in values],
+            slopes=[held(s * step, device, torch.float64) for s, step in zip(slopes, frame.step, strict=True)],
         )
-    return known[device]
+
+    @property
+    def device(self) -> torch.device:
+        """Where it lies."""
+        return self.values[0].device
 
 
-def render_pairs(model: AppearanceModel, draw: PairDraw, device: torch.device | str | None = None) -> PairBatch:
-    """Render drawn pairs.
+def held(array: npt.NDArray[Any], device: torch.device, dtype: torch.dtype = torch.float32) -> Tensor:
+    """A copy of an array on a device: products of torch's own, aligned memory are the same to the last bit in every process."""
+    return torch.tensor(array, dtype=dtype, device=device)
+
+
+def render_maps(
+    stage: Stage,
+    maps: Tensor,
+    textures: Tensor,
+    *,
+    pose: FloatArray,
+    center: FloatArray,
+    light: FloatArray,
+    labels: Tensor | None = None,
+) -> PairBatch:
+    """The pairs of maps and textures, two by two: fixed, moving, fixed, ...
 
     Parameters
     ----------
-    model : the model they were drawn from
-    draw : B pairs
-    device : where to compute and where the result lies; by default the CPU
-
-    Returns
-    -------
-    the pairs on the grid of `model.template`, both images
+    stage : of the template's grid
+    maps : psi - id without pose, (2 B, *control shape, D) float64, voxels; shrunk where they fold
+    textures : on the template's grid, one per image (2 B, *shape) or one per pair (B, *shape), float32
+    pose : (2 B, P), see `augreg.sam.alignment.pose_transform`
+    center : fixed point of the poses' rotations and scales, (D,) mm
+    light : coefficients of the logarithm of a smooth gain, (2 B, INTENSITY_NODES^D)
+    labels : of the template (1, *shape), or like textures, int32, where there are any
     """
-    device = torch.device(device or "cpu")
-    known = _constants(model, device)
-    B, ndim, shape = len(draw), model.ndim, model.template.shape
-    maps = torch.tensor(draw.shape.reshape(2 * B, -1), device=device) @ known.fields
-    maps = maps.reshape(2 * B, *known.frame.shape, ndim)
-    forward, backward = (part.to(device) for part in _poses(model, draw))
-    # z = T^-1(y), then (id + v)(x) = z gives x = B(y)
-    targets = _affine(backward, known.points.expand(2 * B, -1, -1))
-    x, residual = _maths(device).invert(maps, known.frame, targets)
-    first = x[0::2]
-    v = _maths(device).displacement(maps[1::2].contiguous(), known.frame, first.contiguous())
-    target = _affine(forward[1::2], first + v)
-    last = torch.tensor(shape, device=device) - 1
+    B, shape, maths = len(maps) // 2, stage.grid.shape, _maths(stage.device)
+    maps, scale, least = unfolded(stage, maps)
+    forward, backward = _poses(stage, pose, center)
+    x, residual = maths.pull(maps, stage.frame, backward)
+    # psi of the other image of the pair: 1 0 3 2 ...
+    other = torch.arange(2 * B, device=stage.device) ^ 1
+    flow, inside = maths.push(maps[other], stage.frame, forward[other], x)
     # the residual is measured before the pose, which scales it
-    residual = residual.reshape(B, 2, -1)
-    mask = ((target >= 0) & (target <= last)).all(dim=-1) & (residual[:, 0] < TOLERANCE)
-    textures = _textures(model, known, draw)
-    images = _maths(device).interpolate(per_axis(textures, known.filters), x)
-    images = (images.reshape(2 * B, *shape) * _light(known, draw)).reshape(B, 2, *shape)
-    flow = (target - known.points).float().movedim(-1, 1).reshape(B, ndim, *shape)
+    masks = (inside & (residual < TOLERANCE)).reshape(2 * B, 1, *shape)
+    flows = flow.reshape(2 * B, stage.grid.ndim, *shape)
+    images = maths.interpolate(maths.prefilter(textures), x).reshape(2 * B, *shape) * gains(stage, light)
+    known = None if labels is None else maths.nearest(labels, x).reshape(2 * B, 1, *shape)
     return PairBatch(
-        fixed=images[:, :1],
-        moving=images[:, 1:],
-        flow=flow,
-        mask=mask.reshape(B, 1, *shape),
-        least_det=torch.tensor(draw.least_det.min(axis=1), device=device),
-        residual=residual.amax(dim=(1, 2)),
+        fixed=images[0::2, None],
+        moving=images[1::2, None],
+        flow=flows[0::2],
+        mask=masks[0::2],
+        reverse=flows[1::2],
+        reverse_mask=masks[1::2],
+        least_det=least.reshape(B, 2).amin(dim=1),
+        residual=residual.reshape(B, -1).amax(dim=1),
+        scale=scale.reshape(B, 2),
+        rejected=torch.zeros(B, dtype=torch.int64, device=stage.device),
+        fixed_labels=None if known is None else known[0::2],
+        moving_labels=None if known is None else known[1::2],
     )
 
 
-def training_pairs(batch: PairBatch, grid: Grid) -> Iterator[TrainingPair]:
-    """The pairs of a batch as images on their grid; the flow becomes a displacement in mm, u = direction @ (spacing * flow)."""
-    fixed, moving, mask = (tensor[:, 0].cpu().numpy() for tensor in (batch.fixed, batch.moving, batch.mask))
-    flow = batch.flow.movedim(1, -1).cpu().numpy().astype(np.float64)
-    for f, m, u, valid in zip(fixed, moving, flow, mask, strict=True):
-        displacement_field = DisplacementField(u @ grid.index_to_world.T, grid)
-        yield TrainingPair(Image(f, grid), Image(m, grid), displacement_field, Labels(valid.astype(np.uint8), grid))
+def unfolded(stage: Stage, maps: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Maps (N, *control shape, D) shrunk until none folds, the factors (N,) and the least determinants (N,)."""
+    scale = torch.ones(len(maps), dtype=maps.dtype, device=maps.device)
+    least = torch.empty_like(scale)
+    factors = torch.tensor(_SHRINK, device=maps.device)
+    for rows in torch.arange(len(maps), device=maps.device).split(_MAPS):
+        invariants = list(_invariants(stage, maps[rows]))
+        least[rows] = _determinant(invariants, factors[:1])[:, 0]
+        folding = least[rows] < LEAST_DETERMINANT
+        if bool(folding.any()):
+            trials = _determinant([part[folding] for part in invariants], factors)
+            # the first factor that will do; the last one where none does
+            chosen = (trials >= LEAST_DETERMINANT).float().cumsum(dim=1).eq(0).sum(dim=1).clamp(max=len(factors) - 1)
+            scale[rows[folding]] = factors[chosen]
+            least[rows[folding]] = trials.gather(1, chosen[:, None])[:, 0]
+    return maps * scale.reshape(-1, *[1] * (maps.ndim - 1)), scale, least
+
+
+def _invariants(stage: Stage, maps: Tensor) -> Iterator[Tensor]:
+    """I_1, I_2 (and I_3) of Du at the lattice, (N, points) each."""
+    ndim = stage.grid.ndim
+
+    def along(component: int, axis: int) -> Tensor:
+        matrices = [stage.slopes[a] if a == axis else stage.values[a] for a in range(ndim)]
+        return per_axis(maps[..., component], matrices).reshape(len(maps), -1)
+
+    J = [[along(component, axis) for axis in range(ndim)] for component in range(ndim)]
+    yield sum((J[d][d] for d in range(1, ndim)), J[0][0])
+    pairs = [(0, 1)] if ndim == 2 else [(0, 1), (0, 2), (1, 2)]
+    minors = [J[a][a] * J[b][b] - J[a][b] * J[b][a] for a, b in pairs]
+    yield sum(minors[1:], minors[0])
+    if ndim == 3:
+        cofactors = [J[1][(k + 1) % 3] * J[2][(k + 2) % 3] - J[1][(k + 2) % 3] * J[2][(k + 1) % 3] for k in range(3)]
+        yield J[0][0] * cofactors[0] + J[0][1] * cofactors[1] + J[0][2] * cofactors[2]
+
+
+def _determinant(invariants: list[Tensor], factors: Tensor) -> Tensor:
+    """The least 1 + s I_1 + s^2 I_2 (+ s^3 I_3) over the points for every factor s, (N, factors)."""
+    least = []
+    for s in factors:
+        total = torch.zeros_like(invariants[0])
+        for invariant in reversed(invariants):
+            total = (total + invariant) * s
+        least.append(1 + total.amin(dim=1))
+    return torch.stack(least, dim=1)
 
 
 def _maths(device: torch.device) -> ModuleType:
@@ -177,46 +191,26 @@ def _maths(device: torch.device) -> ModuleType:
     return compiled if device.type == "cpu" else spline
 
 
-def _poses(model: AppearanceModel, draw: PairDraw) -> tuple[Tensor, Tensor]:
+def _poses(stage: Stage, poses: FloatArray, center: FloatArray) -> tuple[Tensor, Tensor]:
     """T and T^-1 of all images in index units, (2 B, D, D + 1) each."""
-    grid = model.template
+    grid = stage.grid
     forward: list[FloatArray] = []
     backward: list[FloatArray] = []
-    for pose in draw.pose.reshape(-1, draw.pose.shape[-1]):
-        T = pose_transform(pose, model.center)
+    for pose in poses:
+        T = pose_transform(pose, center)
         for transform, out in ((T, forward), (T.inverse(), backward)):
             matrix = grid.world_to_index @ transform.matrix @ grid.index_to_world
             offset = grid.indices_at(transform(np.asarray(grid.origin)))
             out.append(np.column_stack([matrix, offset]))
-    return torch.tensor(np.stack(forward)), torch.tensor(np.stack(backward))
+    return held(np.stack(forward), stage.device, torch.float64), held(np.stack(backward), stage.device, torch.float64)
 
 
-def _affine(maps: Tensor, points: Tensor) -> Tensor:
-    """(B, D, D + 1) applied to (B, N, D)."""
-    return points @ maps[:, :, :-1].transpose(1, 2) + maps[:, None, :, -1]
-
-
-def _textures(model: AppearanceModel, known: _Constants, draw: PairDraw) -> Tensor:
-    """Appearances on the template's grid, (2 B, *shape): mosaics and modes, clipped to the known intensities."""
-    device, B, n = known.textures.device, len(draw), len(model.textures)
-    weights = torch.tensor(draw.mosaic, dtype=torch.float32, device=device)
-    # the commonest draw has one appearance in both images: it is made once
-    shared = bool((weights[:, 0] == weights[:, 1]).all())
-    weights = weights[:, :1] if shared else weights
-    choice = per_axis(weights.reshape(-1, *[axis.shape[1] for axis in known.mixing]), known.mixing)
-    mosaics = _maths(device).blend(choice.reshape(-1, n, model.template.size), known.textures)
-    textures = mosaics.reshape(B, -1, model.template.size).expand(-1, 2, -1)
-    if draw.modes.any():
-        textures = textures + torch.tensor(draw.modes, dtype=torch.float32, device=device) @ known.basis
-    return textures.clamp(*model.intensities).reshape(2 * B, *model.template.shape)
-
-
-def _light(known: _Constants, draw: PairDraw) -> Tensor:
+def gains(stage: Stage, light: FloatArray) -> Tensor:
     """The smooth gains of all images, (2 B, *shape) or, where there is none, 1."""
-    if not draw.intensity.any():
-        return torch.ones((), device=known.textures.device)
-    nodes = torch.tensor(draw.intensity, dtype=torch.float32, device=known.textures.device)
-    return per_axis(nodes.reshape(-1, *[INTENSITY_NODES] * len(known.light)), known.light).exp()
+    if not light.any():
+        return torch.ones((), device=stage.device)
+    nodes = held(light, stage.device)
+    return per_axis(nodes.reshape(-1, *[INTENSITY_NODES] * len(stage.light)), stage.light).exp()
 
 
 def _smooth_basis(n: int) -> FloatArray:

@@ -1,25 +1,25 @@
 """Pairs on disk: WebDataset shards, tar files that any reader of the format streams.
 
-    pairs-000000.tar, pairs-000001.tar, ...    per pair KEY.fixed.npy KEY.moving.npy KEY.displacement.npy KEY.mask.npy KEY.json
+    pairs-000000.tar, pairs-000001.tar, ...    per pair KEY.fixed.npy KEY.moving.npy KEY.displacement.npy KEY.mask.npy
+                                               KEY.reverse.npy KEY.reverse_mask.npy [KEY.fixed_labels.npy KEY.moving_labels.npy]
+                                               KEY.json
     dataset.json                               what was asked for, and the grid
 
-Shard i is a function of (model, seed, i) alone: its generator is seeded with both numbers, it is rendered in batches of one size
-by one thread, and tar entries carry neither time nor owner. It is written to a temporary name and renamed, so that writing may be
-stopped anywhere and started again: finished shards are kept, the result is the same to the byte.
+Shard i is a function of (generator, seed, i) alone: pair k of the data set has its own stream of random numbers, a shard is
+rendered in batches of one size by one thread, and tar entries carry neither time nor owner. It is written to a temporary name and
+renamed, so that writing may be stopped anywhere and started again: finished shards are kept, the result is the same to the byte.
 """
 
 from __future__ import annotations
 
-import hashlib
 import io
 import json
 import os
 import tarfile
-import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
@@ -30,61 +30,55 @@ import torch
 
 from augreg.grid import Grid
 from augreg.io import atomic
-from augreg.sam.files import read_model, write_model
-from augreg.sam.model import SHARPNESS, AppearanceModel
 from augreg.synthesis import _kernels
-from augreg.synthesis.draw import draw_pairs
-from augreg.synthesis.render import PairBatch, TrainingPair, render_pairs, training_pairs
+from augreg.synthesis.pairs import PairBatch, PairGenerator, TrainingPair, make_pairs, training_pairs
 
 _KIND = "augreg pairs"
 _MANIFEST = "dataset.json"
 _BATCH = 4
-_PARTS = ("fixed", "moving", "displacement", "mask")
-
-
-@dataclass(frozen=True)
-class DrawOptions:
-    """How the pairs of a data set are drawn: the keywords of `draw_pairs`."""
-
-    appearance: float | str = "shared"
-    amplitude: float = 1.0
-    mosaic: float = SHARPNESS
-    modes: float = 0.0
-    pose: float = 1.0
-    intensity: float = 0.0
+# of one shard: shapes that were shrunk, draws that were replaced
+Tally = tuple[int, int]
+Task = Callable[[int, int], Tally]
 
 
 @dataclass(frozen=True)
 class ShardState:
-    """Progress: `written` of `total` pairs are on disk, `shrunk` of their shapes would have folded; earlier runs count too."""
+    """Progress, earlier runs included.
+
+    Parameters
+    ----------
+    written, total : pairs on disk, and asked for
+    shard : the last one that was finished
+    shrunk : of the shapes, would have folded
+    rejected : draws that folded all the same and were replaced
+    """
 
     written: int
     total: int
     shard: int
     shrunk: int
+    rejected: int
 
 
 def write_shards(
-    model: AppearanceModel,
+    generator: PairGenerator[Any],
     directory: str | os.PathLike[str],
     count: int,
     *,
     seed: int = 0,
     shard_size: int = 256,
     workers: int = 1,
-    options: DrawOptions | None = None,
 ) -> Iterator[ShardState]:
-    """Write pairs drawn from a model into shards, yielding a state after each.
+    """Write the pairs of a generator into shards, yielding a state after each.
 
     Parameters
     ----------
-    model : the appearance model
+    generator : of the pairs
     directory : made if it does not exist; finished shards of the same data set are kept
     count : number of pairs
     seed : of the whole data set
     shard_size : pairs per shard; the last may hold fewer
     workers : processes
-    options : how pairs are drawn
 
     Raises
     ------
@@ -93,17 +87,15 @@ def write_shards(
     for name, value in (("count", count), ("shard_size", shard_size), ("workers", workers)):
         if value < 1:
             raise ValueError(f"{name}: expected at least 1, got {value}")
-    options = options or DrawOptions()
     folder = Path(directory)
     folder.mkdir(parents=True, exist_ok=True)
     manifest = {
         "kind": _KIND,
-        "model": _fingerprint(model),
+        "generator": dict(generator.describe()),
         "seed": seed,
         "count": count,
         "shard_size": shard_size,
-        "options": asdict(options),
-        "grid": asdict(model.template),
+        "grid": asdict(generator.grid),
     }
     _claim(folder, manifest)
     shards = range(-(-count // shard_size))
@@ -111,14 +103,15 @@ def write_shards(
     missing = [shard for shard in shards if not _shard_path(folder, shard).exists()]
     kept = [shard for shard in shards if shard not in missing]
     written = sum(sizes[shard] for shard in kept)
-    shrunk = sum(_shrunk_in(_shard_path(folder, shard)) for shard in kept)
-    task = partial(_write_shard, folder=folder, seed=seed, options=options)
-    for shard, more in _run(model, task, {shard: sizes[shard] for shard in missing}, workers):
+    tallies = [_tally(_shard_path(folder, shard)) for shard in kept]
+    shrunk, rejected = sum(tally[0] for tally in tallies), sum(tally[1] for tally in tallies)
+    task = partial(_write_shard, generator, folder=folder, seed=seed, shard_size=shard_size)
+    for shard, tally in _run(task, {shard: sizes[shard] for shard in missing}, workers):
         written += sizes[shard]
-        shrunk += more
-        yield ShardState(written, count, shard, shrunk)
+        shrunk, rejected = shrunk + tally[0], rejected + tally[1]
+        yield ShardState(written, count, shard, shrunk, rejected)
     if not missing:
-        yield ShardState(count, count, len(shards) - 1, shrunk)
+        yield ShardState(count, count, len(shards) - 1, shrunk, rejected)
 
 
 def read_shards(directory: str | os.PathLike[str], batch_size: int = 8) -> Iterator[PairBatch]:
@@ -147,59 +140,54 @@ def read_shards(directory: str | os.PathLike[str], batch_size: int = 8) -> Itera
         yield _batch(waiting, grid)
 
 
-def _run(model: AppearanceModel, task: Any, sizes: Mapping[int, int], workers: int) -> Iterator[tuple[int, int]]:
-    """Shards as they are finished, with the number of shrunk shapes. A cluster runs the same task on the same arguments."""
+def _run(task: Task, sizes: Mapping[int, int], workers: int) -> Iterator[tuple[int, Tally]]:
+    """Shards as they are finished, with their tallies. A cluster runs the same task on the same arguments."""
     if workers == 1 or len(sizes) < 2:
         for shard, size in sizes.items():
-            yield shard, task(model, shard, size)
+            yield shard, task(shard, size)
         return
-    # the model travels as a file: a fresh process reads it once, whatever the number of its shards
-    with tempfile.TemporaryDirectory() as scratch:
-        path = Path(scratch) / "model.npz"
-        write_model(model, path)
-        # forked children of a process with threads may hang: they start afresh
-        with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_start, initargs=(path,)) as pool:
-            futures = {pool.submit(_work, task, shard, size): shard for shard, size in sizes.items()}
-            for future in as_completed(futures):
-                yield futures[future], future.result()
+    # forked children of a process with threads may hang: they start afresh
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_start, initargs=(task,)) as pool:
+        futures = {pool.submit(_work, shard, size): shard for shard, size in sizes.items()}
+        for future in as_completed(futures):
+            yield futures[future], future.result()
 
 
-_WORKER: dict[str, AppearanceModel] = {}
+_WORKER: dict[str, Task] = {}
 
 
-def _start(path: Path) -> None:
-    _WORKER["model"] = read_model(path)
+def _start(task: Task) -> None:
+    _WORKER["task"] = task
 
 
-def _work(task: Any, shard: int, size: int) -> int:
-    return int(task(_WORKER["model"], shard, size))
+def _work(shard: int, size: int) -> Tally:
+    return _WORKER["task"](shard, size)
 
 
-def _write_shard(model: AppearanceModel, shard: int, size: int, *, folder: Path, seed: int, options: DrawOptions) -> int:
-    """Write one shard; returns how many shapes were shrunk."""
-    rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(shard,)))
-    shrunk = 0
+def _write_shard(generator: PairGenerator[Any], shard: int, size: int, *, folder: Path, seed: int, shard_size: int) -> Tally:
+    """Write one shard."""
+    tally = (0, 0)
     with (
         _one_thread(),
         atomic(_shard_path(folder, shard)) as temporary,
         tarfile.open(temporary, "w", format=tarfile.USTAR_FORMAT) as tar,
     ):
         for begin in range(0, size, _BATCH):
-            draw = draw_pairs(model, rng, min(_BATCH, size - begin), **asdict(options))
-            shrunk += draw.shrunk
-            batch = render_pairs(model, draw)
-            for i, pair in enumerate(training_pairs(batch, model.template)):
+            indices = range(shard * shard_size + begin, shard * shard_size + min(begin + _BATCH, size))
+            batch = make_pairs(generator, seed, indices)
+            tally = tally[0] + batch.shrunk, tally[1] + int(batch.rejected.sum())
+            for i, (index, pair) in enumerate(zip(indices, training_pairs(batch, generator.grid), strict=True)):
                 about = {
-                    "grid": asdict(model.template),
+                    "grid": asdict(generator.grid),
                     "seed": seed,
-                    "shard": shard,
-                    "index": begin + i,
+                    "index": index,
                     "least_det": float(batch.least_det[i]),
                     "residual": float(batch.residual[i]),
-                    "scale": draw.scale[i].tolist(),
+                    "scale": batch.scale[i].tolist(),
+                    "rejected": int(batch.rejected[i]),
                 }
-                _add_pair(tar, f"{shard:06d}-{begin + i:06d}", pair, about)
-    return shrunk
+                _add_pair(tar, f"{index:09d}", pair, about)
+    return tally
 
 
 @contextmanager
@@ -217,10 +205,12 @@ def _one_thread() -> Iterator[None]:
 
 
 def _add_pair(tar: tarfile.TarFile, key: str, pair: TrainingPair, about: Mapping[str, Any]) -> None:
-    arrays = (pair.fixed.values, pair.moving.values, pair.displacement.values.astype(np.float32), pair.mask.values)
-    for part, array in zip(_PARTS, arrays, strict=True):
+    for part in (field.name for field in fields(pair)):
+        values = getattr(getattr(pair, part), "values", None)
+        if values is None:
+            continue
         buffer = io.BytesIO()
-        np.save(buffer, array, allow_pickle=False)
+        np.save(buffer, values.astype(np.float32) if values.dtype == np.float64 else values, allow_pickle=False)
         _add(tar, f"{key}.{part}.npy", buffer.getvalue())
     _add(tar, f"{key}.json", json.dumps(about, sort_keys=True).encode())
 
@@ -232,11 +222,12 @@ def _add(tar: tarfile.TarFile, name: str, content: bytes) -> None:
     tar.addfile(entry, io.BytesIO(content))
 
 
-def _shrunk_in(path: Path) -> int:
-    """How many shapes of a finished shard were shrunk, from the descriptions of its pairs."""
+def _tally(path: Path) -> Tally:
+    """The tally of a finished shard, from the descriptions of its pairs."""
     with tarfile.open(path) as tar:
         files = [tar.extractfile(entry) for entry in tar if entry.name.endswith(".json")]
-        return sum(scale < 1 for file in files if file is not None for scale in json.load(file)["scale"])
+        pairs = [json.load(file) for file in files if file is not None]
+    return sum(scale < 1 for pair in pairs for scale in pair["scale"]), sum(pair["rejected"] for pair in pairs)
 
 
 def _samples(path: Path) -> Iterator[dict[str, Any]]:
@@ -261,14 +252,27 @@ def _batch(samples: list[Mapping[str, Any]], grid: Grid) -> PairBatch:
     def stacked(name: str) -> torch.Tensor:
         return torch.from_numpy(np.stack([sample[name] for sample in samples]))[:, None]
 
-    flow = np.stack([sample["displacement"] for sample in samples]) @ grid.world_to_index.T.astype(np.float32)
+    def flow(name: str) -> torch.Tensor:
+        voxels = np.stack([sample[name] for sample in samples]) @ grid.world_to_index.T.astype(np.float32)
+        return torch.from_numpy(np.ascontiguousarray(np.moveaxis(voxels, -1, 1)))
+
+    def told(name: str) -> torch.Tensor:
+        return torch.tensor([sample["json"][name] for sample in samples])
+
+    labelled = "fixed_labels" in samples[0]
     return PairBatch(
         fixed=stacked("fixed"),
         moving=stacked("moving"),
-        flow=torch.from_numpy(np.ascontiguousarray(np.moveaxis(flow, -1, 1))),
+        flow=flow("displacement"),
         mask=stacked("mask").bool(),
-        least_det=torch.tensor([sample["json"]["least_det"] for sample in samples], dtype=torch.float64),
-        residual=torch.tensor([sample["json"]["residual"] for sample in samples], dtype=torch.float64),
+        reverse=flow("reverse"),
+        reverse_mask=stacked("reverse_mask").bool(),
+        least_det=told("least_det").double(),
+        residual=told("residual").double(),
+        scale=told("scale").double(),
+        rejected=told("rejected"),
+        fixed_labels=stacked("fixed_labels") if labelled else None,
+        moving_labels=stacked("moving_labels") if labelled else None,
     )
 
 
@@ -300,12 +304,3 @@ def _claim(folder: Path, manifest: Mapping[str, Any]) -> None:
         raise ValueError(
             f"{folder}: expected an empty folder or the same data set, got one of another {', '.join(other)}; choose another"
         )
-
-
-def _fingerprint(model: AppearanceModel) -> str:
-    """A hash of everything pairs depend on."""
-    digest = hashlib.sha256()
-    for array in (model.shape.mean, model.shape.basis, model.shape.variance, model.appearance.basis, model.textures, model.poses):
-        digest.update(np.ascontiguousarray(array).tobytes())
-    digest.update(repr((model.template, model.locality, model.intensities, model.smoothing.tobytes())).encode())
-    return digest.hexdigest()[:16]

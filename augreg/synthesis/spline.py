@@ -11,7 +11,10 @@ with whole-sample mirrored borders the interpolation condition is a linear syste
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -19,6 +22,12 @@ import torch
 from augreg.grid import FloatArray, Grid
 
 Tensor = torch.Tensor
+
+# a point is left with one last Newton step when its residual, in voxels, has fallen so far
+ACCEPTED = 2e-3
+ITERATIONS = 40
+# targets may miss the grid by rounding
+_EDGE = 1e-6
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,13 +38,13 @@ class ControlFrame:
     ----------
     shape : of the control grid
     start, step : per axis
-    line : length of the image's last axis, along which neighbouring points have neighbouring solutions
+    pixels : shape of the image grid
     """
 
     shape: tuple[int, ...]
     start: tuple[float, ...]
     step: tuple[float, ...]
-    line: int
+    pixels: tuple[int, ...]
 
     @staticmethod
     def of(control: Grid, grid: Grid) -> ControlFrame:
@@ -48,7 +57,7 @@ class ControlFrame:
         matrix = control.world_to_index @ grid.index_to_world
         if np.abs(matrix - np.diag(np.diag(matrix))).max() > 1e-9:
             raise ValueError("control: expected a control grid parallel to the image grid")
-        return ControlFrame(control.shape, tuple(control.indices_at(grid.origin)), tuple(np.diag(matrix)), grid.shape[-1])
+        return ControlFrame(control.shape, tuple(control.indices_at(grid.origin)), tuple(np.diag(matrix)), grid.shape)
 
 
 def _stencil(t: Tensor) -> tuple[Tensor, Tensor]:
@@ -67,7 +76,7 @@ def _neighbours(first: list[Tensor], shape: tuple[int, ...], reflect: bool) -> T
     for start, n in zip(first, shape, strict=True):
         along = start[..., None] + torch.arange(4, device=start.device)
         if reflect:
-            along = (n - 1) - (torch.remainder(along, 2 * (n - 1)) - (n - 1)).abs()
+            along = _reflected(along, n)
         flat = (flat[..., :, None] * n + along[..., None, :]).flatten(-2)
     return flat
 
@@ -124,39 +133,64 @@ def _surroundings(coefficients: Tensor, frame: ControlFrame, points: Tensor) -> 
     return found.reshape(batch, count, *(4,) * ndim, ndim), weights, slopes, inside
 
 
-def invert(
-    coefficients: Tensor, frame: ControlFrame, targets: Tensor, tolerance: float = 1e-5, iterations: int = 40
-) -> tuple[Tensor, Tensor]:
-    """Points x with x + u(x) = z, by a damped Newton method, and the residuals |z - x - u(x)|.
+def pull(coefficients: Tensor, frame: ControlFrame, affine: Tensor) -> tuple[Tensor, Tensor]:
+    """Points x with x + u(x) = A y + t at all pixels y, by a damped Newton method.
 
-    Each step solves J dx = z - f(x); it is halved where the residual does not fall. Only points that are not yet within
-    `tolerance` voxels move.
+    Each step solves J dx = z - f(x), z = A y + t; it is halved where the residual does not fall. A point whose residual is at
+    most ACCEPTED takes one last step, which squares the error; it is not measured again.
 
     Parameters
     ----------
     coefficients, frame : of u, see `displacement`
-    targets : z, (B, N, D) indices
+    affine : (B, D, D + 1) [A, t], indices
 
     Returns
     -------
-    x (B, N, D) indices and the residuals (B, N) voxels, measured
+    x (B, N, D) indices and the residuals |z - f(x)| before the last step, (B, N) voxels
     """
+    targets = _affine(affine, _pixels(frame, affine))
     x = targets.clone()
     best = torch.full(targets.shape[:2], torch.inf, dtype=targets.dtype, device=targets.device)
     step = torch.zeros_like(targets)
     trial = x
-    for _ in range(iterations):
+    for _ in range(ITERATIONS):
         u, J = displacement_and_slopes(coefficients, frame, trial)
         residual = targets - trial - u
         error = residual.norm(dim=-1)
         better = error < best
         x = torch.where(better[..., None], trial, x)
+        shorter = torch.where((best > ACCEPTED)[..., None], step / 2, step)
+        step = torch.where(better[..., None], _solve(J, residual), shorter)
         best = torch.where(better, error, best)
-        step = torch.where(better[..., None], _solve(J, residual), step / 2)
-        if bool((best <= tolerance).all()):
+        accepted = (best <= ACCEPTED)[..., None]
+        if bool(accepted.all()):
             break
-        trial = torch.where((best > tolerance)[..., None], x + step, x)
-    return x, best
+        trial = torch.where(accepted, x, x + step)
+    return torch.where(accepted, x + step, x), best
+
+
+def push(coefficients: Tensor, frame: ControlFrame, affine: Tensor, points: Tensor) -> tuple[Tensor, Tensor]:
+    """Where the points x (B, N, D) of all pixels y go: A (x + u(x)) + t.
+
+    Returns
+    -------
+    the flow A (x + u(x)) + t - y, (B, D, N) float32 voxels, and whether its end lies inside the grid, (B, N) bool
+    """
+    target = _affine(affine, points + displacement(coefficients, frame, points))
+    last = torch.tensor(frame.pixels, device=points.device) - 1
+    inside = ((target >= -_EDGE) & (target <= last + _EDGE)).all(dim=-1)
+    return (target - _pixels(frame, affine)).movedim(-1, 1).float(), inside
+
+
+def _pixels(frame: ControlFrame, like: Tensor) -> Tensor:
+    """Indices of all pixels, (1, N, D)."""
+    axes = [torch.arange(n, dtype=like.dtype, device=like.device) for n in frame.pixels]
+    return torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1).reshape(1, -1, len(axes))
+
+
+def _affine(maps: Tensor, points: Tensor) -> Tensor:
+    """(B, D, D + 1) applied to (B or 1, N, D)."""
+    return points @ maps[:, :, :-1].transpose(1, 2) + maps[:, None, :, -1]
 
 
 def _solve(J: Tensor, r: Tensor) -> Tensor:
@@ -189,15 +223,30 @@ def prefilter_matrix(n: int) -> FloatArray:
     return np.linalg.inv(A / 6)
 
 
-def per_axis(values: Tensor, matrices: list[Tensor]) -> Tensor:
+def per_axis(values: Tensor, matrices: Sequence[Tensor]) -> Tensor:
     """One matrix (m_a, n_a) applied along each axis of (B, n_1, .., n_D)."""
-    for a, matrix in enumerate(matrices):
-        values = torch.movedim(torch.tensordot(matrix, values, dims=([1], [a + 1])), 0, a + 1)
+    for a, matrix in enumerate(matrices, start=1):
+        lead, trail = values.shape[:a], values.shape[a + 1 :]
+        if trail:
+            flat = torch.matmul(matrix, values.reshape(-1, values.shape[a], math.prod(trail)))
+        else:
+            flat = values.reshape(-1, values.shape[a]) @ matrix.T
+        values = flat.reshape(*lead, len(matrix), *trail)
     return values
 
 
+def prefilter(values: Tensor) -> Tensor:
+    """Coefficients of the cubic B-splines through values (K, *shape), with whole-sample mirrored borders."""
+    return per_axis(values, [_filter(n, values.device, values.dtype) for n in values.shape[1:]])
+
+
+@lru_cache(maxsize=16)
+def _filter(n: int, device: torch.device, dtype: torch.dtype) -> Tensor:
+    return torch.tensor(prefilter_matrix(n), device=device, dtype=dtype)
+
+
 def interpolate(coefficients: Tensor, points: Tensor) -> Tensor:
-    """Cubic B-splines (B, *shape) at index points (B, N, D), mirrored beyond the borders, (B, N)."""
+    """Cubic B-splines (K, *shape) at index points (B, N, D), mirrored beyond the borders, (B, N); B / K points share a spline."""
     shape = tuple(coefficients.shape[1:])
     first, weights = [], []
     for a in range(len(shape)):
@@ -205,5 +254,19 @@ def interpolate(coefficients: Tensor, points: Tensor) -> Tensor:
         w, _ = _stencil((points[..., a] - begin).to(coefficients.dtype))
         first.append(begin.long() - 1)
         weights.append(w)
-    found = coefficients.reshape(-1)[_neighbours(first, shape, reflect=True)]
+    several = coefficients.repeat_interleave(len(points) // len(coefficients), dim=0)
+    found = several.reshape(-1)[_neighbours(first, shape, reflect=True)]
     return _contract(found.reshape(*points.shape[:2], *(4,) * len(shape), 1), weights)[..., 0]
+
+
+def nearest(labels: Tensor, points: Tensor) -> Tensor:
+    """Labels (K, *shape) at the pixels nearest to index points (B, N, D), mirrored, (B, N); B / K points share a map."""
+    flat = torch.zeros(points.shape[:-1], dtype=torch.int64, device=points.device)
+    for a, n in enumerate(labels.shape[1:]):
+        flat = flat * n + _reflected(points[..., a].round().long(), n)
+    return labels.flatten(1).repeat_interleave(len(points) // len(labels), dim=0).gather(1, flat)
+
+
+def _reflected(index: Tensor, n: int) -> Tensor:
+    """Indices mirrored at the outer voxels of an axis of length n."""
+    return (n - 1) - (torch.remainder(index, max(2 * (n - 1), 1)) - (n - 1)).abs()

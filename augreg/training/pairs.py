@@ -11,6 +11,7 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -19,13 +20,38 @@ import torch
 from augreg.image import Image
 from augreg.networks.tensors import image_to_tensor
 from augreg.sam import AppearanceModel
-from augreg.synthesis import PairBatch, draw_pairs, read_shards, render_pairs
+from augreg.synthesis import AppearancePairs, PairBatch, PairGenerator, make_pairs, read_shards
 
 Batches = Callable[[int], PairBatch]
 ALL = slice(None)
 
 # steps that no training reaches
 _HELD_OUT = 1 << 40
+
+
+def pairs_from_generators(
+    generators: Callable[[int], PairGenerator[Any]],
+    batch: int,
+    seed: int = 0,
+    *,
+    part: slice = ALL,
+    device: torch.device | str | None = None,
+) -> Batches:
+    """Pairs drawn on the fly.
+
+    Parameters
+    ----------
+    generators : the generator of a step; take several in turns, or let one grow
+    batch : pairs of a step, of all processes
+    seed : of everything
+    part : which of a step's pairs are made; see `Team.part`
+    device : where they are rendered, by default the CPU
+    """
+
+    def batch_of(step: int) -> PairBatch:
+        return make_pairs(generators(step), seed, range(step * batch, (step + 1) * batch)[part], device)
+
+    return batch_of
 
 
 def pairs_from_model(
@@ -39,27 +65,22 @@ def pairs_from_model(
     part: slice = ALL,
     device: torch.device | str | None = None,
 ) -> Batches:
-    """Pairs drawn from a model on the fly.
+    """Pairs drawn from a model on the fly, see `augreg.synthesis.AppearancePairs`.
 
     Parameters
     ----------
     model : the appearance model
-    batch : pairs of a step, of all processes
-    seed : of everything
-    appearances : of the two images of a pair, taken in turns by the batches; see `augreg.synthesis.draw_pairs`
+    batch, seed, part, device : see `pairs_from_generators`
+    appearances : of the two images of a pair, taken in turns by the batches
     pose : factor on the training poses' spread
     amplitude : factor on the shapes' standard deviations at a step, such as `growing`
-    part : which of a step's pairs are rendered; see `Team.part`
-    device : where they are rendered, by default the CPU
     """
 
-    def batch_of(step: int) -> PairBatch:
-        rng = np.random.default_rng([seed, step])
+    def generators(step: int) -> AppearancePairs:
         appearance = appearances[step % len(appearances)]
-        draw = draw_pairs(model, rng, batch, appearance=appearance, amplitude=amplitude(step), pose=pose, intensity=0.05)
-        return render_pairs(model, draw[part], device)
+        return AppearancePairs(model, appearance=appearance, amplitude=amplitude(step), pose=pose, intensity=0.05)
 
-    return batch_of
+    return pairs_from_generators(generators, batch, seed, part=part, device=device)
 
 
 def growing(steps: int, *, share: float = 0.3, start: float = 0.25) -> Callable[[int], float]:
@@ -118,15 +139,12 @@ def pairs_from_images(images: Sequence[Image], batch: int, seed: int = 0, *, par
         shapes = [image.values.shape for image in images]
         raise ValueError(f"images: expected two or more of one shape, got {shapes}; resample them to one grid")
     tensors = torch.cat([image_to_tensor(image) for image in images])
-    ndim, shape = images[0].ndim, images[0].grid.shape
 
     def batch_of(step: int) -> PairBatch:
         rng = np.random.default_rng([seed, step])
         chosen = torch.from_numpy(np.stack([rng.permutation(len(images))[:2] for _ in range(batch)])[part])
         fixed, moving = (tensors[chosen[:, side]] for side in range(2))
-        unknown = torch.full((len(chosen),), torch.nan)
-        flow = torch.full((len(chosen), ndim, *shape), torch.nan)
-        return PairBatch(fixed, moving, flow, torch.ones(len(chosen), 1, *shape, dtype=torch.bool), unknown, unknown)
+        return PairBatch.without_truth(fixed, moving)
 
     return batch_of
 
@@ -146,22 +164,20 @@ def mirrored(pairs: PairBatch, axes: Sequence[int]) -> PairBatch:
     """Pairs with both images mirrored along some axes of their arrays; components of the flow along them change sign."""
     along = [2 + axis for axis in axes]
     sign = torch.tensor([-1.0 if axis in axes else 1.0 for axis in range(pairs.flow.shape[1])], device=pairs.flow.device)
-    flow = pairs.flow.flip(along) * sign.reshape(1, -1, *[1] * (pairs.flow.ndim - 2))
-    fixed, moving, mask = (part.flip(along) for part in (pairs.fixed, pairs.moving, pairs.mask))
-    return replace(pairs, fixed=fixed, moving=moving, flow=flow, mask=mask)
+    signs = sign.reshape(1, -1, *[1] * (pairs.flow.ndim - 2))
+    names = ("fixed", "moving", "mask", "reverse_mask", "fixed_labels", "moving_labels")
+    images = {name: part.flip(along) for name in names if (part := getattr(pairs, name)) is not None}
+    return replace(pairs, **images, flow=pairs.flow.flip(along) * signs, reverse=pairs.reverse.flip(along) * signs)
 
 
-def in_both_directions(pairs: PairBatch, reverse: torch.Tensor, reverse_mask: torch.Tensor) -> PairBatch:
-    """Pairs, then the same with their images exchanged: a network that learns from them learns both directions alike.
+def in_both_directions(batch_of: Batches) -> Batches:
+    """The same pairs, then each with its images exchanged: a network that learns from them learns both directions alike."""
 
-    Parameters
-    ----------
-    pairs : B of them
-    reverse : flow from moving to fixed, fixed(x + u'(x)) = moving(x), (B, D, *shape) voxels
-    reverse_mask : where it is known, (B, 1, *shape)
-    """
-    turned = replace(pairs, fixed=pairs.moving, moving=pairs.fixed, flow=reverse, mask=reverse_mask)
-    return PairBatch.concatenate([pairs, turned])
+    def both(step: int) -> PairBatch:
+        batch = batch_of(step)
+        return PairBatch.concatenate([batch, batch.exchanged()])
+
+    return both
 
 
 def read_pairs(directory: str | os.PathLike[str]) -> PairBatch:

@@ -1,0 +1,218 @@
+"""Pairs drawn from an appearance model.
+
+A pair is two instances. Its shapes are b_k ~ N(0, amplitude^2 I); its appearances g_1 (fields of a mosaic) and a_1 (modes, see
+`augreg.sam.model`), and
+
+    g_2 = rho g_1 + sqrt(1 - rho^2) g',      a_2 alike,      rho = 1 shared, 0 independent, or anything between.
+
+Poses are Gaussian with the covariance of the training poses.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from functools import cached_property
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from augreg.grid import FloatArray, Grid
+from augreg.sam.model import SHARPNESS, AppearanceModel
+from augreg.synthesis import compiled, spline
+from augreg.synthesis.pairs import PairBatch
+from augreg.synthesis.render import INTENSITY_NODES, Stage, held, render_maps
+from augreg.synthesis.spline import Tensor, per_axis
+
+# coefficients beyond so many standard deviations are drawn again
+_LIMIT = 3.0
+
+
+@dataclass(frozen=True, eq=False)
+class AppearanceDraw:
+    """Random numbers of B pairs. The second axis is the image: fixed, moving.
+
+    Parameters
+    ----------
+    shape : (B, 2, Ks) coefficients in standard deviations
+    mosaic : (B, 2, n, q) float32, weights of the fields that choose among the n training textures, times their sharpness
+    modes : (B, 2, Ka) coefficients of the appearance's modes in standard deviations
+    pose : (B, 2, P)
+    light : (B, 2, INTENSITY_NODES^D) coefficients of the logarithm of a smooth gain
+    """
+
+    shape: FloatArray
+    mosaic: npt.NDArray[np.float32]
+    modes: FloatArray
+    pose: FloatArray
+    light: FloatArray
+
+    def __len__(self) -> int:
+        """B."""
+        return len(self.shape)
+
+    def __getitem__(self, pairs: slice) -> AppearanceDraw:
+        """Some of the pairs."""
+        return AppearanceDraw(*(getattr(self, part.name)[pairs] for part in fields(self)))
+
+
+@dataclass(frozen=True)
+class AppearancePairs:
+    """Pairs of instances of an appearance model.
+
+    Parameters
+    ----------
+    model : the appearance model
+    appearance : correlation of the two appearances: "shared" (1), "independent" (0) or a number from 0 to 1
+    amplitude : factor on the shape modes' standard deviations; coefficients beyond 3 are drawn again
+    mosaic : sharpness beta of the mosaics of training textures; 0 is the mean appearance
+    modes : factor on the appearance modes' standard deviations. Mosaics look real; `mosaic=0, modes=1` is the classical model.
+    pose : factor on the training poses' spread; 0 for none
+    intensity : standard deviation of the logarithm of a smooth gain, independent for both images
+
+    Raises
+    ------
+    ValueError : for a correlation outside [0, 1] or negative factors.
+    """
+
+    model: AppearanceModel = field(repr=False)
+    appearance: float | str = "shared"
+    amplitude: float = 1.0
+    mosaic: float = SHARPNESS
+    modes: float = 0.0
+    pose: float = 1.0
+    intensity: float = 0.0
+
+    def __post_init__(self) -> None:
+        _correlation(self.appearance)
+        for name in ("amplitude", "mosaic", "modes", "pose", "intensity"):
+            value = getattr(self, name)
+            if not 0 <= value < np.inf:
+                raise ValueError(f"{name}: expected a factor of at least 0, got {value}")
+
+    @property
+    def grid(self) -> Grid:
+        """The template's grid."""
+        return self.model.template
+
+    def draw(self, rngs: Sequence[np.random.Generator]) -> AppearanceDraw:
+        """The random numbers of one pair per random generator."""
+        rho = _correlation(self.appearance)
+        parts = (np.stack(column) for column in zip(*[_draw_one(self.model, rng) for rng in rngs], strict=True))
+        shapes, mosaics, modes, poses, light = parts
+        for both in (mosaics, modes):
+            both[:, 1] = rho * both[:, 0] + np.sqrt(1 - rho**2) * both[:, 1]
+        return AppearanceDraw(
+            shape=self.amplitude * shapes,
+            mosaic=(self.mosaic * mosaics).astype(np.float32),
+            modes=self.modes * modes,
+            pose=self.pose * poses,
+            light=self.intensity * light,
+        )
+
+    def render(self, draw: AppearanceDraw, device: torch.device | str | None = None) -> PairBatch:
+        """The pairs of a draw on the template's grid."""
+        known = _on_device(self.model, torch.device(device or "cpu"))
+        B, control = len(draw), known.stage.frame.shape
+        shapes = held(draw.shape.reshape(2 * B, -1), known.stage.device, torch.float64)
+        return render_maps(
+            known.stage,
+            (shapes @ known.fields).reshape(2 * B, *control, self.grid.ndim),
+            _textures(self.model, known, draw),
+            pose=draw.pose.reshape(2 * B, -1),
+            center=self.model.center,
+            light=draw.light.reshape(2 * B, -1),
+            labels=known.labels,
+        )
+
+    def describe(self) -> Mapping[str, Any]:
+        """The options and a hash of the model."""
+        options = {part.name: getattr(self, part.name) for part in fields(self) if part.name != "model"}
+        return {"kind": "appearance model", "model": self._fingerprint, **options}
+
+    @cached_property
+    def _fingerprint(self) -> str:
+        model, digest = self.model, hashlib.sha256()
+        for array in (model.shape.mean, model.shape.basis, model.shape.variance, model.appearance.mean, model.appearance.basis):
+            digest.update(np.ascontiguousarray(array).tobytes())
+        for array in (model.appearance.variance, model.textures, model.poses, model.smoothing):
+            digest.update(np.ascontiguousarray(array).tobytes())
+        digest.update(b"" if model.labels is None else np.ascontiguousarray(model.labels).tobytes())
+        digest.update(repr((asdict(model.template), asdict(model.locality), model.intensities)).encode())
+        return digest.hexdigest()[:16]
+
+
+@dataclass(frozen=True, eq=False)
+class _ModelOnDevice:
+    """What rendering needs of a model, on a device."""
+
+    stage: Stage
+    fields: Tensor
+    basis: Tensor
+    textures: Tensor
+    mixing: list[Tensor]
+    labels: Tensor | None
+
+
+_ON_DEVICE: WeakKeyDictionary[AppearanceModel, dict[torch.device, _ModelOnDevice]] = WeakKeyDictionary()
+
+
+def _on_device(model: AppearanceModel, device: torch.device) -> _ModelOnDevice:
+    known = _ON_DEVICE.setdefault(model, {})
+    if device not in known:
+        modes = (model.fields @ model.template.world_to_index.T).reshape(model.shape.rank, -1)
+        known[device] = _ModelOnDevice(
+            stage=Stage.on(model.template, device),
+            fields=held(modes, device, torch.float64),
+            basis=held((model.appearance.basis * np.sqrt(model.appearance.variance)).T, device),
+            textures=held(model.textures, device),
+            mixing=[held(axis, device) for axis in model.mixing.axes],
+            labels=None if model.labels is None else held(model.labels[None], device, torch.int32),
+        )
+    return known[device]
+
+
+def _textures(model: AppearanceModel, known: _ModelOnDevice, draw: AppearanceDraw) -> Tensor:
+    """Appearances on the template's grid, (B or 2 B, *shape): mosaics and modes, clipped to the known intensities."""
+    device, B, n = known.stage.device, len(draw), len(model.textures)
+    weights = held(draw.mosaic, device)
+    # the commonest draw has one appearance in both images: it is made once
+    shared = bool((weights[:, 0] == weights[:, 1]).all())
+    weights = weights[:, :1] if shared else weights
+    choice = per_axis(weights.reshape(-1, *[axis.shape[1] for axis in known.mixing]), known.mixing)
+    maths = compiled if device.type == "cpu" else spline
+    textures = maths.blend(choice.reshape(-1, n, model.template.size), known.textures)
+    if draw.modes.any():
+        both = textures.reshape(B, -1, model.template.size).expand(-1, 2, -1)
+        textures = (both + held(draw.modes, device) @ known.basis).flatten(0, 1)
+    return textures.clamp(*model.intensities).reshape(-1, *model.template.shape)
+
+
+def _draw_one(model: AppearanceModel, rng: np.random.Generator) -> tuple[npt.NDArray[Any], ...]:
+    n = len(model.poses)
+    return (
+        _bounded_normal(rng, (2, model.shape.rank)),
+        rng.standard_normal((2, n, model.mixing.columns), dtype=np.float32),
+        _bounded_normal(rng, (2, model.appearance.rank)),
+        rng.standard_normal((2, n)) @ model.poses / np.sqrt(n - 1),
+        rng.standard_normal((2, INTENSITY_NODES**model.ndim)),
+    )
+
+
+def _correlation(appearance: float | str) -> float:
+    named = {"shared": 1.0, "independent": 0.0}
+    rho = named.get(appearance) if isinstance(appearance, str) else float(appearance)
+    if rho is None or not 0 <= rho <= 1:
+        raise ValueError(f"appearance: expected shared, independent or a correlation from 0 to 1, got {appearance!r}")
+    return rho
+
+
+def _bounded_normal(rng: np.random.Generator, shape: tuple[int, ...]) -> FloatArray:
+    b = rng.standard_normal(shape)
+    while (far := np.abs(b) > _LIMIT).any():
+        b[far] = rng.standard_normal(int(far.sum()))
+    return b

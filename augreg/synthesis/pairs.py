@@ -1,0 +1,239 @@
+"""Pairs with exact truth, and what makes them: a generator draws random numbers and renders them.
+
+Every generator of pairs is an object with
+
+    draw(rngs) -> D           everything that is random, small arrays, one random generator per pair
+    render(D, device)         deterministic, batched, on any device: images, their displacement, its reverse, masks
+
+so a pair depends on (generator, seed, index) alone: not on batches, workers or the pairs before it (`pair_rngs`). A draw whose
+map folds is shrunk towards the identity; one that would have to shrink below LEAST_SCALE is replaced by the next draw of its own
+stream, and counted (`make_pairs`), since both change the distribution.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any, Protocol, Self, TypeVar
+
+import numpy as np
+import torch
+
+from augreg.grid import Grid
+from augreg.image import Image, Labels
+from augreg.transforms import DisplacementField
+
+# a shape that must shrink more is not one of the model's
+LEAST_SCALE = 0.3
+# pixels with a larger residual, in voxels, are not ground truth
+TOLERANCE = 0.01
+_ATTEMPTS = 20
+
+
+@dataclass(frozen=True, eq=False)
+class PairBatch:
+    """B pairs with their truth, moving(x + u(x)) = fixed(x), as tensors.
+
+    Parameters
+    ----------
+    fixed, moving : (B, 1, *shape) float32
+    flow : u, (B, D, *shape) float32, voxels along the index axes of the fixed image's grid
+    mask : (B, 1, *shape) bool: the target lies inside the moving image and the residual is below TOLERANCE
+    reverse, reverse_mask : the same from moving to fixed, fixed(y + reverse(y)) = moving(y)
+    least_det : (B,) the least det(D psi) of the two maps
+    residual : (B,) the largest |psi(B(y)) - y| of the two maps over all pixels, voxels
+    scale : (B, 2) factor by which the shape of each image was shrunk to keep it from folding; 1 for most
+    rejected : (B,) draws that folded all the same and were replaced
+    fixed_labels, moving_labels : (B, 1, *shape) int32, where what was drawn from has labels
+    """
+
+    fixed: torch.Tensor
+    moving: torch.Tensor
+    flow: torch.Tensor
+    mask: torch.Tensor
+    reverse: torch.Tensor
+    reverse_mask: torch.Tensor
+    least_det: torch.Tensor
+    residual: torch.Tensor
+    scale: torch.Tensor
+    rejected: torch.Tensor
+    fixed_labels: torch.Tensor | None = None
+    moving_labels: torch.Tensor | None = None
+
+    def __len__(self) -> int:
+        """B."""
+        return len(self.fixed)
+
+    def __getitem__(self, pairs: torch.Tensor | slice) -> PairBatch:
+        """Some of the pairs."""
+        return self._of([None if part is None else part[pairs] for part in self._parts])
+
+    @staticmethod
+    def without_truth(fixed: torch.Tensor, moving: torch.Tensor) -> PairBatch:
+        """Images (B, 1, *shape) whose displacement is unknown: NaN, with masks that take every pixel."""
+        unknown = torch.full_like(fixed[:, :1], torch.nan).expand(-1, fixed.ndim - 2, *fixed.shape[2:])
+        everywhere = torch.ones_like(fixed[:, :1], dtype=torch.bool)
+        numbers = unknown.new_full((len(fixed),), torch.nan)
+        whole, none = unknown.new_ones((len(fixed), 2)), torch.zeros(len(fixed), dtype=torch.int64, device=fixed.device)
+        return PairBatch(fixed, moving, unknown, everywhere, unknown, everywhere, numbers, numbers, whole, none)
+
+    def exchanged(self) -> PairBatch:
+        """The same pairs with fixed and moving image exchanged."""
+        return PairBatch(
+            self.moving,
+            self.fixed,
+            self.reverse,
+            self.reverse_mask,
+            self.flow,
+            self.mask,
+            self.least_det,
+            self.residual,
+            self.scale.flip(1),
+            self.rejected,
+            self.moving_labels,
+            self.fixed_labels,
+        )
+
+    def to(self, device: torch.device | str) -> PairBatch:
+        """The pairs on a device."""
+        return self._of([None if part is None else part.to(device) for part in self._parts])
+
+    @property
+    def shrunk(self) -> int:
+        """How many of the 2 B shapes would have folded and were shrunk."""
+        return int((self.scale < 1).sum())
+
+    @staticmethod
+    def concatenate(batches: Sequence[PairBatch]) -> PairBatch:
+        """The pairs of all batches, in their order."""
+        columns = zip(*(batch._parts for batch in batches), strict=True)
+        return PairBatch._of([None if column[0] is None else torch.cat(column) for column in columns])
+
+    def replaced(self, where: torch.Tensor, by: PairBatch) -> PairBatch:
+        """These pairs, but for those at the indices `where` (k,), which are taken from `by`."""
+        pairs = zip(self._parts, by._parts, strict=True)
+        return self._of([None if old is None else old.index_copy(0, where, new) for old, new in pairs])
+
+    @property
+    def _parts(self) -> list[Any]:
+        return [getattr(self, field.name) for field in fields(self)]
+
+    @staticmethod
+    def _of(parts: Sequence[Any]) -> PairBatch:
+        return PairBatch(*parts)
+
+
+@dataclass(frozen=True, eq=False)
+class TrainingPair:
+    """A pair on its grid.
+
+    Parameters
+    ----------
+    fixed, moving : the images
+    displacement : moving(x + displacement(x)) = fixed(x) inside `mask`
+    reverse : fixed(y + reverse(y)) = moving(y) inside `reverse_mask`
+    fixed_labels, moving_labels : where what was drawn from has labels
+    """
+
+    fixed: Image
+    moving: Image
+    displacement: DisplacementField
+    mask: Labels
+    reverse: DisplacementField
+    reverse_mask: Labels
+    fixed_labels: Labels | None = None
+    moving_labels: Labels | None = None
+
+
+class Draw(Protocol):
+    """Random numbers of some pairs."""
+
+    def __len__(self) -> int:
+        """B."""
+
+    def __getitem__(self, pairs: slice) -> Self:
+        """Some of the pairs."""
+
+
+D = TypeVar("D")
+
+
+class PairGenerator(Protocol[D]):
+    """What makes pairs: see the module's docstring. Generators are frozen dataclasses; equal ones make equal pairs."""
+
+    @property
+    def grid(self) -> Grid:
+        """The grid of both images."""
+
+    def draw(self, rngs: Sequence[np.random.Generator]) -> D:
+        """The random numbers of one pair per random generator."""
+
+    def render(self, draw: D, device: torch.device | str | None = None) -> PairBatch:
+        """The pairs of a draw, on a device, by default the CPU."""
+
+    def describe(self) -> Mapping[str, Any]:
+        """What the pairs depend on besides the seed, as JSON: options, and a hash of images or models."""
+
+
+def pair_rngs(seed: int, indices: Iterable[int], attempt: int = 0) -> list[np.random.Generator]:
+    """The random generators of some pairs of a data set: functions of (seed, index, attempt)."""
+    return [np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(index, attempt))) for index in indices]
+
+
+def make_pairs(
+    generator: PairGenerator[Any], seed: int, indices: Iterable[int], device: torch.device | str | None = None
+) -> PairBatch:
+    """The pairs of a data set at some indices; any of them can be made again, alone or in any company.
+
+    Parameters
+    ----------
+    generator : draws and renders
+    seed : of the data set
+    indices : of the pairs, 0 or more
+    device : where to render, and where the result lies; by default the CPU
+
+    Raises
+    ------
+    ValueError : for no indices, or where draw after draw folds.
+    """
+    wanted = list(indices)
+    if not wanted or min(wanted) < 0:
+        raise ValueError(f"indices: expected at least one, each 0 or more, got {wanted[:5]}")
+    batch = generator.render(generator.draw(pair_rngs(seed, wanted)), device)
+    for attempt in range(1, _ATTEMPTS):
+        folding = torch.nonzero((batch.scale < LEAST_SCALE).any(dim=1))[:, 0]
+        if not len(folding):
+            return batch
+        again = generator.draw(pair_rngs(seed, [wanted[int(i)] for i in folding], attempt))
+        new = generator.render(again, device)
+        batch = batch.replaced(folding, replace(new, rejected=batch.rejected[folding] + 1))
+    raise ValueError(f"generator: expected pairs that do not fold, {_ATTEMPTS} draws in a row did; lower its amplitude")
+
+
+def training_pairs(batch: PairBatch, grid: Grid) -> Iterator[TrainingPair]:
+    """The pairs of a batch as images on their grid; flows become displacements in mm, u = direction @ (spacing * flow)."""
+
+    def images(tensor: torch.Tensor) -> Iterator[Image]:
+        return (Image(values, grid) for values in tensor[:, 0].cpu().numpy())
+
+    def fields_of(flow: torch.Tensor) -> Iterator[DisplacementField]:
+        voxels = flow.movedim(1, -1).cpu().numpy().astype(np.float64)
+        return (DisplacementField(u @ grid.index_to_world.T, grid) for u in voxels)
+
+    def labels(tensor: torch.Tensor | None, kind: type) -> Iterator[Labels | None]:
+        if tensor is None:
+            return (None for _ in range(len(batch)))
+        return (Labels(values.astype(kind), grid) for values in tensor[:, 0].cpu().numpy())
+
+    columns = (
+        images(batch.fixed),
+        images(batch.moving),
+        fields_of(batch.flow),
+        labels(batch.mask, np.uint8),
+        fields_of(batch.reverse),
+        labels(batch.reverse_mask, np.uint8),
+        labels(batch.fixed_labels, np.int32),
+        labels(batch.moving_labels, np.int32),
+    )
+    for parts in zip(*columns, strict=True):
+        yield TrainingPair(*parts)
