@@ -66,7 +66,7 @@ def chairs(folder: Path) -> PairBatch:
         images = [skimage.io.imread(str(path).replace("gt.flo", f"img{i}.ppm")) for i in range(2)]
         fixed, moving = (torch.from_numpy(np.ascontiguousarray(x.transpose(2, 1, 0), dtype=np.float32))[None] for x in images)
         flow = torch.from_numpy(np.ascontiguousarray(np.moveaxis(read_flo(path).values, -1, 0), dtype=np.float32))[None]
-        parts.append(PairBatch(fixed, moving, flow, torch.ones_like(flow[:, :1], dtype=torch.bool), *torch.zeros(2, 1)))
+        parts.append(replace(PairBatch.without_truth(fixed, moving), flow=flow))
     return PairBatch.concatenate(parts)
 
 
