@@ -6,7 +6,7 @@ import numpy as np
 from spaces import directions
 
 from augreg import Grid, Image, Labels
-from augreg.sam import AppearanceModel, Locality, fit_appearance_model
+from augreg.sam import AppearanceModel, DisplacementMaps, Locality, VelocityMaps, fit_appearance_model
 
 
 def grid(ndim: int) -> Grid:
@@ -62,9 +62,13 @@ def people(ndim: int, count: int = 8, seed: int = 0) -> tuple[list[Image], list[
 
 @functools.cache
 def model(kind: str = "labels") -> AppearanceModel:
-    """A model of eight people: "labels" (2-D), "landmarks" or "landmarks3d"."""
+    """A model of eight people: "labels", "displacement", "velocity" (2-D), "landmarks" or "landmarks3d", "velocity3d"."""
     ndim = 3 if kind.endswith("3d") else 2
     images, labels, landmarks = people(ndim)
+    if kind in ("displacement", "velocity", "velocity3d"):
+        dense = DisplacementMaps() if kind == "displacement" else VelocityMaps()
+        given = {"landmarks": landmarks, "dense": dense, "rank": 30, "locality": Locality(levels=3)}
+        return fit_appearance_model(images, labels=labels, **given)
     if kind == "labels":
         return fit_appearance_model(images, labels=labels, points=60, rank=40, locality=Locality(levels=4))
     return fit_appearance_model(images, landmarks=landmarks, rank=30, alignment="similarity", locality=Locality(levels=3))

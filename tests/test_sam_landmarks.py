@@ -82,8 +82,6 @@ def test_missing_structures_are_named():
         Contours.from_labels([a, b], structures=[1])
     with pytest.raises(ValueError, match="only background"):
         Contours.from_labels([Labels(np.zeros((9, 9), dtype=int), Grid((9, 9)))] * 3)
-    with pytest.raises(ValueError, match="2-D"):
-        Contours.from_labels([Labels(np.ones((9, 9, 9), dtype=int), Grid((9, 9, 9)))])
 
 
 @pytest.mark.parametrize("ndim", [2, 3])

@@ -7,9 +7,9 @@ from subjects import grid, model, people
 
 from augreg import Affine, Grid, Image, Labels, dice, fit_appearance_model, read_image, read_labels, read_model, write_model
 from augreg.io import write_arrays
-from augreg.sam import Locality, Threshold, evaluate, find_landmarks
+from augreg.sam import DisplacementMaps, Locality, Threshold, evaluate, find_landmarks
 from augreg.sam.alignment import align, pose_transform, procrustes
-from augreg.sam.fit import most_typical, training_maps
+from augreg.sam.fit import most_typical, training_maps, training_splines
 from augreg.sam.model import mirrored
 from augreg.sam.selection import SCALES
 from augreg.sam.spline import control_grid, least_determinant, lift
@@ -71,11 +71,29 @@ def test_training_maps_do_not_fold(kind):
     m = model(kind)
     points = m.contours.corresponding(labels) if m.contours else np.stack(landmarks)
     shapes = procrustes(points, m.alignment)
-    smoothing, maps = training_maps(shapes, m.template)
-    assert np.array_equal(smoothing, m.smoothing)
-    for psi, x in zip(maps, points, strict=True):
+    smoothing, coefficients = training_splines(shapes, m.template)
+    assert np.array_equal(smoothing, m.maps.smoothing)
+    for psi, x in zip(training_maps(coefficients, m.maps, m.control, m.poses, m.center), points, strict=True):
         assert np.linalg.det(psi.jacobian(m.template.points())).min() > 0
         assert np.linalg.norm(psi(m.landmarks) - x, axis=-1).mean() < 1.0
+
+
+@pytest.mark.parametrize("kind", ["displacement", "velocity", "velocity3d"])
+def test_dense_models_know_the_same_maps_as_landmarks_do(kind):
+    ndim = 3 if kind.endswith("3d") else 2
+    _, labels, landmarks = people(ndim)
+    m = model(kind)
+    assert m.landmarks.shape == (m.control.size, ndim)
+    # training shapes are in the span of the modes: the maps pass through the landmarks of the training images
+    shapes = procrustes(np.stack(landmarks), m.alignment)
+    _, coefficients = training_splines(shapes, m.template)
+    residuals = m.maps.displaced(shapes.points - shapes.mean, coefficients, m.control)
+    for i, x in enumerate(landmarks):
+        b = m.shape.coefficients(m.shape.mean + residuals[i].ravel())
+        there = m.transform(b, m.poses[i])(shapes.mean)
+        assert np.linalg.norm(there - x, axis=-1).mean() < 0.4 * np.linalg.norm(x - shapes.mean, axis=-1).mean()
+    assert m.labels.shape == m.template.shape
+    assert set(np.unique(m.labels)) == set(np.unique(labels[0].values))
 
 
 def test_the_map_of_a_mode_moves_the_landmarks_along_it():
@@ -318,8 +336,11 @@ def test_fitted_models_know_their_scale_and_part_their_objects():
     assert apart.shape.rank > fixed.shape.rank
     with pytest.raises(ValueError, match="affinity"):
         fit_appearance_model(images, landmarks=landmarks, locality=Locality(affinity=0.5))
+    # textures have a Gaussian taper where landmarks have a threshold; nodes of a grid cannot have one
+    threshold = Locality(levels=3, scale=0.5, taper=Threshold())
+    assert fit_appearance_model(images, **common, locality=threshold).shape.rank > len(images)
     with pytest.raises(ValueError, match="landmarks alone"):
-        fit_appearance_model(images, **common, locality=Locality(taper=Threshold()))
+        fit_appearance_model(images, **common, locality=threshold, dense=DisplacementMaps())
 
 
 def test_landmarks_of_other_models_are_refused():

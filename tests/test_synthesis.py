@@ -24,9 +24,10 @@ from augreg.synthesis import (
 )
 from augreg.synthesis.render import Stage, unfolded
 from augreg.transforms import BSpline
+from augreg.velocity import Exponential
 from augreg.warp import sample
 
-KINDS = ["labels", "landmarks", "landmarks3d"]
+KINDS = ["labels", "landmarks", "landmarks3d", "displacement", "velocity", "velocity3d"]
 
 
 def rng(seed=0):
@@ -192,8 +193,14 @@ def test_compiled_and_tensor_functions_agree_with_each_other_and_with_bsplines(n
     known = torch.randint(0, 9, (1, *grid.shape), dtype=torch.int32)
     assert torch.equal(spline.nearest(known, points), compiled.nearest(known, points))
     fields_, textures = torch.randn(3, 5, 60), torch.randn(5, 60)
-    assert torch.allclose(spline.blend(fields_, textures), compiled.blend(fields_, textures), atol=1e-5)
-    assert torch.allclose(spline.blend(-60 * fields_.abs(), textures), compiled.blend(-60 * fields_.abs(), textures), atol=1e-5)
+    for g in (fields_, -60 * fields_.abs()):
+        for expected, blended in zip(spline.blend(g, textures), compiled.blend(g, textures), strict=True):
+            assert torch.allclose(expected, blended, atol=1e-5)
+    v = 0.5 * coefficients
+    flowed = [maths.flow(v, frame, points, -1.0, 3) for maths in (spline, compiled)]
+    assert torch.allclose(*flowed, atol=1e-12)
+    still = Exponential(BSpline(-0.5 * c[0], control), 3)(grid.points_at(index[0]))
+    assert np.allclose(grid.points_at(flowed[0][0].numpy()), still, atol=1e-10)
     for count in (1, 2):
         texture = torch.randn(count, *grid.shape, dtype=torch.float64)
         assert torch.allclose(spline.interpolate(texture, points), compiled.interpolate(texture, points), atol=1e-12)
@@ -238,7 +245,7 @@ def test_label_maps_are_those_of_the_model_in_both_images(kind):
     generator, draw = drawn(2, seed=5)
     for i, pair in enumerate(training_pairs(generator.render(draw), m.template)):
         for k, labels in enumerate((pair.fixed_labels, pair.moving_labels)):
-            expected = m.label_map(draw.shape[i, k], draw.pose[i, k])
+            expected = m.label_map(draw.shape[i, k], draw.pose[i, k], draw.mosaic[i, k])
             assert (labels.values != expected.values).mean() < 1e-3  # points between two voxels may fall either way
         moved = warp(pair.moving_labels, pair.displacement, m.template)
         inside = pair.mask.values > 0

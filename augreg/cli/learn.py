@@ -34,21 +34,25 @@ def sam_fit(options: argparse.Namespace) -> None:
     begin = time.perf_counter()
     images = _images(options.images)
     given = _correspondences(options, len(images))
-    if not given:
+    if not given or options.register:
         from augreg.lp import LPRegistration
 
-        given = {"registration": LPRegistration(transform="bspline")}
+        given["registration"] = LPRegistration(transform="bspline")
     template = io.read_image(options.template) if options.template else None
-    locality = sam.Locality(levels=options.levels, taper=sam.TAPERS[options.taper])
+    locality = sam.Locality(levels=options.levels, taper=sam.TAPERS[options.taper], scale=options.scale)
+    dense = {None: None, "displacement": sam.DisplacementMaps(), "velocity": sam.VelocityMaps()}[options.dense]
     with bar("register to a template, fit" if "registration" in given else "fit", None):
-        model = sam.fit_appearance_model(images, template=template, locality=locality, **given)
+        model = sam.fit_appearance_model(
+            images, template=template, locality=locality, dense=dense, rounds=options.rounds, **given
+        )
     sam.write_model(model, options.output)
     if "registration" in given:
         # not before: an error is the only line on stderr
-        say("augreg: no labels or landmarks given: every image was registered to a template")
+        say("augreg: every image was registered to a template")
     result = {
         "images": len(images),
         "landmarks": len(model.landmarks),
+        "scale": model.locality.scale,
         "shape_modes": len(model.shape.variance),
         "appearance_modes": len(model.appearance.variance),
         "seconds": time.perf_counter() - begin,
@@ -64,12 +68,13 @@ def sam_evaluate(options: argparse.Namespace) -> None:
     with bar("evaluate", None):
         landmarks = _landmarks(model, images, given)
         measures = sam.evaluate(model, images, landmarks, np.random.default_rng(options.seed), options.samples)
+        curves = sam.rank_curve(model, images, landmarks, np.random.default_rng(options.seed), samples=options.samples)
     parts = ("shape", "appearance")
     result: dict[str, Any] = {
         name: {part: asdict(getattr(measures, f"{part}_{name}")) for part in parts} for name in ("generalisation", "specificity")
     }
     result["compactness"] = {part: getattr(measures, f"{part}_compactness") for part in parts}
-    result |= {"images": measures.images, "samples": measures.samples}
+    result |= {"curves": asdict(curves), "images": measures.images, "samples": measures.samples}
     lines = [f"{len(images)} images, {measures.samples} samples (shape: mm, appearance: intensity)"]
     for name in ("generalisation", "specificity"):
         for part, measure in result[name].items():

@@ -250,7 +250,12 @@ def _sam(commands: _Commands) -> None:
     _correspondences(fit)
     fit.add_argument("--template", metavar="IMAGE", help="registered to all others (default the most typical one)")
     fit.add_argument("--levels", type=_positive(int), default=5, help="locality levels, 1 is plain PCA (default 5)")
-    fit.add_argument("--taper", choices=("gaussian", "wendland"), default="gaussian", help="of correlations (default gaussian)")
+    tapers = ("gaussian", "wendland", "threshold")
+    fit.add_argument("--taper", choices=tapers, default="gaussian", help="of correlations (default gaussian)")
+    fit.add_argument("--scale", type=_positive(float), metavar="S", help="of the localities (default: chosen from the shapes)")
+    fit.add_argument("--dense", choices=("displacement", "velocity"), help="shapes are fields, not landmarks")
+    fit.add_argument("--register", action="store_true", help="register every image to a template although there are labels")
+    fit.add_argument("--rounds", type=_positive(int), default=1, help="registrations to ever better templates (default 1)")
     _json(fit)
     evaluate = _command(
         actions,

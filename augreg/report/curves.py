@@ -19,7 +19,7 @@ from matplotlib.axes import Axes
 from augreg.grid import FloatArray
 from augreg.image import Image
 from augreg.report.figures import Draw
-from augreg.sam import AppearanceModel, evaluate
+from augreg.sam import AppearanceModel, rank_curve
 from augreg.sam.evaluate import compactness
 from augreg.sam.model import SHARPNESS
 
@@ -94,15 +94,14 @@ def evaluation_diagrams(
     landmarks : (m, D) mm per image: see `augreg.sam.find_landmarks`
     rng : draws the samples
     """
-    ranks = _ranks(max(model.shape.rank, model.appearance.rank))
-    found = [evaluate(model.truncate(k, k), images, landmarks, rng, samples=_SAMPLES) for k in ranks]
+    found = rank_curve(model, images, landmarks, rng, _ranks(max(model.shape.rank, model.appearance.rank)), _SAMPLES)
 
     def diagram(part: str, name: str, most: int, unit: str) -> Diagram:
         curves = []
-        for measure in ("generalisation", "specificity"):
-            values = {min(k, most): getattr(one, f"{part}_{measure}") for k, one in zip(ranks, found, strict=True)}
+        for quality in ("generalisation", "specificity"):
+            values = {min(k, most): one for k, one in zip(found.ranks, getattr(found, f"{part}_{quality}"), strict=True)}
             y, error = (np.array([getattr(value, which) for value in values.values()]) for which in ("mean", "error"))
-            curves.append(Curve(measure, np.array(list(values)), y, error))
+            curves.append(Curve(quality, np.array(list(values)), y, error))
         return Diagram(
             f"{name}: generalisation and specificity",
             f"Against images that the model has not seen ({len(images)}). Generalisation: how far they are from what the model "

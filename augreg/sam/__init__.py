@@ -6,6 +6,7 @@ from augreg.sam.files import read_model, write_model
 from augreg.sam.fit import fit_appearance_model
 from augreg.sam.landmarks import Contours, contours_correspond
 from augreg.sam.locality import Locality
+from augreg.sam.maps import DisplacementMaps, LandmarkMaps, VelocityMaps
 from augreg.sam.merges import Nested, WeightedSum
 from augreg.sam.model import AppearanceModel, Coefficients, Posterior
 from augreg.sam.sampler import JointSampler, SchurSampler
@@ -18,9 +19,11 @@ __all__ = [
     "AppearanceModel",
     "Coefficients",
     "Contours",
+    "DisplacementMaps",
     "Evaluation",
     "Gaussian",
     "JointSampler",
+    "LandmarkMaps",
     "Locality",
     "Measure",
     "Nested",
@@ -31,6 +34,7 @@ __all__ = [
     "SizeCurve",
     "Subspace",
     "Threshold",
+    "VelocityMaps",
     "WeightedSum",
     "Wendland",
     "choose_scale",

@@ -96,6 +96,13 @@ def pose_transform(pose: FloatArray, center: FloatArray) -> Affine:
     return Affine.about(np.exp(pose[-1]) * _rotation(pose[ndim:-1]), center, pose[:ndim])
 
 
+def pose_about(pose: FloatArray, center: FloatArray, other: FloatArray) -> FloatArray:
+    """The pose (P,) about another centre (D,) mm of the same map."""
+    moved = pose.copy()
+    moved[: len(center)] = pose_transform(pose, center)(other) - other
+    return moved
+
+
 def _best_turn(mean: FloatArray, shape: FloatArray) -> tuple[FloatArray, float]:
     """R (a proper rotation) and s that bring s R mean nearest to the shape, both centred (Kabsch, Umeyama)."""
     U, sigma, Vt = np.linalg.svd(shape.T @ mean)

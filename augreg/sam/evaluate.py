@@ -4,7 +4,8 @@
     specificity      mean distance of the model's samples to the nearest of the given images      (lower: more plausible)
     compactness      share of the variance in the first k modes
 
-Distance of shapes: mean Euclidean distance of corresponding landmarks, poses removed, mm. Distance of appearances: root mean
+Distance of shapes: mean Euclidean distance of corresponding points, poses removed, mm; points of a dense model count where they lie
+over the template. Distance of appearances: root mean
 square difference of intensities in the mean shape. Specificity is measured against the images given, best ones that the model has
 not seen.
 """
@@ -64,12 +65,12 @@ class Unseen:
     ----------
     shapes : landmarks without their pose, (n, m D) mm
     textures : intensities in the mean shape, (n, N)
-    ndim : D
+    counted : which points distances are over, (m,) bool
     """
 
     shapes: FloatArray
     textures: FloatArray
-    ndim: int
+    counted: npt.NDArray[np.bool_]
 
     @staticmethod
     def of(model: AppearanceModel, images: Sequence[Image], landmarks: Sequence[npt.ArrayLike]) -> Unseen:
@@ -88,7 +89,9 @@ class Unseen:
             if p.shape != model.landmarks.shape:
                 raise ValueError(f"landmarks[{i}]: expected shape {model.landmarks.shape}, the model's, got {p.shape}")
         shapes = np.stack([align(p, model.landmarks, model.alignment)[0].ravel() for p in points])
-        return Unseen(shapes, np.stack([model.texture(image, p) for image, p in zip(images, points, strict=True)]), model.ndim)
+        textures = np.stack([model.texture(image, p) for image, p in zip(images, points, strict=True)])
+        inside = model.template.contains(model.landmarks)
+        return Unseen(shapes, textures, inside if model.maps.dense else np.ones_like(inside))
 
     def shape_errors(self, shape: Subspace) -> FloatArray:
         """Distances of the shapes to their projections, (n,) mm."""
@@ -108,7 +111,8 @@ class Unseen:
 
     def _apart(self, a: FloatArray, b: FloatArray) -> FloatArray:
         difference = np.subtract(a, b)
-        return np.linalg.norm(difference.reshape(*difference.shape[:-1], -1, self.ndim), axis=-1).mean(axis=-1)
+        points = difference.reshape(*difference.shape[:-1], len(self.counted), -1)
+        return np.linalg.norm(points[..., self.counted, :], axis=-1).mean(axis=-1)
 
 
 def evaluate(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import asdict
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -12,26 +13,30 @@ from augreg.grid import Grid
 from augreg.io import read_arrays, write_arrays
 from augreg.sam.landmarks import Contours
 from augreg.sam.locality import Locality
+from augreg.sam.maps import DisplacementMaps, LandmarkMaps, Maps, VelocityMaps
 from augreg.sam.model import AppearanceModel
 from augreg.sam.subspace import Subspace
 
 _KIND = "appearance model"
-_FORMAT = 2
+_FORMAT = 3
 
 
 def write_model(model: AppearanceModel, path: str | os.PathLike[str]) -> None:
     """Write a model as `.npz`; an existing file is replaced in one step."""
-    arrays: dict[str, npt.NDArray[np.generic]] = {"textures": model.textures, "poses": model.poses, "smoothing": model.smoothing}
+    arrays: dict[str, npt.NDArray[np.generic]] = {"textures": model.textures, "poses": model.poses}
     for name in ("shape", "appearance"):
         subspace: Subspace = getattr(model, name)
         arrays |= {f"{name}_{part}": getattr(subspace, part) for part in ("mean", "basis", "variance")}
-    if model.labels is not None:
-        arrays["labels"] = model.labels
+    if model.label_maps is not None:
+        arrays["label_maps"] = model.label_maps
+    if isinstance(model.maps, LandmarkMaps):
+        arrays["smoothing"] = model.maps.smoothing
     description = {
         "kind": _KIND,
         "format": _FORMAT,
         "template": asdict(model.template),
         "alignment": model.alignment,
+        "maps": {"name": model.maps.name, "steps": getattr(model.maps, "steps", 0)},
         "intensities": model.intensities,
         "locality": model.locality.to_json(),
         "contours": None if model.contours is None else asdict(model.contours),
@@ -59,11 +64,17 @@ def read_model(path: str | os.PathLike[str]) -> AppearanceModel:
             textures=arrays["textures"],
             poses=arrays["poses"],
             alignment=about["alignment"],
-            smoothing=arrays["smoothing"],
+            maps=_maps(about["maps"], arrays),
             intensities=(float(about["intensities"][0]), float(about["intensities"][1])),
             locality=Locality.from_json(about["locality"]),
             contours=None if contours is None else Contours(tuple(contours["structures"]), tuple(contours["counts"])),
-            labels=arrays.get("labels"),
+            label_maps=arrays.get("label_maps"),
         )
     except (KeyError, TypeError) as error:
         raise ValueError(f"{path}: expected an {_KIND} file, got one with parts missing") from error
+
+
+def _maps(about: dict[str, Any], arrays: dict[str, npt.NDArray[Any]]) -> Maps:
+    if about["name"] == LandmarkMaps.name:
+        return LandmarkMaps(arrays["smoothing"])
+    return VelocityMaps(about["steps"]) if about["name"] == VelocityMaps.name else DisplacementMaps()

@@ -3,7 +3,8 @@
     correspondences   x_i, (m, D) per image: contours of label maps, given landmarks, or the points of a lattice on a template
                       image, carried along by a registration phi_i of the template to image i
     alignment         poses T_i and the mean shape by Procrustes; shape residuals T_i^-1(x_i) - mean
-    maps              psi_i = T_i o (id + thin-plate spline of the residuals): template -> image i
+    maps              psi_i = T_i o (id + thin-plate spline of the residuals): template -> image i; dense models take its
+                      displacements, or the velocities that lead to them, at the nodes of a control grid for their shapes
     textures          image_i(psi_i(x)), scaled to a common intensity; appearance residuals
     modes             of both, under one locality (`augreg.sam.locality`)
 
@@ -25,13 +26,13 @@ import numpy.typing as npt
 from augreg.grid import FloatArray, Grid
 from augreg.image import Image, Labels
 from augreg.registration import Registration
-from augreg.sam.alignment import Aligned, Alignment, pose_transform, procrustes
+from augreg.sam.alignment import Aligned, Alignment, pose_about, pose_transform, procrustes
 from augreg.sam.landmarks import Contours, lattice
-from augreg.sam.locality import Locality, grid_taper_factor, landmark_taper, local_subspace
+from augreg.sam.locality import Locality, grid_taper_factor, local_subspace
+from augreg.sam.maps import DisplacementMaps, LandmarkMaps, Maps, VelocityMaps
 from augreg.sam.model import AppearanceModel, sample_texture
 from augreg.sam.selection import choose_scale
 from augreg.sam.spline import control_grid, least_determinant, lift
-from augreg.sam.subspace import Subspace
 from augreg.transforms import BSpline, Composition, Transform
 from augreg.warp import sample
 
@@ -52,6 +53,7 @@ def fit_appearance_model(
     structures: Sequence[int] | None = None,
     locality: Locality | None = None,
     alignment: Alignment = "translation",
+    dense: DisplacementMaps | VelocityMaps | None = None,
     points: int = 400,
     rank: int = 128,
     rounds: int = 1,
@@ -61,17 +63,19 @@ def fit_appearance_model(
     Parameters
     ----------
     images : at least 3, of equal shape and spacing; colour becomes luminance
-    labels : a label map per image, 2-D: contours and centroids are the landmarks
+    labels : a label map per image. The model carries them; their contours or surfaces and centroids are the landmarks if neither
+        landmarks nor a registration are given
     landmarks : corresponding points (m, D) mm per image
-    registration : callable (fixed, moving) -> Transform; used if there are neither labels nor landmarks
+    registration : callable (fixed, moving) -> Transform that finds the landmarks, unless they are given
     template : image that is registered to all others; by default the one nearest to the mean image
     structures : labels to use; by default those that every map has
     locality : by default five levels, Gaussian, nested; a scale that it leaves open is chosen from the shapes
     alignment : what is taken out of the shapes as pose: "none", "translation", "rigid" or "similarity". Poses are kept in the
         model and drawn with it, so nothing is lost; translation alone keeps size and orientation part of the shape, which is
         right for images that are already aligned, and safe for round structures, whose rotation is noise.
-    points : number of contour points
-    rank : most appearance modes
+    dense : what shapes are: by default displaced landmarks; or displacements or velocities at all points of a control grid
+    points : number of points of contours or surfaces
+    rank : most appearance modes, and most shape modes of dense models
     rounds : registrations; after each but the last, the mean image in the mean shape is the new template
 
     Raises
@@ -82,18 +86,19 @@ def fit_appearance_model(
     n = len(grey)
     locality = locality or Locality()
     contours = None
+    if labels is not None:
+        _check_labels(labels, grey)
     if landmarks is not None:
         corresponding = _check_landmarks(landmarks, n, grey[0].ndim)
-    elif labels is not None:
-        _check_labels(labels, grey)
-        contours = Contours.from_labels(labels, points, structures)
-        corresponding = contours.corresponding(labels)
     elif registration is not None:
         start = template.luminance() if template is not None else most_typical(grey)
         corresponding = registered(grey, registration, start)
         for _ in range(rounds - 1):
             start = _mean_image(grey, corresponding, alignment)
             corresponding = registered(grey, registration, start)
+    elif labels is not None:
+        contours = Contours.from_labels(labels, points, structures)
+        corresponding = contours.corresponding(labels)
     else:
         raise ValueError(
             "correspondences: expected labels, landmarks or a registration, got none; pass registration=LPRegistration() to "
@@ -106,23 +111,35 @@ def fit_appearance_model(
         )
     shapes = procrustes(corresponding, alignment)
     grid = _template_grid(template, grey)
-    smoothing, psis = training_maps(shapes, grid)
-    textures = _equalised(np.stack([sample_texture(image, psi, grid) for image, psi in zip(grey, psis, strict=True)]))
+    control = control_grid(grid)
+    extent = float(np.linalg.norm(grid.extent))
     if locality.scale is None and locality.levels > 1:
-        chosen = choose_scale(shapes.points, locality, float(np.linalg.norm(grid.extent)), objects)
-        locality = replace(locality, scale=chosen.scale)
-    shape, appearance = _modes(shapes, textures, grid, locality, rank, objects)
+        locality = replace(locality, scale=choose_scale(shapes.points, locality, extent, objects).scale)
+    smoothing, coefficients = training_splines(shapes, grid)
+    maps: Maps = LandmarkMaps(smoothing) if dense is None else dense
+    mean = maps.points(shapes.mean, control)
+    residuals = maps.displaced(shapes.points - shapes.mean, coefficients, control)
+    by_place = partial(maps.taper, mean, control, locality, extent=extent, objects=objects)
+    most = mean.size if dense is None else rank
+    shape = local_subspace(mean.ravel(), residuals, by_place, locality, most, name="shapes")
+    # poses turn about the centre of the mean's points, whichever these are
+    poses = np.stack([pose_about(pose, shapes.mean.mean(axis=0), mean.mean(axis=0)) for pose in shapes.poses])
+    psis = training_maps(maps.coefficients(residuals, mean, grid, control), maps, control, poses, mean.mean(axis=0))
+    textures = _equalised(np.stack([sample_texture(image, psi, grid) for image, psi in zip(grey, psis, strict=True)]))
+    average = textures.mean(axis=0)
+    by_grid = partial(grid_taper_factor, grid, locality.of_textures, extent=extent)
+    appearance = local_subspace(average, (textures - average)[..., None], by_grid, locality.of_textures, rank, name="appearances")
     return AppearanceModel(
         template=grid,
         shape=shape,
         appearance=appearance,
         textures=textures,
-        poses=shapes.poses,
+        poses=poses,
         alignment=alignment,
-        smoothing=smoothing,
+        maps=maps,
         locality=locality,
         contours=contours,
-        labels=None if labels is None else _majority([_pulled(one, psi, grid) for one, psi in zip(labels, psis, strict=True)]),
+        label_maps=None if labels is None else _compact([_pulled(o, psi, grid) for o, psi in zip(labels, psis, strict=True)]),
         intensities=(float(textures.min()), float(textures.max())),
     )
 
@@ -140,22 +157,27 @@ def most_typical(images: Sequence[Image]) -> Image:
     return images[int(np.argmin(np.square(values - values.mean(axis=0)).sum(axis=1)))]
 
 
-def training_maps(shapes: Aligned, template: Grid) -> tuple[FloatArray, list[Transform]]:
-    """The smoothing (m,) mm^2 of every landmark without folds in any training map, and these maps psi_i."""
+def training_splines(shapes: Aligned, template: Grid) -> tuple[FloatArray, FloatArray]:
+    """Splines of the training shapes without folds: the smoothing (m,) mm^2 of every landmark, and their coefficients."""
     control = control_grid(template)
     displacements = shapes.points - shapes.mean
     trust = np.ones(len(shapes.mean))
     for _ in range(_TRUST_ROUNDS):
         smoothing, coefficients = _least_smoothing(displacements, shapes.mean, template, control, trust)
-        splines = [BSpline(c, control) for c in coefficients]
-        misses = np.stack([psi(shapes.mean) for psi in splines]) - shapes.points
-        error = np.mean(np.sum(misses**2, axis=-1), axis=0)
         if not smoothing.any():
             break
+        misses = np.stack([BSpline(c, control)(shapes.mean) for c in coefficients]) - shapes.points
+        error = np.mean(np.sum(misses**2, axis=-1), axis=0)
         trust = np.maximum(error / np.median(error), 1e-3)
-    center = shapes.mean.mean(axis=0)
-    poses = [pose_transform(pose, center) for pose in shapes.poses]
-    return smoothing, [Composition((pose, spline)) for pose, spline in zip(poses, splines, strict=True)]
+    return smoothing, coefficients
+
+
+def training_maps(coefficients: FloatArray, maps: Maps, control: Grid, poses: FloatArray, center: FloatArray) -> list[Transform]:
+    """The maps psi_i, template -> image i."""
+    return [
+        Composition((pose_transform(pose, center), maps.transform(c, control)))
+        for c, pose in zip(coefficients, poses, strict=True)
+    ]
 
 
 def _least_smoothing(
@@ -170,26 +192,6 @@ def _least_smoothing(
         if least_determinant(coefficients, control).min() >= _LEAST_DETERMINANT:
             break
     return smoothing, coefficients
-
-
-def _modes(
-    shapes: Aligned,
-    textures: npt.NDArray[np.float32],
-    template: Grid,
-    locality: Locality,
-    rank: int,
-    objects: npt.NDArray[np.integer] | None,
-) -> tuple[Subspace, Subspace]:
-    residuals = shapes.points - shapes.mean
-    mean = shapes.mean
-    extent = float(np.linalg.norm(template.extent))
-    by_place = partial(landmark_taper, mean, locality, extent=extent, objects=objects)
-    shape = local_subspace(mean.ravel(), residuals, by_place, locality, rank=mean.size, name="shapes")
-    average = textures.mean(axis=0)
-    spread = textures - average
-    by_grid = partial(grid_taper_factor, template, locality, extent=extent)
-    appearance = local_subspace(average, spread[..., None], by_grid, locality, rank, name="appearances")
-    return shape, appearance
 
 
 def _equalised(textures: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
@@ -208,7 +210,8 @@ def _equalised(textures: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
 def _mean_image(images: Sequence[Image], corresponding: FloatArray, alignment: Alignment) -> Image:
     shapes = procrustes(corresponding, alignment)
     grid = images[0].grid
-    _, psis = training_maps(shapes, grid)
+    smoothing, coefficients = training_splines(shapes, grid)
+    psis = training_maps(coefficients, LandmarkMaps(smoothing), control_grid(grid), shapes.poses, shapes.mean.mean(axis=0))
     textures = _equalised(np.stack([sample_texture(image, psi, grid) for image, psi in zip(images, psis, strict=True)]))
     return Image(textures.mean(axis=0).reshape(grid.shape), grid)
 
@@ -217,16 +220,10 @@ def _pulled(labels: Labels, psi: Transform, template: Grid) -> npt.NDArray[np.in
     return sample(labels, psi(template.points()), fill=0).astype(np.int64)
 
 
-def _majority(maps: Sequence[npt.NDArray[np.int64]]) -> npt.NDArray[np.int32]:
-    """The commonest label at every point; the smaller one of equals."""
-    stack = np.stack(maps)
-    best = np.zeros(stack.shape[1:], dtype=np.int32)
-    votes = np.zeros(stack.shape[1:], dtype=np.int64)
-    for label in np.unique(stack):
-        count = (stack == label).sum(axis=0)
-        best[count > votes] = label
-        votes = np.maximum(votes, count)
-    return best
+def _compact(maps: Sequence[npt.NDArray[np.int64]]) -> npt.NDArray[np.integer]:
+    """Label maps (n, N) in the smallest type that holds them."""
+    stack = np.stack(maps).reshape(len(maps), -1)
+    return stack.astype(np.min_scalar_type(int(stack.max())) if stack.min() >= 0 else np.int32)
 
 
 def _template_grid(template: Image | None, images: Sequence[Image]) -> Grid:

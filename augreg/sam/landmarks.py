@@ -1,9 +1,10 @@
-"""Corresponding points: contours of label maps at equal arc length, centroids, frame anchors, lattices.
+"""Corresponding points: contours of label maps at equal arc length, surfaces, centroids, frame anchors, lattices.
 
 A contour is followed along the cracks between the pixels of a structure's largest 4-connected component (holes filled), with
 the inside on the left; its vertices are the cracks' middles, smoothed over one pixel. Points at equal arc length start where the
 contour is met in the fixed world direction +x from its centroid; the start is then moved, within the same points' order, to the
-cyclic shift that is nearest to a reference contour.
+cyclic shift that is nearest to a reference contour. In volumes, points of a surface lie on rays from the centroid into fixed
+world directions, evenly spread, where a ray leaves the structure for the last time (`augreg.sam.surfaces`).
 """
 
 from __future__ import annotations
@@ -19,9 +20,10 @@ import skimage.measure
 
 from augreg.grid import FloatArray, Grid
 from augreg.image import Labels
+from augreg.sam.surfaces import surface_points, surface_sizes
 
-# contours shorter than this many pixels carry no shape: the centroid alone stands for the structure
-_LEAST_PERIMETER = 16
+# contours shorter than so many pixels, surfaces smaller than so many, carry no shape: the centroid alone stands for the structure
+_LEAST_SIZE = {2: 16, 3: 80}
 _LEAST_POINTS = 6
 _OVERSAMPLING = 8
 # equal arc length finds the same places on contours that are one piece and not folded
@@ -31,12 +33,12 @@ _FOLDED = 5.0
 
 @dataclass(frozen=True)
 class Contours:
-    """Which points stand for a label map: `counts[s]` contour points and one centroid for every label `structures[s]`.
+    """Which points stand for a label map: `counts[s]` border points and one centroid for every label `structures[s]`.
 
     Parameters
     ----------
     structures : labels, ascending
-    counts : contour points of each; 0 leaves the centroid alone
+    counts : points of each one's contour (2-D) or surface (3-D); 0 leaves the centroid alone
     """
 
     structures: tuple[int, ...]
@@ -44,17 +46,17 @@ class Contours:
 
     @staticmethod
     def from_labels(labels: Sequence[Labels], points: int = 400, structures: Sequence[int] | None = None) -> Contours:
-        """Share about `points` contour points among the structures in proportion to their mean perimeters.
+        """Share about `points` border points among the structures in proportion to their mean perimeters or surfaces.
 
         Parameters
         ----------
         labels : the label maps
-        points : number of contour points in all
+        points : number of border points in all
         structures : labels to use; by default those that every map has
 
         Raises
         ------
-        ValueError : for label maps that are not 2-D, without a common structure, or where one lacks a structure asked for.
+        ValueError : for label maps without a common structure, or where one lacks a structure asked for.
         """
         if structures is None:
             wanted = _common_structures(labels)
@@ -62,10 +64,12 @@ class Contours:
             wanted = tuple(sorted({int(label) for label in structures}))
         for i, one in enumerate(labels):
             _check_structures(one, wanted, f"labels[{i}]")
-        mean = np.mean([[_perimeter(line) for line in outlines(one, wanted)] for one in labels], axis=0)
-        voxel = float(np.mean(labels[0].grid.spacing))
+        ndim = labels[0].ndim
+        sizes = _perimeters if ndim == 2 else surface_sizes
+        mean = np.mean([sizes(one, wanted) for one in labels], axis=0)
+        voxel = float(np.mean(labels[0].grid.spacing)) ** (ndim - 1)
         counts = np.maximum(_LEAST_POINTS, np.rint(points * mean / mean.sum())).astype(int)
-        counts[mean < _LEAST_PERIMETER * voxel] = 0
+        counts[mean < _LEAST_SIZE[ndim] * voxel] = 0
         return Contours(wanted, tuple(int(c) for c in counts))
 
     @property
@@ -90,15 +94,19 @@ class Contours:
 
         Raises
         ------
-        ValueError : if a structure is missing or the map is not 2-D.
+        ValueError : if a structure is missing.
         """
         _check_structures(labels, self.structures, "labels")
+        if labels.ndim == 3:
+            return surface_points(labels, self.structures, self.counts)
         return self._points(outlines(labels, self.structures), reference)
 
     def corresponding(self, labels: Sequence[Labels], rounds: int = 3) -> FloatArray:
         """Points of several label maps, (n, size, D) mm, with starting points that agree with the mean contour."""
         for i, one in enumerate(labels):
             _check_structures(one, self.structures, f"labels[{i}]")
+        if labels[0].ndim == 3:
+            return np.stack([surface_points(one, self.structures, self.counts) for one in labels])
         lines = [outlines(one, self.structures) for one in labels]
         # one map shows the way first: a mean of contours with different starts is a blur that would confirm itself
         reference = self._points(lines[0], None)
@@ -154,10 +162,6 @@ def _common_structures(labels: Sequence[Labels]) -> tuple[int, ...]:
 
 
 def _check_structures(labels: Labels, structures: Sequence[int], name: str) -> None:
-    if labels.ndim != 2:
-        raise ValueError(
-            f"{name}: contour landmarks are for 2-D label maps, got {labels.ndim}-D; pass landmarks or a registration instead"
-        )
     missing = sorted(set(structures) - set(labels.unique()))
     if missing:
         raise ValueError(
@@ -204,6 +208,10 @@ def _area_centroid(line: FloatArray) -> FloatArray:
     p, q = line - center, np.roll(line - center, -1, axis=0)
     cross = p[:, 0] * q[:, 1] - q[:, 0] * p[:, 1]
     return center + ((p + q) * cross[:, None]).sum(axis=0) / (3 * cross.sum())
+
+
+def _perimeters(labels: Labels, structures: Sequence[int]) -> list[float]:
+    return [_perimeter(line) for line in outlines(labels, structures)]
 
 
 def _perimeter(line: FloatArray) -> float:

@@ -16,7 +16,7 @@ contours and leaps between objects is none.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -75,6 +75,11 @@ class Locality:
     def weights(self) -> tuple[float, ...]:
         """w_l of the levels where their tapers are summed, sum 1: those of a `WeightedSum`, equal ones for nested levels."""
         return (self.merge if isinstance(self.merge, WeightedSum) else WeightedSum()).shares(self.levels)
+
+    @property
+    def of_textures(self) -> Locality:
+        """The same for textures: a threshold, whose repair is a matter of landmarks, becomes a Gaussian taper."""
+        return replace(self, taper=Gaussian()) if isinstance(self.taper, Threshold) else self
 
     def tau(self, level: int, extent: float) -> float:
         """tau_l, mm, for level 1..L and the largest distance `extent` of the domain, mm; infinite for level 1."""

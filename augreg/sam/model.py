@@ -4,8 +4,8 @@ An instance with shape coefficients b, pose T and appearance a (values on the te
 
     image(y) = a(B(y)),      B = psi^-1,      psi(x) = T(x + sum_j b_j v_j(x)),      psi: template -> instance,
 
-where v_j is the B-spline of the j-th mode of the landmarks (`augreg.sam.spline`). The maps psi are linear in b, so textures
-are sampled and pairs are made without a spline fit per instance; B is psi's numerical inverse, never a second fit.
+where v_j is the B-spline of the j-th mode of the shapes, or psi is T o exp(sum_j b_j v_j) (`augreg.sam.maps`). The splines are
+linear in b, so textures are sampled and pairs are made without a fit per instance; B is psi's inverse, never a second fit.
 
 Appearances come from two sources, a(x) = sum_i w_i(x) t_i(x) + sum_j a_j sqrt(lambda_j) p_j(x):
 * the modes p_j (with equal weights w_i = 1/n the first sum is the mean): a linear-Gaussian model that can be projected onto, but
@@ -29,9 +29,10 @@ from augreg.sam.alignment import Alignment, align, pose_size, pose_transform
 from augreg.sam.factors import GridFactor
 from augreg.sam.landmarks import Contours
 from augreg.sam.locality import Locality, grid_taper_factor
-from augreg.sam.spline import control_grid, lift
+from augreg.sam.maps import Maps
+from augreg.sam.spline import control_grid
 from augreg.sam.subspace import Subspace
-from augreg.transforms import BSpline, Composition, Transform
+from augreg.transforms import Composition, Transform
 from augreg.warp import sample
 
 # beta of mosaics: transitions between two training textures take about a fifth of the finest taper's length
@@ -73,16 +74,16 @@ class AppearanceModel:
     Parameters
     ----------
     template : the grid of the mean appearance; its space is that of the mean shape
-    shape : landmark positions, vectors (m D) mm in the template's space, point by point
+    shape : positions of points, vectors (m D) mm in the template's space, point by point
     appearance : intensities at the points of the template, vectors (N), row-major, float32
     textures : the training appearances t_i, (n, N) float32, equal in overall intensity, for mosaics
     poses : (n, P), the training poses, see `augreg.sam.alignment.pose_transform`; their mean is 0
     alignment : what a pose may contain
-    smoothing : lambda of the thin-plate splines at every landmark, (m,) mm^2
+    maps : which points these are, and how psi follows from them: see `augreg.sam.maps`
     intensities : least and largest intensity; instances are clipped to them
     locality : how the modes were made
     contours : which points of a label map are the landmarks, if the model was fitted to label maps
-    labels : the mean shape's label map, (*template.shape), by majority, if the model was fitted to label maps
+    label_maps : the training images' label maps in the mean shape, (n, N), if there were any
     """
 
     template: Grid
@@ -91,11 +92,11 @@ class AppearanceModel:
     textures: npt.NDArray[np.float32]
     poses: FloatArray
     alignment: Alignment
-    smoothing: FloatArray
+    maps: Maps
     intensities: tuple[float, float]
     locality: Locality
     contours: Contours | None = None
-    labels: npt.NDArray[np.integer] | None = None
+    label_maps: npt.NDArray[np.integer] | None = None
 
     @property
     def ndim(self) -> int:
@@ -104,7 +105,7 @@ class AppearanceModel:
 
     @property
     def landmarks(self) -> FloatArray:
-        """The mean shape, (m, D) mm."""
+        """The points of the mean shape, (m, D) mm."""
         return self.shape.mean.reshape(-1, self.ndim)
 
     @property
@@ -124,7 +125,10 @@ class AppearanceModel:
 
     @cached_property
     def fields(self) -> FloatArray:
-        """v_j, the B-spline coefficients of one standard deviation of every shape mode, (Ks, *control.shape, D) mm."""
+        """v_j, the B-spline coefficients of one standard deviation of every shape mode, (Ks, *control.shape, D) mm.
+
+        They are those of displacements, or of velocities where the maps are exponentials.
+        """
         deviations = (self.shape.basis * np.sqrt(self.shape.variance)).T.reshape(self.shape.rank, -1, self.ndim)
         return self._lift(deviations)
 
@@ -133,8 +137,8 @@ class AppearanceModel:
         b = np.asarray(shape, dtype=np.float64)
         if b.size > self.shape.rank:
             raise ValueError(f"shape: expected at most {self.shape.rank} coefficients, one per mode, got {b.size}")
-        spline = BSpline(np.tensordot(b, self.fields[: b.size], axes=1), self.control)
-        return spline if pose is None else self._posed(spline, np.asarray(pose, dtype=np.float64))
+        psi = self.maps.transform(np.tensordot(b, self.fields[: b.size], axes=1), self.control)
+        return psi if pose is None else self._posed(psi, np.asarray(pose, dtype=np.float64))
 
     def instance(self, shape: npt.ArrayLike = (), appearance: npt.ArrayLike = (), pose: npt.ArrayLike | None = None) -> Image:
         """The image of some coefficients, in standard deviations; those not named are 0. Pose by default none."""
@@ -194,7 +198,7 @@ class AppearanceModel:
 
         Of scale 1, whatever the modes' scale: pieces much smaller than organs would be speckle.
         """
-        locality = replace(self.locality, scale=1.0)
+        locality = replace(self.locality.of_textures, scale=1.0)
         return grid_taper_factor(self.template, locality, locality.levels, float(np.linalg.norm(self.template.extent)))
 
     def mosaic(self, weights: FloatArray) -> FloatArray:
@@ -219,20 +223,20 @@ class AppearanceModel:
         """The intensities (N,) of an image in the mean shape, scaled to the mean appearance; missing places take the mean's."""
         points = np.asarray(landmarks, dtype=np.float64)
         aligned, pose = align(points, self.landmarks, self.alignment)
-        spline = BSpline(self._lift((aligned - self.landmarks)[None])[0], self.control)
-        values = sample_texture(image, self._posed(spline, pose), self.template)
+        psi = self.maps.transform(self._lift((aligned - self.landmarks)[None])[0], self.control)
+        values = sample_texture(image, self._posed(psi, pose), self.template)
         mean = self.appearance.mean
         seen = np.isfinite(values)
         gain = float(values[seen] @ mean[seen] / max(float(values[seen] @ values[seen]), 1e-300))
         return np.where(seen, gain * values, mean)
 
     def _lift(self, displacements: FloatArray) -> FloatArray:
-        return lift(displacements, self.landmarks, self.template, self.control, self.smoothing)
+        return self.maps.coefficients(displacements, self.landmarks, self.template, self.control)
 
-    def _posed(self, spline: BSpline, pose: FloatArray) -> Transform:
+    def _posed(self, psi: Transform, pose: FloatArray) -> Transform:
         if pose.shape != (pose_size(self.ndim),):
             raise ValueError(f"pose: expected {pose_size(self.ndim)} numbers, got shape {pose.shape}")
-        return Composition((pose_transform(pose, self.center), spline))
+        return Composition((pose_transform(pose, self.center), psi))
 
     def _image(self, texture: FloatArray) -> Image:
         return Image(texture.reshape(self.template.shape), self.template)
@@ -241,18 +245,43 @@ class AppearanceModel:
         points = mirrored(psi.solve(self.template.points()), self.template)
         return self._image(sample(self._image(texture), points, interpolation="cubic").astype(np.float32))
 
-    def label_map(self, shape: npt.ArrayLike = (), pose: npt.ArrayLike | None = None) -> Labels:
+    @cached_property
+    def labels(self) -> npt.NDArray[np.integer] | None:
+        """The label map of the mean shape, (*template.shape): the commonest label at every place; the smaller one of equals."""
+        if self.label_maps is None:
+            return None
+        best = np.zeros(self.template.size, dtype=self.label_maps.dtype)
+        votes = np.zeros(self.template.size, dtype=np.int64)
+        for label in np.unique(self.label_maps):
+            count = (self.label_maps == label).sum(axis=0)
+            best[count > votes] = label
+            votes = np.maximum(votes, count)
+        return best.reshape(self.template.shape)
+
+    def label_map(
+        self, shape: npt.ArrayLike = (), pose: npt.ArrayLike | None = None, weights: FloatArray | None = None
+    ) -> Labels:
         """The label map of an instance.
+
+        Parameters
+        ----------
+        shape, pose : see `transform`
+        weights : field weights of a mosaic, see `mosaic`: at every place the labels of the image that weighs most there, so that
+            labels go with the texture; by default the labels of the mean shape
 
         Raises
         ------
         ValueError : if the model was not fitted to label maps.
         """
-        if self.labels is None:
+        if self.label_maps is None or self.labels is None:
             raise ValueError("model: expected one fitted to label maps, this one has no labels; fit it with labels=")
+        there = self.labels
+        if weights is not None:
+            g = self.mixing.times(np.asarray(weights, dtype=np.float32).T)
+            there = np.take_along_axis(self.label_maps, g.argmax(axis=1)[None], axis=0).reshape(self.template.shape)
         points = mirrored(self.transform(shape, pose).solve(self.template.points()), self.template)
-        values = sample(Labels(self.labels, self.template), points, interpolation="nearest")
-        return Labels(values.astype(self.labels.dtype), self.template)
+        values = sample(Labels(there, self.template), points, interpolation="nearest")
+        return Labels(values.astype(there.dtype), self.template)
 
 
 def mirrored(points: FloatArray, grid: Grid) -> FloatArray:

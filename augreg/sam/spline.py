@@ -15,18 +15,17 @@ from __future__ import annotations
 
 import numpy as np
 import scipy.interpolate
-import scipy.ndimage
 
 from augreg.grid import FloatArray, Grid
 from augreg.sam.landmarks import anchors as anchors_of
 from augreg.transforms import BSpline
+from augreg.velocity import through
 
 # the frame beyond the template in which displacements die out, as a share of its sides
 MARGIN = 0.2
 # farther from all landmarks than this share of the mean side, nothing moves
 REACH = 0.25
 _CELLS = {2: 48, 3: 24}
-_ZERO_LAYERS = 3
 
 
 def control_grid(template: Grid) -> Grid:
@@ -62,13 +61,7 @@ def lift(displacements: FloatArray, centers: FloatArray, template: Grid, control
     places = np.concatenate([centers, anchors]) / size
     spline = scipy.interpolate.RBFInterpolator(places, values, kernel="thin_plate_spline", smoothing=softness, degree=1)
     nodes = spline(control.points().reshape(-1, ndim) / size).reshape(*control.shape, maps, ndim)
-    coefficients = np.moveaxis(nodes, -2, 0)
-    for axis in range(1, ndim + 1):
-        coefficients = scipy.ndimage.spline_filter1d(coefficients, order=3, axis=axis, mode="mirror")
-    out = np.zeros_like(coefficients)
-    inner = (slice(None), *(slice(_ZERO_LAYERS, -_ZERO_LAYERS),) * ndim)
-    out[inner] = coefficients[inner]
-    return out
+    return through(np.moveaxis(nodes, -2, 0), control)
 
 
 def least_determinant(coefficients: FloatArray, control: Grid, per_cell: int = 2) -> FloatArray:

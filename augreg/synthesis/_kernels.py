@@ -240,6 +240,42 @@ def push_at(coefficients, start, step, affine, shape, points, flow, inside):
             inside[b, i] = within
 
 
+@njit(cache=True, nogil=True)
+def _advance(c, start, step, x, sign, steps, buffers):
+    """x (D,) carried along the velocity sign * v for unit time, in place, by Runge-Kutta; buffers (5, D)."""
+    h = sign / steps
+    ndim = x.size
+    k1, k2, k3, k4, y = buffers[0], buffers[1], buffers[2], buffers[3], buffers[4]
+    for _ in range(steps):
+        _value(c, start, step, x, k1)
+        for d in range(ndim):
+            y[d] = x[d] + 0.5 * h * k1[d]
+        _value(c, start, step, y, k2)
+        for d in range(ndim):
+            y[d] = x[d] + 0.5 * h * k2[d]
+        _value(c, start, step, y, k3)
+        for d in range(ndim):
+            y[d] = x[d] + h * k3[d]
+        _value(c, start, step, y, k4)
+        for d in range(ndim):
+            x[d] += h / 6.0 * (k1[d] + 2.0 * (k2[d] + k3[d]) + k4[d])
+
+
+@njit(cache=True, parallel=True, nogil=True)
+def flow_at(coefficients, start, step, points, sign, steps, out):
+    """exp(sign * v) at points (B, N, D), out (B, N, D); coefficients of v (B, n0, n1, n2, D)."""
+    batch, count, ndim = points.shape
+    chunks = (count + CHUNK - 1) // CHUNK
+    for job in prange(batch * chunks):
+        b, begin = job // chunks, (job % chunks) * CHUNK
+        c, buffers = coefficients[b], np.empty((5, ndim))
+        for i in range(begin, min(begin + CHUNK, count)):
+            x = out[b, i]
+            for d in range(ndim):
+                x[d] = points[b, i, d]
+            _advance(c, start, step, x, sign, steps, buffers)
+
+
 @njit(cache=True, nogil=True, inline="always")
 def _exponential(x):
     """exp(x) for x <= 0 to 2e-6, as (exp(x / 32))^32: only products and sums, so that loops of it vectorise."""
@@ -255,8 +291,8 @@ def _exponential(x):
 
 
 @njit(cache=True, parallel=True, nogil=True, fastmath={"contract", "nnan"})
-def blend_at(fields, textures, out):
-    """sum_i w_i t_i with w = softmax_i(g_i): fields g (B, n, N), textures t (n, N), out (B, N), float32."""
+def blend_at(fields, textures, out, chosen):
+    """sum_i w_i t_i with w = softmax_i(g_i): fields g (B, n, N), textures t (n, N), out (B, N), float32; argmax_i g_i (B, N)."""
     batch, n, count = fields.shape
     chunks = (count + CHUNK - 1) // CHUNK
     for job in prange(batch * chunks):
@@ -264,10 +300,13 @@ def blend_at(fields, textures, out):
         end = min(begin + CHUNK, count)
         # image by image over a chunk that stays in the cache, so that the inner loops run over contiguous values
         highest = fields[b, 0, begin:end].copy()
+        best = np.zeros(end - begin, np.int32)
         for i in range(1, n):
             g = fields[b, i, begin:end]
             for k in range(end - begin):
+                best[k] = i if g[k] > highest[k] else best[k]
                 highest[k] = max(highest[k], g[k])
+        chosen[b, begin:end] = best
         total = np.zeros_like(highest)
         blend = np.zeros_like(highest)
         for i in range(n):

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -119,14 +119,16 @@ class AppearancePairs:
         known = _on_device(self.model, torch.device(device or "cpu"))
         B, control = len(draw), known.stage.frame.shape
         shapes = held(draw.shape.reshape(2 * B, -1), known.stage.device, torch.float64)
+        textures, labels = _textures(self.model, known, draw)
         return render_maps(
             known.stage,
             (shapes @ known.fields).reshape(2 * B, *control, self.grid.ndim),
-            _textures(self.model, known, draw),
+            textures,
             pose=draw.pose.reshape(2 * B, -1),
             center=self.model.center,
             light=draw.light.reshape(2 * B, -1),
-            labels=known.labels,
+            labels=labels,
+            steps=getattr(self.model.maps, "steps", 0),
         )
 
     def describe(self) -> Mapping[str, Any]:
@@ -139,10 +141,10 @@ class AppearancePairs:
         model, digest = self.model, hashlib.sha256()
         for array in (model.shape.mean, model.shape.basis, model.shape.variance, model.appearance.mean, model.appearance.basis):
             digest.update(np.ascontiguousarray(array).tobytes())
-        for array in (model.appearance.variance, model.textures, model.poses, model.smoothing):
+        for array in (model.appearance.variance, model.textures, model.poses, model.fields):
             digest.update(np.ascontiguousarray(array).tobytes())
-        digest.update(b"" if model.labels is None else np.ascontiguousarray(model.labels).tobytes())
-        digest.update(repr((asdict(model.template), asdict(model.locality), model.intensities)).encode())
+        digest.update(b"" if model.label_maps is None else np.ascontiguousarray(model.label_maps).tobytes())
+        digest.update(repr((model.template, model.locality, model.maps.name, model.intensities)).encode())
         return digest.hexdigest()[:16]
 
 
@@ -156,6 +158,7 @@ class _ModelOnDevice:
     textures: Tensor
     mixing: list[Tensor]
     labels: Tensor | None
+    label_maps: Tensor | None
 
 
 _ON_DEVICE: WeakKeyDictionary[AppearanceModel, dict[torch.device, _ModelOnDevice]] = WeakKeyDictionary()
@@ -172,24 +175,32 @@ def _on_device(model: AppearanceModel, device: torch.device) -> _ModelOnDevice:
             textures=held(model.textures, device),
             mixing=[held(axis, device) for axis in model.mixing.axes],
             labels=None if model.labels is None else held(model.labels[None], device, torch.int32),
+            label_maps=None if model.label_maps is None else held(model.label_maps, device, torch.int32),
         )
     return known[device]
 
 
-def _textures(model: AppearanceModel, known: _ModelOnDevice, draw: AppearanceDraw) -> Tensor:
-    """Appearances on the template's grid, (B or 2 B, *shape): mosaics and modes, clipped to the known intensities."""
-    device, B, n = known.stage.device, len(draw), len(model.textures)
+def _textures(model: AppearanceModel, known: _ModelOnDevice, draw: AppearanceDraw) -> tuple[Tensor, Tensor | None]:
+    """Appearances on the template's grid, (B or 2 B, *shape): mosaics and modes, clipped to the known intensities.
+
+    Where the model has labels, so have they: at every place those of the image that weighs most in the mosaic, or where all weigh
+    alike, those of the mean shape (1, *shape).
+    """
+    device, B, n, shape = known.stage.device, len(draw), len(model.textures), model.template.shape
     weights = held(draw.mosaic, device)
     # the commonest draw has one appearance in both images: it is made once
     shared = bool((weights[:, 0] == weights[:, 1]).all())
     weights = weights[:, :1] if shared else weights
     choice = per_axis(weights.reshape(-1, *[axis.shape[1] for axis in known.mixing]), known.mixing)
     maths = compiled if device.type == "cpu" else spline
-    textures = maths.blend(choice.reshape(-1, n, model.template.size), known.textures)
+    textures, chosen = maths.blend(choice.reshape(-1, n, model.template.size), known.textures)
+    labels = known.labels
+    if known.label_maps is not None and draw.mosaic.any():
+        labels = known.label_maps.gather(0, chosen.long()).reshape(-1, *shape)
     if draw.modes.any():
         both = textures.reshape(B, -1, model.template.size).expand(-1, 2, -1)
         textures = (both + held(draw.modes, device) @ known.basis).flatten(0, 1)
-    return textures.clamp(*model.intensities).reshape(-1, *model.template.shape)
+    return textures.clamp(*model.intensities).reshape(-1, *shape), labels
 
 
 def _draw_one(model: AppearanceModel, rng: np.random.Generator) -> tuple[npt.NDArray[Any], ...]:

@@ -52,11 +52,19 @@ def nearest(labels: Tensor, points: Tensor) -> Tensor:
     return out
 
 
-def blend(fields: Tensor, textures: Tensor) -> Tensor:
-    """sum_i softmax_i(g_i) t_i for fields (B, n, N) and textures (n, N), (B, N): see `spline.blend`."""
-    out = torch.empty((len(fields), fields.shape[-1]), dtype=textures.dtype)
-    _kernels.blend_at(fields.numpy(), textures.numpy(), out.numpy())
+def flow(coefficients: Tensor, frame: ControlFrame, points: Tensor, sign: float, steps: int) -> Tensor:
+    """exp(sign v) at points (B, N, D): see `spline.flow`."""
+    out = torch.empty_like(points)
+    _kernels.flow_at(*_splines(coefficients, frame), points.numpy(), sign, steps, out.numpy())
     return out
+
+
+def blend(fields: Tensor, textures: Tensor) -> tuple[Tensor, Tensor]:
+    """sum_i softmax_i(g_i) t_i and argmax_i g_i for fields (B, n, N) and textures (n, N), (B, N) each: see `spline.blend`."""
+    out = torch.empty((len(fields), fields.shape[-1]), dtype=textures.dtype)
+    chosen = torch.empty(out.shape, dtype=torch.int32)
+    _kernels.blend_at(fields.numpy(), textures.numpy(), out.numpy(), chosen.numpy())
+    return out, chosen
 
 
 def _splines(coefficients: Tensor, frame: ControlFrame) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

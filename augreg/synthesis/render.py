@@ -6,7 +6,7 @@ With psi_k: template -> image k and its inverse B_k (see `augreg.sam.model`),
 
 so that with one appearance image_2(y + u(y)) = a(B_2(psi_2(B_1(y)))) = a(B_1(y)) = image_1(y), exactly; the reverse displacement
 is psi_1(B_2(y)) - y. psi is a cubic B-spline and an affine pose; B_1 and B_2 are solved for by Newton's method, in double
-precision, and the residual |psi(B(y)) - y| is measured.
+precision, and the residual |psi(B(y)) - y| is measured. Where psi is the exponential of a velocity, B is that of its negative.
 Every image is sampled once, from the appearance on the template's grid, by cubic B-splines with mirrored borders: the
 appearance has no end, so that the equation holds wherever the target y + u(y) lies inside image 2.
 
@@ -98,26 +98,37 @@ def render_maps(
     center: FloatArray,
     light: FloatArray,
     labels: Tensor | None = None,
+    steps: int = 0,
 ) -> PairBatch:
     """The pairs of maps and textures, two by two: fixed, moving, fixed, ...
 
     Parameters
     ----------
     stage : of the template's grid
-    maps : psi - id without pose, (2 B, *control shape, D) float64, voxels; shrunk where they fold
+    maps : coefficients of psi - id without pose, (2 B, *control shape, D) float64, voxels, shrunk where they fold; or of
+        velocities
     textures : on the template's grid, one per image (2 B, *shape) or one per pair (B, *shape), float32
     pose : (2 B, P), see `augreg.sam.alignment.pose_transform`
     center : fixed point of the poses' rotations and scales, (D,) mm
     light : coefficients of the logarithm of a smooth gain, (2 B, INTENSITY_NODES^D)
     labels : of the template (1, *shape), or like textures, int32, where there are any
+    steps : of the integration of psi = exp(v), where maps are velocities; 0 where they are displacements
     """
     B, shape, maths = len(maps) // 2, stage.grid.shape, _maths(stage.device)
-    maps, scale, least = unfolded(stage, maps)
     forward, backward = _poses(stage, pose, center)
-    x, residual = maths.pull(maps, stage.frame, backward)
     # psi of the other image of the pair: 1 0 3 2 ...
     other = torch.arange(2 * B, device=stage.device) ^ 1
-    flow, inside = maths.push(maps[other], stage.frame, forward[other], x)
+    if steps:
+        scale = torch.ones(2 * B, dtype=maps.dtype, device=stage.device)
+        z = spline.targets(stage.frame, backward)
+        x = maths.flow(maps, stage.frame, z, -1.0, steps)
+        residual = (maths.flow(maps, stage.frame, x, 1.0, steps) - z).norm(dim=-1)
+        flow, inside = spline.ends(stage.frame, forward[other], maths.flow(maps[other], stage.frame, x, 1.0, steps))
+        least = _least_slope(x.reshape(2 * B, *shape, stage.grid.ndim), backward)
+    else:
+        maps, scale, least = unfolded(stage, maps)
+        x, residual = maths.pull(maps, stage.frame, backward)
+        flow, inside = maths.push(maps[other], stage.frame, forward[other], x)
     # the residual is measured before the pose, which scales it
     masks = (inside & (residual < TOLERANCE)).reshape(2 * B, 1, *shape)
     flows = flow.reshape(2 * B, stage.grid.ndim, *shape)
@@ -184,6 +195,15 @@ def _determinant(invariants: list[Tensor], factors: Tensor) -> Tensor:
             total = (total + invariant) * s
         least.append(1 + total.amin(dim=1))
     return torch.stack(least, dim=1)
+
+
+def _least_slope(x: Tensor, backward: Tensor) -> Tensor:
+    """The least det(D psi) of psi^-1: y -> x, poses excepted, from differences of x (N, *shape, D) between neighbours, (N,)."""
+    ndim = x.shape[-1]
+    common = (slice(None), *(slice(0, n - 1) for n in x.shape[1:-1]))
+    slopes = torch.stack([x.diff(dim=a + 1)[common] for a in range(ndim)], dim=-1)
+    det = torch.linalg.det(slopes) / torch.linalg.det(backward[:, :, :-1]).reshape(-1, *[1] * ndim)
+    return 1 / det.flatten(1).amax(dim=1)
 
 
 def _maths(device: torch.device) -> ModuleType:

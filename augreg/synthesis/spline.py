@@ -148,14 +148,14 @@ def pull(coefficients: Tensor, frame: ControlFrame, affine: Tensor) -> tuple[Ten
     -------
     x (B, N, D) indices and the residuals |z - f(x)| before the last step, (B, N) voxels
     """
-    targets = _affine(affine, _pixels(frame, affine))
-    x = targets.clone()
-    best = torch.full(targets.shape[:2], torch.inf, dtype=targets.dtype, device=targets.device)
-    step = torch.zeros_like(targets)
+    z = targets(frame, affine)
+    x = z.clone()
+    best = torch.full(z.shape[:2], torch.inf, dtype=z.dtype, device=z.device)
+    step = torch.zeros_like(z)
     trial = x
     for _ in range(ITERATIONS):
         u, J = displacement_and_slopes(coefficients, frame, trial)
-        residual = targets - trial - u
+        residual = z - trial - u
         error = residual.norm(dim=-1)
         better = error < best
         x = torch.where(better[..., None], trial, x)
@@ -176,7 +176,17 @@ def push(coefficients: Tensor, frame: ControlFrame, affine: Tensor, points: Tens
     -------
     the flow A (x + u(x)) + t - y, (B, D, N) float32 voxels, and whether its end lies inside the grid, (B, N) bool
     """
-    target = _affine(affine, points + displacement(coefficients, frame, points))
+    return ends(frame, affine, points + displacement(coefficients, frame, points))
+
+
+def targets(frame: ControlFrame, affine: Tensor) -> Tensor:
+    """A y + t at all pixels y, (B, N, D)."""
+    return _affine(affine, _pixels(frame, affine))
+
+
+def ends(frame: ControlFrame, affine: Tensor, points: Tensor) -> tuple[Tensor, Tensor]:
+    """Flows A x + t - y of points x (B, N, D) that belong to all pixels y, and whether they end inside: see `push`."""
+    target = _affine(affine, points)
     last = torch.tensor(frame.pixels, device=points.device) - 1
     inside = ((target >= -_EDGE) & (target <= last + _EDGE)).all(dim=-1)
     return (target - _pixels(frame, affine)).movedim(-1, 1).float(), inside
@@ -208,10 +218,23 @@ def _solve(J: Tensor, r: Tensor) -> Tensor:
     return adjugate / torch.where(det.abs() < 1e-3, torch.ones_like(det), det)[..., None]
 
 
-def blend(fields: Tensor, textures: Tensor) -> Tensor:
-    """sum_i w_i t_i with w = softmax_i(g_i), for fields (B, n, N) and textures (n, N): (B, N)."""
+def flow(coefficients: Tensor, frame: ControlFrame, points: Tensor, sign: float, steps: int) -> Tensor:
+    """exp(sign v) at points (B, N, D), by so many steps of the classical Runge-Kutta method: see `augreg.velocity`."""
+    h = sign / steps
+    for _ in range(steps):
+        a = displacement(coefficients, frame, points)
+        b = displacement(coefficients, frame, points + 0.5 * h * a)
+        c = displacement(coefficients, frame, points + 0.5 * h * b)
+        d = displacement(coefficients, frame, points + h * c)
+        points = points + h / 6 * (a + 2 * (b + c) + d)
+    return points
+
+
+def blend(fields: Tensor, textures: Tensor) -> tuple[Tensor, Tensor]:
+    """sum_i w_i t_i with w = softmax_i(g_i), and argmax_i g_i, for fields (B, n, N) and textures (n, N): (B, N) each."""
     # pair by pair: the weights of a whole batch would be its largest array by far
-    return torch.stack([(torch.softmax(g, dim=0) * textures).sum(dim=0) for g in fields])
+    mixed = torch.stack([(torch.softmax(g, dim=0) * textures).sum(dim=0) for g in fields])
+    return mixed, fields.argmax(dim=1).int()
 
 
 def prefilter_matrix(n: int) -> FloatArray:
