@@ -58,8 +58,8 @@ def test_warping_moving_with_the_displacement_gives_fixed(kind):
     for pair in training_pairs(batch, m.template):
         after, before = difference(pair)
         # pixels are 20 % of the smallest structure in 3-D: interpolation itself errs more there
-        assert after < (0.012 if m.ndim == 2 else 0.03)
-        assert after < (0.1 if m.ndim == 2 else 0.2) * before
+        assert after < (0.012 if m.ndim == 2 else 0.045)
+        assert after < (0.1 if m.ndim == 2 else 0.25) * before
 
 
 @pytest.mark.parametrize("kind", ["labels", "landmarks"])
@@ -101,9 +101,9 @@ def test_images_agree_with_the_model():
     batch = generator.render(draw)
     for k, image in enumerate((batch.fixed, batch.moving)):
         expected = m.instance(draw.shape[0, k], draw.modes[0, k], draw.pose[0, k])
-        assert np.abs(image[0, 0].numpy() - expected.values).max() < 0.02
+        assert np.abs(image[0, 0].numpy() / draw.gain[0, k] - expected.values).max() < 0.02
     generator, mosaic = drawn(1, seed=4)
-    shown = generator.render(mosaic).fixed[0, 0].numpy()
+    shown = generator.render(mosaic).fixed[0, 0].numpy() / mosaic.gain[0, 0]
     psi = m.transform(mosaic.shape[0, 0], mosaic.pose[0, 0])
     assert np.abs(shown - m._render(m.mosaic(mosaic.mosaic[0, 0]), psi).values).max() < 0.02
 
@@ -308,6 +308,10 @@ def test_appearances_are_shared_independent_or_correlated():
         g = drawn(12, appearance=choice)[1].mosaic
         assert np.corrcoef(g[:, 0].ravel(), g[:, 1].ravel())[0, 1] == pytest.approx(expected, abs=0.05)
         assert g[:, 1].std() == pytest.approx(g[:, 0].std(), rel=0.05)
+    same, apart = (drawn(40, appearance=choice)[1].gain for choice in ("shared", "independent"))
+    assert np.array_equal(same[:, 0], same[:, 1])
+    assert np.log(apart).std() == pytest.approx(np.log(model().gains).std(ddof=1), rel=0.25)
+    assert not np.array_equal(apart[:, 0], apart[:, 1])
 
 
 def test_intensity_changes_are_smooth_gains():

@@ -4,8 +4,8 @@
     specificity      mean distance of the model's samples to the nearest of the given images      (lower: more plausible)
     compactness      share of the variance in the first k modes
 
-Distance of shapes: mean Euclidean distance of corresponding points, poses removed, mm; points of a dense model count where they lie
-over the template. Distance of appearances: root mean
+Distance of shapes: mean Euclidean distance of corresponding points, poses removed, mm; points of a dense model count where they
+lie over the template. Distance of appearances: root mean
 square difference of intensities in the mean shape. Specificity is measured against the images given, best ones that the model has
 not seen.
 """

@@ -23,7 +23,7 @@ _FORMAT = 3
 
 def write_model(model: AppearanceModel, path: str | os.PathLike[str]) -> None:
     """Write a model as `.npz`; an existing file is replaced in one step."""
-    arrays: dict[str, npt.NDArray[np.generic]] = {"textures": model.textures, "poses": model.poses}
+    arrays: dict[str, npt.NDArray[np.generic]] = {"textures": model.textures, "gains": model.gains, "poses": model.poses}
     for name in ("shape", "appearance"):
         subspace: Subspace = getattr(model, name)
         arrays |= {f"{name}_{part}": getattr(subspace, part) for part in ("mean", "basis", "variance")}
@@ -62,6 +62,7 @@ def read_model(path: str | os.PathLike[str]) -> AppearanceModel:
             shape=Subspace(*(arrays[f"shape_{part}"] for part in ("mean", "basis", "variance"))),
             appearance=Subspace(*(arrays[f"appearance_{part}"] for part in ("mean", "basis", "variance"))),
             textures=arrays["textures"],
+            gains=arrays["gains"],
             poses=arrays["poses"],
             alignment=about["alignment"],
             maps=_maps(about["maps"], arrays),

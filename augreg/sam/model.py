@@ -35,8 +35,9 @@ from augreg.sam.subspace import Subspace
 from augreg.transforms import Composition, Transform
 from augreg.warp import sample
 
-# beta of mosaics: transitions between two training textures take about a fifth of the finest taper's length
-SHARPNESS = 5.0
+# beta of mosaics: transitions between two training textures take about a tenth of the finest taper's length. With 5 two anatomies
+# mix where one is meant, which shows as grey half-tones and in the spectra; 20 makes seams (benchmarks/plausibility.py)
+SHARPNESS = 10.0
 # of pose and shape in a posterior: twice as many change nothing that can be seen
 _TURNS = 10
 
@@ -76,7 +77,9 @@ class AppearanceModel:
     template : the grid of the mean appearance; its space is that of the mean shape
     shape : positions of points, vectors (m D) mm in the template's space, point by point
     appearance : intensities at the points of the template, vectors (N), row-major, float32
-    textures : the training appearances t_i, (n, N) float32, equal in overall intensity, for mosaics
+    textures : the training appearances t_i for mosaics, (n, N) float32, equal in overall intensity and a little sharpened, since
+        they are sampled twice
+    gains : (n,) factors from these common intensities to the images' own
     poses : (n, P), the training poses, see `augreg.sam.alignment.pose_transform`; their mean is 0
     alignment : what a pose may contain
     maps : which points these are, and how psi follows from them: see `augreg.sam.maps`
@@ -90,6 +93,7 @@ class AppearanceModel:
     shape: Subspace
     appearance: Subspace
     textures: npt.NDArray[np.float32]
+    gains: FloatArray
     poses: FloatArray
     alignment: Alignment
     maps: Maps

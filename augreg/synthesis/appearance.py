@@ -5,7 +5,8 @@ A pair is two instances. Its shapes are b_k ~ N(0, amplitude^2 I); its appearanc
 
     g_2 = rho g_1 + sqrt(1 - rho^2) g',      a_2 alike,      rho = 1 shared, 0 independent, or anything between.
 
-Poses are Gaussian with the covariance of the training poses.
+Gains, the images' overall intensities, are log-normal with the training images' spread, and correlated like appearances. Poses
+are Gaussian with the covariance of the training poses.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from augreg.grid import FloatArray, Grid
 from augreg.sam.model import SHARPNESS, AppearanceModel
 from augreg.synthesis import compiled, spline
 from augreg.synthesis.pairs import PairBatch
-from augreg.synthesis.render import INTENSITY_NODES, Stage, held, render_maps
+from augreg.synthesis.render import INTENSITY_NODES, Stage, held, render_maps, rendering
 from augreg.synthesis.spline import Tensor, per_axis
 
 # coefficients beyond so many standard deviations are drawn again
@@ -41,6 +42,7 @@ class AppearanceDraw:
     shape : (B, 2, Ks) coefficients in standard deviations
     mosaic : (B, 2, n, q) float32, weights of the fields that choose among the n training textures, times their sharpness
     modes : (B, 2, Ka) coefficients of the appearance's modes in standard deviations
+    gain : (B, 2) factors from the model's intensities to an image's
     pose : (B, 2, P)
     light : (B, 2, INTENSITY_NODES^D) coefficients of the logarithm of a smooth gain
     """
@@ -48,6 +50,7 @@ class AppearanceDraw:
     shape: FloatArray
     mosaic: npt.NDArray[np.float32]
     modes: FloatArray
+    gain: FloatArray
     pose: FloatArray
     light: FloatArray
 
@@ -103,33 +106,36 @@ class AppearancePairs:
         """The random numbers of one pair per random generator."""
         rho = _correlation(self.appearance)
         parts = (np.stack(column) for column in zip(*[_draw_one(self.model, rng) for rng in rngs], strict=True))
-        shapes, mosaics, modes, poses, light = parts
-        for both in (mosaics, modes):
+        shapes, mosaics, modes, gains, poses, light = parts
+        for both in (mosaics, modes, gains):
             both[:, 1] = rho * both[:, 0] + np.sqrt(1 - rho**2) * both[:, 1]
         return AppearanceDraw(
             shape=self.amplitude * shapes,
             mosaic=(self.mosaic * mosaics).astype(np.float32),
             modes=self.modes * modes,
+            gain=np.exp(np.log(self.model.gains).mean() + np.log(self.model.gains).std(ddof=1) * gains),
             pose=self.pose * poses,
             light=self.intensity * light,
         )
 
     def render(self, draw: AppearanceDraw, device: torch.device | str | None = None) -> PairBatch:
         """The pairs of a draw on the template's grid."""
-        known = _on_device(self.model, torch.device(device or "cpu"))
+        where = torch.device(device or "cpu")
+        known = _on_device(self.model, where)
         B, control = len(draw), known.stage.frame.shape
-        shapes = held(draw.shape.reshape(2 * B, -1), known.stage.device, torch.float64)
-        textures, labels = _textures(self.model, known, draw)
-        return render_maps(
-            known.stage,
-            (shapes @ known.fields).reshape(2 * B, *control, self.grid.ndim),
-            textures,
-            pose=draw.pose.reshape(2 * B, -1),
-            center=self.model.center,
-            light=draw.light.reshape(2 * B, -1),
-            labels=labels,
-            steps=getattr(self.model.maps, "steps", 0),
-        )
+        with rendering(where):
+            shapes = held(draw.shape.reshape(2 * B, -1), where, torch.float64)
+            textures, labels = _textures(self.model, known, draw)
+            return render_maps(
+                known.stage,
+                (shapes @ known.fields).reshape(2 * B, *control, self.grid.ndim),
+                textures,
+                pose=draw.pose.reshape(2 * B, -1),
+                center=self.model.center,
+                light=draw.light.reshape(2 * B, -1),
+                labels=labels,
+                steps=getattr(self.model.maps, "steps", 0),
+            )
 
     def describe(self) -> Mapping[str, Any]:
         """The options and a hash of the model."""
@@ -141,7 +147,7 @@ class AppearancePairs:
         model, digest = self.model, hashlib.sha256()
         for array in (model.shape.mean, model.shape.basis, model.shape.variance, model.appearance.mean, model.appearance.basis):
             digest.update(np.ascontiguousarray(array).tobytes())
-        for array in (model.appearance.variance, model.textures, model.poses, model.fields):
+        for array in (model.appearance.variance, model.textures, model.gains, model.poses, model.fields):
             digest.update(np.ascontiguousarray(array).tobytes())
         digest.update(b"" if model.label_maps is None else np.ascontiguousarray(model.label_maps).tobytes())
         digest.update(repr((model.template, model.locality, model.maps.name, model.intensities)).encode())
@@ -189,7 +195,7 @@ def _textures(model: AppearanceModel, known: _ModelOnDevice, draw: AppearanceDra
     device, B, n, shape = known.stage.device, len(draw), len(model.textures), model.template.shape
     weights = held(draw.mosaic, device)
     # the commonest draw has one appearance in both images: it is made once
-    shared = bool((weights[:, 0] == weights[:, 1]).all())
+    shared = bool((weights[:, 0] == weights[:, 1]).all()) and bool((draw.gain[:, 0] == draw.gain[:, 1]).all())
     weights = weights[:, :1] if shared else weights
     choice = per_axis(weights.reshape(-1, *[axis.shape[1] for axis in known.mixing]), known.mixing)
     maths = compiled if device.type == "cpu" else spline
@@ -200,7 +206,8 @@ def _textures(model: AppearanceModel, known: _ModelOnDevice, draw: AppearanceDra
     if draw.modes.any():
         both = textures.reshape(B, -1, model.template.size).expand(-1, 2, -1)
         textures = (both + held(draw.modes, device) @ known.basis).flatten(0, 1)
-    return textures.clamp(*model.intensities).reshape(-1, *shape), labels
+    gain = draw.gain[:, : len(textures) // B].reshape(-1, 1)
+    return (textures.clamp(*model.intensities) * held(gain, device)).reshape(-1, *shape), labels
 
 
 def _draw_one(model: AppearanceModel, rng: np.random.Generator) -> tuple[npt.NDArray[Any], ...]:
@@ -209,6 +216,7 @@ def _draw_one(model: AppearanceModel, rng: np.random.Generator) -> tuple[npt.NDA
         _bounded_normal(rng, (2, model.shape.rank)),
         rng.standard_normal((2, n, model.mixing.columns), dtype=np.float32),
         _bounded_normal(rng, (2, model.appearance.rank)),
+        _bounded_normal(rng, (2,)),
         rng.standard_normal((2, n)) @ model.poses / np.sqrt(n - 1),
         rng.standard_normal((2, INTENSITY_NODES**model.ndim)),
     )

@@ -23,7 +23,7 @@ from augreg.image import Image, Labels
 from augreg.sam.alignment import pose_size
 from augreg.synthesis.fields import Field, SmoothField
 from augreg.synthesis.pairs import PairBatch, PairGenerator, make_pairs
-from augreg.synthesis.render import INTENSITY_NODES, Stage, held, render_maps
+from augreg.synthesis.render import INTENSITY_NODES, Stage, held, render_maps, rendering
 
 # spacings of random coefficients as shares of the longest side
 _SPACINGS = (1 / 4, 1 / 8, 1 / 12)
@@ -128,15 +128,16 @@ class RandomDeformations:
         stage = Stage.on(self.grid, torch.device(device or "cpu"))
         images = 2 * len(draw)
         maps = draw.maps.reshape(images, *draw.maps.shape[2:]) @ self.grid.world_to_index.T
-        return render_maps(
-            stage,
-            held(maps, stage.device, torch.float64),
-            held(self.images[draw.chosen], stage.device),
-            pose=np.zeros((images, pose_size(self.grid.ndim))),
-            center=self.grid.center,
-            light=draw.light.reshape(images, -1),
-            labels=None if self.labels is None else held(self.labels[draw.chosen], stage.device, torch.int32),
-        )
+        with rendering(stage.device):
+            return render_maps(
+                stage,
+                held(maps, stage.device, torch.float64),
+                held(self.images[draw.chosen], stage.device),
+                pose=np.zeros((images, pose_size(self.grid.ndim))),
+                center=self.grid.center,
+                light=draw.light.reshape(images, -1),
+                labels=None if self.labels is None else held(self.labels[draw.chosen], stage.device, torch.int32),
+            )
 
     def describe(self) -> Mapping[str, Any]:
         """The families of fields and a hash of the images."""

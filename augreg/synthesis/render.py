@@ -17,6 +17,7 @@ u = psi - id, det(I + s Du) = 1 + s I_1 + s^2 I_2 (+ s^3 I_3), I_k the invariant
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from types import ModuleType
@@ -87,6 +88,19 @@ class Stage:
 def held(array: npt.NDArray[Any], device: torch.device, dtype: torch.dtype = torch.float32) -> Tensor:
     """A copy of an array on a device: products of torch's own, aligned memory are the same to the last bit in every process."""
     return torch.tensor(array, dtype=dtype, device=device)
+
+
+@contextmanager
+def rendering(device: torch.device) -> Iterator[None]:
+    """On the CPU torch has one thread inside the block: compiled kernels do the work, and its threads would wait for theirs."""
+    before = torch.get_num_threads()
+    if device.type == "cpu":
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        if device.type == "cpu":
+            torch.set_num_threads(before)
 
 
 def render_maps(
