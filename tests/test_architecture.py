@@ -39,6 +39,9 @@ HOMES = {
     "pooch": ("augreg/datasets",),
     "nilearn": ("augreg/datasets",),
     "rich": ("augreg/cli/",),
+    "distributed": ("augreg/synthesis/cluster.py",),
+    "monai": ("augreg/synthesis/monai.py",),
+    "torchio": ("augreg/synthesis/torchio.py",),
     "skimage": ("augreg/lp/superpixels", "augreg/sam/landmarks"),
     "solvers": ("augreg/lp/", "solvers/"),
 }

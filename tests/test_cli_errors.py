@@ -157,7 +157,7 @@ BAD = {
     "evaluate a missing model": ("sam evaluate none.npz brain0.mha", "none.npz"),
     "synthesize from an image": ("synthesize good.png -n 2 -o {o}/pairs", "good.png"),
     "synthesize none": ("synthesize model.npz -n 0 -o {o}/pairs", "positive"),
-    "synthesize on a cluster": ("synthesize model.npz -n 1 -o {o}/pairs --scheduler here:1", "--scheduler"),
+    "synthesize on a cluster": ("synthesize model.npz -n 1 -o {o}/pairs --scheduler 127.0.0.1:1", "scheduler: expected"),
     "train from a network": ("train foreign.safetensors -o {o}/run --steps 1", "foreign.safetensors"),
     "train from a folder without pairs": ("train . -o {o}/run --steps 1", "dataset.json"),
     "train on no device": ("train model.npz -o {o}/run --steps 1 --device abacus", "abacus"),

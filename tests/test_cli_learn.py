@@ -2,11 +2,7 @@
 
 import contextlib
 import json
-import os
-import signal
-import subprocess
-import sys
-import time
+import warnings
 from dataclasses import replace
 
 import numpy as np
@@ -86,48 +82,50 @@ def test_models_are_evaluated_and_shown(folder, capsys):
     capsys.readouterr()
 
 
-def shards(folder):
-    return {p.name: p.read_bytes() for p in folder.iterdir()}
-
-
 def test_resumed_synthesis_counts_what_was_there(folder, capsys):
     model = ar.read_model(folder / "model.npz")
-    # three times the size of the shapes: most draws fold
-    wild = replace(model, shape=replace(model.shape, variance=9 * model.shape.variance))
+    # five times the size of the shapes: most draws fold
+    wild = replace(model, shape=replace(model.shape, variance=25 * model.shape.variance))
     ar.write_model(wild, folder / "wild.npz")
     line = "synthesize", "wild.npz -n 10 --shard-size 3 -o wild --json"
     assert run(folder, *line) == 0
-    whole = json.loads(capsys.readouterr().out)
-    assert whole["shrunk"] > 0
+    out, err = capsys.readouterr()
+    whole = json.loads(out)
+    assert whole["shrunk"] > 4
+    assert any(f"{whole['shrunk']} of 20 shapes" in warning for warning in whole["warnings"])
+    assert err.splitlines() == [f"augreg: warning: {warning}" for warning in whole["warnings"]]
+    assert whole["bytes"] == sum(path.stat().st_size for path in (folder / "wild").glob("*.tar"))
     # one shard is missing, then none
-    for lost in ("pairs-000001.tar", None):
+    for lost, kept in (("pairs-000001.tar", 7), (None, 10)):
         if lost:
             (folder / "wild" / lost).unlink()
         assert run(folder, *line) == 0
         again = json.loads(capsys.readouterr().out)
-        assert {name: again[name] for name in ("pairs", "shards", "shrunk")} == {
+        assert {name: again[name] for name in ("pairs", "shards", "shrunk", "kept")} == {
             "pairs": 10,
             "shards": 4,
             "shrunk": whole["shrunk"],
+            "kept": kept,
         }
 
 
-def test_killed_synthesis_goes_on_to_the_same_bytes(folder, capsys):
-    line = "model.npz -n 40 --shard-size 4 --seed 3 -o"
-    assert run(folder, "synthesize", f"{line} whole --json") == 0
-    assert json.loads(capsys.readouterr().out)["pairs"] == 40
-    command = [sys.executable, "-m", "augreg", "synthesize", *line.split(), "killed"]
-    with subprocess.Popen(command, cwd=folder, stderr=subprocess.DEVNULL, start_new_session=True) as process:
-        while process.poll() is None and not (folder / "killed/pairs-000001.tar").exists():
-            time.sleep(0.02)
-        os.killpg(process.pid, signal.SIGKILL)
-    assert (folder / "killed/pairs-000001.tar").exists()
-    kept = (folder / "killed/pairs-000000.tar").stat().st_mtime_ns
-    assert run(folder, "synthesize", f"{line} killed") == 0
-    assert (folder / "killed/pairs-000000.tar").stat().st_mtime_ns == kept
-    assert shards(folder / "killed") == shards(folder / "whole")
-    # other pairs in the same folder are refused
-    assert run(folder, "synthesize", "model.npz -n 40 --shard-size 4 --seed 4 -o killed") == 2
+def test_training_says_what_it_leaves_out_of_damaged_shards(folder, capsys):
+    assert run(folder, "synthesize", "model.npz -n 4 --shard-size 2 -o torn") == 0
+    torn = folder / "torn" / "pairs-000001.tar"
+    torn.write_bytes(torn.read_bytes()[:-40000])
+    capsys.readouterr()
+    with warnings.catch_warnings():
+        warnings.simplefilter("default")
+        assert run(folder, "train", "torn -o torn-run --steps 1 --batch 2 --width 0.0625") == 0
+    [line] = capsys.readouterr().err.splitlines()
+    assert line.startswith("augreg: warning:")
+    assert "1 of 2 pairs are left out" in line
+
+
+def test_other_pairs_in_the_same_folder_are_refused(folder, capsys):
+    assert run(folder, "synthesize", "model.npz -n 2 --seed 3 -o seeded") == 0
+    capsys.readouterr()
+    assert run(folder, "synthesize", "model.npz -n 2 --seed 4 -o seeded") == 2
     assert "seed" in capsys.readouterr().err
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from realdata import path
+from subjects import model
 
 import augreg as ar
 
@@ -58,6 +59,36 @@ def test_ten_lines_of_shell(folder):
     np.testing.assert_allclose(ar.read_points(folder / "mapped.csv"), forward(points), atol=1e-6)
     np.testing.assert_allclose(backward(forward(points)), points, atol=0.05)
     assert ar.read_transform(folder / "learned.nii.gz")(points).shape == points.shape
+
+
+# stand-ins for SLURM: a job is a process of this machine
+SBATCH = """#!/bin/sh
+here=$(dirname "$0")
+cp "$1" "$here/job.sh"
+setsid bash "$here/job.sh" > "$here/log" 2>&1 &
+echo $! > "$here/job"
+echo Submitted batch job 1
+"""
+SCANCEL = """#!/bin/sh
+kill -- "-$(cat "$(dirname "$0")/job")"
+"""
+
+
+@pytest.mark.slow
+def test_the_cookbook_at_the_scale_of_six_pairs(tmp_path):
+    ar.write_model(model(), tmp_path / "model.npz")
+    for name, script in (("sbatch", SBATCH), ("scancel", SCANCEL)):
+        (tmp_path / name).write_text(script)
+        (tmp_path / name).chmod(0o755)
+    code = block("python", "SLURMCluster").replace("1_000_000", "6").replace("cores=16, processes=16", "cores=1, processes=1")
+    code = code.replace("jobs=4", "jobs=1")
+    environment = {**os.environ, "PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}"}
+    run = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, env=environment, check=True, timeout=120, stdout=subprocess.PIPE, text=True
+    )
+    assert run.stdout.startswith("6 of 6")
+    assert (tmp_path / "pairs" / "pairs-000000.tar").exists()
+    subprocess.run([sys.executable, "-c", block("python", "PairStream")], cwd=tmp_path, check=True)
 
 
 def test_the_map_of_folders_is_complete():

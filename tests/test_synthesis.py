@@ -1,6 +1,3 @@
-import io
-import json
-import tarfile
 from dataclasses import fields
 
 import numpy as np
@@ -17,10 +14,8 @@ from augreg.synthesis import (
     compiled,
     make_pairs,
     pair_rngs,
-    read_shards,
     spline,
     training_pairs,
-    write_shards,
 )
 from augreg.synthesis.render import Stage, unfolded
 from augreg.transforms import BSpline
@@ -130,7 +125,9 @@ def test_displacements_are_transitive_and_inverse_consistent():
     points = m.template.points()[8:-8, 8:-8]
     assert np.abs(ab.values).max() > 1
     # u_ac = u_bc o (id + u_ab) + u_ab
-    assert np.abs(bc(ab(points)) - ac(points)).max() < 0.05  # linear interpolation of u_bc between its nodes
+    round_trip = np.abs(bc(ab(points)) - ac(points))
+    assert round_trip.max() < 0.15  # linear interpolation of u_bc between its nodes
+    assert round_trip.mean() < 0.005
     back = np.abs(pairs[0].reverse(ab(points)) - points)
     assert back.max() < 0.15
     assert back.mean() < 0.005
@@ -329,93 +326,6 @@ def test_intensity_changes_are_smooth_gains():
 def test_wrong_options_are_refused(wrong):
     with pytest.raises(ValueError, match=next(iter(wrong))):
         AppearancePairs(model(), **wrong)
-
-
-def test_shards_follow_the_contract(tmp_path):
-    m = model()
-    states = list(write_shards(AppearancePairs(m), tmp_path, 7, seed=4, shard_size=3))
-    assert [(s.written, s.total) for s in states] == [(3, 7), (6, 7), (7, 7)]
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["dataset.json", *(f"pairs-{i:06d}.tar" for i in range(3))]
-    with tarfile.open(tmp_path / "pairs-000000.tar") as tar:
-        entries = tar.getmembers()
-        assert all(e.mtime == 0 and e.uid == 0 and e.gid == 0 and not e.uname for e in entries)
-        files = {e.name: tar.extractfile(e).read() for e in entries}
-    key = entries[0].name.split(".")[0]
-    assert [n.split(".", 1)[1] for n in files if n.startswith(key)] == [
-        "fixed.npy",
-        "moving.npy",
-        "displacement.npy",
-        "mask.npy",
-        "reverse.npy",
-        "reverse_mask.npy",
-        "fixed_labels.npy",
-        "moving_labels.npy",
-        "json",
-    ]
-    arrays = {n: np.load(io.BytesIO(files[f"{key}.{n}.npy"])) for n in ("fixed", "moving", "displacement", "mask")}
-    about = json.loads(files[f"{key}.json"])
-    grid = Grid(**{name: tuple(value) for name, value in about["grid"].items()})
-    assert grid == m.template
-    assert arrays["displacement"].shape == (*grid.shape, 2)
-    moved = sample(Image(arrays["moving"], grid), grid.points() + arrays["displacement"], interpolation="cubic")
-    valid = (arrays["mask"] > 0) & np.isfinite(moved)
-    assert np.abs(moved - arrays["fixed"])[valid].mean() < 0.01 * arrays["fixed"].std()
-
-
-def test_shards_are_the_same_bytes_again_from_any_number_of_workers_and_after_interruption(tmp_path):
-    m = model()
-
-    def contents(folder):
-        return {p.name: p.read_bytes() for p in sorted(folder.iterdir())}
-
-    list(write_shards(AppearancePairs(m), tmp_path / "a", 6, seed=1, shard_size=2))
-    torch_threads = torch.get_num_threads()
-    list(write_shards(AppearancePairs(m), tmp_path / "b", 6, seed=1, shard_size=2, workers=2))
-    assert contents(tmp_path / "a") == contents(tmp_path / "b")
-    assert torch.get_num_threads() == torch_threads
-    states = write_shards(AppearancePairs(m), tmp_path / "c", 6, seed=1, shard_size=2)
-    next(states)
-    states.close()
-    first = (tmp_path / "c" / "pairs-000000.tar").stat().st_mtime_ns
-    again = list(write_shards(AppearancePairs(m), tmp_path / "c", 6, seed=1, shard_size=2))
-    assert (tmp_path / "c" / "pairs-000000.tar").stat().st_mtime_ns == first
-    assert again[-1].written == 6
-    assert contents(tmp_path / "a") == contents(tmp_path / "c")
-    assert [s.written for s in write_shards(AppearancePairs(m), tmp_path / "c", 6, seed=1, shard_size=2)] == [6]
-    with pytest.raises(ValueError, match="another seed"):
-        list(write_shards(AppearancePairs(m), tmp_path / "c", 6, seed=2, shard_size=2))
-    with pytest.raises(ValueError, match="another generator"):
-        list(write_shards(AppearancePairs(m, amplitude=2.0), tmp_path / "c", 6, seed=1, shard_size=2))
-
-
-def test_shards_are_read_in_batches(tmp_path):
-    m = model()
-    list(write_shards(AppearancePairs(m), tmp_path, 5, seed=6, shard_size=2))
-    batches = list(read_shards(tmp_path, 3))
-    assert [len(b.fixed) for b in batches] == [3, 2]
-    expected = make_pairs(AppearancePairs(m), 6, range(2))
-    for name in ("fixed", "moving", "flow", "reverse"):
-        found = getattr(batches[0], name)
-        assert found.dtype == torch.float32
-        assert torch.allclose(found[:2], getattr(expected, name), atol=1e-3)
-    assert torch.equal(batches[0].mask[:2], expected.mask)
-
-
-def test_folders_without_pairs_are_refused(tmp_path):
-    with pytest.raises(ValueError, match="expected a folder of pairs"):
-        next(read_shards(tmp_path))
-    list(write_shards(AppearancePairs(model()), tmp_path, 4, shard_size=2))
-    (tmp_path / "pairs-000001.tar").unlink()
-    with pytest.raises(ValueError, match="run synthesize again"):
-        list(read_shards(tmp_path))
-    (tmp_path / "dataset.json").write_text("{}")
-    with pytest.raises(ValueError, match="something else"):
-        next(read_shards(tmp_path))
-    (tmp_path / "dataset.json").write_text("{")
-    with pytest.raises(ValueError, match="not JSON"):
-        next(read_shards(tmp_path))
-    with pytest.raises(ValueError, match="workers"):
-        next(write_shards(AppearancePairs(model()), tmp_path, 4, workers=0))
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")

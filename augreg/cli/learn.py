@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from augreg import io, sam
-from augreg.cli.output import PAGES, check_output, report, say
+from augreg.cli.output import PAGES, check_output, plain_warnings, report, say
 from augreg.cli.progress import bar
 from augreg.image import Image
 
@@ -103,31 +103,34 @@ def sam_show(options: argparse.Namespace) -> None:
 
 def synthesize(options: argparse.Namespace) -> None:
     """`augreg synthesize`."""
-    if options.scheduler is not None:
-        raise ValueError(
-            f"--scheduler: expected none, Dask clusters are not supported yet, got {options.scheduler!r}; use --workers"
-        )
     model = sam.read_model(options.model)
     from augreg.synthesis import AppearancePairs, write_shards
 
     begin, state = time.perf_counter(), None
-    Path(options.output).mkdir(parents=True, exist_ok=True)
+    settings = {name: getattr(options, name) for name in ("seed", "shard_size", "workers", "scheduler")}
     with bar("synthesize", options.count) as update:
-        settings = {"seed": options.seed, "shard_size": options.shard_size, "workers": options.workers}
         for state in write_shards(AppearancePairs(model), options.output, options.count, **settings):
             update(state.written, f"shard {state.shard}")
     assert state is not None  # there is at least one shard
+    for warning in state.warnings:
+        say(f"augreg: warning: {warning}")
     result = {
         "pairs": state.written,
-        "shards": len(list(Path(options.output).glob("pairs-*.tar"))),
+        "shards": -(-options.count // options.shard_size),
+        "seed": options.seed,
+        "kept": state.kept,
+        "repaired": state.repaired,
         "shrunk": state.shrunk,
         "rejected": state.rejected,
+        "bytes": sum(path.stat().st_size for path in Path(options.output).glob("pairs-*.tar")),
         "seconds": time.perf_counter() - begin,
+        "warnings": list(state.warnings),
     }
-    text = f"{options.output}: {state.written} pairs in {result['shards']} shards, {result['seconds']:.1f} s"
-    report(result, text, as_json=options.json)
+    text = "{pairs} pairs ({kept} were there) in {shards} shards, {rejected} draws replaced, {seconds:.1f} s"
+    report(result, f"{options.output}: " + text.format(**result), as_json=options.json)
 
 
+@plain_warnings()
 def train(options: argparse.Namespace) -> None:
     """`augreg train`."""
     from augreg import training  # torch: only here

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import sys
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -75,6 +76,14 @@ def report(result: Mapping[str, Any], text: str, *, as_json: bool) -> None:
 def say(text: str) -> None:
     """A message to the user, on stderr."""
     print(text, file=sys.stderr)
+
+
+@contextmanager
+def plain_warnings() -> Iterator[None]:
+    """Python's warnings as messages, without the place in the code."""
+    with warnings.catch_warnings():
+        warnings.showwarning = lambda message, *_, **__: say(f"augreg: warning: {message}")
+        yield
 
 
 def _plain(value: Any) -> Any:

@@ -301,7 +301,7 @@ def _synthesize(commands: _Commands) -> None:
     parser.add_argument("--shard-size", type=_positive(int), default=256, metavar="K", help="pairs per shard (default 256)")
     where = parser.add_mutually_exclusive_group()
     where.add_argument("--workers", type=_positive(int), default=1, metavar="W", help="processes (default 1)")
-    where.add_argument("--scheduler", metavar="ADDRESS", help="of a Dask cluster (not supported yet)")
+    where.add_argument("--scheduler", metavar="ADDRESS", help="of a Dask cluster that does the work: HOST:PORT (extra `cluster`)")
     _json(parser)
 
 

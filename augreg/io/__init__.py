@@ -1,6 +1,6 @@
 """The only reader and writer of files: images and label maps, landmarks, transforms, arrays."""
 
-from augreg.io.files import atomic, read_arrays, write_arrays
+from augreg.io.files import atomic, read_arrays, remove_partial, write_arrays
 from augreg.io.flo import read_flo
 from augreg.io.images import IMAGE_SUFFIXES, read_image, read_labels, write_image
 from augreg.io.points import read_points, write_points
@@ -17,6 +17,7 @@ __all__ = [
     "read_labels",
     "read_points",
     "read_transform",
+    "remove_partial",
     "write_arrays",
     "write_image",
     "write_points",

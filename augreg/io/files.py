@@ -5,6 +5,7 @@ from __future__ import annotations
 import glob
 import json
 import os
+import platform
 import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -15,6 +16,9 @@ import numpy as np
 import numpy.typing as npt
 
 _DESCRIPTION = "description.json"
+_PARTIAL = ".partial."
+# machines that share a folder must not take each other's temporary files for their own
+_HOST = platform.node().replace(".", "-")
 
 
 @contextmanager
@@ -35,8 +39,8 @@ def atomic(path: str | os.PathLike[str]) -> Iterator[Path]:
         )
     if target.is_dir():
         raise IsADirectoryError(f"{target}: expected a file name to write to, got a folder")
-    temporary = target.with_name(f".{os.getpid()}.partial.{target.name}")
-    for left in target.parent.glob(f".*.partial.{glob.escape(target.name)}"):
+    temporary = target.with_name(f".{os.getpid()}@{_HOST}{_PARTIAL}{target.name}")
+    for left in target.parent.glob(f".*{_PARTIAL}{glob.escape(target.name)}"):
         if not _running(left.name.split(".")[1]):
             left.unlink(missing_ok=True)
     try:
@@ -46,9 +50,16 @@ def atomic(path: str | os.PathLike[str]) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
-def _running(process: str) -> bool:
-    """Whether a process of this machine has that number; where that cannot be known, yes."""
-    if os.name != "posix" or not process.isdigit():
+def remove_partial(folder: str | os.PathLike[str], pattern: str) -> None:
+    """Remove what processes killed on any machine left behind of the files of a pattern: for who knows that none is at work."""
+    for left in Path(folder).glob(f".*{_PARTIAL}{pattern}"):
+        left.unlink(missing_ok=True)
+
+
+def _running(owner: str) -> bool:
+    """Whether a process of this machine, PID@HOST, is there; where that cannot be known, yes."""
+    process, _, host = owner.partition("@")
+    if os.name != "posix" or not process.isdigit() or host != _HOST:
         return True
     try:
         os.kill(int(process), 0)

@@ -215,7 +215,7 @@ def _equalised(textures: npt.NDArray[np.float32]) -> tuple[npt.NDArray[np.float3
 
 
 def _crisp(textures: npt.NDArray[np.float32], grid: Grid) -> npt.NDArray[np.float32]:
-    """Textures (n, N) with what two samplings take from their high frequencies given back: 1 + 2 a (1 - cos omega) along each axis."""
+    """Textures (n, N) times 1 + 2 a (1 - cos omega) along each axis: two samplings take about that from high frequencies."""
     values = textures.reshape(-1, *grid.shape)
     for axis in range(1, values.ndim):
         values = scipy.ndimage.correlate1d(values, [-_CRISP, 1 + 2 * _CRISP, -_CRISP], axis=axis, mode="mirror")

@@ -6,6 +6,7 @@ from augreg.synthesis.fields import BSplineField, RespiratoryField, SmoothField,
 from augreg.synthesis.pairs import PairBatch, PairGenerator, TrainingPair, make_pairs, pair_rngs, training_pairs
 from augreg.synthesis.registered import StoredPairs, registered_pairs
 from augreg.synthesis.shards import ShardState, read_shards, write_shards
+from augreg.synthesis.streams import PairStream, ShardStream
 
 __all__ = [
     "AppearanceDraw",
@@ -13,9 +14,11 @@ __all__ = [
     "BSplineField",
     "PairBatch",
     "PairGenerator",
+    "PairStream",
     "RandomDeformations",
     "RespiratoryField",
     "ShardState",
+    "ShardStream",
     "SmoothField",
     "StoredPairs",
     "TrainingPair",

@@ -1,27 +1,20 @@
-"""Pairs on disk: WebDataset shards, tar files that any reader of the format streams.
+"""Pairs on disk: folders of shards.
 
-    pairs-000000.tar, pairs-000001.tar, ...    per pair KEY.fixed.npy KEY.moving.npy KEY.displacement.npy KEY.mask.npy
-                                               KEY.reverse.npy KEY.reverse_mask.npy [KEY.fixed_labels.npy KEY.moving_labels.npy]
-                                               KEY.json
-    dataset.json                               what was asked for, and the grid
+    pairs-000000.tar, pairs-000001.tar, ...    `augreg.synthesis.shard`
+    dataset.json                               `augreg.synthesis.manifest`
 
-Shard i is a function of (generator, seed, i) alone: pair k of the data set has its own stream of random numbers, a shard is
-rendered in batches of one size by one thread, and tar entries carry neither time nor owner. It is written to a temporary name and
-renamed, so that writing may be stopped anywhere and started again: finished shards are kept, the result is the same to the byte.
+A shard is written to a temporary name and renamed, so that writing may be stopped anywhere and started again: finished shards are
+checked and kept, the result is the same to the byte.
 """
 
 from __future__ import annotations
 
-import io
-import json
 import os
-import tarfile
-from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from functools import partial
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -29,16 +22,14 @@ import numpy as np
 import torch
 
 from augreg.grid import Grid
-from augreg.io import atomic
-from augreg.synthesis import _kernels
-from augreg.synthesis.pairs import PairBatch, PairGenerator, TrainingPair, make_pairs, training_pairs
+from augreg.io import remove_partial
+from augreg.synthesis.manifest import SHARDS, Manifest, claim, read_manifest
+from augreg.synthesis.pairs import PairBatch, PairGenerator
+from augreg.synthesis.processes import Place, processes
+from augreg.synthesis.shard import DamagedShardError, Sample, finish_shard, read_pairs
 
-_KIND = "augreg pairs"
-_MANIFEST = "dataset.json"
-_BATCH = 4
-# of one shard: shapes that were shrunk, draws that were replaced
-Tally = tuple[int, int]
-Task = Callable[[int, int], Tally]
+# a larger share of draws that fold, and the pairs no longer follow the generator's distribution
+_FEW = 0.2
 
 
 @dataclass(frozen=True)
@@ -49,8 +40,10 @@ class ShardState:
     ----------
     written, total : pairs on disk, and asked for
     shard : the last one that was finished
-    shrunk : of the shapes, would have folded
+    shrunk : of the 2 shapes of each pair, would have folded
     rejected : draws that folded all the same and were replaced
+    kept : pairs that were there before
+    repaired : shards that were there, damaged, and were written again
     """
 
     written: int
@@ -58,6 +51,25 @@ class ShardState:
     shard: int
     shrunk: int
     rejected: int
+    kept: int
+    repaired: int
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What there is to doubt."""
+        found = []
+        draws = self.written + self.rejected
+        for count, of, text in (
+            (self.rejected, draws, "draws of pairs folded even when shrunk and were replaced"),
+            (self.shrunk, 2 * self.written, "shapes would have folded and were shrunk"),
+        ):
+            if count > _FEW * of:
+                found.append(
+                    f"{count} of {of} {text}: the pairs do not follow the distribution that was asked for; lower the amplitude"
+                )
+        if self.repaired:
+            found.append(f"{self.repaired} damaged shards were written again; did another program change them?")
+        return tuple(found)
 
 
 def write_shards(
@@ -68,187 +80,96 @@ def write_shards(
     seed: int = 0,
     shard_size: int = 256,
     workers: int = 1,
+    scheduler: str | None = None,
 ) -> Iterator[ShardState]:
     """Write the pairs of a generator into shards, yielding a state after each.
 
     Parameters
     ----------
     generator : of the pairs
-    directory : made if it does not exist; finished shards of the same data set are kept
+    directory : made if it does not exist; finished shards of the same data set are checked and kept
     count : number of pairs
     seed : of the whole data set
     shard_size : pairs per shard; the last may hold fewer
-    workers : processes
+    workers : processes of this machine
+    scheduler : address of a Dask cluster that does the work instead; all its machines must see the directory
 
     Raises
     ------
-    ValueError : for numbers below 1, or a directory that holds another data set.
+    ValueError : for numbers below 1, a directory that holds another data set, a scheduler that does not answer.
+    RuntimeError : where worker after worker is killed; the same call goes on.
     """
     for name, value in (("count", count), ("shard_size", shard_size), ("workers", workers)):
         if value < 1:
             raise ValueError(f"{name}: expected at least 1, got {value}")
-    folder = Path(directory)
-    folder.mkdir(parents=True, exist_ok=True)
-    manifest = {
-        "kind": _KIND,
-        "generator": dict(generator.describe()),
-        "seed": seed,
-        "count": count,
-        "shard_size": shard_size,
-        "grid": asdict(generator.grid),
-    }
-    _claim(folder, manifest)
-    shards = range(-(-count // shard_size))
-    sizes = {shard: min(shard_size, count - shard * shard_size) for shard in shards}
-    missing = [shard for shard in shards if not _shard_path(folder, shard).exists()]
-    kept = [shard for shard in shards if shard not in missing]
-    written = sum(sizes[shard] for shard in kept)
-    tallies = [_tally(_shard_path(folder, shard)) for shard in kept]
-    shrunk, rejected = sum(tally[0] for tally in tallies), sum(tally[1] for tally in tallies)
-    task = partial(_write_shard, generator, folder=folder, seed=seed, shard_size=shard_size)
-    for shard, tally in _run(task, {shard: sizes[shard] for shard in missing}, workers):
-        written += sizes[shard]
-        shrunk, rejected = shrunk + tally[0], rejected + tally[1]
-        yield ShardState(written, count, shard, shrunk, rejected)
-    if not missing:
-        yield ShardState(count, count, len(shards) - 1, shrunk, rejected)
+    # workers elsewhere have another current folder
+    folder = Path(directory).absolute()
+    manifest = Manifest(dict(generator.describe()), seed, count, shard_size, generator.grid)
+    state = ShardState(0, count, 0, 0, 0, 0, 0)
+    with _place(workers, scheduler) as finished:
+        folder.mkdir(parents=True, exist_ok=True)
+        claim(folder, manifest)
+        for shard, report in finished(partial(finish_shard, generator, manifest, folder), manifest.shards):
+            path = manifest.path(folder, shard)
+            if not path.exists():
+                raise ValueError(f"{path}: expected a folder that all workers share, the shard is elsewhere; choose another")
+            state = ShardState(
+                state.written + report.pairs,
+                count,
+                shard,
+                state.shrunk + report.shrunk,
+                state.rejected + report.rejected,
+                state.kept + report.kept * report.pairs,
+                state.repaired + report.repaired,
+            )
+            yield state
+    # of workers that were killed: all shards are there, nobody is at work on one
+    remove_partial(folder, SHARDS)
 
 
 def read_shards(directory: str | os.PathLike[str], batch_size: int = 8) -> Iterator[PairBatch]:
-    """The pairs of a data set in order, in batches; the last may be smaller.
+    """The pairs of a data set in order, in batches; the last may be smaller. What is damaged is left out, with a warning.
 
     Raises
     ------
-    ValueError : if the directory holds no data set or shards are missing.
+    ValueError : if the directory holds no data set, shards are missing, or pairs have NaN.
     """
+    manifest = read_manifest(directory)
+    waiting: list[Sample] = []
+    for _, sample in whole_pairs(directory, manifest, range(manifest.count)):
+        waiting.append(sample)
+        if len(waiting) == batch_size:
+            yield pair_batch(waiting, manifest.grid)
+            waiting = []
+    if waiting:
+        yield pair_batch(waiting, manifest.grid)
+
+
+def whole_pairs(directory: str | os.PathLike[str], manifest: Manifest, wanted: range) -> Iterator[tuple[int, Sample]]:
+    """Some neighbouring pairs of a data set with their indices; a damaged shard gives those before the damage, and a warning."""
     folder = Path(directory)
-    manifest = _read_manifest(folder)
-    if manifest is None:
-        raise ValueError(f"{folder}: expected a folder of pairs with {_MANIFEST}, got none; write one with synthesize")
-    grid = Grid(**{name: tuple(value) for name, value in manifest["grid"].items()})
-    waiting: list[Mapping[str, Any]] = []
-    for shard in range(-(-manifest["count"] // manifest["shard_size"])):
-        path = _shard_path(folder, shard)
+    for shard in manifest.shards:
+        indices = manifest.indices(shard)
+        some = range(max(indices.start, wanted.start), min(indices.stop, wanted.stop))
+        if not some:
+            continue
+        path = manifest.path(folder, shard)
         if not path.exists():
             raise ValueError(f"{folder}: expected {path.name}, it is missing; run synthesize again to finish the data set")
-        for sample in _samples(path):
-            waiting.append(sample)
-            if len(waiting) == batch_size:
-                yield _batch(waiting, grid)
-                waiting = []
-    if waiting:
-        yield _batch(waiting, grid)
+        read = 0
+        try:
+            for index, sample in read_pairs(path, indices, some):
+                yield index, sample
+                read += 1
+        except DamagedShardError as error:
+            warnings.warn(
+                f"{error}: {len(some) - read} of {len(some)} pairs are left out; run synthesize again to repair it", stacklevel=3
+            )
 
 
-def _run(task: Task, sizes: Mapping[int, int], workers: int) -> Iterator[tuple[int, Tally]]:
-    """Shards as they are finished, with their tallies. A cluster runs the same task on the same arguments."""
-    if workers == 1 or len(sizes) < 2:
-        for shard, size in sizes.items():
-            yield shard, task(shard, size)
-        return
-    # forked children of a process with threads may hang: they start afresh
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_start, initargs=(task,)) as pool:
-        futures = {pool.submit(_work, shard, size): shard for shard, size in sizes.items()}
-        for future in as_completed(futures):
-            yield futures[future], future.result()
+def pair_batch(samples: Sequence[Sample], grid: Grid) -> PairBatch:
+    """Pairs as they were rendered, from what a shard holds: displacements in mm become flows in voxels."""
 
-
-_WORKER: dict[str, Task] = {}
-
-
-def _start(task: Task) -> None:
-    _WORKER["task"] = task
-
-
-def _work(shard: int, size: int) -> Tally:
-    return _WORKER["task"](shard, size)
-
-
-def _write_shard(generator: PairGenerator[Any], shard: int, size: int, *, folder: Path, seed: int, shard_size: int) -> Tally:
-    """Write one shard."""
-    tally = (0, 0)
-    with (
-        _one_thread(),
-        atomic(_shard_path(folder, shard)) as temporary,
-        tarfile.open(temporary, "w", format=tarfile.USTAR_FORMAT) as tar,
-    ):
-        for begin in range(0, size, _BATCH):
-            indices = range(shard * shard_size + begin, shard * shard_size + min(begin + _BATCH, size))
-            batch = make_pairs(generator, seed, indices)
-            tally = tally[0] + batch.shrunk, tally[1] + int(batch.rejected.sum())
-            for i, (index, pair) in enumerate(zip(indices, training_pairs(batch, generator.grid), strict=True)):
-                about = {
-                    "grid": asdict(generator.grid),
-                    "seed": seed,
-                    "index": index,
-                    "least_det": float(batch.least_det[i]),
-                    "residual": float(batch.residual[i]),
-                    "scale": batch.scale[i].tolist(),
-                    "rejected": int(batch.rejected[i]),
-                }
-                _add_pair(tar, f"{index:09d}", pair, about)
-    return tally
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """Sums of several threads depend on their number in the last bit: one thread here, whatever the caller uses."""
-    # numba's parallel loops set OpenMP's number of threads, which torch reads: both have to be set
-    before = _kernels.threads(), torch.get_num_threads()
-    _kernels.set_threads(1)
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        _kernels.set_threads(before[0])
-        torch.set_num_threads(before[1])
-
-
-def _add_pair(tar: tarfile.TarFile, key: str, pair: TrainingPair, about: Mapping[str, Any]) -> None:
-    for part in (field.name for field in fields(pair)):
-        values = getattr(getattr(pair, part), "values", None)
-        if values is None:
-            continue
-        buffer = io.BytesIO()
-        np.save(buffer, values.astype(np.float32) if values.dtype == np.float64 else values, allow_pickle=False)
-        _add(tar, f"{key}.{part}.npy", buffer.getvalue())
-    _add(tar, f"{key}.json", json.dumps(about, sort_keys=True).encode())
-
-
-def _add(tar: tarfile.TarFile, name: str, content: bytes) -> None:
-    # a fresh TarInfo has time and owner 0: equal pairs are equal bytes
-    entry = tarfile.TarInfo(name)
-    entry.size = len(content)
-    tar.addfile(entry, io.BytesIO(content))
-
-
-def _tally(path: Path) -> Tally:
-    """The tally of a finished shard, from the descriptions of its pairs."""
-    with tarfile.open(path) as tar:
-        files = [tar.extractfile(entry) for entry in tar if entry.name.endswith(".json")]
-        pairs = [json.load(file) for file in files if file is not None]
-    return sum(scale < 1 for pair in pairs for scale in pair["scale"]), sum(pair["rejected"] for pair in pairs)
-
-
-def _samples(path: Path) -> Iterator[dict[str, Any]]:
-    sample: dict[str, Any] = {}
-    current = ""
-    with tarfile.open(path) as tar:
-        for entry in tar:
-            key, part = entry.name.split(".", 1)
-            file = tar.extractfile(entry)
-            content = b"" if file is None else file.read()
-            if key != current and sample:
-                yield sample
-                sample = {}
-            current = key
-            stem = part.removesuffix(".npy")
-            sample[stem] = json.loads(content) if part == "json" else np.load(io.BytesIO(content), allow_pickle=False)
-    if sample:
-        yield sample
-
-
-def _batch(samples: list[Mapping[str, Any]], grid: Grid) -> PairBatch:
     def stacked(name: str) -> torch.Tensor:
         return torch.from_numpy(np.stack([sample[name] for sample in samples]))[:, None]
 
@@ -276,31 +197,9 @@ def _batch(samples: list[Mapping[str, Any]], grid: Grid) -> PairBatch:
     )
 
 
-def _shard_path(folder: Path, shard: int) -> Path:
-    return folder / f"pairs-{shard:06d}.tar"
+def _place(workers: int, scheduler: str | None) -> AbstractContextManager[Place]:
+    if scheduler is None:
+        return processes(workers)
+    from augreg.synthesis.cluster import cluster  # brings packages of an extra
 
-
-def _read_manifest(folder: Path) -> dict[str, Any] | None:
-    path = folder / _MANIFEST
-    if not path.exists():
-        return None
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path}: expected the description of a data set, got text that is not JSON") from error
-    if not isinstance(found, dict) or found.get("kind") != _KIND:
-        raise ValueError(f"{path}: expected the description of a set of augreg pairs, got something else")
-    return found
-
-
-def _claim(folder: Path, manifest: Mapping[str, Any]) -> None:
-    wanted = json.loads(json.dumps(manifest))
-    found = _read_manifest(folder)
-    if found is None:
-        with atomic(folder / _MANIFEST) as temporary:
-            Path(temporary).write_text(json.dumps(wanted, indent=1, sort_keys=True) + "\n", encoding="utf-8")
-    elif found != wanted:
-        other = sorted(name for name in wanted if found.get(name) != wanted[name])
-        raise ValueError(
-            f"{folder}: expected an empty folder or the same data set, got one of another {', '.join(other)}; choose another"
-        )
+    return cluster(scheduler)

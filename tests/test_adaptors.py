@@ -1,0 +1,155 @@
+"""Pairs for MONAI and TorchIO, by the real packages and in their conventions."""
+
+import monai
+import numpy as np
+import pytest
+import torch
+import torchio
+from monai.data import MetaTensor
+from monai.networks.blocks import Warp
+from scipy.ndimage import map_coordinates
+from subjects import model
+
+from augreg import read_image
+from augreg.synthesis import AppearancePairs, make_pairs, training_pairs
+from augreg.synthesis.monai import RandPaird, RandWarpPaird
+from augreg.synthesis.ras import ras_affine, ras_vectors
+from augreg.synthesis.torchio import RandomPair
+
+KINDS = ["labels", "landmarks3d"]
+pytestmark = pytest.mark.filterwarnings("ignore:monai.networks.blocks.Warp:UserWarning")
+LPS = np.array([-1.0, -1.0, 1.0])
+
+
+def generator(kind="labels"):
+    return AppearancePairs(model(kind))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_affines_and_vectors_agree_with_the_grid_up_to_the_sign_of_x_and_y(kind):
+    grid = model(kind).template
+    index = np.random.default_rng(0).uniform(0, 10, (5, grid.ndim))
+    homogeneous = np.column_stack([np.pad(index, ((0, 0), (0, 3 - grid.ndim))), np.ones(5)])
+    found = (homogeneous @ ras_affine(grid).T)[:, :3] * LPS
+    assert np.allclose(found[:, : grid.ndim], grid.points_at(index))
+    assert not found[:, grid.ndim :].any()
+    u = np.random.default_rng(1).normal(size=(5, grid.ndim))
+    ends = grid.points_at(index) + u
+    assert np.allclose((found + ras_vectors(u) * LPS)[:, : grid.ndim], ends)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_torchio_images_correspond_in_its_world(kind):
+    torch.manual_seed(2)
+    subject = RandomPair(generator(kind))(torchio.Subject(other=torchio.ScalarImage(tensor=torch.ones(1, 4, 4, 4))))
+    fixed, moving, displacement, mask = (subject[name] for name in ("fixed", "moving", "displacement", "mask"))
+    assert fixed.spatial_shape == (*model(kind).template.shape, 1)[:3]
+    assert displacement.shape == (3, *fixed.spatial_shape)
+    assert isinstance(mask, torchio.LabelMap)
+    index = np.stack(np.meshgrid(*map(np.arange, fixed.spatial_shape), indexing="ij"), axis=-1).reshape(-1, 3)
+    world = index @ fixed.affine[:3, :3].T + fixed.affine[:3, 3]
+    target = world + displacement.numpy().reshape(3, -1).T
+    back = (target - moving.affine[:3, 3]) @ np.linalg.inv(moving.affine[:3, :3]).T
+    planar = kind == "labels"
+    volume, back = (moving.numpy()[0, ..., 0], back[:, :2]) if planar else (moving.numpy()[0], back)
+    moved = map_coordinates(volume, back.T, order=3, mode="nearest")
+    inside = mask.numpy().reshape(-1) > 0
+    error = np.abs(moved - fixed.numpy().reshape(-1))[inside].mean()
+    assert error < 0.03 * fixed.numpy().std()
+    # without the displacement, or with its x and y in LPS, they do not
+    assert error < 0.1 * np.abs(moving.numpy() - fixed.numpy()).reshape(-1)[inside].mean()
+
+
+def test_torchio_writes_them_where_augreg_reads_them(tmp_path):
+    grid = model("landmarks3d").template
+    subject = RandomPair(generator("landmarks3d"))(torchio.Subject(other=torchio.ScalarImage(tensor=torch.ones(1, 4, 4, 4))))
+    subject["fixed"].save(tmp_path / "fixed.nii.gz")
+    image = read_image(tmp_path / "fixed.nii.gz")
+    assert image.grid.matches(grid)
+    assert np.allclose(image.values, subject["fixed"].numpy()[0])
+
+
+def test_torchio_pairs_follow_torch_s_seed_and_the_history():
+    subject, transform = torchio.Subject(other=torchio.ScalarImage(tensor=torch.ones(1, 4, 4, 4))), RandomPair(generator())
+    torch.manual_seed(5)
+    first, second = transform(subject), transform(subject)
+    torch.manual_seed(5)
+    assert torch.equal(transform(subject)["fixed"].data, first["fixed"].data)
+    assert not torch.equal(second["fixed"].data, first["fixed"].data)
+    [again] = second.history
+    assert torch.equal(again(subject)["displacement"].data, second["displacement"].data)
+    [pair] = training_pairs(make_pairs(generator(), again.seed, [0]), generator().grid)
+    assert np.array_equal(second["moving"].numpy()[0, ..., 0], pair.moving.values)
+    assert np.array_equal(second["fixed_labels"].numpy()[0, ..., 0], pair.fixed_labels.values)
+    assert "fixed" not in subject
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_monai_s_warp_takes_moving_to_fixed(kind):
+    data = RandPaird(generator(kind)).set_random_state(3)({"name": "x"})
+    assert data["name"] == "x"
+    warped = Warp("bilinear", "border")(data["moving"][None], data["ddf"][None])[0]
+    inside = data["mask"]
+    error = (warped - data["fixed"])[inside].abs().mean()
+    assert error < 0.1 * data["fixed"].std()
+    assert error < 0.3 * (data["moving"] - data["fixed"])[inside].abs().mean()
+    back = Warp("bilinear", "border")(data["fixed"][None], data["reverse_ddf"][None])[0]
+    assert (back - data["moving"])[data["reverse_mask"]].abs().mean() < 0.1 * data["fixed"].std()
+    assert isinstance(data["fixed"], MetaTensor)
+    assert np.allclose(data["fixed"].affine, ras_affine(model(kind).template))
+    again = make_pairs(generator(kind), data["pair_seed"], [0])
+    assert torch.equal(data["ddf"].as_tensor(), again.flow[0])
+    assert ("fixed_labels" in data) == (kind == "labels")
+
+
+def test_monai_s_random_states_decide():
+    first, second = (RandPaird(generator()).set_random_state(seed) for seed in (3, 3))
+    a, b, c = first({}), second({}), first({})
+    assert torch.equal(a["fixed"], b["fixed"])
+    assert not torch.equal(a["fixed"], c["fixed"])
+    chain = monai.transforms.Compose([RandPaird(generator()), monai.transforms.ScaleIntensityd(["fixed", "moving"])])
+    x, y = (chain.set_random_state(8)({}) for _ in range(2))
+    assert torch.equal(x["moving"], y["moving"])
+    assert x["moving"].max() == 1
+
+
+def subject_of_monai(kind):
+    grid = model(kind).template
+    image = torch.from_numpy(model(kind).mean.values.astype(np.float32))[None]
+    labels = (image > image.mean()).to(torch.int16)
+    affine = torch.from_numpy(ras_affine(grid))
+    return {"image": MetaTensor(image, affine=affine), "label": MetaTensor(labels, affine=affine), "age": 50}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_monai_s_images_become_pairs_by_the_generator_s_deformations(kind):
+    data = subject_of_monai(kind)
+    transform = RandWarpPaird(["image", "label"], generator(kind), ["bilinear", "nearest"]).set_random_state(1)
+    done = transform(data)
+    assert torch.equal(done["image"], data["image"])
+    assert torch.equal(done["ddf"].as_tensor(), make_pairs(generator(kind), done["pair_seed"], [0]).flow[0])
+    expected = Warp("bilinear", "border")(data["image"][None].as_tensor(), done["ddf"][None].as_tensor())[0]
+    assert torch.allclose(done["fixed_image"].as_tensor(), expected)
+    assert done["fixed_label"].dtype == torch.int16
+    assert set(done["fixed_label"].unique().tolist()) <= {0, 1}
+    # labels move with the image
+    apart = (done["fixed_image"] > data["image"].mean()).float() - done["fixed_label"].float()
+    assert apart.abs().mean() < 0.3 * (done["fixed_label"].float() - data["label"].float()).abs().mean() + 0.02
+    assert torch.equal(done["fixed_image"].affine, data["image"].affine)
+    small = {**data, "label": data["label"][:, :5]}
+    with pytest.raises(ValueError, match="label: expected the shape"):
+        transform(small)
+
+
+@pytest.mark.slow
+def test_both_work_in_spawned_workers_and_forked_ones_are_refused():
+    dataset = monai.data.Dataset([{"name": str(i)} for i in range(4)], RandPaird(generator()))
+    options = {"batch_size": 2, "num_workers": 2}
+    batches = list(monai.data.DataLoader(dataset, multiprocessing_context="spawn", **options))
+    assert [batch["ddf"].shape[:2] for batch in batches] == [(2, 2), (2, 2)]
+    assert len({int(seed) for batch in batches for seed in batch["pair_seed"]}) == 4
+    with pytest.raises(RuntimeError, match="multiprocessing_context='spawn'"):
+        list(monai.data.DataLoader(dataset, multiprocessing_context="fork", **options))
+    empty = torchio.Subject(other=torchio.ScalarImage(tensor=torch.ones(1, 4, 4, 4)))
+    subjects = torchio.SubjectsDataset([empty, empty], RandomPair(generator()))
+    assert len(list(torchio.SubjectsLoader(subjects, num_workers=1, multiprocessing_context="spawn"))) == 2
