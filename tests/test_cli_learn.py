@@ -1,6 +1,10 @@
 """Commands that learn: from four real hearts to a network that registers them."""
 
+import contextlib
 import json
+import os
+import subprocess
+import sys
 import warnings
 from dataclasses import replace
 
@@ -10,6 +14,7 @@ from realdata import path
 
 import augreg as ar
 from augreg import cli
+from augreg.networks import FlowNetS, read_network, write_network
 
 
 @pytest.fixture(scope="module")
@@ -35,6 +40,12 @@ def run(folder, command, *arguments):
     """The command on the files of a folder."""
     given = [argument for part in arguments for argument in part.split()]
     return cli.main([*command.split(), *(str(folder / part) if part[0].isalpha() else part for part in given)])
+
+
+def run_in(folder, line):
+    """The command as typed in a folder, for lines with words that are no paths."""
+    with contextlib.chdir(folder):
+        return cli.main(line.split())
 
 
 def test_fitting_says_what_was_fitted(folder, capsys):
@@ -142,3 +153,80 @@ def test_a_network_is_trained_resumed_and_registers(folder, capsys):
     field = ar.read_transform(folder / "flow.mha")
     assert field.grid.matches(big)
     assert np.isfinite(field.values).all()
+
+
+def test_training_writes_curves_and_looks_at_pairs_held_out(folder, capsys):
+    pytest.importorskip("tensorboard")
+    line = "train model.npz -o curves --steps 3 --batch 2 --width 0.0625 --architecture FlowNetC --curriculum 0.5 --json"
+    assert run_in(folder, line) == 0
+    out, err = capsys.readouterr()
+    result = json.loads(out)
+    assert 0 < result["epe_held_out"] < 3 * result["epe_without"]
+    assert "TensorBoard" not in err
+    assert len(list((folder / "curves" / "logs").iterdir())) == 1
+
+
+def test_training_without_tensorboard_says_so(folder, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    assert run(folder, "train", "model.npz -o silent --steps 1 --batch 2 --width 0.0625") == 0
+    assert "TensorBoard is not installed" in capsys.readouterr().err
+    assert not (folder / "silent" / "logs").exists()
+
+
+def test_processes_of_torchrun_train_one_network_and_report_once(folder):
+    line = "model.npz -o team --steps 2 --batch 4 --width 0.0625 --device cpu --json"
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "augreg", "train"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
+    done = subprocess.run([*command, *line.split()], cwd=folder, env=environment, capture_output=True, text=True, timeout=180)
+    assert done.returncode == 0, done.stderr
+    (said,) = done.stdout.splitlines()
+    assert json.loads(said)["steps"] == 2
+    assert (folder / "team" / "weights.safetensors").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ("--architecture FlowNetC", "expected a network with architecture FlowNetC, got FlowNetS"),
+        ("--width 0.5", "expected a network with width 0.5, got 0.03"),
+    ],
+)
+def test_weights_of_another_network_are_refused(folder, capsys, options, said):
+    write_network(FlowNetS(2, 1, 0.03), (1.0, 1.0), folder / "small.safetensors")
+    assert run_in(folder, f"train model.npz -o other --steps 1 --init small.safetensors {options}") == 2
+    err = capsys.readouterr().err
+    assert said in err
+    assert len(err.splitlines()) == 1
+    write_network(FlowNetS(3, 1, 0.03), (1.0, 1.0, 1.0), folder / "solid.safetensors")
+    assert run(folder, "train", "model.npz -o other --steps 1 --init solid.safetensors") == 2
+    assert "expected a network with ndim 2, got 3" in capsys.readouterr().err
+
+
+def test_fine_tuning_starts_from_the_weights_given(folder, capsys):
+    given = FlowNetS(2, 1, 0.03)
+    write_network(given, (1.0, 1.0), folder / "given.safetensors")
+    assert run(folder, "train", "model.npz -o fine --steps 1 --batch 2 --learning-rate 1e-9 --init given.safetensors") == 0
+    capsys.readouterr()
+    tuned = read_network(folder / "fine" / "weights.safetensors").network.state_dict()
+    for name, tensor in given.state_dict().items():
+        np.testing.assert_allclose(tuned[name], tensor, atol=1e-7)
+
+
+def test_fewer_pairs_than_a_batch_are_refused(folder, capsys):
+    assert run(folder, "synthesize", "model.npz -n 3 -o few") == 0
+    capsys.readouterr()
+    assert run(folder, "train", "few -o other --steps 1 --batch 4") == 2
+    assert "expected at least a batch of 4 pairs" in capsys.readouterr().err
+    assert run(folder, "train", "few -o other --steps 1 --batch 2 --curriculum 0.5") == 2
+    assert "--curriculum: expected a model" in capsys.readouterr().err
+
+
+def test_a_network_says_which_options_it_does_not_know(folder, capsys):
+    write_network(FlowNetS(2, 1, 0.03), (1.0, 1.0), folder / "small.safetensors")
+    line = "register i0.mha i1.mha -o flow.mha --json --model small.safetensors"
+    assert run_in(folder, f"{line} --rigid-mask l0.mha --criterion mi --fixed-mask l0.mha") == 0
+    warnings = json.loads(capsys.readouterr().out)["warnings"]
+    assert "--criterion, --rigid-mask: without effect with --model" in warnings
+    assert any("masks" in warning for warning in warnings)
+    assert run_in(folder, line) == 0
+    assert not any("without effect" in warning for warning in json.loads(capsys.readouterr().out)["warnings"])

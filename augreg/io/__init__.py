@@ -1,6 +1,7 @@
 """The only reader and writer of files: images and label maps, landmarks, transforms, arrays."""
 
 from augreg.io.files import atomic, read_arrays, remove_partial, write_arrays
+from augreg.io.flo import read_flo
 from augreg.io.images import IMAGE_SUFFIXES, read_image, read_labels, write_image
 from augreg.io.points import read_points, write_points
 from augreg.io.transforms import FIELD_SUFFIXES, TRANSFORM_SUFFIXES, read_transform, write_transform
@@ -11,6 +12,7 @@ __all__ = [
     "TRANSFORM_SUFFIXES",
     "atomic",
     "read_arrays",
+    "read_flo",
     "read_image",
     "read_labels",
     "read_points",
