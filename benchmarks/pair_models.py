@@ -1,0 +1,82 @@
+"""The appearance models that the benchmarks of pairs share, fitted to the training people of `benchmarks.cases.DATA`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+import augreg as ar
+from augreg.sam import AppearanceModel
+from benchmarks.cases import DATA
+
+# the people that the data's README keeps for tests
+_BRAIN_TEST = {"1003", "1007", "1018", "1036", "1104", "1110", "1116", "1128"}
+_CARDIAC_TEST = 10
+# voxels of 4 mm, and how many of them hold every head of brain3d
+_COARSE, _HEAD = 4.0, (48, 56, 48)
+
+
+@dataclass(frozen=True, eq=False)
+class People:
+    """Real images that a model is fitted to.
+
+    Parameters
+    ----------
+    name : of the data set
+    images : of one grid
+    labels : a map per image, where there are any in 2-D
+    """
+
+    name: str
+    images: list[ar.Image]
+    labels: list[ar.Labels] | None
+
+    def model(self) -> AppearanceModel:
+        """Fitted with the defaults: to labels, where there are any, else by registration."""
+        if self.labels is not None:
+            return ar.fit_appearance_model(self.images, labels=self.labels)
+        return ar.fit_appearance_model(self.images, registration=ar.LPRegistration(), alignment="similarity")
+
+
+def brain2d() -> People:
+    """Axial brain slices of 14 people, 197 x 233, 1 mm, labels of structures."""
+    ids = sorted(path.name[:4] for path in (DATA / "brain2d").glob("????_z08.nii.gz"))
+    ids = [i for i in ids if i not in _BRAIN_TEST]
+    images = [ar.read_image(DATA / f"brain2d/{i}_z08.nii.gz") for i in ids]
+    return People("brain2d", images, [ar.read_labels(DATA / f"brain2d/{i}_z08_labels.nii.gz") for i in ids])
+
+
+def cardiac2d() -> People:
+    """Short-axis slices of 20 hearts at end-diastole, 256 x 256, the left ventricle's cavity."""
+    ids = sorted(path.name.removesuffix("_ed.png") for path in (DATA / "cardiac2d").glob("*_ed.png"))[:-_CARDIAC_TEST]
+    images = [ar.read_image(DATA / f"cardiac2d/{i}_ed.png") for i in ids]
+    return People("cardiac2d", images, [ar.read_labels(DATA / f"cardiac2d/{i}_ed_lv.png") for i in ids])
+
+
+def brain3d() -> People:
+    """Six brains in voxels of 4 mm, each centred on its own grid; correspondences come from registration."""
+    images = []
+    for path in sorted((DATA / "brain3d").glob("????.nii.gz")):
+        image = ar.read_image(path)
+        # block means, so that coarse voxels do not alias
+        step = [max(1, round(_COARSE / s)) for s in image.grid.spacing]
+        values = np.asarray(image.values, dtype=np.float32)
+        values = values[tuple(slice(0, n // k * k) for n, k in zip(values.shape, step, strict=True))]
+        for axis, k in enumerate(step):
+            values = values.reshape(*values.shape[:axis], -1, k, *values.shape[axis + 1 :]).mean(axis=axis + 1)
+        spacing = np.asarray(image.grid.spacing) * step
+        direction = np.asarray(image.grid.direction)
+        origin = np.asarray(image.grid.origin) + direction @ ((np.asarray(step) - 1) / 2 * image.grid.spacing)
+        coarse = ar.Image(values, ar.Grid(values.shape, tuple(spacing), tuple(origin), image.grid.direction))
+        # its own centre of mass goes to the middle of the common box
+        index = np.argwhere(values > 0.2 * values.max()).mean(axis=0)
+        middle = (np.asarray(_HEAD) - 1) / 2
+        start = coarse.grid.points_at(index) - direction @ (_COARSE * middle)
+        box = ar.Grid(_HEAD, (_COARSE,) * 3, tuple(start), image.grid.direction)
+        on_box = ar.resample(coarse, box)
+        images.append(ar.Image(on_box.values, ar.Grid(_HEAD, (_COARSE,) * 3, (0.0,) * 3, image.grid.direction)))
+    return People("brain3d", images, None)
+
+
+PEOPLE = {"brain2d": brain2d, "cardiac2d": cardiac2d, "brain3d": brain3d}
