@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -39,12 +40,12 @@ class People:
         return ar.fit_appearance_model(self.images, registration=ar.LPRegistration(), alignment="similarity")
 
 
-def brain2d() -> People:
-    """Axial brain slices of 14 people, 197 x 233, 1 mm, labels of structures."""
+def brain2d(slices: str = "z08") -> People:
+    """Axial brain slices of 14 people, 197 x 233, 1 mm, with labels of many structures: z08, or higher up, z20."""
     ids = sorted(path.name[:4] for path in (DATA / "brain2d").glob("????_z08.nii.gz"))
     ids = [i for i in ids if i not in _BRAIN_TEST]
-    images = [ar.read_image(DATA / f"brain2d/{i}_z08.nii.gz") for i in ids]
-    return People("brain2d", images, [ar.read_labels(DATA / f"brain2d/{i}_z08_labels.nii.gz") for i in ids])
+    images = [ar.read_image(DATA / f"brain2d/{i}_{slices}.nii.gz") for i in ids]
+    return People(f"brain2d {slices}", images, [ar.read_labels(DATA / f"brain2d/{i}_{slices}_labels.nii.gz") for i in ids])
 
 
 def cardiac2d() -> People:
@@ -79,4 +80,4 @@ def brain3d() -> People:
     return People("brain3d", images, None)
 
 
-PEOPLE = {"brain2d": brain2d, "cardiac2d": cardiac2d, "brain3d": brain3d}
+PEOPLE = {"brain2d": brain2d, "brain2d-z20": partial(brain2d, "z20"), "cardiac2d": cardiac2d, "brain3d": brain3d}
