@@ -14,8 +14,6 @@ from benchmarks.cases import DATA
 # the people that the data's README keeps for tests
 _BRAIN_TEST = {"1003", "1007", "1018", "1036", "1104", "1110", "1116", "1128"}
 _CARDIAC_TEST = 10
-# voxels of 4 mm, and how many of them hold every head of brain3d
-_COARSE, _HEAD = 4.0, (48, 56, 48)
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,29 +53,28 @@ def cardiac2d() -> People:
     return People("cardiac2d", images, [ar.read_labels(DATA / f"cardiac2d/{i}_ed_lv.png") for i in ids])
 
 
-def brain3d() -> People:
-    """Six brains in voxels of 4 mm, each centred on its own grid; correspondences come from registration."""
-    images = []
-    for path in sorted((DATA / "brain3d").glob("????.nii.gz")):
-        image = ar.read_image(path)
-        # block means, so that coarse voxels do not alias
-        step = [max(1, round(_COARSE / s)) for s in image.grid.spacing]
-        values = np.asarray(image.values, dtype=np.float32)
-        values = values[tuple(slice(0, n // k * k) for n, k in zip(values.shape, step, strict=True))]
-        for axis, k in enumerate(step):
-            values = values.reshape(*values.shape[:axis], -1, k, *values.shape[axis + 1 :]).mean(axis=axis + 1)
-        spacing = np.asarray(image.grid.spacing) * step
-        direction = np.asarray(image.grid.direction)
-        origin = np.asarray(image.grid.origin) + direction @ ((np.asarray(step) - 1) / 2 * image.grid.spacing)
-        coarse = ar.Image(values, ar.Grid(values.shape, tuple(spacing), tuple(origin), image.grid.direction))
-        # its own centre of mass goes to the middle of the common box
-        index = np.argwhere(values > 0.2 * values.max()).mean(axis=0)
-        middle = (np.asarray(_HEAD) - 1) / 2
-        start = coarse.grid.points_at(index) - direction @ (_COARSE * middle)
-        box = ar.Grid(_HEAD, (_COARSE,) * 3, tuple(start), image.grid.direction)
-        on_box = ar.resample(coarse, box)
-        images.append(ar.Image(on_box.values, ar.Grid(_HEAD, (_COARSE,) * 3, (0.0,) * 3, image.grid.direction)))
+def brain3d(voxel: float = 4.0, shape: tuple[int, ...] = (48, 56, 48)) -> People:
+    """Six brains in voxels of that many mm, each with its centre in the middle; correspondences come from registration."""
+    images = [_centred(ar.read_image(path), voxel, shape) for path in sorted((DATA / "brain3d").glob("????.nii.gz"))]
     return People("brain3d", images, None)
+
+
+def _centred(image: ar.Image, voxel: float, shape: tuple[int, ...]) -> ar.Image:
+    step = [max(1, int(voxel / s)) for s in image.grid.spacing]
+    # block means, so that coarse voxels do not alias
+    values = np.asarray(image.values, dtype=np.float32)
+    values = values[tuple(slice(0, n // k * k) for n, k in zip(values.shape, step, strict=True))]
+    for axis, k in enumerate(step):
+        values = values.reshape(*values.shape[:axis], -1, k, *values.shape[axis + 1 :]).mean(axis=axis + 1)
+    direction = np.asarray(image.grid.direction)
+    origin = np.asarray(image.grid.origin) + direction @ ((np.asarray(step) - 1) / 2 * image.grid.spacing)
+    spacing = tuple(np.asarray(image.grid.spacing) * step)
+    coarse = ar.Image(values, ar.Grid(values.shape, spacing, tuple(origin), image.grid.direction))
+    center = coarse.grid.points_at(np.argwhere(values > 0.2 * values.max()).mean(axis=0))
+    start = center - direction @ (voxel * (np.asarray(shape) - 1) / 2)
+    box = ar.Grid(shape, (voxel,) * len(shape), tuple(start), image.grid.direction)
+    # all on one grid: where a head lies in the scanner is not its shape
+    return ar.Image(ar.resample(coarse, box).values, ar.Grid(shape, box.spacing, (0.0,) * len(shape), image.grid.direction))
 
 
 PEOPLE = {"brain2d": brain2d, "brain2d-z20": partial(brain2d, "z20"), "cardiac2d": cardiac2d, "brain3d": brain3d}

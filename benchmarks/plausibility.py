@@ -1,8 +1,8 @@
 """Synthetic beside real images: `python -m benchmarks.plausibility --output ROWS.json --page PAGE.html [--into PAGE.md]`.
 
-Walls of both, large; quantiles of |u|, det D(id + u) and intensity; the share of the intensities' variance that label maps explain,
-which falls where labels and images do not belong together; spectra of texture. What is real comes from the training people:
-displacements between them as `LPRegistration` finds them and at the landmarks that the model has, intensities, and
+Walls of both, large; quantiles of |u|, det D(id + u) and intensity; the share of the intensities' variance that label maps
+explain, which falls where labels and images do not belong together; spectra of texture. What is real comes from the training
+people: displacements between them as `LPRegistration` finds them and at the landmarks that the model has, intensities, and
 
     P(f) = mean over patches and directions of |F(w (I - mean))|^2,      w a Hann window, f in cycles per pixel,
 
