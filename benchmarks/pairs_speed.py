@@ -1,0 +1,291 @@
+"""Whole pairs beside deformed images: `python -m benchmarks.pairs_speed --output ROWS.json [--device cuda] [--into PAGE.md]`.
+
+The others deform one image a call and give no truth; augreg gives pairs: two images, displacement, reverse displacement, both
+masks and, in 2-D, both label maps. One process has them all; every repeat goes through all methods, so that other work on the
+machine hurts all alike. The size of deformations is measured on a ramp: warped, it shows its displacement. `--profile` says
+instead where the time of a pair goes, by step, and what share of the memory bandwidth each step would use if it read its inputs
+and wrote its outputs once. On `--device cuda`: augreg, and those that run there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from statistics import median
+from typing import Any
+from unittest import mock
+
+import numpy as np
+import torch
+
+import augreg as ar
+from augreg.sam import AppearanceModel
+from augreg.synthesis import AppearancePairs, PairGenerator, RandomDeformations, appearance, compiled, make_pairs, render, spline
+from augreg.warp import set_threads as set_own_threads
+from benchmarks.pages import about, heading, put_into, table, write_record
+from benchmarks.pair_models import People, brain3d, cardiac2d
+from benchmarks.pair_rivals import RIVALS, set_threads
+
+_MARK = "pairs speed"
+# name: people, pairs a batch on the CPU and on CUDA, calls of a rival per repeat
+_CASES: dict[str, tuple[Callable[[], People], tuple[int, ...], tuple[int, ...], int]] = {
+    "2-D, 256 x 256": (cardiac2d, (16,), (64, 128, 256), 8),
+    "3-D, 128 x 128 x 128": (lambda: brain3d(1.7, (128, 128, 128)), (1,), (4, 8), 1),
+}
+_PACKAGES = ("numpy", "scipy", "numba", "torch", *dict.fromkeys(rival.package for rival in RIVALS))
+# the functions whose time is a step's: owner, attribute, step
+_STEPS = (
+    (AppearancePairs, "draw", "draw"),
+    (RandomDeformations, "draw", "draw"),
+    (appearance, "per_axis", "fields of the mosaic"),
+    (compiled, "blend", "mosaic"),
+    (spline, "blend", "mosaic"),
+    (render, "unfolded", "check of folding"),
+    (render, "_poses", "poses"),
+    (compiled, "pull", "inversion"),
+    (spline, "pull", "inversion"),
+    (compiled, "push", "forward map, flow, mask"),
+    (spline, "push", "forward map, flow, mask"),
+    (compiled, "prefilter", "prefilter"),
+    (spline, "prefilter", "prefilter"),
+    (compiled, "interpolate", "interpolation"),
+    (spline, "interpolate", "interpolation"),
+    (render, "gains", "light"),
+    (compiled, "nearest", "labels"),
+    (spline, "nearest", "labels"),
+)
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.pairs_speed", description=__doc__.split("\n")[0])
+    parser.add_argument("--output", type=Path, required=True, metavar="ROWS.json", help="rows of other devices and kinds stay")
+    parser.add_argument("--into", type=Path, metavar="PAGE.md")
+    parser.add_argument("--only", nargs="+", default=list(_CASES), choices=list(_CASES))
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--profile", action="store_true", help="where augreg's time goes, without the rivals")
+    parser.add_argument("--models", type=Path, metavar="FOLDER", help="keep fitted models there")
+    options = parser.parse_args()
+    set_threads(options.threads)
+    set_own_threads(options.threads)
+    record: dict[str, Any] = json.loads(options.output.read_text()) if options.output.exists() else {"speed": [], "profile": []}
+    kind = "profile" if options.profile else "speed"
+    for case in options.only:
+        people = _CASES[case][0]()
+        model = _model(people, options.models, case)
+        found = profiled(model, case, options) if options.profile else list(measured(people, model, case, options))
+        kept = [row for row in record[kind] if (row["case"], row["device"]) != (case, options.device)]
+        record = {**record, **about(options.threads, _PACKAGES), kind: [*kept, *found]}
+        if options.device != "cpu":
+            record["gpu"] = torch.cuda.get_device_name()
+        write_record(options.output, record)
+    text = rendered(record)
+    print(text)
+    if options.into is not None:
+        put_into(options.into, _MARK, text)
+
+
+def _model(people: People, folder: Path | None, case: str) -> AppearanceModel:
+    path = None if folder is None else folder / f"{people.name}-{case.split(',')[0]}.npz"
+    if path is not None and path.exists():
+        return ar.read_model(path)
+    model = people.model()
+    if path is not None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        ar.write_model(model, path)
+    return model
+
+
+def generators(people: People, model: AppearanceModel) -> dict[str, PairGenerator[Any]]:
+    """augreg's."""
+    return {"augreg AppearancePairs": AppearancePairs(model), "augreg RandomDeformations": RandomDeformations.of(people.images)}
+
+
+def measured(people: People, model: AppearanceModel, case: str, options: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    """Rows of all methods and repeats."""
+    _, on_cpu, on_cuda, calls = _CASES[case]
+    device = options.device
+    image = np.ascontiguousarray(people.images[0].values, dtype=np.float32)
+    runs: dict[str, tuple[Callable[[int], Any], int, dict[str, Any]]] = {}
+    for name, generator in generators(people, model).items():
+        for batch in on_cpu if device == "cpu" else on_cuda:
+            about_it = {
+                "batch": batch,
+                "order": 3,
+                "pairs": True,
+                "rms": _pair_size(make_pairs(generator, 0, range(batch), device)),
+            }
+            runs[f"{name}, batches of {batch}"] = (_batches(generator, batch, device), batch, about_it)
+    for rival in RIVALS:
+        if image.ndim in rival.ndims and (device == "cpu" or rival.cuda):
+            try:
+                size = _ramp_size(rival.make(_ramp(image.shape), device), image.shape)
+                runs[rival.name] = (_calls(rival.make(image, device), calls), calls, {"order": rival.order, "rms": size})
+            except Exception as error:  # a rival that cannot run is a row, not the end
+                yield {"case": case, "device": device, "method": rival.name, "error": f"{type(error).__name__}: {error}"[:300]}
+    for repeat in range(-1, options.repeats):
+        for name, (run, count, about_it) in runs.items():
+            begin, spent = time.perf_counter(), time.process_time()
+            run(max(repeat, 0))
+            _wait(device)
+            took, cpu = time.perf_counter() - begin, time.process_time() - spent
+            if repeat >= 0:  # the first round is the warm-up
+                row = {"case": case, "device": device, "method": name, "repeat": repeat, "count": count}
+                yield row | {"seconds": took, "cpu_seconds": cpu} | about_it
+        print(case, "repeat", repeat, file=sys.stderr, flush=True)
+
+
+def _batches(generator: PairGenerator[Any], batch: int, device: str) -> Callable[[int], Any]:
+    return lambda repeat: make_pairs(generator, 1, range(repeat * batch, (repeat + 1) * batch), device)
+
+
+def _calls(deform: Callable[[], Any], calls: int) -> Callable[[int], Any]:
+    return lambda _: [deform() for _ in range(calls)]
+
+
+def _wait(device: str) -> None:
+    if device != "cpu":
+        torch.cuda.synchronize()
+
+
+def _pair_size(batch: Any) -> float:
+    """Root mean square displacement along an axis, inside the mask."""
+    return float(batch.flow.square().mean(dim=1, keepdim=True)[batch.mask].mean().sqrt())
+
+
+def _ramp(shape: tuple[int, ...]) -> np.ndarray:
+    return np.broadcast_to(np.arange(shape[0], dtype=np.float32).reshape(-1, *[1] * (len(shape) - 1)), shape).copy()
+
+
+def _ramp_size(deform: Callable[[], Any], shape: tuple[int, ...], count: int = 3) -> float:
+    """The same of a deformed ramp, a quarter of the sides away from the borders."""
+    inner = tuple(slice(n // 4, n - n // 4) for n in shape)
+    total = 0.0
+    for _ in range(count):
+        found = deform()
+        values = np.asarray(found.cpu() if isinstance(found, torch.Tensor) else found, dtype=np.float64).reshape(shape)
+        total += float(np.mean((values - _ramp(shape))[inner] ** 2)) / count
+    return total**0.5
+
+
+def profiled(model: AppearanceModel, case: str, options: argparse.Namespace) -> list[dict[str, Any]]:
+    """Seconds and bytes of each step per pair, medians over the repeats."""
+    device, generator = options.device, AppearancePairs(model)
+    batch = (_CASES[case][1] if device == "cpu" else _CASES[case][2])[0]
+    make_pairs(generator, 0, range(batch), device)
+    repeats = []
+    for repeat in range(options.repeats):
+        steps: dict[str, list[float]] = {}
+        with contextlib.ExitStack() as stack:
+            for owner, attribute, step in _STEPS:
+                if hasattr(owner, attribute):
+                    timed = _timed(getattr(owner, attribute), steps, step, device)
+                    stack.enter_context(mock.patch.object(owner, attribute, timed))
+            begin = time.perf_counter()
+            make_pairs(generator, 1, range(repeat * batch, (repeat + 1) * batch), device)
+            _wait(device)
+            steps["all"] = [time.perf_counter() - begin, 0.0]
+        repeats.append(steps)
+    bandwidth = memory_bandwidth(device)
+    rows = []
+    for step in repeats[0]:
+        seconds, size = (median(steps[step][part] / batch for steps in repeats if step in steps) for part in (0, 1))
+        rows.append({"case": case, "device": device, "batch": batch, "step": step, "seconds": seconds, "bytes": size})
+    return [row | {"bandwidth": bandwidth} for row in rows]
+
+
+def _timed(function: Callable[..., Any], steps: dict[str, list[float]], step: str, device: str) -> Callable[..., Any]:
+    def inner(*arguments: Any, **named: Any) -> Any:
+        if steps.get("running"):  # part of another step
+            return function(*arguments, **named)
+        steps["running"] = [1.0]
+        _wait(device)
+        begin = time.perf_counter()
+        try:
+            result = function(*arguments, **named)
+            _wait(device)
+        finally:
+            del steps["running"]
+        seconds, size = steps.get(step, (0.0, 0.0))
+        # the model's own arrays, such as the stage, are not seen here: they are small
+        steps[step] = [seconds + time.perf_counter() - begin, size + _bytes([arguments, named, result])]
+        return result
+
+    return inner
+
+
+def _bytes(value: Any) -> int:
+    if isinstance(value, torch.Tensor):
+        return min(value.untyped_storage().nbytes(), value.numel() * value.element_size())
+    if isinstance(value, np.ndarray):
+        return value.nbytes
+    if isinstance(value, dict):
+        return sum(map(_bytes, value.values()))
+    if isinstance(value, (list, tuple)):
+        return sum(map(_bytes, value))
+    return sum(_bytes(part) for part in vars(value).values()) if type(value).__name__.endswith("Draw") else 0
+
+
+def memory_bandwidth(device: str, size: int = 1 << 25) -> float:
+    """Bytes per second of a = b + c on arrays of `size` floats, the best of ten."""
+    b, c = torch.ones(size, device=device), torch.ones(size, device=device)
+    a = torch.empty_like(b)
+    best = np.inf
+    for _ in range(10):
+        _wait(device)
+        begin = time.perf_counter()
+        torch.add(b, c, out=a)
+        _wait(device)
+        best = min(best, time.perf_counter() - begin)
+    return 3 * 4 * size / best
+
+
+def rendered(record: dict[str, Any]) -> str:
+    """Tables of both kinds."""
+    text = heading(record) + (f" GPU: {record['gpu']}." if "gpu" in record else "") + "\n"
+    for kind, shown in (("speed", _speed_table), ("profile", _profile_table)):
+        for case, device in dict.fromkeys((row["case"], row["device"]) for row in record[kind]):
+            rows = [row for row in record[kind] if (row["case"], row["device"]) == (case, device)]
+            title = f"{case}, {device}" + (": where the time of a pair goes" if kind == "profile" else "")
+            text += f"\n### {title}\n\n{shown(rows)}"
+    return text
+
+
+def _speed_table(rows: list[dict[str, Any]]) -> str:
+    cells = []
+    for method in dict.fromkeys(row["method"] for row in rows):
+        mine = [row for row in rows if row["method"] == method and "error" not in row]
+        if not mine:
+            cells.append([method, next(row["error"] for row in rows if row["method"] == method), "", "", "", ""])
+            continue
+        rate = median(row["count"] / row["seconds"] for row in mine)
+        spent = median(row["cpu_seconds"] / row["count"] for row in mine)
+        kind = "pairs" if mine[0].get("pairs") else "images"
+        cells.append([method, kind, f"{rate:.3g}", f"{1000 * spent:.3g}", f"{mine[0]['rms']:.1f}", str(mine[0]["order"])])
+    return table(["", "gives", "a second", "CPU ms each", "displacement, rms px per axis", "order"], cells)
+
+
+def _profile_table(rows: list[dict[str, Any]]) -> str:
+    whole = next(row for row in rows if row["step"] == "all")
+    known = sorted((row for row in rows if row["step"] != "all"), key=lambda row: -row["seconds"])
+    rest = whole["seconds"] - sum(row["seconds"] for row in known)
+    cells = []
+    for row in known:
+        share = row["bytes"] / row["seconds"] / row["bandwidth"]
+        cells.append([row["step"], f"{1000 * row['seconds']:.3g}", f"{row['seconds'] / whole['seconds']:.0%}"])
+        cells[-1] += [f"{row['bytes'] / 1e6:.3g}", f"{share:.0%}"]
+    cells.append(["the rest", f"{1000 * rest:.3g}", f"{rest / whole['seconds']:.0%}", "", ""])
+    cells.append(["all", f"{1000 * whole['seconds']:.3g}", "100%", "", ""])
+    head = ["step", "ms", "share", "MB in and out", f"of {whole['bandwidth'] / 1e9:.3g} GB/s"]
+    return f"Batches of {whole['batch']}.\n\n" + table(head, cells)
+
+
+if __name__ == "__main__":
+    main()
