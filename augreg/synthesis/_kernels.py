@@ -54,41 +54,83 @@ def _along(c, i, j, d, w, s, v, r):
 
 
 @njit(cache=True, nogil=True, fastmath={"contract", "reassoc", "nsz"})
-def _field(c, start, step, x, u, J):
-    """u (D,) and its derivatives J (D, D) at a point x (D,); c (n0, n1, n2, D). Written out: loops over taps do not vectorise."""
+def _field(c, start, step, x, u, J, rows):
+    """u (D,) and its derivatives J (D, D) at a point x (D,); c (1, n1, n2, 2) or (3, n0, n1, n2); buffers rows (3, 4).
+
+    These orders of axes, and taps written out in 2-D, loops in 3-D, are what compiles to vector instructions.
+    """
     ndim = x.size
     u[:] = 0.0
     J[:] = 0.0
-    lead = 3 - ndim
-    for a in range(ndim):
-        t = start[a] + step[a] * x[a]
-        if not (t >= 1.0 and t <= c.shape[lead + a] - 2.0):
-            return
-    t = start[ndim - 2] + step[ndim - 2] * x[ndim - 2]
-    i = min(int(t), c.shape[1] - 3)
-    w, s = _weights(t - i), _slopes(t - i)
-    t = start[ndim - 1] + step[ndim - 1] * x[ndim - 1]
-    j = min(int(t), c.shape[2] - 3)
-    v, r = _weights(t - j), _slopes(t - j)
     if ndim == 2:
+        t0, t1 = start[0] + step[0] * x[0], start[1] + step[1] * x[1]
+        if not (t0 >= 1.0 and t0 <= c.shape[1] - 2.0 and t1 >= 1.0 and t1 <= c.shape[2] - 2.0):
+            return
+        i, j = min(int(t0), c.shape[1] - 3), min(int(t1), c.shape[2] - 3)
+        w, s = _weights(t0 - i), _slopes(t0 - i)
+        v, r = _weights(t1 - j), _slopes(t1 - j)
         for d in range(2):
             value, by0, by1 = _along(c[0], i - 1, j - 1, d, w, s, v, r)
             u[d] = value
             J[d, 0] = step[0] * by0
             J[d, 1] = step[1] * by1
         return
-    t = start[0] + step[0] * x[0]
-    k = min(int(t), c.shape[0] - 3)
-    p, q = _weights(t - k), _slopes(t - k)
+    t0, t1, t2 = start[0] + step[0] * x[0], start[1] + step[1] * x[1], start[2] + step[2] * x[2]
+    n0, n1, n2 = c.shape[1], c.shape[2], c.shape[3]
+    if not (t0 >= 1.0 and t0 <= n0 - 2.0 and t1 >= 1.0 and t1 <= n1 - 2.0 and t2 >= 1.0 and t2 <= n2 - 2.0):
+        return
+    k, i, j = min(int(t0), n0 - 3), min(int(t1), n1 - 3), min(int(t2), n2 - 3)
+    p, q = _weights(t0 - k), _slopes(t0 - k)
+    w, s = _weights(t1 - i), _slopes(t1 - i)
+    v, r = _weights(t2 - j), _slopes(t2 - j)
+    A, B, E = rows[0], rows[1], rows[2]
     for d in range(3):
-        a0, b0, e0 = _along(c[k - 1], i - 1, j - 1, d, w, s, v, r)
-        a1, b1, e1 = _along(c[k], i - 1, j - 1, d, w, s, v, r)
-        a2, b2, e2 = _along(c[k + 1], i - 1, j - 1, d, w, s, v, r)
-        a3, b3, e3 = _along(c[k + 2], i - 1, j - 1, d, w, s, v, r)
-        u[d] = p[0] * a0 + p[1] * a1 + p[2] * a2 + p[3] * a3
-        J[d, 0] = step[0] * (q[0] * a0 + q[1] * a1 + q[2] * a2 + q[3] * a3)
-        J[d, 1] = step[1] * (p[0] * b0 + p[1] * b1 + p[2] * b2 + p[3] * b3)
-        J[d, 2] = step[2] * (p[0] * e0 + p[1] * e1 + p[2] * e2 + p[3] * e3)
+        A[:] = 0.0
+        B[:] = 0.0
+        E[:] = 0.0
+        for a in range(4):
+            for b in range(4):
+                c0, c1 = c[d, k - 1, i - 1 + a, j - 1 + b], c[d, k, i - 1 + a, j - 1 + b]
+                c2, c3 = c[d, k + 1, i - 1 + a, j - 1 + b], c[d, k + 2, i - 1 + a, j - 1 + b]
+                m = p[0] * c0 + p[1] * c1 + p[2] * c2 + p[3] * c3
+                A[b] += w[a] * m
+                B[b] += w[a] * (q[0] * c0 + q[1] * c1 + q[2] * c2 + q[3] * c3)
+                E[b] += s[a] * m
+        u[d] = v[0] * A[0] + v[1] * A[1] + v[2] * A[2] + v[3] * A[3]
+        J[d, 0] = step[0] * (v[0] * B[0] + v[1] * B[1] + v[2] * B[2] + v[3] * B[3])
+        J[d, 1] = step[1] * (v[0] * E[0] + v[1] * E[1] + v[2] * E[2] + v[3] * E[3])
+        J[d, 2] = step[2] * (r[0] * A[0] + r[1] * A[1] + r[2] * A[2] + r[3] * A[3])
+
+
+@njit(cache=True, nogil=True, fastmath={"contract", "reassoc", "nsz"})
+def _value(c, start, step, x, u, rows):
+    """u (D,) alone, see `_field`."""
+    ndim = x.size
+    u[:] = 0.0
+    if ndim == 2:
+        t0, t1 = start[0] + step[0] * x[0], start[1] + step[1] * x[1]
+        if not (t0 >= 1.0 and t0 <= c.shape[1] - 2.0 and t1 >= 1.0 and t1 <= c.shape[2] - 2.0):
+            return
+        i, j = min(int(t0), c.shape[1] - 3), min(int(t1), c.shape[2] - 3)
+        w, v = _weights(t0 - i), _weights(t1 - j)
+        for d in range(2):
+            u[d] = _along(c[0], i - 1, j - 1, d, w, w, v, v)[0]
+        return
+    t0, t1, t2 = start[0] + step[0] * x[0], start[1] + step[1] * x[1], start[2] + step[2] * x[2]
+    n0, n1, n2 = c.shape[1], c.shape[2], c.shape[3]
+    if not (t0 >= 1.0 and t0 <= n0 - 2.0 and t1 >= 1.0 and t1 <= n1 - 2.0 and t2 >= 1.0 and t2 <= n2 - 2.0):
+        return
+    k, i, j = min(int(t0), n0 - 3), min(int(t1), n1 - 3), min(int(t2), n2 - 3)
+    p, w, v = _weights(t0 - k), _weights(t1 - i), _weights(t2 - j)
+    A = rows[0]
+    for d in range(3):
+        A[:] = 0.0
+        for a in range(4):
+            for b in range(4):
+                c0, c1 = c[d, k - 1, i - 1 + a, j - 1 + b], c[d, k, i - 1 + a, j - 1 + b]
+                c2, c3 = c[d, k + 1, i - 1 + a, j - 1 + b], c[d, k + 2, i - 1 + a, j - 1 + b]
+                A[b] += w[a] * (p[0] * c0 + p[1] * c1 + p[2] * c2 + p[3] * c3)
+        u[d] = v[0] * A[0] + v[1] * A[1] + v[2] * A[2] + v[3] * A[3]
 
 
 @njit(cache=True, nogil=True)
@@ -117,7 +159,7 @@ def _newton(J, r, dx):
 def pull_at(coefficients, start, step, affine, shape, tolerance, iterations, out, residual):
     """x (B, N, D) with x + u(x) = A y + t at all pixels y, by damped Newton; |A y + t - x - u(x)| before the last step, (B, N).
 
-    coefficients (B, n0, n1, n2, D), affine (B, D, D + 1), shape (D,) of the pixels.
+    coefficients (B, 1, n1, n2, 2) or (B, 3, n0, n1, n2), affine (B, D, D + 1), shape (D,) of the pixels.
     """
     batch, count, ndim = out.shape
     line = shape[ndim - 1]
@@ -126,7 +168,7 @@ def pull_at(coefficients, start, step, affine, shape, tolerance, iterations, out
     for job in prange(batch * jobs):
         b, begin = job // jobs, (job % jobs) * LINES
         c, A = coefficients[b], affine[b]
-        u, J = np.empty(ndim), np.empty((ndim, ndim))
+        u, J, rows = np.empty(ndim), np.empty((ndim, ndim)), np.empty((3, 4))
         z, trial, r, dx = np.empty(ndim), np.empty(ndim), np.empty(ndim), np.zeros(ndim)
         # displacements x - z of the four points before, the last one first
         h = np.zeros((4, ndim))
@@ -153,7 +195,7 @@ def pull_at(coefficients, start, step, affine, shape, tolerance, iterations, out
                     trial[d] = z[d] + guess
                 best = np.inf
                 for _ in range(iterations):
-                    _field(c, start, step, trial, u, J)
+                    _field(c, start, step, trial, u, J, rows)
                     error = 0.0
                     for d in range(ndim):
                         r[d] = z[d] - trial[d] - u[d]
@@ -179,38 +221,6 @@ def pull_at(coefficients, start, step, affine, shape, tolerance, iterations, out
                         first[d] = h[0, d]
 
 
-@njit(cache=True, nogil=True, fastmath={"contract", "reassoc", "nsz"})
-def _value(c, start, step, x, u):
-    """u (D,) alone, see `_field`."""
-    ndim = x.size
-    u[:] = 0.0
-    lead = 3 - ndim
-    for a in range(ndim):
-        t = start[a] + step[a] * x[a]
-        if not (t >= 1.0 and t <= c.shape[lead + a] - 2.0):
-            return
-    t = start[ndim - 2] + step[ndim - 2] * x[ndim - 2]
-    i = min(int(t), c.shape[1] - 3)
-    w = _weights(t - i)
-    t = start[ndim - 1] + step[ndim - 1] * x[ndim - 1]
-    j = min(int(t), c.shape[2] - 3)
-    v = _weights(t - j)
-    if ndim == 2:
-        for d in range(2):
-            u[d] = _along(c[0], i - 1, j - 1, d, w, w, v, v)[0]
-        return
-    t = start[0] + step[0] * x[0]
-    k = min(int(t), c.shape[0] - 3)
-    p = _weights(t - k)
-    for d in range(3):
-        u[d] = (
-            p[0] * _along(c[k - 1], i - 1, j - 1, d, w, w, v, v)[0]
-            + p[1] * _along(c[k], i - 1, j - 1, d, w, w, v, v)[0]
-            + p[2] * _along(c[k + 1], i - 1, j - 1, d, w, w, v, v)[0]
-            + p[3] * _along(c[k + 2], i - 1, j - 1, d, w, w, v, v)[0]
-        )
-
-
 @njit(cache=True, parallel=True, nogil=True)
 def push_at(coefficients, start, step, affine, shape, points, flow, inside):
     """Flow A (x + u(x)) + t - y, (B, D, N) float32, at the points x (B, N, D) of all pixels y; whether it ends inside, (B, N)."""
@@ -219,7 +229,7 @@ def push_at(coefficients, start, step, affine, shape, points, flow, inside):
     lines = count // line
     for job in prange(batch * lines):
         b, row = job // lines, job % lines
-        c, A, u = coefficients[b], affine[b], np.empty(ndim)
+        c, A, u, rows = coefficients[b], affine[b], np.empty(ndim), np.empty((3, 4))
         y = np.zeros(ndim)
         if ndim == 3:
             y[0], y[1] = row // shape[1], row % shape[1]
@@ -229,7 +239,7 @@ def push_at(coefficients, start, step, affine, shape, points, flow, inside):
             i = row * line + k
             y[ndim - 1] = k
             x = points[b, i]
-            _value(c, start, step, x, u)
+            _value(c, start, step, x, u, rows)
             within = True
             for d in range(ndim):
                 t = A[d, ndim]
@@ -241,39 +251,39 @@ def push_at(coefficients, start, step, affine, shape, points, flow, inside):
 
 
 @njit(cache=True, nogil=True)
-def _advance(c, start, step, x, sign, steps, buffers):
+def _advance(c, start, step, x, sign, steps, buffers, rows):
     """x (D,) carried along the velocity sign * v for unit time, in place, by Runge-Kutta; buffers (5, D)."""
     h = sign / steps
     ndim = x.size
     k1, k2, k3, k4, y = buffers[0], buffers[1], buffers[2], buffers[3], buffers[4]
     for _ in range(steps):
-        _value(c, start, step, x, k1)
+        _value(c, start, step, x, k1, rows)
         for d in range(ndim):
             y[d] = x[d] + 0.5 * h * k1[d]
-        _value(c, start, step, y, k2)
+        _value(c, start, step, y, k2, rows)
         for d in range(ndim):
             y[d] = x[d] + 0.5 * h * k2[d]
-        _value(c, start, step, y, k3)
+        _value(c, start, step, y, k3, rows)
         for d in range(ndim):
             y[d] = x[d] + h * k3[d]
-        _value(c, start, step, y, k4)
+        _value(c, start, step, y, k4, rows)
         for d in range(ndim):
             x[d] += h / 6.0 * (k1[d] + 2.0 * (k2[d] + k3[d]) + k4[d])
 
 
 @njit(cache=True, parallel=True, nogil=True)
 def flow_at(coefficients, start, step, points, sign, steps, out):
-    """exp(sign * v) at points (B, N, D), out (B, N, D); coefficients of v (B, n0, n1, n2, D)."""
+    """exp(sign * v) at points (B, N, D), out (B, N, D); coefficients as of `pull_at`."""
     batch, count, ndim = points.shape
     chunks = (count + CHUNK - 1) // CHUNK
     for job in prange(batch * chunks):
         b, begin = job // chunks, (job % chunks) * CHUNK
-        c, buffers = coefficients[b], np.empty((5, ndim))
+        c, buffers, rows = coefficients[b], np.empty((5, ndim)), np.empty((3, 4))
         for i in range(begin, min(begin + CHUNK, count)):
             x = out[b, i]
             for d in range(ndim):
                 x[d] = points[b, i, d]
-            _advance(c, start, step, x, sign, steps, buffers)
+            _advance(c, start, step, x, sign, steps, buffers, rows)
 
 
 @njit(cache=True, nogil=True, inline="always")

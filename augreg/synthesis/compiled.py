@@ -68,8 +68,9 @@ def blend(fields: Tensor, textures: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _splines(coefficients: Tensor, frame: ControlFrame) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    raster = coefficients.numpy().reshape(len(coefficients), *(1, *frame.shape)[-3:], coefficients.shape[-1])
-    return raster, np.array(frame.start), np.array(frame.step)
+    # the kernels' own orders of axes
+    raster = coefficients[:, None] if len(frame.shape) == 2 else coefficients.movedim(-1, 1).contiguous()
+    return raster.numpy(), np.array(frame.start), np.array(frame.step)
 
 
 def _three_axes(values: Tensor) -> np.ndarray:
