@@ -143,7 +143,7 @@ def test_mosaics_blend_the_training_textures():
     m = model()
     q = m.mixing.columns
     rng = np.random.default_rng(0)
-    assert np.allclose(m.mosaic(np.zeros((8, q))), m.appearance.mean, atol=1e-3)
+    assert np.allclose(m.mosaic(np.zeros((8, q))), m.textures.mean(axis=0), atol=1e-3)
     sharp = m.mosaic(60 * rng.standard_normal((8, q)))
     nearest = np.abs(sharp - m.textures).min(axis=0)
     assert np.median(nearest) < 0.05  # one training image at almost every place

@@ -43,6 +43,8 @@ _TRUST_ROUNDS = 2
 _LEAST_DETERMINANT = 0.25
 # with it the power spectra of instances come nearest to those of real images (benchmarks/plausibility.py)
 _CRISP = 0.04
+# shape modes of landmarks are cheap, up to some hundreds
+_LANDMARK_RANK = 500
 _LATTICE_CELLS = {2: 16, 3: 10}
 
 
@@ -123,7 +125,7 @@ def fit_appearance_model(
     mean = maps.points(shapes.mean, control)
     residuals = maps.displaced(shapes.points - shapes.mean, coefficients, control)
     by_place = partial(maps.taper, mean, control, locality, extent=extent, objects=objects)
-    most = mean.size if dense is None else rank
+    most = min(mean.size, _LANDMARK_RANK) if dense is None else rank
     shape = local_subspace(mean.ravel(), residuals, by_place, locality, most, name="shapes")
     # poses turn about the centre of the mean's points, whichever these are
     poses = np.stack([pose_about(pose, shapes.mean.mean(axis=0), mean.mean(axis=0)) for pose in shapes.poses])
@@ -190,11 +192,24 @@ def _least_smoothing(
     # two landmarks at one place, as where contours share a border, leave exact interpolation without a solution
     near = np.sort(np.linalg.norm(mean[:, None] - mean, axis=-1), axis=1)[:, 1]
     distinct = near.min() > 1e-3 * template.diagonal / len(mean)
-    for factor in _SMOOTHINGS[0 if distinct else 1 :]:
-        smoothing = factor * float(np.median(near)) ** 2 * trust
+    factors = _SMOOTHINGS[0 if distinct else 1 :]
+
+    def tried(number: int) -> tuple[FloatArray, FloatArray, bool]:
+        smoothing = factors[number] * float(np.median(near)) ** 2 * trust
         coefficients = lift(displacements, mean, template, control, smoothing)
-        if least_determinant(coefficients, control).min() >= _LEAST_DETERMINANT:
-            break
+        return smoothing, coefficients, bool(least_determinant(coefficients, control).min() >= _LEAST_DETERMINANT)
+
+    # the more smoothing, the fewer folds: the least that will do is found by halving the list
+    low, high = 0, len(factors) - 1
+    smoothing, coefficients, unfolded = tried(low)
+    if unfolded:
+        return smoothing, coefficients
+    found = tried(high)
+    while high - low > 1:
+        middle = (low + high) // 2
+        trial = tried(middle)
+        low, high, found = (low, middle, trial) if trial[2] else (middle, high, found)
+    smoothing, coefficients, _ = found
     return smoothing, coefficients
 
 

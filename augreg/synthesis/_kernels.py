@@ -79,10 +79,10 @@ def _field(c, start, step, x, u, J, rows):
     n0, n1, n2 = c.shape[1], c.shape[2], c.shape[3]
     if not (t0 >= 1.0 and t0 <= n0 - 2.0 and t1 >= 1.0 and t1 <= n1 - 2.0 and t2 >= 1.0 and t2 <= n2 - 2.0):
         return
-    k, i, j = min(int(t0), n0 - 3), min(int(t1), n1 - 3), min(int(t2), n2 - 3)
-    p, q = _weights(t0 - k), _slopes(t0 - k)
-    w, s = _weights(t1 - i), _slopes(t1 - i)
-    v, r = _weights(t2 - j), _slopes(t2 - j)
+    k, i, j = min(int(t0), n0 - 3) - 1, min(int(t1), n1 - 3) - 1, min(int(t2), n2 - 3) - 1
+    p, q = _weights(t0 - k - 1.0), _slopes(t0 - k - 1.0)
+    w, s = _weights(t1 - i - 1.0), _slopes(t1 - i - 1.0)
+    v, r = _weights(t2 - j - 1.0), _slopes(t2 - j - 1.0)
     A, B, E = rows[0], rows[1], rows[2]
     for d in range(3):
         A[:] = 0.0
@@ -90,8 +90,8 @@ def _field(c, start, step, x, u, J, rows):
         E[:] = 0.0
         for a in range(4):
             for b in range(4):
-                c0, c1 = c[d, k - 1, i - 1 + a, j - 1 + b], c[d, k, i - 1 + a, j - 1 + b]
-                c2, c3 = c[d, k + 1, i - 1 + a, j - 1 + b], c[d, k + 2, i - 1 + a, j - 1 + b]
+                c0, c1 = c[d, k, i + a, j + b], c[d, k + 1, i + a, j + b]
+                c2, c3 = c[d, k + 2, i + a, j + b], c[d, k + 3, i + a, j + b]
                 m = p[0] * c0 + p[1] * c1 + p[2] * c2 + p[3] * c3
                 A[b] += w[a] * m
                 B[b] += w[a] * (q[0] * c0 + q[1] * c1 + q[2] * c2 + q[3] * c3)
@@ -120,15 +120,15 @@ def _value(c, start, step, x, u, rows):
     n0, n1, n2 = c.shape[1], c.shape[2], c.shape[3]
     if not (t0 >= 1.0 and t0 <= n0 - 2.0 and t1 >= 1.0 and t1 <= n1 - 2.0 and t2 >= 1.0 and t2 <= n2 - 2.0):
         return
-    k, i, j = min(int(t0), n0 - 3), min(int(t1), n1 - 3), min(int(t2), n2 - 3)
-    p, w, v = _weights(t0 - k), _weights(t1 - i), _weights(t2 - j)
+    k, i, j = min(int(t0), n0 - 3) - 1, min(int(t1), n1 - 3) - 1, min(int(t2), n2 - 3) - 1
+    p, w, v = _weights(t0 - k - 1.0), _weights(t1 - i - 1.0), _weights(t2 - j - 1.0)
     A = rows[0]
     for d in range(3):
         A[:] = 0.0
         for a in range(4):
             for b in range(4):
-                c0, c1 = c[d, k - 1, i - 1 + a, j - 1 + b], c[d, k, i - 1 + a, j - 1 + b]
-                c2, c3 = c[d, k + 1, i - 1 + a, j - 1 + b], c[d, k + 2, i - 1 + a, j - 1 + b]
+                c0, c1 = c[d, k, i + a, j + b], c[d, k + 1, i + a, j + b]
+                c2, c3 = c[d, k + 2, i + a, j + b], c[d, k + 3, i + a, j + b]
                 A[b] += w[a] * (p[0] * c0 + p[1] * c1 + p[2] * c2 + p[3] * c3)
         u[d] = v[0] * A[0] + v[1] * A[1] + v[2] * A[2] + v[3] * A[3]
 
