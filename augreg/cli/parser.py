@@ -255,7 +255,7 @@ def _sam(commands: _Commands) -> None:
     fit.add_argument("--scale", type=_positive(float), metavar="S", help="of the localities (default: chosen from the shapes)")
     fit.add_argument("--dense", choices=("displacement", "velocity"), help="shapes are fields, not landmarks")
     fit.add_argument("--register", action="store_true", help="register every image to a template although there are labels")
-    fit.add_argument("--rounds", type=_positive(int), default=1, help="registrations to ever better templates (default 1)")
+    fit.add_argument("--rounds", type=_positive(int), default=2, help="registrations, to ever better templates (default 2)")
     _json(fit)
     evaluate = _command(
         actions,

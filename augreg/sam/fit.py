@@ -61,7 +61,7 @@ def fit_appearance_model(
     dense: DisplacementMaps | VelocityMaps | None = None,
     points: int = 400,
     rank: int = 128,
-    rounds: int = 1,
+    rounds: int = 2,
 ) -> AppearanceModel:
     """Fit a statistical model of shape and appearance.
 
