@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -148,6 +149,27 @@ def test_mosaics_blend_the_training_textures():
     nearest = np.abs(sharp - m.textures).min(axis=0)
     assert np.median(nearest) < 0.05  # one training image at almost every place
     assert len(np.unique(np.abs(sharp - m.textures).argmin(axis=0))) > 2  # but not the same one
+
+
+def test_exact_samples_vary_like_the_training_data_and_together(tmp_path):
+    m = model("landmarks")
+    write_model(m, tmp_path / "m.npz")
+    again = read_model(tmp_path / "m.npz")
+    shapes, textures = again.sampler.sample(np.random.default_rng(0), 400)
+    spread = np.sqrt((m.residuals**2).sum(axis=0) / (len(m.residuals) - 1))
+    assert np.abs(shapes.std(axis=0) / spread - 1).mean() < 0.1
+    moved = m.textures.std(axis=0, ddof=1) > 5
+    assert np.abs(textures.std(axis=0) / m.textures.std(axis=0, ddof=1) - 1)[moved].mean() < 0.1
+    # where the training shapes and textures go together, so do the samples; drawn apart they would not
+    j = int(np.argmax(m.textures.var(axis=0)))
+    near = np.argsort(np.linalg.norm(m.landmarks - m.template.points().reshape(-1, 2)[j], axis=1))[:4]
+    i = max(near, key=lambda k: abs(np.corrcoef(m.residuals[:, k, 0], m.textures[:, j])[0, 1]))
+    joint = np.corrcoef(shapes[:, i, 0], textures[:, j])[0, 1]
+    truth = np.corrcoef(m.residuals[:, i, 0], m.textures[:, j])[0, 1]
+    assert np.sign(joint) == np.sign(truth)
+    assert abs(joint) > 0.25 * abs(truth)
+    with pytest.raises(ValueError, match="residuals"):
+        _ = replace(m, residuals=None).sampler
 
 
 def test_samples_have_the_training_spread():

@@ -29,6 +29,8 @@ def write_model(model: AppearanceModel, path: str | os.PathLike[str]) -> None:
         arrays |= {f"{name}_{part}": getattr(subspace, part) for part in ("mean", "basis", "variance")}
     if model.label_maps is not None:
         arrays["label_maps"] = model.label_maps
+    if model.residuals is not None:
+        arrays["residuals"] = model.residuals
     if isinstance(model.maps, LandmarkMaps):
         arrays["smoothing"] = model.maps.smoothing
     description = {
@@ -70,6 +72,7 @@ def read_model(path: str | os.PathLike[str]) -> AppearanceModel:
             locality=Locality.from_json(about["locality"]),
             contours=None if contours is None else Contours(tuple(contours["structures"]), tuple(contours["counts"])),
             label_maps=arrays.get("label_maps"),
+            residuals=arrays.get("residuals"),
         )
     except (KeyError, TypeError) as error:
         raise ValueError(f"{path}: expected an {_KIND} file, got one with parts missing") from error

@@ -147,6 +147,7 @@ def fit_appearance_model(
         contours=contours,
         label_maps=None if labels is None else _compact([_pulled(o, psi, grid) for o, psi in zip(labels, psis, strict=True)]),
         intensities=(float(textures.min()), float(textures.max())),
+        residuals=residuals,
     )
 
 

@@ -30,6 +30,7 @@ from augreg.sam.factors import GridFactor
 from augreg.sam.landmarks import Contours
 from augreg.sam.locality import Locality, grid_taper_factor
 from augreg.sam.maps import Maps
+from augreg.sam.sampler import JointSampler
 from augreg.sam.spline import control_grid
 from augreg.sam.subspace import Subspace
 from augreg.transforms import Composition, Transform
@@ -87,6 +88,7 @@ class AppearanceModel:
     locality : how the modes were made
     contours : which points of a label map are the landmarks, if the model was fitted to label maps
     label_maps : the training images' label maps in the mean shape, (n, N), if there were any
+    residuals : of the training shapes, (n, m, D) mm, what exact samples are made of
     """
 
     template: Grid
@@ -101,6 +103,7 @@ class AppearanceModel:
     locality: Locality
     contours: Contours | None = None
     label_maps: npt.NDArray[np.integer] | None = None
+    residuals: FloatArray | None = None
 
     @property
     def ndim(self) -> int:
@@ -195,6 +198,20 @@ class AppearanceModel:
             shape = self.shape.posterior(known, aligned.ravel()[known], noise)
             expected = pose_transform(pose, self.center)(shape.mean.reshape(points.shape))
         return Posterior(shape, pose, expected)
+
+    @cached_property
+    def sampler(self) -> JointSampler:
+        """Exact samples of shapes and textures that share their fields, so that both vary together: see `augreg.sam.sampler`.
+
+        Raises
+        ------
+        ValueError : for a model without residuals.
+        """
+        if self.residuals is None:
+            raise ValueError("residuals: expected those of the training shapes, this model has none; fit it again")
+        spread = self.textures - self.textures.mean(axis=0)
+        mean = self.appearance.mean
+        return JointSampler(self.landmarks, self.residuals, mean, spread, self.template, self.locality.of_textures)
 
     @cached_property
     def mixing(self) -> GridFactor:
