@@ -85,6 +85,27 @@ def test_models_are_evaluated_and_shown(folder, capsys):
     capsys.readouterr()
 
 
+def test_fields_are_shapes_and_pairs_drawn_as_asked_for(folder, capsys):
+    given = " ".join(["sam fit", *names("i", 4), "--labels", *names("l", 4)])
+    assert run_in(folder, f"{given} --dense velocity --taper wendland --scale 1 --levels 3 -o fields.npz --json") == 0
+    assert json.loads(capsys.readouterr().out)["scale"] == 1
+    model = ar.read_model(folder / "fields.npz")
+    assert model.maps.name == "velocity"
+    assert len(model.landmarks) == model.control.size
+    options = "--appearance 0.5 --amplitude 0.7 --pose 0 --intensity 0.1"
+    assert run_in(folder, f"synthesize fields.npz -n 2 -o drawn {options}") == 0
+    about = json.loads((folder / "drawn" / "dataset.json").read_text())["generator"]
+    assert {name: about[name] for name in ("appearance", "amplitude", "pose", "intensity")} == {
+        "appearance": 0.5,
+        "amplitude": 0.7,
+        "pose": 0.0,
+        "intensity": 0.1,
+    }
+    capsys.readouterr()
+    assert run_in(folder, "synthesize fields.npz -n 2 -o other --appearance equal") == 2
+    assert "--appearance" in capsys.readouterr().err
+
+
 def test_resumed_synthesis_counts_what_was_there(folder, capsys):
     model = ar.read_model(folder / "model.npz")
     # five times the size of the shapes: most draws fold

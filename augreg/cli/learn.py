@@ -106,10 +106,12 @@ def synthesize(options: argparse.Namespace) -> None:
     model = sam.read_model(options.model)
     from augreg.synthesis import AppearancePairs, write_shards
 
+    how = {name: getattr(options, name) for name in ("appearance", "amplitude", "pose", "intensity")}
+    generator = AppearancePairs(model, **how)
     begin, state = time.perf_counter(), None
     settings = {name: getattr(options, name) for name in ("seed", "shard_size", "workers", "scheduler")}
     with bar("synthesize", options.count) as update:
-        for state in write_shards(AppearancePairs(model), options.output, options.count, **settings):
+        for state in write_shards(generator, options.output, options.count, **settings):
             update(state.written, f"shard {state.shard}")
     assert state is not None  # there is at least one shard
     for warning in state.warnings:

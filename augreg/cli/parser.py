@@ -94,6 +94,15 @@ def _share(text: str) -> float:
     return value
 
 
+def _appearance(text: str) -> float | str:
+    if text in ("shared", "independent"):
+        return text
+    value = float(text)
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"expected shared, independent or a correlation from 0 to 1, got {text}")
+    return value
+
+
 def _seed(text: str) -> int:
     value = int(text)
     if value < 0:
@@ -299,6 +308,19 @@ def _synthesize(commands: _Commands) -> None:
     parser.add_argument("-o", "--output", metavar="DIR", required=True, help="folder of the shards")
     parser.add_argument("--seed", type=_seed, default=0, metavar="S", help="same seed, same result (default 0)")
     parser.add_argument("--shard-size", type=_positive(int), default=256, metavar="K", help="pairs per shard (default 256)")
+    parser.add_argument(
+        "--appearance",
+        type=_appearance,
+        default="shared",
+        metavar="A",
+        help="of both images of a pair: shared (default), independent, or their correlation from 0 to 1",
+    )
+    factor = "factor on the training images' %s (default 1)"
+    parser.add_argument("--amplitude", type=_not_negative, default=1.0, metavar="F", help=factor % "spread of shapes")
+    parser.add_argument("--pose", type=_not_negative, default=1.0, metavar="F", help=factor % "spread of poses")
+    parser.add_argument(
+        "--intensity", type=_not_negative, default=0.0, metavar="SD", help="of the logarithm of smooth gains (default 0)"
+    )
     where = parser.add_mutually_exclusive_group()
     where.add_argument("--workers", type=_positive(int), default=1, metavar="W", help="processes (default 1)")
     where.add_argument("--scheduler", metavar="ADDRESS", help="of a Dask cluster that does the work: HOST:PORT (extra `cluster`)")
