@@ -41,7 +41,7 @@ def planes(image, carried, slices):
     return out
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", [*KINDS, "velocity"])
 def test_a_moved_slider_shows_the_instance_of_the_model(kind):
     m, carried = model(kind), payload(model(kind))
     slices = [n // 2 for n in m.template.shape]

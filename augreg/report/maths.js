@@ -1,8 +1,8 @@
 // The functions of an appearance model, in the index space of the shown grid; the numbers are those of payload.py. Arrays are
 // row-major with x first, and a plane is a volume of one layer.
-//     psi(x) = x + sum_k b_k sum_j b_j(x) c_kj,    image(y) = a(psi^-1(y))
-// psi^-1 is found by Newton's method on the model's own cubic B-spline, and a is interpolated by cubic B-splines with mirrored
-// borders: the same functions as AppearanceModel.instance.
+//     psi(x) = x + v(x) or exp(v)(x),    v(x) = sum_k b_k sum_j b_j(x) c_kj,    image(y) = a(psi^-1(y))
+// psi^-1 is found by Newton's method on the model's own cubic B-spline, or by going back along a velocity, and a is interpolated
+// by cubic B-splines with mirrored borders: the same functions as AppearanceModel.instance.
 "use strict";
 
 const model = JSON.parse(document.getElementById("model").textContent);
@@ -154,8 +154,33 @@ function solve(J, r, step) {
 
 const u = new Float64Array(D), J = new Float64Array(D * D), rest = new Float64Array(D), step = new Float64Array(D);
 
-// x with psi(x) = y, from a first guess in x; the determinant of D psi there
+const half = new Float64Array(D);
+
+// x carried along a velocity for unit time, back for sign -1: the midpoint rule
+function advance(c, x, sign) {
+  const h = sign / model.spline.steps;
+  for (let n = 0; n < model.spline.steps; n++) {
+    displacement(c, x, u, J);
+    for (let d = 0; d < D; d++) half[d] = x[d] + 0.5 * h * u[d];
+    displacement(c, half, u, J);
+    for (let d = 0; d < D; d++) x[d] += h * u[d];
+  }
+}
+
+// psi(x) in place
+function carry(c, x) {
+  if (model.spline.steps) return advance(c, x, 1);
+  displacement(c, x, u, J);
+  for (let d = 0; d < D; d++) x[d] += u[d];
+}
+
+// x with psi(x) = y, from a first guess in x; the determinant of D psi there, or 1 where psi cannot fold
 function invert(c, y, x) {
+  if (model.spline.steps) {
+    for (let d = 0; d < D; d++) x[d] = y[d];
+    advance(c, x, -1);
+    return 1;
+  }
   let det = 1;
   for (let iteration = 0; iteration < 20; iteration++) {
     displacement(c, x, u, J);

@@ -71,7 +71,8 @@ def model_page(model: AppearanceModel, diagrams: Sequence[Diagram] = (), seed: i
         *_wall(model, rng),
     ]
     lead = (
-        f"{len(model.textures)} training images, {len(model.landmarks)} landmarks, {model.shape.rank} shape modes, "
+        f"{len(model.textures)} training images, {len(model.landmarks)} {'nodes' if model.maps.dense else 'landmarks'}, "
+        f"{model.shape.rank} shape modes, "
         f"{model.appearance.rank} texture modes, {' x '.join(map(str, model.template.shape))} voxels."
     )
     resources = files("augreg.report")
@@ -82,7 +83,8 @@ def model_page(model: AppearanceModel, diagrams: Sequence[Diagram] = (), seed: i
 def _explorer(model: AppearanceModel) -> str:
     # inside a script element only its end tag ends it
     numbers = json.dumps(payload(model), separators=(",", ":")).replace("<", "\\u003c")
-    shown = [("landmarks", "landmarks")]
+    # the nodes of a dense model would hide everything
+    shown = [] if model.maps.dense else [("landmarks", "landmarks")]
     if model.ndim == 2:
         shown.insert(0, ("grid", "grid"))
     if model.labels is not None:

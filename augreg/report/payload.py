@@ -55,7 +55,7 @@ def payload(model: AppearanceModel) -> dict[str, Any]:
         "mean": pack(mean, np.int16),
         "texture": [pack(_shown(model, mode, grid), np.int8) for mode in modes.T],
         "spline": _spline(model, grid),
-        "landmarks": grid.indices_at(model.landmarks).round(2).ravel().tolist(),
+        "landmarks": [] if model.maps.dense else grid.indices_at(model.landmarks).round(2).ravel().tolist(),
         "labels": _labels(model, grid),
         "locality": {
             "nodes": lattice_shape(grid),
@@ -146,6 +146,7 @@ def _spline(model: AppearanceModel, grid: Grid) -> dict[str, Any]:
         "shape": fields.shape[1:-1],
         "step": step.tolist(),
         "start": (start - first).tolist(),
+        "steps": getattr(model.maps, "steps", 0),
         "modes": [pack(field, np.int16) for field in fields],
     }
 

@@ -169,8 +169,8 @@ function drawGrid(plane, context, c) {
       for (let k = 0; k <= 3 * lines; k++) {
         x[a] = (line / lines) * (size[a] - 1);
         x[1 - a] = (k / (3 * lines)) * (size[1 - a] - 1);
-        displacement(c, x, u, J);
-        const [p, q] = plane.place([x[0] + u[0], x[1] + u[1]]);
+        carry(c, x);
+        const [p, q] = plane.place(x);
         if (k) context.lineTo(p, q);
         else context.moveTo(p, q);
       }
@@ -185,8 +185,7 @@ function drawLandmarks(plane, context, c, slice) {
   context.fillStyle = "#35d0ff";
   for (let k = 0; k < model.landmarks.length; k += D) {
     for (let d = 0; d < D; d++) x[d] = model.landmarks[k + d];
-    displacement(c, x, u, J);
-    for (let d = 0; d < D; d++) x[d] += u[d];
+    carry(c, x);
     if (plane.third !== null && Math.abs(x[plane.third] - slice[plane.third]) > 1.5) continue;
     const [p, q] = plane.place(x);
     context.beginPath();
