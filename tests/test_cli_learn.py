@@ -76,11 +76,11 @@ def test_models_are_evaluated_and_shown(folder, capsys):
     assert set(result) >= {"generalisation", "specificity", "compactness"}
     assert result["compactness"]["shape"][-1] == pytest.approx(1)
     assert run(folder, "sam show", "model.npz -o model.html") == 0
-    alone = (folder / "model.html").read_text()
+    alone = (folder / "model.html").read_text("utf-8")
     assert "data:image/png" in alone
     assert run(folder, "sam show", "model.npz", "--images", *names("i", 2), "--labels", *names("l", 2), "-o model.html") == 0
     title = "Shape: generalisation and specificity"
-    assert title in (folder / "model.html").read_text()
+    assert title in (folder / "model.html").read_text("utf-8")
     assert title not in alone
     capsys.readouterr()
 
