@@ -42,7 +42,7 @@ _SMOOTHINGS = (0.0, 0.1, 1.0, 10.0, 30.0, 100.0, 300.0, 1e3, 3e3, 1e4, 3e4, 1e5)
 _TRUST_ROUNDS = 2
 _LEAST_DETERMINANT = 0.25
 # with it the power spectra of instances come nearest to those of real images (benchmarks/plausibility.py)
-_CRISP = 0.04
+_CRISP = 0.02
 # shape modes of landmarks are cheap, up to some hundreds
 _LANDMARK_RANK = 500
 _LATTICE_CELLS = {2: 16, 3: 10}
