@@ -11,9 +11,11 @@ from augreg.sam.model import mirrored
 from augreg.sam.spline import least_determinant
 from augreg.synthesis import (
     AppearancePairs,
+    appearance,
     compiled,
     make_pairs,
     pair_rngs,
+    render,
     spline,
     training_pairs,
 )
@@ -326,6 +328,22 @@ def test_intensity_changes_are_smooth_gains():
 def test_wrong_options_are_refused(wrong):
     with pytest.raises(ValueError, match=next(iter(wrong))):
         AppearancePairs(model(), **wrong)
+
+
+@pytest.mark.parametrize("kind", ["labels", "landmarks3d", "velocity"])
+def test_tensor_operations_render_the_same_pairs_as_compiled_kernels(kind, monkeypatch):
+    generator = AppearancePairs(model(kind), amplitude=2.0, appearance=0.5)
+    compiled_ones = make_pairs(generator, 0, range(2))
+    for module in (appearance, render):
+        monkeypatch.setattr(module, "maths_on", lambda device: spline)
+    tensors = make_pairs(generator, 0, range(2))
+    assert (compiled_ones.flow - tensors.flow).abs().max() < 1e-4
+    assert (compiled_ones.reverse - tensors.reverse).abs().max() < 1e-4
+    assert (compiled_ones.moving - tensors.moving).abs().max() < 0.05
+    for name in ("mask", "reverse_mask", "fixed_labels"):
+        ours, theirs = (getattr(part, name) for part in (compiled_ones, tensors))
+        assert (ours is None) == (theirs is None)
+        assert ours is None or (ours != theirs).float().mean() < 2e-3
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")

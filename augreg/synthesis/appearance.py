@@ -24,9 +24,8 @@ import torch
 
 from augreg.grid import FloatArray, Grid
 from augreg.sam.model import SHARPNESS, AppearanceModel
-from augreg.synthesis import compiled, spline
 from augreg.synthesis.pairs import PairBatch
-from augreg.synthesis.render import INTENSITY_NODES, Stage, held, render_maps, rendering
+from augreg.synthesis.render import INTENSITY_NODES, Stage, held, maths_on, render_maps, rendering
 from augreg.synthesis.spline import Tensor, per_axis
 
 # coefficients beyond so many standard deviations are drawn again
@@ -202,8 +201,7 @@ def _textures(model: AppearanceModel, known: _ModelOnDevice, draw: AppearanceDra
         shared = bool((weights[:, 0] == weights[:, 1]).all()) and bool((draw.gain[:, 0] == draw.gain[:, 1]).all())
         weights = weights[:, :1] if shared else weights
         choice = per_axis(weights.reshape(-1, *[axis.shape[1] for axis in known.mixing]), known.mixing)
-        maths = compiled if device.type == "cpu" else spline
-        textures, chosen = maths.blend(choice.reshape(-1, n, model.template.size), known.textures)
+        textures, chosen = maths_on(device).blend(choice.reshape(-1, n, model.template.size), known.textures)
         if known.label_maps is not None:
             labels = known.label_maps.gather(0, chosen.long()).reshape(-1, *shape)
     else:

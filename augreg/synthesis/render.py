@@ -128,7 +128,7 @@ def render_maps(
     labels : of the template (1, *shape), or like textures, int32, where there are any
     steps : of the integration of psi = exp(v), where maps are velocities; 0 where they are displacements
     """
-    B, shape, maths = len(maps) // 2, stage.grid.shape, _maths(stage.device)
+    B, shape, maths = len(maps) // 2, stage.grid.shape, maths_on(stage.device)
     forward, backward = _poses(stage, pose, center)
     # psi of the other image of the pair: 1 0 3 2 ...
     other = torch.arange(2 * B, device=stage.device) ^ 1
@@ -220,7 +220,7 @@ def _least_slope(x: Tensor, backward: Tensor) -> Tensor:
     return 1 / det.flatten(1).amax(dim=1)
 
 
-def _maths(device: torch.device) -> ModuleType:
+def maths_on(device: torch.device) -> ModuleType:
     """The same functions twice: compiled kernels on the CPU, tensor operations elsewhere."""
     return compiled if device.type == "cpu" else spline
 
