@@ -265,7 +265,7 @@ def shown(people: People, pairs: Sequence[TrainingPair], row: dict[str, Any]) ->
         section(f"{name}: synthetic", "The fixed images of the first pairs.", wall([pair.fixed for pair in pairs], "synthetic")),
         section(
             f"{name}: figures",
-            f"Quantiles over tissue. Variance that labels explain: {row['explained']}.",
+            "Quantiles over tissue. " + _explained(row),
             html_table(*_quantile_rows(row)),
         ),
         section(f"{name}: texture", "Mean power of patches.", figure(figures.plot(spectra, (9, 4.5)), f"spectra of {name}")),
@@ -295,6 +295,11 @@ def _quantile_rows(row: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
     ]
 
 
+def _explained(row: dict[str, Any]) -> str:
+    shares = ", ".join(f"{kind} {share:.2f}" for kind, share in row["explained"].items())
+    return f"Share of the intensities' variance that the labels explain: {shares}."
+
+
 def rendered(record: dict[str, Any]) -> str:
     """Quantiles and power ratios of all data sets."""
     text = heading(record) + "\n"
@@ -302,8 +307,7 @@ def rendered(record: dict[str, Any]) -> str:
     for row in record["rows"]:
         head, lines = _quantile_rows(row)
         text += f"\n### {row['data']}: quantiles over tissue\n\n" + table(head, lines)
-        shares = ", ".join(f"{kind} {share:.2f}" for kind, share in row["explained"].items())
-        text += f"\nShare of the intensities' variance that the labels explain: {shares}.\n"
+        text += f"\n{_explained(row)}\n"
     text += "\n### Power relative to real images by cycles per pixel: below the first band, then with that made equal\n\n"
     cells = [
         [f"{row['data']}: {kind}", f"{row['low'][kind]:.2f}", *[f"{ratio:.2f}" for ratio in ratios]]
