@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from augreg.synthesis import _kernels
+from augreg.synthesis import _kernels, _texture_kernels
 from augreg.synthesis.spline import ACCEPTED, ITERATIONS, ControlFrame, Tensor
 
 
@@ -34,21 +34,21 @@ def prefilter(values: Tensor) -> Tensor:
     out = values.contiguous().clone()
     for axis in range(1, values.ndim):
         lead = int(np.prod(out.shape[:axis]))
-        _kernels.prefilter_along(out.numpy().reshape(lead, out.shape[axis], -1))
+        _texture_kernels.prefilter_along(out.numpy().reshape(lead, out.shape[axis], -1))
     return out
 
 
 def interpolate(coefficients: Tensor, points: Tensor) -> Tensor:
     """Cubic B-splines (K, *shape) at index points (B, N, D), mirrored, (B, N): see `spline.interpolate`."""
     out = torch.empty(points.shape[:2], dtype=coefficients.dtype)
-    _kernels.interpolate_at(_three_axes(coefficients), points.numpy(), out.numpy())
+    _texture_kernels.interpolate_at(_three_axes(coefficients), points.numpy(), out.numpy())
     return out
 
 
 def nearest(labels: Tensor, points: Tensor) -> Tensor:
     """Labels (K, *shape) at the pixels nearest to index points (B, N, D), mirrored, (B, N): see `spline.nearest`."""
     out = torch.empty(points.shape[:2], dtype=labels.dtype)
-    _kernels.nearest_at(_three_axes(labels), points.numpy(), out.numpy())
+    _texture_kernels.nearest_at(_three_axes(labels), points.numpy(), out.numpy())
     return out
 
 
@@ -63,7 +63,7 @@ def blend(fields: Tensor, textures: Tensor) -> tuple[Tensor, Tensor]:
     """sum_i softmax_i(g_i) t_i and argmax_i g_i for fields (B, n, N) and textures (n, N), (B, N) each: see `spline.blend`."""
     out = torch.empty((len(fields), fields.shape[-1]), dtype=textures.dtype)
     chosen = torch.empty(out.shape, dtype=torch.int32)
-    _kernels.blend_at(fields.numpy(), textures.numpy(), out.numpy(), chosen.numpy())
+    _texture_kernels.blend_at(fields.numpy(), textures.numpy(), out.numpy(), chosen.numpy())
     return out, chosen
 
 
