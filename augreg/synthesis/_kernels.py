@@ -1,7 +1,7 @@
 """Numba kernels of the maps of `augreg.synthesis.spline` on the CPU, parallel over points: many times faster than torch.
 
-A point is solved for in registers, starting from the displacements of its neighbours on the line, extrapolated by a cubic, so that
-hardly more than one Newton step remains.
+A point is solved for in registers, starting from the displacements of its neighbours on the line, extrapolated by a cubic, so
+that hardly more than one Newton step remains.
 """
 
 import numpy as np
