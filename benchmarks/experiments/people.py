@@ -129,7 +129,8 @@ def _brain() -> Study:
 
 def _head(person: str) -> Subject:
     (left, right), (bottom, top) = _HEAD
-    image, labels = (read(DATA / "brain2d" / f"{person}_z08{end}.nii.gz") for read, end in ((read_image, ""), (read_labels, "_labels")))
+    path = DATA / "brain2d" / f"{person}_z08"
+    image, labels = read_image(f"{path}.nii.gz"), read_labels(f"{path}_labels.nii.gz")
     grid = Grid((right - left, top - bottom))
     seen = np.s_[left:right, bottom:top]
     return Subject(person, "z08", Image(image.values[seen].astype(np.float32), grid), Labels(labels.values[seen], grid))

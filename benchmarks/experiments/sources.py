@@ -122,15 +122,11 @@ def _unknown(families: Sequence[Sequence[Image]]) -> PairBatch:
     return PairBatch.without_truth(fixed, moving)
 
 
-def _registered(
-    study: Study, group: str, reading: Literal["warped", "estimated"], settings: Settings, kept: Path
-) -> PairBatch:
+def _registered(study: Study, group: str, reading: Literal["warped", "estimated"], settings: Settings, kept: Path) -> PairBatch:
     path = kept / f"{reading}-{group}.npz"
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
-        parts = [
-            pair for family in _families(study, group) for pair in registered_pairs(family, settings.program, reading)
-        ]
+        parts = [pair for family in _families(study, group) for pair in registered_pairs(family, settings.program, reading)]
         write_arrays(path, _arrays(PairBatch.concatenate(parts)), {"kind": _KIND})
     arrays, _ = read_arrays(path, _KIND)
     return PairBatch(**{name: torch.from_numpy(values) for name, values in arrays.items()})
