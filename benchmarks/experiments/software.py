@@ -55,7 +55,7 @@ def timed(registration: Callable[[Image, Image], Transform]) -> Method:
     return method
 
 
-def nothing(fixed: Image, moving: Image) -> Transform:
+def nothing(fixed: Image, _: Image) -> Transform:
     """No registration."""
     return Affine.identity(fixed.ndim)
 

@@ -100,7 +100,7 @@ def fitted(study: Study, settings: Settings, levels: int, kept: Path) -> Appeara
 
 
 def sideways_by_chance(batches: Batches, seed: int) -> Batches:
-    """The same pairs, each batch with left and right exchanged by chance: people are nearly symmetric, from front to back they are not."""
+    """The same pairs, each batch with left and right exchanged by chance: about which people are nearly symmetric."""
 
     def batch_of(step: int) -> PairBatch:
         batch = batches(step)
