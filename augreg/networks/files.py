@@ -68,7 +68,7 @@ def _found(path: str | os.PathLike[str]) -> Path:
     known = {file.stem: file for file in files if file.suffix == ".safetensors"}
     if given.name not in known:
         names = ", ".join(sorted(known)) or "none"
-        raise FileNotFoundError(f"{path}: expected a file, or the name of a network that comes with augreg ({names}), got neither")
+        raise FileNotFoundError(f"{path}: expected a file or the name of a network that comes with augreg ({names}), got neither")
     return known[given.name]
 
 
