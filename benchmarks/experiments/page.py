@@ -128,7 +128,7 @@ def _alignments(study: Study, group: str, out: Path, everyone: int) -> str:
             flow = FlowRegistration.from_file(weights)
             methods[NAMES[method]] = flow
             if method == "sam":
-                methods["the same, then program"] = Chained(flow, settings.afterwards)
+                methods |= {"the same, then program": Chained(flow, settings.program)}
     methods[NAMES["program"]] = settings.program
     found = {name: method(pair.fixed.image, pair.moving.image) for name, method in methods.items()}
     contours = [(name, _contours(pair, phi)) for name, phi in found.items()]

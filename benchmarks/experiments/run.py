@@ -12,13 +12,16 @@ import datetime
 import json
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from augreg.chain import Chained
 from augreg.io import atomic
+from augreg.networks import RefinedFlow
 from augreg.training import (
     CHECKPOINT,
     WEIGHTS,
@@ -33,11 +36,11 @@ from augreg.warp import set_threads
 from benchmarks.experiments.measures import measured_rows
 from benchmarks.experiments.people import STUDIES, Study, read_study
 from benchmarks.experiments.settings import SETTINGS, Settings
-from benchmarks.experiments.software import RIVALS, Method, nothing, rival, timed
+from benchmarks.experiments.software import RIVALS, Method, gradient, nothing, rival, timed
 from benchmarks.experiments.sources import LEARNED, source
 from benchmarks.run import machine
 
-RESULT = "result.json"
+RESULT, TRAINING = "result.json", "training.json"
 WIDTH = 0.25
 _SEEDED = ("sam", "pca", "random")
 _SIZED = ("sam", "random")
@@ -70,7 +73,7 @@ class Run:
 def runs(study: Study) -> list[Run]:
     """In the order in which the story is told: every method once, then seeds, then fewer people."""
     everyone = len(study.people)
-    once = [Run(method) for method in ("none", "program")] + [Run(method, everyone) for method in LEARNED]
+    once = [Run(method) for method in ("none", "program", "gradient")] + [Run(method, everyone) for method in LEARNED]
     seeds = [Run(method, everyone, seed) for seed in (1, 2) for method in _SEEDED]
     sizes = [Run(method, people) for people in _SIZES for method in _SIZED]
     return once + [Run(method) for method in RIVALS] + seeds + sizes
@@ -94,9 +97,7 @@ def main() -> None:
         elif not finished and python is not None:
             print(f"{run.key} ...", file=sys.stderr, flush=True)
             folder.mkdir(parents=True, exist_ok=True)
-            result = performed(run, study, folder, options.threads, str(python))
-            with atomic(folder / RESULT) as temporary:
-                temporary.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+            _once(folder / RESULT, partial(performed, run, study, folder, options.threads, str(python)))
 
 
 def performed(run: Run, study: Study, folder: Path, threads: int, python: str) -> dict[str, Any]:
@@ -110,14 +111,22 @@ def performed(run: Run, study: Study, folder: Path, threads: int, python: str) -
             versions |= others
     elif run.method in LEARNED:
         result["settings"] = _described(settings)
-        result |= trained(run, study.fewer(run.people), settings, folder)
+        result |= _once(folder / TRAINING, lambda: trained(run, study.fewer(run.people), settings, folder))
         flow = FlowRegistration.from_file(folder / WEIGHTS)
-        methods: dict[str, Method] = {"alone": timed(flow), "then program": timed(Chained(flow, settings.afterwards))}
         with torch_threads(threads):
-            rows = list(measured_rows(methods, study))
+            rows = list(measured_rows(ways(flow, settings), study))
     else:
-        rows = list(measured_rows({"alone": timed(nothing if run.method == "none" else settings.program)}, study))
+        own = {"none": nothing, "program": settings.program, "gradient": gradient(settings, study.test[0].image)}
+        with torch_threads(threads):
+            rows = list(measured_rows({"alone": timed(own[run.method])}, study))
     return result | {"versions": versions, "date": datetime.date.today().isoformat(), "rows": rows}
+
+
+def ways(flow: FlowRegistration, settings: Settings) -> dict[str, Method]:
+    """How a network is used: alone, twice, and followed by a linear program or by gradient steps on the pair at hand."""
+    refined = FlowRegistration(RefinedFlow(flow.network, settings.refining), flow.spacing)
+    followed = {"twice": flow, "then program": settings.program, "then gradient": refined}
+    return {"alone": timed(flow)} | {how: timed(Chained(flow, second)) for how, second in followed.items()}
 
 
 def trained(run: Run, study: Study, settings: Settings, folder: Path) -> dict[str, Any]:
@@ -147,11 +156,19 @@ def trained(run: Run, study: Study, settings: Settings, folder: Path) -> dict[st
     }
 
 
+def _once(path: Path, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """What a file says, which is made first where there is none."""
+    if not path.exists():
+        made = make()
+        with atomic(path) as temporary:
+            temporary.write_text(json.dumps(made, indent=1) + "\n", encoding="utf-8")
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
 def _described(settings: Settings) -> dict[str, Any]:
     known = asdict(settings)
-    # how the programs are solved is no setting of the experiment
-    for name in ("program", "afterwards"):
-        known[name].pop("solver")
+    # how programs are solved is no setting of the experiment
+    known["program"].pop("solver")
     return known
 
 

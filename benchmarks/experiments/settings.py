@@ -36,8 +36,9 @@ class Settings:
     amplitude : factor on its shapes
     intensity : standard deviation of the logarithm of a smooth gain
     smoothness : weight in the objective without a truth
-    program : the registration by a linear program
-    afterwards : the same after a network
+    program : the registration by a linear program, alone and after a network
+    refining : gradient steps after a network
+    gradient : gradient steps without a network
     """
 
     steps: int
@@ -49,7 +50,8 @@ class Settings:
     intensity: float
     smoothness: float
     program: LPRegistration
-    afterwards: LPRegistration
+    refining: int = 10
+    gradient: int = 60
 
 
 # brains of different people: tuned on training people, see benchmarks/rivals/augreg.py
@@ -57,27 +59,25 @@ _FINE = LPRegistration(grid_spacing=5.5, smoothness=0.0005, profile=(4, 4), keyp
 
 SETTINGS = {
     "brain": Settings(
-        steps=3000,
-        batch=8,
-        learning_rate=1e-3,
-        turns=(Turn("shared", 1.0), Turn("independent", 1.0)),
+        steps=4000,
+        batch=4,
+        learning_rate=2e-3,
+        turns=(Turn("shared", 1.0),),
         correspondences="registration",
         amplitude=1.0,
         intensity=0.05,
         smoothness=0.5,
         program=_FINE,
-        afterwards=_FINE,
     ),
     "heart": Settings(
-        steps=3000,
-        batch=8,
-        learning_rate=1e-3,
+        steps=4000,
+        batch=4,
+        learning_rate=2e-3,
         turns=(Turn("shared", 0.05, "phases"), Turn("independent", 1.0, "people")),
         correspondences="labels",
         amplitude=1.0,
         intensity=0.05,
         smoothness=0.5,
         program=LPRegistration(),
-        afterwards=LPRegistration(),
     ),
 }

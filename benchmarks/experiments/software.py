@@ -2,6 +2,7 @@
 
     none        no registration
     program     `LPRegistration`
+    gradient    the steps that refine a network's flow on the pair at hand, from no displacement
     syn_quick   ANTs, the script antsRegistrationSyNQuick: symmetric normalisation with mutual information
     syn_cc      ANTs, symmetric normalisation with local correlation
     elastix     rigid, affine, then a cubic B-spline
@@ -19,11 +20,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from augreg.image import Image
+from augreg.networks import RefinedFlow
+from augreg.training import FlowRegistration
 from augreg.transforms import Affine, DisplacementField, Transform
 from benchmarks.cases import Case
 from benchmarks.experiments.people import Pair
+from benchmarks.experiments.settings import Settings
 from benchmarks.process import Process
 from benchmarks.rivals import DISTRIBUTIONS
 
@@ -58,6 +63,22 @@ def timed(registration: Callable[[Image, Image], Transform]) -> Method:
 def nothing(fixed: Image, _: Image) -> Transform:
     """No registration."""
     return Affine.identity(fixed.ndim)
+
+
+class Still:
+    """A predictor of no displacement."""
+
+    ndim = 2
+    channels = 1
+
+    def predict(self, fixed: torch.Tensor, moving: torch.Tensor) -> torch.Tensor:
+        """Zero, (B, 2, *shape)."""
+        return torch.zeros(len(moving), self.ndim, *fixed.shape[2:])
+
+
+def gradient(settings: Settings, like: Image) -> FlowRegistration:
+    """Refinement without a network, for images like that one."""
+    return FlowRegistration(RefinedFlow(Still(), settings.gradient), like.grid.spacing)
 
 
 @contextmanager
