@@ -16,6 +16,7 @@ from matplotlib.axes import Axes
 from augreg.chain import Chained
 from augreg.image import Image, Labels
 from augreg.io import atomic
+from augreg.networks import RefinedFlow
 from augreg.report import figures
 from augreg.report.page import figure, page, section, table
 from augreg.synthesis import make_pairs, training_pairs
@@ -43,6 +44,7 @@ from benchmarks.experiments.table import table as result_table
 # labels whose contours are drawn have so many pixels; more would hide the image
 _DRAWN = 200
 _FIXED, _MOVED = "#ffd23f", "#27c4ff"
+_COLOURS = {"alone": "tab:blue", "then program": "tab:orange", "then gradient": "tab:green"}
 _SOURCES = ("sam", "pca", "random", "warped", "estimated")
 
 
@@ -70,13 +72,16 @@ def _study(name: str, records: Sequence[Record], out: Path) -> list[str]:
     for (which, group), measures in MEASURES.items():
         if which == name:
             key, heading, better = measures[0]
+            text = (
+                "Means over all pairs of test people: of the network alone, used twice, and followed by a linear program or by "
+                f"gradient steps on the pair at hand. One point per fixed person, {'higher' if better else 'lower'} is better."
+            )
             parts.append(
                 section(
                     TITLES[name, group],
-                    "Means over all pairs of test people, alone and with the linear program after it. Boxes: one point per "
-                    f"fixed person, {'higher' if better else 'lower'} is better.",
+                    text,
                     _html(result_table(records, group, measures, everyone)),
-                    figure(figures.plot(_boxes(records, group, key, heading, everyone), (9.0, 4.2)), "box plots"),
+                    figure(figures.plot(_boxes(records, group, key, heading, everyone), (9.0, 6.5)), "box plots"),
                     f"<p>The model with locality against the others, alone, {heading}, person by person:</p>",
                     _html(comparisons(records, group, measures[0], everyone)),
                 )
@@ -99,13 +104,13 @@ def _boxes(records: Sequence[Record], group: str, measure: str, heading: str, ev
     found = {
         (NAMES[method], how): list(values.values())
         for method in NAMES
-        for how in ("alone", "then program")
+        for how in ("alone", "then program", "then gradient")
         if (values := person_means(of_method(records, method, everyone), group, how, measure))
     }
 
     def draw(ax: Axes) -> None:
         names = [f"{name}, {how}" if how != "alone" else name for name, how in found]
-        colours = ["tab:orange" if how != "alone" else "tab:blue" for _, how in found]
+        colours = [_COLOURS[how] for _, how in found]
         boxes = ax.boxplot(list(found.values()), orientation="horizontal", tick_labels=names, patch_artist=True, widths=0.6)
         for box, colour in zip(boxes["boxes"], colours, strict=True):
             box.set(facecolor=colour, alpha=0.35)
@@ -128,7 +133,9 @@ def _alignments(study: Study, group: str, out: Path, everyone: int) -> str:
             flow = FlowRegistration.from_file(weights)
             methods[NAMES[method]] = flow
             if method == "sam":
-                methods |= {"the same, then program": Chained(flow, settings.program)}
+                refined = FlowRegistration(RefinedFlow(flow.network, settings.refining), flow.spacing)
+                methods["the same, then program"] = Chained(flow, settings.program)
+                methods["the same, then gradient"] = Chained(flow, refined)
     methods[NAMES["program"]] = settings.program
     found = {name: method(pair.fixed.image, pair.moving.image) for name, method in methods.items()}
     contours = [(name, _contours(pair, phi)) for name, phi in found.items()]

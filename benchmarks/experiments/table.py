@@ -27,6 +27,7 @@ Record = dict[str, Any]
 NAMES = {
     "none": "no registration",
     "program": "linear program",
+    "gradient": "gradient steps",
     "syn_quick": "ANTs SyNQuick",
     "syn_cc": "ANTs SyN, CC",
     "elastix": "elastix B-spline",
@@ -37,6 +38,8 @@ NAMES = {
     "estimated": "registration fields, two images",
     "unsupervised": "unsupervised",
 }
+# ways of using a network, besides alone
+FOLLOWED = ("twice", "then program", "then gradient")
 # measure, heading, whether more is better, of each group of pairs
 MEASURES = {
     ("brain", "people"): (("jaccard", "Jaccard", True), ("dice", "Dice", True)),
@@ -88,11 +91,14 @@ def rendered(study: str, records: Sequence[Record]) -> Iterator[str]:
 
 
 def table(records: Sequence[Record], group: str, measures: Sequence[tuple[str, str, bool]], everyone: int) -> Iterator[str]:
-    """Means over all pairs of a group; of several seeds the mean, with the standard deviation over seeds."""
-    heads = [heading for _, heading, _ in measures]
-    then = [f"{measures[0][1]}, then program"]
-    yield _line(["method", "seeds", *heads, "folding %", "CPU ms", *then, "folding %", "CPU ms", "training, CPU min"])
-    yield _line(["---", *["--:"] * (len(heads) + 7)])
+    """Means over all pairs of a group; of several seeds the mean, with the standard deviation over seeds.
+
+    The first measure, folding and time also of the network used otherwise than alone.
+    """
+    headings = [heading for _, heading, _ in measures]
+    others = [cell for how in FOLLOWED for cell in (f"{how}: {headings[0]}", "folding %", "CPU ms")]
+    yield _line(["method", "seeds", *headings, "folding %", "CPU ms", *others, "training, CPU min"])
+    yield _line(["---", *["--:"] * (len(headings) + len(others) + 4)])
     for method, name in NAMES.items():
         runs = of_method(records, method, everyone)
         if not runs:
@@ -100,8 +106,9 @@ def table(records: Sequence[Record], group: str, measures: Sequence[tuple[str, s
         cells = [name, str(len(runs)) if method in LEARNED else ""]
         cells += [over_seeds(runs, group, "alone", measure) for measure, _, _ in measures]
         cells += _costs(runs, group, "alone")
-        cells += [over_seeds(runs, group, "then program", measures[0][0]), *_costs(runs, group, "then program")]
-        trained = [run["training_cpu_seconds"] / 60 for run in runs if "curve" in run and not run["resumed"]]
+        for how in FOLLOWED:
+            cells += [over_seeds(runs, group, how, measures[0][0]), *_costs(runs, group, how)]
+        trained = [run["training_cpu_seconds"] / 60 for run in runs if method in LEARNED and not run["resumed"]]
         yield _line([*cells, f"{mean(trained):.1f}" if trained else ""])
 
 
