@@ -57,26 +57,32 @@ class Run:
     people : to learn from
     seed : of weights and pairs
     width : of the network
+    longer : factor on the steps
     """
 
     method: str
     people: int = 0
     seed: int = 0
     width: float = WIDTH
+    longer: int = 1
 
     @property
     def key(self) -> str:
         """Unique, and the name of the run's folder."""
-        return f"{self.method}-n{self.people}-s{self.seed}-w{self.width:g}" if self.method in LEARNED else self.method
+        if self.method not in LEARNED:
+            return self.method
+        longer = "" if self.longer == 1 else f"-x{self.longer}"
+        return f"{self.method}-n{self.people}-s{self.seed}-w{self.width:g}{longer}"
 
 
 def runs(study: Study) -> list[Run]:
-    """In the order in which the story is told: every method once, then seeds, then fewer people."""
+    """In the order in which the story is told: every method once, then longer, with other seeds, with fewer people."""
     everyone = len(study.people)
     once = [Run(method) for method in ("none", "program", "gradient")] + [Run(method, everyone) for method in LEARNED]
     seeds = [Run(method, everyone, seed) for seed in (1, 2) for method in _SEEDED]
     sizes = [Run(method, people) for people in _SIZES for method in _SIZED]
-    return once + [Run(method) for method in RIVALS] + seeds + sizes
+    longer = [Run(method, everyone, longer=2) for method in _SEEDED]
+    return once + [Run(method) for method in RIVALS] + longer + seeds + sizes
 
 
 def main() -> None:
@@ -136,7 +142,7 @@ def trained(run: Run, study: Study, settings: Settings, folder: Path) -> dict[st
     prepared = time.process_time()
     network = seeded_network(run.seed, study.training[0].image.ndim, run.width)
     options = TrainingOptions(
-        steps=settings.steps,
+        steps=settings.steps * run.longer,
         learning_rate=settings.learning_rate,
         checkpoint_seconds=60.0,
         machine=Machine(device="cpu", threads=1),
@@ -145,9 +151,9 @@ def trained(run: Run, study: Study, settings: Settings, folder: Path) -> dict[st
     resume = (folder / CHECKPOINT).exists()
     spacing = study.training[0].image.grid.spacing
     for state in train(network, pairs.batches, spacing, folder, options, objective=pairs.objective, resume=resume):
-        if state.step % max(1, settings.steps // 30) == 0:
+        if state.step % max(1, options.steps // 30) == 0:
             curve.append({"step": state.step, "loss": state.loss, "epe": state.epe, "epe_without": state.epe_without})
-            print(f"{run.key}: step {state.step} of {settings.steps}, loss {state.loss:.3f}", file=sys.stderr, flush=True)
+            print(f"{run.key}: step {state.step} of {options.steps}, loss {state.loss:.3f}", file=sys.stderr, flush=True)
     return {
         "preparing_cpu_seconds": prepared - begin,
         "training_cpu_seconds": time.process_time() - prepared,

@@ -16,12 +16,14 @@ class Turn:
     ----------
     appearance : correlation of the two appearances
     pose : factor on the training poses' spread
-    groups : which pairs of real images the other methods take at the same steps
+    group : which pairs of real images the other methods take at the same steps
+    amplitude : factor on the model's shapes
     """
 
     appearance: float | str
     pose: float
     group: str = "people"
+    amplitude: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -33,7 +35,6 @@ class Settings:
     steps, batch, learning_rate : of Adam; each batch is drawn half, the other half has the same pairs with their images exchanged
     turns : kinds of pairs, one step each in turns
     correspondences : of the appearance model
-    amplitude : factor on its shapes
     intensity : standard deviation of the logarithm of a smooth gain
     smoothness : weight in the objective without a truth
     program : the registration by a linear program, alone and after a network
@@ -46,7 +47,6 @@ class Settings:
     learning_rate: float
     turns: tuple[Turn, ...]
     correspondences: Literal["labels", "registration"]
-    amplitude: float
     intensity: float
     smoothness: float
     program: LPRegistration
@@ -59,23 +59,21 @@ _FINE = LPRegistration(grid_spacing=5.5, smoothness=0.0005, profile=(4, 4), keyp
 
 SETTINGS = {
     "brain": Settings(
-        steps=4000,
+        steps=2000,
         batch=4,
         learning_rate=2e-3,
         turns=(Turn("shared", 1.0),),
         correspondences="registration",
-        amplitude=1.0,
         intensity=0.05,
         smoothness=0.5,
         program=_FINE,
     ),
     "heart": Settings(
-        steps=4000,
+        steps=2000,
         batch=4,
-        learning_rate=2e-3,
-        turns=(Turn("shared", 0.05, "phases"), Turn("independent", 1.0, "people")),
+        learning_rate=1e-3,
+        turns=(Turn("shared", 0.05, "phases", amplitude=1.5), Turn("independent", 1.0, "people")),
         correspondences="labels",
-        amplitude=1.0,
         intensity=0.05,
         smoothness=0.5,
         program=LPRegistration(),

@@ -74,7 +74,7 @@ def generator(method: str, turn: Turn, study: Study, settings: Settings, kept: P
     grid, intensity = study.training[0].image.grid, settings.intensity
     if method in _LEVELS:
         model = fitted(study, settings, _LEVELS[method], kept)
-        return AppearancePairs(model, turn.appearance, settings.amplitude, pose=turn.pose, intensity=intensity)
+        return AppearancePairs(model, turn.appearance, turn.amplitude, pose=turn.pose, intensity=intensity)
     if method == "random":
         magnitudes = magnitudes_of(generator("sam", turn, study, settings, kept))
         return RandomDeformations.of([one.image for one in study.training], magnitudes=magnitudes, intensity=intensity)

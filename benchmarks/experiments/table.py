@@ -10,13 +10,14 @@ import argparse
 import json
 import re
 from collections.abc import Iterator, Sequence
+from itertools import product
 from pathlib import Path
 from statistics import mean, median, stdev
 from typing import Any
 
 from augreg.io import atomic
 from benchmarks.experiments.people import STUDIES
-from benchmarks.experiments.run import RESULT, WIDTH
+from benchmarks.experiments.run import RESULT, Run
 from benchmarks.experiments.sources import LEARNED
 from benchmarks.experiments.statistics import by_person, compared
 
@@ -99,11 +100,11 @@ def table(records: Sequence[Record], group: str, measures: Sequence[tuple[str, s
     others = [cell for how in FOLLOWED for cell in (f"{how}: {headings[0]}", "folding %", "CPU ms")]
     yield _line(["method", "seeds", *headings, "folding %", "CPU ms", *others, "training, CPU min"])
     yield _line(["---", *["--:"] * (len(headings) + len(others) + 4)])
-    for method, name in NAMES.items():
-        runs = of_method(records, method, everyone)
+    for method, longer in product(NAMES, (1, 2)):
+        runs = of_method(records, method, everyone, longer)
         if not runs:
             continue
-        cells = [name, str(len(runs)) if method in LEARNED else ""]
+        cells = [NAMES[method] + (", twice the steps" if longer > 1 else ""), str(len(runs)) if method in LEARNED else ""]
         cells += [over_seeds(runs, group, "alone", measure) for measure, _, _ in measures]
         cells += _costs(runs, group, "alone")
         for how in FOLLOWED:
@@ -152,11 +153,11 @@ def fewer_people(records: Sequence[Record], study: str, everyone: int) -> Iterat
     yield ""
 
 
-def of_method(records: Sequence[Record], method: str, people: int) -> list[Record]:
-    """The runs of a method: all seeds, one number of people, one width."""
-    learned = method in LEARNED
-    runs = [run for run in records if run["method"] == method]
-    return [run for run in runs if not learned or (run["people"] == people and run["width"] == WIDTH)]
+def of_method(records: Sequence[Record], method: str, people: int, longer: int = 1) -> list[Record]:
+    """The runs of a method: all seeds, one number of people, one width, one factor on the steps."""
+    asked = Run(method, people if method in LEARNED else 0, longer=longer)
+    parts = ("method", "people", "width", "longer")
+    return [run for run in records if all(run[part] == getattr(asked, part) for part in parts)]
 
 
 def rows_of(run: Record, group: str, how: str) -> list[Record]:
