@@ -38,6 +38,7 @@ from benchmarks.experiments.table import (
     of_method,
     person_means,
     read_results,
+    used_otherwise,
 )
 from benchmarks.experiments.table import table as result_table
 
@@ -82,8 +83,8 @@ def _study(name: str, records: Sequence[Record], out: Path) -> list[str]:
                     text,
                     _html(result_table(records, group, measures, everyone)),
                     figure(figures.plot(_boxes(records, group, key, heading, everyone), (9.0, 6.5)), "box plots"),
-                    f"<p>The model with locality against the others, alone, {heading}, person by person:</p>",
-                    _html(comparisons(records, group, measures[0], everyone)),
+                    _html(used_otherwise(records, group, measures[0], everyone)),
+                    *[_html(comparisons(records, group, how, measures[0], everyone)) for how in ("alone", "then gradient")],
                 )
             )
             parts.append(_alignments(study, group, out, everyone))
@@ -97,7 +98,7 @@ def _study(name: str, records: Sequence[Record], out: Path) -> list[str]:
 def _html(lines: Iterable[str]) -> str:
     """A Markdown table as HTML."""
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("|")]
-    return table(rows[0], rows[2:])
+    return table(rows[0], rows[2:]) if rows else ""
 
 
 def _boxes(records: Sequence[Record], group: str, measure: str, heading: str, everyone: int) -> figures.Draw:

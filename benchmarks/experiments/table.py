@@ -87,53 +87,62 @@ def rendered(study: str, records: Sequence[Record]) -> Iterator[str]:
     for (name, group), measures in MEASURES.items():
         if name == study:
             yield from (f"### {TITLES[name, group]}", "", *table(records, group, measures, everyone), "")
-            yield from (*comparisons(records, group, measures[0], everyone), "")
+            yield from (*used_otherwise(records, group, measures[0], everyone), "")
+            for how in ("alone", "then gradient"):
+                yield from (*comparisons(records, group, how, measures[0], everyone), "")
     yield from fewer_people(records, study, everyone)
 
 
 def table(records: Sequence[Record], group: str, measures: Sequence[tuple[str, str, bool]], everyone: int) -> Iterator[str]:
-    """Means over all pairs of a group; of several seeds the mean, with the standard deviation over seeds.
+    """Means over all pairs of a group; of several seeds the mean, with the standard deviation over seeds."""
+    yield _line(["alone", "seeds", *[heading for _, heading, _ in measures], "folding %", "CPU ms", "training, CPU min"])
+    yield _line(["---", *["--:"] * (len(measures) + 4)])
+    for name, runs in _kinds(records, everyone):
+        learned = runs[0]["method"] in LEARNED
+        values = [over_seeds(runs, group, "alone", measure) for measure, _, _ in measures]
+        trained = [run["training_cpu_seconds"] / 60 for run in runs if learned and not run["resumed"]]
+        took = f"{mean(trained):.1f}" if trained else ""
+        yield _line([name, str(len(runs)) if learned else "", *values, *_costs(runs, group, "alone"), took])
 
-    The first measure, folding and time also of the network used otherwise than alone.
-    """
-    headings = [heading for _, heading, _ in measures]
-    others = [cell for how in FOLLOWED for cell in (f"{how}: {headings[0]}", "folding %", "CPU ms")]
-    yield _line(["method", "seeds", *headings, "folding %", "CPU ms", *others, "training, CPU min"])
-    yield _line(["---", *["--:"] * (len(headings) + len(others) + 4)])
+
+def used_otherwise(records: Sequence[Record], group: str, measure: tuple[str, str, bool], everyone: int) -> Iterator[str]:
+    """The first measure, folding and time of networks used otherwise than alone."""
+    yield _line(["", *[cell for how in FOLLOWED for cell in (f"{how}: {measure[1]}", "folding %", "CPU ms")]])
+    yield _line(["---", *["--:"] * 3 * len(FOLLOWED)])
+    for name, runs in _kinds(records, everyone):
+        if runs[0]["method"] in LEARNED:
+            ways = [[over_seeds(runs, group, how, measure[0]), *_costs(runs, group, how)] for how in FOLLOWED]
+            yield _line([name, *[cell for way in ways for cell in way]])
+
+
+def _kinds(records: Sequence[Record], everyone: int) -> Iterator[tuple[str, list[Record]]]:
+    """The rows of the tables: a name, and the runs of all seeds."""
     for method, longer in product(NAMES, (1, 2)):
         runs = of_method(records, method, everyone, longer)
-        if not runs:
-            continue
-        cells = [NAMES[method] + (", twice the steps" if longer > 1 else ""), str(len(runs)) if method in LEARNED else ""]
-        cells += [over_seeds(runs, group, "alone", measure) for measure, _, _ in measures]
-        cells += _costs(runs, group, "alone")
-        for how in FOLLOWED:
-            cells += [over_seeds(runs, group, how, measures[0][0]), *_costs(runs, group, how)]
-        trained = [run["training_cpu_seconds"] / 60 for run in runs if method in LEARNED and not run["resumed"]]
-        yield _line([*cells, f"{mean(trained):.1f}" if trained else ""])
+        if runs:
+            yield NAMES[method] + (", twice the steps" if longer > 1 else ""), runs
 
 
-def comparisons(records: Sequence[Record], group: str, measure: tuple[str, str, bool], everyone: int) -> Iterator[str]:
-    """The model with locality against every other method, person by person; of several seeds the mean per person."""
+def comparisons(records: Sequence[Record], group: str, how: str, measure: tuple[str, str, bool], everyone: int) -> Iterator[str]:
+    """The model with locality against every other method, person by person; of several seeds the mean per person.
+
+    Networks are used as `how` says, all else stands alone.
+    """
     key, heading, more_is_better = measure
-    own = person_means(of_method(records, "sam", everyone), group, "alone", key)
+    own = person_means(of_method(records, "sam", everyone), group, how, key)
     if not own:
         return
-    yield f"The appearance model with locality against the others, alone, {heading}, by fixed person:"
-    yield ""
-    yield _line(["against", "difference", "95 % interval", "p", "effect", "better for"])
+    yield _line([f"{heading} of {NAMES['sam']}, {how}, against", "difference", "95 % interval", "p", "effect", "better for"])
     yield _line(["---", *["--:"] * 5])
     for method, name in NAMES.items():
-        other = person_means(of_method(records, method, everyone), group, "alone", key)
+        other = person_means(of_method(records, method, everyone), group, how if method in LEARNED else "alone", key)
         if method == "sam" or not other:
             continue
         found = compared(own, other)
         better = found.higher if more_is_better else found.people - found.higher
         low, high = found.interval
-        interval = f"{low:+.3f} to {high:+.3f}"
-        yield _line(
-            [name, f"{found.difference:+.3f}", interval, f"{found.p:.3f}", f"{found.effect:+.2f}", f"{better} of {found.people}"]
-        )
+        cells = [f"{found.difference:+.3f}", f"{low:+.3f} to {high:+.3f}", f"{found.p:.3f}", f"{found.effect:+.2f}"]
+        yield _line([name, *cells, f"{better} of {found.people}"])
 
 
 def fewer_people(records: Sequence[Record], study: str, everyone: int) -> Iterator[str]:
