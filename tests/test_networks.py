@@ -175,6 +175,17 @@ def test_files_round_trip_and_foreign_ones_are_refused(tmp_path, kind):
         read_network(tmp_path / "absent.safetensors")
 
 
+def test_networks_that_come_with_augreg_are_read_by_name_unless_a_file_is_called_so(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert read_network("sunnybrook-sax").network.ndim == 2
+    write_network(FlowNetS(3, 1, 0.03), (1.0, 1.0, 1.0), tmp_path / "w.safetensors")
+    (tmp_path / "w.safetensors").rename(tmp_path / "sunnybrook-sax")
+    assert read_network("sunnybrook-sax").network.ndim == 3
+    with pytest.raises(FileNotFoundError, match="sunnybrook-sax") as caught:
+        read_network("sunnybrook-sxa")
+    assert "\n" not in str(caught.value)
+
+
 @pytest.mark.parametrize("lie", [{"architecture": "FlowNetX"}, {"architecture": "FlowNetC"}, {"ndim": 3}, {"width": 0.06}])
 def test_weights_that_are_not_what_they_say_are_refused(tmp_path, lie):
     network = FlowNetS(2, 1, 0.03)

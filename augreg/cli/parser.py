@@ -150,7 +150,11 @@ def _register(commands: _Commands) -> None:
     parser.add_argument("--tolerance", type=_not_negative, metavar="MM", help="landmarks must meet within so many mm (default 0)")
     parser.add_argument("--budget", type=_positive(float), metavar="SECONDS", help="stop then with the best transform so far")
     parser.add_argument("--threads", type=_positive(int), metavar="T", help="at most the number of cores, the default")
-    parser.add_argument("--model", metavar="WEIGHTS", help="register with this network instead of the linear program")
+    parser.add_argument(
+        "--model",
+        metavar="WEIGHTS",
+        help="register with this network instead of the linear program: a file, or sunnybrook-sax, which comes with augreg",
+    )
 
 
 def _warp(commands: _Commands) -> None:

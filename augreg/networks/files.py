@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -39,14 +40,14 @@ def write_network(network: FlowNet, spacing: tuple[float, ...], path: str | os.P
 
 
 def read_network(path: str | os.PathLike[str]) -> NetworkFile:
-    """Read what `write_network` wrote.
+    """Read what `write_network` wrote, or a network that comes with augreg, by its name alone: `sunnybrook-sax`.
 
     Raises
     ------
     FileNotFoundError : if there is no file. ValueError : if it is truncated, foreign, of another kind, or of an architecture that
         is not known.
     """
-    tensors, about = read_tensors(path, _KIND)
+    tensors, about = read_tensors(_found(path), _KIND)
     try:
         network = network_of(about)
         network.load_state_dict(tensors)
@@ -56,6 +57,19 @@ def read_network(path: str | os.PathLike[str]) -> NetworkFile:
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
     return NetworkFile(network.eval(), spacing)
+
+
+def _found(path: str | os.PathLike[str]) -> Path:
+    """The file itself, or of a name that is neither a file nor has a suffix the network that comes with augreg."""
+    given = Path(path)
+    if given.suffix or given.parent != Path() or given.is_file():
+        return given
+    files = [Path(str(entry)) for entry in resources.files("augreg").joinpath("data").iterdir()]
+    known = {file.stem: file for file in files if file.suffix == ".safetensors"}
+    if given.name not in known:
+        names = ", ".join(sorted(known)) or "none"
+        raise FileNotFoundError(f"{path}: expected a file or the name of a network that comes with augreg ({names}), got neither")
+    return known[given.name]
 
 
 def write_tensors(tensors: Mapping[str, torch.Tensor], about: Mapping[str, Any], path: str | os.PathLike[str], kind: str) -> None:

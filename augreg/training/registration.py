@@ -37,7 +37,7 @@ class FlowRegistration:
 
     @staticmethod
     def from_file(path: str | os.PathLike[str]) -> FlowRegistration:
-        """The registration with a network from a file."""
+        """The registration with a network from a file, or of the name of one that comes with augreg; see `read_network`."""
         file = read_network(path)
         return FlowRegistration(file.network, file.spacing)
 

@@ -41,6 +41,11 @@ def syn(fixed: ants.ANTsImage, moving: ants.ANTsImage) -> Maps:
     return _register(fixed, moving, "SyN")
 
 
+def syn_cc(fixed: ants.ANTsImage, moving: ants.ANTsImage) -> Maps:
+    """Rigid, affine, symmetric normalisation, local correlation."""
+    return _register(fixed, moving, "SyNCC")
+
+
 def _register(fixed: ants.ANTsImage, moving: ants.ANTsImage, kind: str) -> Maps:
     transforms = ants.registration(fixed, moving, type_of_transform=kind, random_seed=_SEED)["fwdtransforms"]
 

@@ -1,0 +1,176 @@
+"""The people of a study: who is learned from, who is tested, and which pairs are registered.
+
+    brain   slices z08 of `brain2d`, affinely aligned, 1 mm, cut to a field of view around the head: all ordered pairs of people
+    heart   `cardiac2d`, pixels, cut to a field of view around the ventricle: the two phases of a patient in both orders
+            ("phases"), and end-diastole of two patients ("people")
+
+A patient's two images are shifted alike, by whole pixels, so that the ventricle at end-diastole is in the middle.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from augreg.grid import Grid
+from augreg.image import Image, Labels
+from augreg.io import read_image, read_labels
+
+DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
+# corners of the brain's field of view, voxels; nothing but air is outside
+_HEAD = ((16, 176), (22, 214))
+# side of the heart's field of view
+_CHEST = 160
+_TEST_BRAINS = ("1003", "1007", "1018", "1036", "1104", "1110", "1116", "1128")
+_TEST_HEARTS = 10
+# of four training people, one chooses settings
+_CHOOSING = 3.5
+
+
+@dataclass(frozen=True, eq=False)
+class Subject:
+    """A person's image.
+
+    Parameters
+    ----------
+    person : who
+    phase : which image of the person
+    image, labels : on one grid, that of all subjects of a study
+    """
+
+    person: str
+    phase: str
+    image: Image
+    labels: Labels
+
+    @property
+    def name(self) -> str:
+        """Unique."""
+        return f"{self.person} {self.phase}"
+
+
+@dataclass(frozen=True, eq=False)
+class Pair:
+    """Two subjects to be registered; `group` says of what kind they are."""
+
+    group: str
+    fixed: Subject
+    moving: Subject
+
+
+@dataclass(frozen=True, eq=False)
+class Study:
+    """People to learn from, and people to be tested on.
+
+    Parameters
+    ----------
+    name : brain or heart
+    training, test : subjects; no person is in both
+    """
+
+    name: str
+    training: tuple[Subject, ...]
+    test: tuple[Subject, ...]
+
+    @property
+    def people(self) -> list[str]:
+        """Those to learn from."""
+        return _people(self.training)
+
+    @property
+    def pairs(self) -> list[Pair]:
+        """Of the test people: both orders of two phases of a person, and of the first phases of two people."""
+        first = self.test[0].phase
+        ordered = itertools.permutations(self.test, 2)
+        same = [Pair("phases", a, b) for a, b in ordered if a.person == b.person]
+        ordered = itertools.permutations([one for one in self.test if one.phase == first], 2)
+        return same + [Pair("people", a, b) for a, b in ordered]
+
+    def choosing(self) -> Study:
+        """A study of the training people alone, for the choice of settings: the last of them are its test people."""
+        people = self.people
+        count = round(len(people) / _CHOOSING)
+        last = people[-count:]
+        known = tuple(one for one in self.training if one.person not in last)
+        return replace(self, training=known, test=tuple(one for one in self.training if one.person in last))
+
+    def fewer(self, people: int) -> Study:
+        """The study with the first so many training people only.
+
+        Raises
+        ------
+        ValueError : if there are not so many.
+        """
+        if not 3 <= people <= len(self.people):
+            raise ValueError(f"people: expected from 3 to {len(self.people)} people to learn from, got {people}")
+        known = self.people[:people]
+        return replace(self, training=tuple(one for one in self.training if one.person in known))
+
+
+def read_study(name: str) -> Study:
+    """The study of that name.
+
+    Raises
+    ------
+    KeyError : for another name than brain or heart. FileNotFoundError : without the images.
+    """
+    return _STUDIES[name]()
+
+
+def _brain() -> Study:
+    people = sorted(path.name.split("_")[0] for path in _folder("brain2d").glob("*_z08.nii.gz"))
+    subjects = [_head(person) for person in people]
+    return _split("brain", subjects, _TEST_BRAINS)
+
+
+def _head(person: str) -> Subject:
+    (left, right), (bottom, top) = _HEAD
+    path = DATA / "brain2d" / f"{person}_z08"
+    image, labels = read_image(f"{path}.nii.gz"), read_labels(f"{path}_labels.nii.gz")
+    grid = Grid((right - left, top - bottom))
+    seen = np.s_[left:right, bottom:top]
+    return Subject(person, "z08", Image(image.values[seen].astype(np.float32), grid), Labels(labels.values[seen], grid))
+
+
+def _heart() -> Study:
+    people = sorted(path.name.removesuffix("_ed.png") for path in _folder("cardiac2d").glob("*_ed.png"))
+    subjects = [one for person in people for one in _phases(person)]
+    return _split("heart", subjects, people[-_TEST_HEARTS:])
+
+
+def _phases(person: str) -> list[Subject]:
+    folder, grid = DATA / "cardiac2d", Grid((_CHEST, _CHEST))
+    ventricle = read_labels(folder / f"{person}_ed_lv.png").values
+    corner = np.rint(np.argwhere(ventricle > 0).mean(axis=0)).astype(int) - _CHEST // 2
+    subjects = []
+    for phase in ("ed", "es"):
+        image = read_image(folder / f"{person}_{phase}.png").values.astype(np.float32)
+        labels = read_labels(folder / f"{person}_{phase}_lv.png").values
+        # air where the field of view reaches beyond the image
+        seen = [np.pad(values, _CHEST)[tuple(slice(c + _CHEST, c + 2 * _CHEST) for c in corner)] for values in (image, labels)]
+        subjects.append(Subject(person, phase, Image(seen[0], grid), Labels(seen[1], grid)))
+    return subjects
+
+
+def _folder(name: str) -> Path:
+    folder = DATA / name
+    if not folder.is_dir():
+        raise FileNotFoundError(f"{folder}: expected the images of the study, got nothing; they are not part of the repository")
+    return folder
+
+
+def _split(name: str, subjects: Sequence[Subject], test: Sequence[str]) -> Study:
+    known = tuple(one for one in subjects if one.person not in test)
+    return Study(name, known, tuple(one for one in subjects if one.person in test))
+
+
+def _people(subjects: Sequence[Subject]) -> list[str]:
+    return list(dict.fromkeys(one.person for one in subjects))
+
+
+_STUDIES: dict[str, Callable[[], Study]] = {"brain": _brain, "heart": _heart}
+STUDIES = tuple(_STUDIES)

@@ -1,0 +1,227 @@
+"""Results to JSON and Markdown: `python -m benchmarks.experiments.table [--out runs/experiments]`.
+
+The results of all runs are gathered in `benchmarks/results/experiment-STUDY.json`, from which the tables of the README are made.
+Only networks of one width are in one table.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+from collections.abc import Iterator, Sequence
+from itertools import product
+from pathlib import Path
+from statistics import mean, median, stdev
+from typing import Any
+
+from augreg.io import atomic
+from benchmarks.experiments.people import STUDIES
+from benchmarks.experiments.run import RESULT, Run
+from benchmarks.experiments.sources import LEARNED
+from benchmarks.experiments.statistics import by_person, compared
+
+RESULTS = Path(__file__).resolve().parents[1] / "results"
+README = Path(__file__).with_name("README.md")
+Record = dict[str, Any]
+
+NAMES = {
+    "none": "no registration",
+    "program": "linear program",
+    "gradient": "gradient steps",
+    "syn_quick": "ANTs SyNQuick",
+    "syn_cc": "ANTs SyN, CC",
+    "elastix": "elastix B-spline",
+    "sam": "appearance model with locality",
+    "pca": "appearance model without (PCA)",
+    "random": "random smooth fields",
+    "warped": "registration fields, image warped",
+    "estimated": "registration fields, two images",
+    "unsupervised": "unsupervised",
+}
+# ways of using a network, besides alone
+FOLLOWED = ("twice", "then program", "then gradient")
+# measure, heading, whether more is better, of each group of pairs
+MEASURES = {
+    ("brain", "people"): (("jaccard", "Jaccard", True), ("dice", "Dice", True)),
+    ("heart", "phases"): (("distance", "distance px", False), ("dice", "Dice", True)),
+    ("heart", "people"): (("distance", "distance px", False), ("dice", "Dice", True)),
+}
+TITLES = {
+    ("brain", "people"): "Brain: slices of two people",
+    ("heart", "phases"): "Heart: the two phases of a patient",
+    ("heart", "people"): "Heart: end-diastole of two patients, centred",
+}
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.experiments.table", description="Gather results, make tables.")
+    parser.add_argument("--out", type=Path, default=Path("runs/experiments"), metavar="FOLDER", help="of the runs")
+    options = parser.parse_args()
+    for study in STUDIES:
+        found = [json.loads(path.read_text()) for path in sorted(options.out.glob(f"{study}/runs/*/{RESULT}"))]
+        if found:
+            _write(found, RESULTS / f"experiment-{study}.json")
+    records = {study: records for study in STUDIES if (records := read_results(study))}
+    text = "\n".join(line for study, known in records.items() for line in rendered(study, known)) + "\n"
+    marks = "<!-- table -->\n", "<!-- end of table -->\n"
+    begin, end = map(re.escape, marks)
+    readme, count = re.subn(f"(?s)(?<={begin}).*(?={end})", lambda _: text, README.read_text())
+    if count != 1:
+        parser.error(f"{README}: expected one pair of marks {marks}, got {count}")
+    with atomic(README) as temporary:
+        temporary.write_text(readme, encoding="utf-8")
+
+
+def read_results(study: str) -> list[Record]:
+    """The committed results of a study; none where there are none."""
+    path = RESULTS / f"experiment-{study}.json"
+    return json.loads(path.read_text())["runs"] if path.exists() else []
+
+
+def rendered(study: str, records: Sequence[Record]) -> Iterator[str]:
+    """The tables of a study, after a line about the machine."""
+    yield from (_about(records), "")
+    everyone = max(record["people"] for record in records)
+    for (name, group), measures in MEASURES.items():
+        if name == study:
+            yield from (f"### {TITLES[name, group]}", "", *table(records, group, measures, everyone), "")
+            yield from (*used_otherwise(records, group, measures[0], everyone), "")
+            for how in ("alone", "then gradient"):
+                yield from (*comparisons(records, group, how, measures[0], everyone), "")
+    yield from fewer_people(records, study, everyone)
+
+
+def table(records: Sequence[Record], group: str, measures: Sequence[tuple[str, str, bool]], everyone: int) -> Iterator[str]:
+    """Means over all pairs of a group; of several seeds the mean, with the standard deviation over seeds."""
+    yield _line(["alone", "seeds", *[heading for _, heading, _ in measures], "folding %", "CPU ms", "training, CPU min"])
+    yield _line(["---", *["--:"] * (len(measures) + 4)])
+    for name, runs in _kinds(records, everyone):
+        learned = runs[0]["method"] in LEARNED
+        values = [over_seeds(runs, group, "alone", measure) for measure, _, _ in measures]
+        trained = [run["training_cpu_seconds"] / 60 for run in runs if learned and not run["resumed"]]
+        took = f"{mean(trained):.1f}" if trained else ""
+        yield _line([name, str(len(runs)) if learned else "", *values, *_costs(runs, group, "alone"), took])
+
+
+def used_otherwise(records: Sequence[Record], group: str, measure: tuple[str, str, bool], everyone: int) -> Iterator[str]:
+    """The first measure, folding and time of networks used otherwise than alone."""
+    yield _line(["", *[cell for how in FOLLOWED for cell in (f"{how}: {measure[1]}", "folding %", "CPU ms")]])
+    yield _line(["---", *["--:"] * 3 * len(FOLLOWED)])
+    for name, runs in _kinds(records, everyone):
+        if runs[0]["method"] in LEARNED:
+            ways = [[over_seeds(runs, group, how, measure[0]), *_costs(runs, group, how)] for how in FOLLOWED]
+            yield _line([name, *[cell for way in ways for cell in way]])
+
+
+def _kinds(records: Sequence[Record], everyone: int) -> Iterator[tuple[str, list[Record]]]:
+    """The rows of the tables: a name, and the runs of all seeds."""
+    for method, longer in product(NAMES, (1, 2)):
+        runs = of_method(records, method, everyone, longer)
+        if runs:
+            yield NAMES[method] + (", twice the steps" if longer > 1 else ""), runs
+
+
+def comparisons(records: Sequence[Record], group: str, how: str, measure: tuple[str, str, bool], everyone: int) -> Iterator[str]:
+    """The model with locality against every other method, person by person; of several seeds the mean per person.
+
+    Networks are used as `how` says, all else stands alone.
+    """
+    key, heading, more_is_better = measure
+    own = person_means(of_method(records, "sam", everyone), group, how, key)
+    if not own:
+        return
+    yield _line([f"{heading} of {NAMES['sam']}, {how}, against", "difference", "95 % interval", "p", "effect", "better for"])
+    yield _line(["---", *["--:"] * 5])
+    for method, name in NAMES.items():
+        other = person_means(of_method(records, method, everyone), group, how if method in LEARNED else "alone", key)
+        if method == "sam" or not other:
+            continue
+        found = compared(own, other)
+        better = found.higher if more_is_better else found.people - found.higher
+        low, high = found.interval
+        cells = [f"{found.difference:+.3f}", f"{low:+.3f} to {high:+.3f}", f"{found.p:.3f}", f"{found.effect:+.2f}"]
+        yield _line([name, *cells, f"{better} of {found.people}"])
+
+
+def fewer_people(records: Sequence[Record], study: str, everyone: int) -> Iterator[str]:
+    """How much is lost with fewer people to learn from."""
+    sizes = sorted({record["people"] for record in records if 0 < record["people"] < everyone})
+    if not sizes:
+        return
+    group = next(group for name, group in MEASURES if name == study)
+    measure, heading, _ = MEASURES[study, group][0]
+    yield from (f"### {TITLES[study, group].split(':')[0]}: fewer people to learn from, {heading}", "")
+    yield _line(["method", *[str(size) for size in (*sizes, everyone)]])
+    yield _line(["---", *["--:"] * (len(sizes) + 1)])
+    for method in LEARNED:
+        if any(of_method(records, method, size) for size in sizes):
+            cells = [over_seeds(of_method(records, method, size), group, "alone", measure) for size in (*sizes, everyone)]
+            yield _line([NAMES[method], *cells])
+    yield ""
+
+
+def of_method(records: Sequence[Record], method: str, people: int, longer: int = 1) -> list[Record]:
+    """The runs of a method: all seeds, one number of people, one width, one factor on the steps."""
+    asked = Run(method, people if method in LEARNED else 0, longer=longer)
+    parts = ("method", "people", "width", "longer")
+    return [run for run in records if all(run[part] == getattr(asked, part) for part in parts)]
+
+
+def rows_of(run: Record, group: str, how: str) -> list[Record]:
+    """The rows of one group of pairs and one way of registering."""
+    return [row for row in run["rows"] if row["group"] == group and row["how"] == how]
+
+
+def person_means(runs: Sequence[Record], group: str, how: str, measure: str) -> dict[str, float]:
+    """Of every fixed person, the mean over pairs and seeds."""
+    found = [by_person(rows_of(run, group, how), measure) for run in runs]
+    return {person: mean(one[person] for one in found) for person in found[0]} if found and found[0] else {}
+
+
+def over_seeds(runs: Sequence[Record], group: str, how: str, measure: str) -> str:
+    """The mean over pairs, then over seeds, with their standard deviation."""
+    means = [mean(row[measure] for row in rows) for run in runs if (rows := rows_of(run, group, how))]
+    if not means:
+        return ""
+    return f"{mean(means):.3f}" + (f" ± {stdev(means):.3f}" if len(means) > 1 else "")
+
+
+def _costs(runs: Sequence[Record], group: str, how: str) -> list[str]:
+    rows = [row for run in runs for row in rows_of(run, group, how)]
+    if not rows:
+        return ["", ""]
+    return [f"{100 * mean(row['folding'] for row in rows):.3f}", f"{1000 * median(row['cpu_seconds'] for row in rows):.0f}"]
+
+
+def _about(records: Sequence[Record]) -> str:
+    machine = records[0]["machine"]
+    versions = {name: version for record in records for name, version in record["versions"].items()}
+    named = ", ".join(f"{name} {versions[name]}" for name in sorted(versions, key=str.lower))
+    return (
+        f"{machine['processor']}, {machine['cores']} cores, {machine['system']}, Python {machine['python']}; "
+        f"registrations with {records[0]['threads']} thread; {named}; {max(record['date'] for record in records)}."
+    )
+
+
+def _write(records: Sequence[Record], path: Path) -> None:
+    runs = ",\n".join(json.dumps(_rounded(record)) for record in records)
+    with atomic(path) as temporary:
+        temporary.write_text(f'{{"runs": [\n{runs}\n]}}\n', encoding="utf-8")
+
+
+def _rounded(value: Any) -> Any:
+    if isinstance(value, float):
+        return float(f"{value:.5g}")
+    if isinstance(value, dict):
+        return {name: _rounded(part) for name, part in value.items()}
+    return [_rounded(part) for part in value] if isinstance(value, list) else value
+
+
+def _line(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+if __name__ == "__main__":
+    main()
