@@ -5,13 +5,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-import subjects
-
-pytest.importorskip("torch")
-pytest.importorskip("skimage", reason="the benchmarks' images need scikit-image")
-pytest.importorskip("SimpleITK", reason="the benchmarks' images need SimpleITK")
-
 import realdata
+import subjects
 import torch
 
 from augreg.transforms import Affine
