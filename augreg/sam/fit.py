@@ -41,7 +41,8 @@ from augreg.warp import sample
 _SMOOTHINGS = (0.0, 0.1, 1.0, 10.0, 30.0, 100.0, 300.0, 1e3, 3e3, 1e4, 3e4, 1e5)
 _TRUST_ROUNDS = 2
 _LEAST_DETERMINANT = 0.25
-# with it the power spectra of instances come nearest to those of real images (benchmarks/plausibility.py)
+# a compromise: without it instances have half of real images' power above 0.4 cycles per pixel, with it two thirds, with twice
+# as much the middle of the spectrum exceeds real images by a third and more (benchmarks/plausibility.py)
 _CRISP = 0.02
 # shape modes of landmarks are cheap, up to some hundreds
 _LANDMARK_RANK = 500
