@@ -188,6 +188,21 @@ def test_training_writes_curves_and_looks_at_pairs_held_out(folder, capsys):
     assert len(list((folder / "curves" / "logs").iterdir())) == 1
 
 
+def test_training_minimises_what_it_is_asked_to(folder, capsys):
+    losses = {}
+    for wanted in ("", "--likeness 2", "--smoothness 2", "--symmetric", "--symmetric --batch 3"):
+        code = run_in(folder, f"train model.npz -o objective --steps 1 --batch 2 --width 0.0625 --device cpu {wanted} --json")
+        out, err = capsys.readouterr()
+        if code:
+            assert "--symmetric: expected an even --batch" in err.splitlines()[-1]
+        else:
+            losses[wanted] = json.loads(out)["loss"]
+    assert len(set(losses.values())) == 4
+    assert losses["--likeness 2"] > losses[""]
+    # the first flow is nearly flat
+    assert losses[""] < losses["--smoothness 2"] < losses[""] + 0.01
+
+
 def test_training_without_tensorboard_says_so(folder, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
     assert run(folder, "train", "model.npz -o silent --steps 1 --batch 2 --width 0.0625") == 0

@@ -8,9 +8,11 @@ from subjects import model
 
 from augreg import DisplacementField, Grid, Image, warp
 from augreg.sam.model import mirrored
-from augreg.sam.spline import least_determinant
+from augreg.sam.spline import control_grid, least_determinant
 from augreg.synthesis import (
     AppearancePairs,
+    SmoothField,
+    ZeroField,
     appearance,
     compiled,
     make_pairs,
@@ -90,6 +92,30 @@ def test_displacements_agree_with_the_transforms_of_numpy(kind):
         first, second = (m.transform(draw.shape[i, k], draw.pose[i, k]) for k in (0, 1))
         expected = second(first.solve(points, tolerance=1e-9)) - points
         assert np.abs(pair.displacement.values - expected).max() < 1e-4
+
+
+@pytest.mark.parametrize("kind", ["labels", "landmarks3d"])
+def test_a_rest_is_added_to_the_shapes(kind):
+    m = model(kind)
+    generator, draw = drawn(2, seed=6, kind=kind, pose=0.0, rest=(SmoothField(12.0, (1.5,)),))
+    control = control_grid(m.template)
+    assert np.abs(draw.rest[:, 0] - draw.rest[:, 1]).max() > 0.5  # of each image its own
+    for i, pair in enumerate(training_pairs(generator.render(draw), m.template)):
+        coefficients = [(draw.shape[i, k] @ m.fields.reshape(m.shape.rank, -1)).reshape(draw.rest.shape[2:]) for k in (0, 1)]
+        first, second = (BSpline(c + rest, control) for c, rest in zip(coefficients, draw.rest[i], strict=True))
+        expected = second(first.solve(m.template.points(), tolerance=1e-9)) - m.template.points()
+        assert np.abs(pair.displacement.values - expected).max() < 1e-4
+        after, before = difference(pair)
+        assert after < (0.1 if m.ndim == 2 else 0.25) * before
+
+
+def test_a_rest_leaves_the_other_numbers_of_a_draw_as_they_were():
+    (plain, bare), (_, draw) = drawn(3), drawn(3, rest=(SmoothField(12.0, (1.5,)), ZeroField()))
+    for part in fields(draw):
+        assert part.name == "rest" or np.array_equal(getattr(bare, part.name), getattr(draw, part.name))
+    assert "rest" not in plain.describe()
+    described = AppearancePairs(model(), rest=(SmoothField(12.0, (1.5,)),)).describe()
+    assert described["rest"] == [{"family": "SmoothField", "spacing": 12.0, "magnitudes": (1.5,)}]
 
 
 def test_images_agree_with_the_model():

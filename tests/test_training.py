@@ -21,9 +21,12 @@ from augreg.networks import (
     read_network,
 )
 from augreg.networks.files import read_tensors
+from augreg.networks.flownet import full_resolution
+from augreg.networks.warping import warped
 from augreg.training import (
     CHECKPOINT,
     WEIGHTS,
+    Alike,
     Likeness,
     Machine,
     Smooth,
@@ -241,6 +244,18 @@ def test_likeness_is_enough_to_learn_from(tmp_path):
     for similarity in (local_correlation, mean_squared_difference):
         assert error_after(tmp_path, Likeness(similarity)) < 0.85
     assert error_after(tmp_path, lambda flows, batch: -Likeness()(flows, batch)) > 1
+
+
+def test_likeness_is_added_to_an_objective():
+    batch = pairs(0)
+    images = replace(batch, fixed=normalised(batch.fixed), moving=normalised(batch.moving))
+    added = []
+    for flow in (batch.flow, 0 * batch.flow):
+        flows = [torch.nn.functional.avg_pool2d(flow, 2**k, ceil_mode=True) / 20 for k in range(2, 7)]
+        added.append((Alike(supervised, 3.0)(flows, images) - supervised(flows, images)).item())
+        moved = warped(images.moving, full_resolution(flows[0], flow.shape[2:]))
+        assert added[-1] == pytest.approx(3 * local_correlation(images.fixed, moved).item(), rel=1e-4)
+    assert 0 < added[0] < 0.5 * added[1]
 
 
 def test_smoothness_is_added_to_an_objective():

@@ -148,6 +148,7 @@ def train(options: argparse.Namespace) -> None:
             lesson.spacing,
             options.output,
             settings,
+            objective=_objective(options),
             held_out=lesson.held_out,
             team=team,
             resume=options.resume,
@@ -187,7 +188,11 @@ def _lesson(options: argparse.Namespace, team: training.Team) -> _Lesson:
     """Pairs drawn from a model, or those of a folder of shards but for the last ones."""
     from augreg import training
 
-    part = team.part(options.batch)
+    if options.symmetric and options.batch % 2:
+        raise ValueError(f"--symmetric: expected an even --batch, of pairs and the same pairs exchanged, got {options.batch}")
+    batch = options.batch // 2 if options.symmetric else options.batch
+    directions = training.in_both_directions if options.symmetric else (lambda batches: batches)
+    part = team.part(batch)
     if Path(options.source).is_dir():
         if options.curriculum:
             raise ValueError(
@@ -200,14 +205,24 @@ def _lesson(options: argparse.Namespace, team: training.Team) -> _Lesson:
                 f"{options.source}: expected at least a batch of {options.batch} pairs beside those held out, got {kept}; "
                 "synthesize more, or lower --batch"
             )
-        batches = training.pairs_from_memory(pairs[:kept], options.batch, options.seed, part=part)
+        batches = training.pairs_from_memory(pairs[:kept], batch, options.seed, part=part)
         unseen = pairs[kept:] if kept < len(pairs) else None
-        return _Lesson(batches, unseen, training.shard_spacing(options.source), pairs.flow.shape[1])
+        return _Lesson(directions(batches), unseen, training.shard_spacing(options.source), pairs.flow.shape[1])
     model = sam.read_model(options.source)
     amplitude = training.growing(options.steps, share=options.curriculum)
-    batches = training.pairs_from_model(model, options.batch, options.seed, amplitude=amplitude, part=part)
+    batches = training.pairs_from_model(model, batch, options.seed, amplitude=amplitude, part=part)
     unseen = training.held_out(training.pairs_from_model(model, _HELD_OUT // 2, options.seed)) if team.rank == 0 else None
-    return _Lesson(batches, unseen, model.template.spacing, model.template.ndim)
+    return _Lesson(directions(batches), unseen, model.template.spacing, model.template.ndim)
+
+
+def _objective(options: argparse.Namespace) -> training.Objective:
+    """What is minimised: the end-point error, and what else has a weight."""
+    from augreg import training
+
+    objective: training.Objective = training.supervised
+    if options.likeness:
+        objective = training.Alike(objective, options.likeness)
+    return training.Smooth(objective, options.smoothness) if options.smoothness else objective
 
 
 def _first_network(options: argparse.Namespace, ndim: int) -> FlowNet:

@@ -350,6 +350,18 @@ def _train(commands: _Commands) -> None:
     parser.add_argument(
         "--curriculum", type=_share, default=0.0, metavar="SHARE", help="of the steps, while displacements grow (default 0: none)"
     )
+    weight = "weight of %s, beside the end-point error (default 0)"
+    parser.add_argument(
+        "--likeness",
+        type=_not_negative,
+        default=0.0,
+        metavar="W",
+        help=weight % "how alike fixed and warped image are",
+    )
+    parser.add_argument(
+        "--smoothness", type=_not_negative, default=0.0, metavar="W", help=weight % "the mean squared gradient of flows"
+    )
+    parser.add_argument("--symmetric", action="store_true", help="half the batch is the other half with its images exchanged")
     parser.add_argument("--device", default="auto", metavar="D", help="cpu, cuda, or auto (default)")
     parser.add_argument(
         "--precision",

@@ -7,6 +7,10 @@ A pair is two instances. Its shapes are b_k ~ N(0, amplitude^2 I); its appearanc
 
 Gains, the images' overall intensities, are log-normal with the training images' spread, and correlated like appearances. Poses
 are Gaussian with the covariance of the training poses.
+
+A model knows what its landmarks have shown. Of what moves beside them, and of motions finer than they are dense, it knows
+nothing, and its shapes are smooth there: `rest` adds a random field to every shape, in the model's coordinates, before folding is
+looked for and the maps are inverted, so pairs stay exact.
 """
 
 from __future__ import annotations
@@ -24,6 +28,8 @@ import torch
 
 from augreg.grid import FloatArray, Grid
 from augreg.sam.model import SHARPNESS, AppearanceModel
+from augreg.sam.spline import control_grid
+from augreg.synthesis.fields import Field, described
 from augreg.synthesis.pairs import PairBatch
 from augreg.synthesis.render import INTENSITY_NODES, Stage, held, maths_on, render_maps, rendering
 from augreg.synthesis.spline import Tensor, per_axis
@@ -44,6 +50,7 @@ class AppearanceDraw:
     gain : (B, 2) factors from the model's intensities to an image's
     pose : (B, 2, P)
     light : (B, 2, INTENSITY_NODES^D) coefficients of the logarithm of a smooth gain
+    rest : (B, 2, *control shape, D) mm, added to the shapes' fields; or (B, 2, 0)
     """
 
     shape: FloatArray
@@ -52,6 +59,7 @@ class AppearanceDraw:
     gain: FloatArray
     pose: FloatArray
     light: FloatArray
+    rest: FloatArray
 
     def __len__(self) -> int:
         """B."""
@@ -75,6 +83,7 @@ class AppearancePairs:
     modes : factor on the appearance modes' standard deviations. Mosaics look real; `mosaic=0, modes=1` is the classical model.
     pose : factor on the training poses' spread; 0 for none
     intensity : standard deviation of the logarithm of a smooth gain, independent for both images
+    rest : families of random fields, of which one is taken at random for every image and added to its shape; by default none
 
     Raises
     ------
@@ -88,6 +97,7 @@ class AppearancePairs:
     modes: float = 0.0
     pose: float = 1.0
     intensity: float = 0.0
+    rest: tuple[Field, ...] = ()
 
     def __post_init__(self) -> None:
         _correlation(self.appearance)
@@ -115,7 +125,15 @@ class AppearancePairs:
             gain=np.exp(np.log(self.model.gains).mean() + np.log(self.model.gains).std(ddof=1) * gains),
             pose=self.pose * poses,
             light=self.intensity * light,
+            rest=np.stack([self._rest(rng) for rng in rngs]),
         )
+
+    def _rest(self, rng: np.random.Generator) -> FloatArray:
+        if not self.rest:
+            return np.empty((2, 0))
+        control = control_grid(self.grid)
+        chosen = (self.rest[rng.integers(len(self.rest))] for _ in range(2))
+        return np.stack([family.draw(rng, control, self.grid) for family in chosen])
 
     def render(self, draw: AppearanceDraw, device: torch.device | str | None = None) -> PairBatch:
         """The pairs of a draw on the template's grid."""
@@ -124,10 +142,14 @@ class AppearancePairs:
         B, control = len(draw), known.stage.frame.shape
         with rendering(where):
             shapes = held(draw.shape.reshape(2 * B, -1), where, torch.float64)
+            maps = (shapes @ known.fields).reshape(2 * B, *control, self.grid.ndim)
+            if draw.rest.size:
+                rest = draw.rest.reshape(2 * B, *draw.rest.shape[2:]) @ self.grid.world_to_index.T
+                maps = maps + held(rest, where, torch.float64)
             textures, labels = _textures(self.model, known, draw)
             return render_maps(
                 known.stage,
-                (shapes @ known.fields).reshape(2 * B, *control, self.grid.ndim),
+                maps,
                 textures,
                 pose=draw.pose.reshape(2 * B, -1),
                 center=self.model.center,
@@ -138,8 +160,9 @@ class AppearancePairs:
 
     def describe(self) -> Mapping[str, Any]:
         """The options and a hash of the model."""
-        options = {part.name: getattr(self, part.name) for part in fields(self) if part.name != "model"}
-        return {"kind": "appearance model", "model": self._fingerprint, **options}
+        options = {part.name: getattr(self, part.name) for part in fields(self) if part.name not in ("model", "rest")}
+        rest = {"rest": described(self.rest)} if self.rest else {}
+        return {"kind": "appearance model", "model": self._fingerprint, **options, **rest}
 
     @cached_property
     def _fingerprint(self) -> str:

@@ -21,7 +21,7 @@ import torch
 from augreg.grid import FloatArray, Grid
 from augreg.image import Image, Labels
 from augreg.sam.alignment import pose_size
-from augreg.synthesis.fields import Field, SmoothField
+from augreg.synthesis.fields import Field, SmoothField, described
 from augreg.synthesis.pairs import PairBatch, PairGenerator, make_pairs
 from augreg.synthesis.render import INTENSITY_NODES, Stage, held, render_maps, rendering
 
@@ -141,7 +141,7 @@ class RandomDeformations:
 
     def describe(self) -> Mapping[str, Any]:
         """The families of fields and a hash of the images."""
-        families = [{"family": type(family).__name__, **asdict(family)} for family in self.families]  # type: ignore[call-overload]
+        families = described(self.families)
         return {"kind": "random deformations", "images": self._fingerprint, "families": families, "intensity": self.intensity}
 
     @cached_property

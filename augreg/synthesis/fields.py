@@ -13,9 +13,9 @@ Each family draws B-spline coefficients c_j of u(x) = sum_j b_j(x) c_j, in mm, t
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Protocol
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Protocol
 
 import numpy as np
 import scipy.ndimage
@@ -136,6 +136,11 @@ def lung_fields(largest: float = 20.0) -> tuple[Field, ...]:
         RespiratoryField(1.1 * largest, 0.12, (2, 1), BSplineField((45.0, 80.0), 0.5 * largest)),
         ZeroField(),
     )
+
+
+def described(families: Sequence[Field]) -> list[dict[str, Any]]:
+    """Families by name, with their parameters."""
+    return [{"family": type(family).__name__, **asdict(family)} for family in families]  # type: ignore[call-overload]
 
 
 def _refined(draw: Callable[[tuple[int, ...]], FloatArray], spacing: float, control: Grid) -> FloatArray:

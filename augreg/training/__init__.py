@@ -11,7 +11,7 @@ from augreg.training.loop import (
     train,
 )
 from augreg.training.machine import Machine, torch_threads
-from augreg.training.objectives import Likeness, Objective, Smooth, supervised
+from augreg.training.objectives import Alike, Likeness, Objective, Smooth, supervised
 from augreg.training.pairs import (
     Batches,
     growing,
@@ -34,6 +34,7 @@ __all__ = [
     "ALONE",
     "CHECKPOINT",
     "WEIGHTS",
+    "Alike",
     "Batches",
     "FlowRegistration",
     "Likeness",

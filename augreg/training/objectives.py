@@ -2,6 +2,7 @@
 
     supervised                                    the multi-scale end-point error
     Smooth(supervised, 0.1)                       and a smooth flow
+    Alike(supervised, 2.0)                        and images that are alike: errors count where the images show them
     Smooth(Likeness(local_correlation), 0.5)      no truth: the warped image is to look like the other, smoothly
 
 A symmetric loss is a matter of the pairs, not of the objective: see `in_both_directions`.
@@ -43,6 +44,29 @@ class Likeness:
     def __call__(self, flows: Sequence[torch.Tensor], batch: PairBatch) -> torch.Tensor:
         """A scalar."""
         return self.similarity(batch.fixed, warped(batch.moving, full_resolution(flows[0], batch.fixed.shape[2:])))
+
+
+@dataclass(frozen=True)
+class Alike:
+    """Another objective, and how alike the fixed and the warped moving image are.
+
+    The end-point error counts every pixel alike, and at a quarter of the resolution. Where a truth is known this adds what can be
+    seen at edges, in full resolution.
+
+    Parameters
+    ----------
+    objective : the other one
+    weight : of likeness
+    similarity : of images, smaller for more alike ones
+    """
+
+    objective: Objective
+    weight: float
+    similarity: Similarity = local_correlation
+
+    def __call__(self, flows: Sequence[torch.Tensor], batch: PairBatch) -> torch.Tensor:
+        """A scalar."""
+        return self.objective(flows, batch) + self.weight * Likeness(self.similarity)(flows, batch)
 
 
 @dataclass(frozen=True)

@@ -89,8 +89,10 @@ def fitted(study: Study, settings: Settings, levels: int, kept: Path) -> Appeara
 
     def fit() -> AppearanceModel:
         images = [one.image for one in study.training]
-        labels = [one.labels for one in study.training] if settings.correspondences == "labels" else None
-        return fit_appearance_model(images, labels=labels, registration=settings.program, locality=Locality(levels=levels))
+        if settings.correspondences == "labels":
+            labels = [one.labels for one in study.training]
+            return fit_appearance_model(images, labels=labels, locality=Locality(levels=levels))
+        return fit_appearance_model(images, registration=settings.program, locality=Locality(levels=levels))
 
     path = kept / f"{settings.correspondences}-{levels}.npz"
     if not path.exists():
