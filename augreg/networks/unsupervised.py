@@ -13,7 +13,6 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
-from torch import nn
 
 Similarity = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 # of images with variance 1
@@ -37,6 +36,21 @@ def local_correlation(fixed: torch.Tensor, moved: torch.Tensor, window: int = 9)
 
 
 def _window_mean(image: torch.Tensor, window: int) -> torch.Tensor:
-    """Means over windows, of the voxels of the image alone at its border."""
-    pool = nn.functional.avg_pool2d if image.ndim == 4 else nn.functional.avg_pool3d
-    return pool(image, window, stride=1, padding=window // 2, count_include_pad=False)
+    """Means over windows, of the voxels of the image alone at its border: along one axis after the other, from running sums."""
+    for axis in range(2, image.ndim):
+        image = _window_sum(image, axis, window) / _window_sum(torch.ones_like(image[:1, :1]), axis, window)
+    return image
+
+
+def _window_sum(image: torch.Tensor, axis: int, window: int) -> torch.Tensor:
+    half = window // 2
+    running = image.cumsum(dim=axis)
+    before = torch.zeros_like(running.narrow(axis, 0, 1)).expand(*_sides(running, axis, half + 1))
+    after = running.narrow(axis, -1, 1).expand(*_sides(running, axis, half))
+    running = torch.cat([before, running, after], dim=axis)
+    return running.narrow(axis, window, image.shape[axis]) - running.narrow(axis, 0, image.shape[axis])
+
+
+def _sides(image: torch.Tensor, axis: int, length: int) -> list[int]:
+    """The shape with another length along an axis."""
+    return [length if a == axis else n for a, n in enumerate(image.shape)]
