@@ -13,10 +13,8 @@ from statistics import mean
 import numpy as np
 from matplotlib.axes import Axes
 
-from augreg.chain import Chained
 from augreg.image import Image, Labels
 from augreg.io import atomic
-from augreg.networks import RefinedFlow
 from augreg.report import figures
 from augreg.report.page import figure, page, section, table
 from augreg.synthesis import make_pairs, training_pairs
@@ -24,11 +22,12 @@ from augreg.training import WEIGHTS, FlowRegistration
 from augreg.transforms import Transform
 from augreg.warp import warp
 from benchmarks.experiments.people import STUDIES, Pair, Study, read_study
-from benchmarks.experiments.run import Run
+from benchmarks.experiments.run import Run, ways
 from benchmarks.experiments.settings import SETTINGS
 from benchmarks.experiments.software import nothing
 from benchmarks.experiments.sources import LEARNED, generator
 from benchmarks.experiments.table import (
+    FOLLOWED,
     MEASURES,
     NAMES,
     TITLES,
@@ -74,8 +73,9 @@ def _study(name: str, records: Sequence[Record], out: Path) -> list[str]:
         if which == name:
             key, heading, better = measures[0]
             text = (
-                "Means over all pairs of test people: of the network alone, used twice, and followed by a linear program or by "
-                f"gradient steps on the pair at hand. One point per fixed person, {'higher' if better else 'lower'} is better."
+                "Means over all pairs of test people: of the network alone, used again on what it has left, and followed by a "
+                "linear program or by gradient steps on the pair at hand. One point per fixed person, "
+                f"{'higher' if better else 'lower'} is better."
             )
             parts.append(
                 section(
@@ -131,12 +131,10 @@ def _alignments(study: Study, group: str, out: Path, everyone: int) -> str:
     for method in LEARNED:
         weights = out / "runs" / Run(method, everyone).key / WEIGHTS
         if weights.exists():
-            flow = FlowRegistration.from_file(weights)
-            methods[NAMES[method]] = flow
+            used = ways(FlowRegistration.from_file(weights), settings)
+            methods[NAMES[method]] = used["alone"]
             if method == "sam":
-                refined = FlowRegistration(RefinedFlow(flow.network, settings.refining), flow.spacing)
-                methods["the same, then program"] = Chained(flow, settings.program)
-                methods["the same, then gradient"] = Chained(flow, refined)
+                methods |= {f"the same, {how}": used[how] for how in FOLLOWED}
     methods[NAMES["program"]] = settings.program
     found = {name: method(pair.fixed.image, pair.moving.image) for name, method in methods.items()}
     contours = [(name, _contours(pair, phi)) for name, phi in found.items()]

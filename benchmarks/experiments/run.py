@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from augreg.chain import Chained
+from augreg.image import Image
 from augreg.io import atomic
 from augreg.networks import RefinedFlow
 from augreg.training import (
@@ -32,11 +33,12 @@ from augreg.training import (
     torch_threads,
     train,
 )
+from augreg.transforms import Transform
 from augreg.warp import set_threads
 from benchmarks.experiments.measures import measured_rows
 from benchmarks.experiments.people import STUDIES, Study, read_study
 from benchmarks.experiments.settings import SETTINGS, Settings
-from benchmarks.experiments.software import RIVALS, Method, gradient, nothing, rival, timed
+from benchmarks.experiments.software import RIVALS, gradient, nothing, rival, timed
 from benchmarks.experiments.sources import LEARNED, source
 from benchmarks.run import machine
 
@@ -120,7 +122,7 @@ def performed(run: Run, study: Study, folder: Path, threads: int, python: str) -
         result |= _once(folder / TRAINING, lambda: trained(run, study.fewer(run.people), settings, folder))
         flow = FlowRegistration.from_file(folder / WEIGHTS)
         with torch_threads(threads):
-            rows = list(measured_rows(ways(flow, settings), study))
+            rows = list(measured_rows({how: timed(method) for how, method in ways(flow, settings).items()}, study))
     else:
         own = {"none": nothing, "program": settings.program, "gradient": gradient(settings, study.test[0].image)}
         with torch_threads(threads):
@@ -128,11 +130,16 @@ def performed(run: Run, study: Study, folder: Path, threads: int, python: str) -
     return result | {"versions": versions, "date": datetime.date.today().isoformat(), "rows": rows}
 
 
-def ways(flow: FlowRegistration, settings: Settings) -> dict[str, Method]:
-    """How a network is used: alone, twice, and followed by a linear program or by gradient steps on the pair at hand."""
-    refined = FlowRegistration(RefinedFlow(flow.network, settings.refining), flow.spacing)
-    followed = {"twice": flow, "then program": settings.program, "then gradient": refined}
-    return {"alone": timed(flow)} | {how: timed(Chained(flow, second)) for how, second in followed.items()}
+def ways(flow: FlowRegistration, settings: Settings) -> dict[str, Callable[[Image, Image], Transform]]:
+    """How a network is used: alone, again on what it has left, and followed by a linear program or by gradient steps."""
+    twice = Chained(flow, flow)
+    return {
+        "alone": flow,
+        "twice": twice,
+        "thrice": Chained(twice, flow),
+        "then program": Chained(flow if settings.passes == 1 else twice, settings.afterwards),
+        "then gradient": Chained(flow, FlowRegistration(RefinedFlow(flow.network, settings.refining), flow.spacing)),
+    }
 
 
 def trained(run: Run, study: Study, settings: Settings, folder: Path) -> dict[str, Any]:
@@ -174,7 +181,8 @@ def _once(path: Path, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
 def _described(settings: Settings) -> dict[str, Any]:
     known = asdict(settings)
     # how programs are solved is no setting of the experiment
-    known["program"].pop("solver")
+    for program in ("program", "afterwards"):
+        known[program].pop("solver")
     return known
 
 

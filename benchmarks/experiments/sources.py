@@ -36,6 +36,7 @@ from augreg.synthesis import (
     registered_pairs,
 )
 from augreg.training import (
+    Alike,
     Batches,
     Likeness,
     Objective,
@@ -65,8 +66,10 @@ def source(method: str, study: Study, settings: Settings, seed: int, kept: Path)
     """The source of a learned method; `kept` is the folder of models and registered pairs of this very study."""
     generators = [generator(method, turn, study, settings, kept) for turn in settings.turns]
     drawn = pairs_from_generators(lambda step: generators[step % len(generators)], settings.batch // 2, seed)
-    unsupervised = Smooth(Likeness(), settings.smoothness)
-    return Source(sideways_by_chance(in_both_directions(drawn), seed), unsupervised if method == "unsupervised" else supervised)
+    objective: Objective = Alike(supervised, settings.likeness)
+    if method == "unsupervised":
+        objective = Smooth(Likeness(), settings.smoothness)
+    return Source(sideways_by_chance(in_both_directions(drawn), seed), objective)
 
 
 def generator(method: str, turn: Turn, study: Study, settings: Settings, kept: Path) -> PairGenerator[Any]:
@@ -74,7 +77,8 @@ def generator(method: str, turn: Turn, study: Study, settings: Settings, kept: P
     grid, intensity = study.training[0].image.grid, settings.intensity
     if method in _LEVELS:
         model = fitted(study, settings, _LEVELS[method], kept)
-        return AppearancePairs(model, turn.appearance, turn.amplitude, pose=turn.pose, intensity=intensity)
+        how = {"pose": turn.pose, "intensity": intensity, "rest": turn.families}
+        return AppearancePairs(model, turn.appearance, turn.amplitude, **how)
     if method == "random":
         magnitudes = magnitudes_of(generator("sam", turn, study, settings, kept))
         return RandomDeformations.of([one.image for one in study.training], magnitudes=magnitudes, intensity=intensity)

@@ -40,7 +40,7 @@ NAMES = {
     "unsupervised": "unsupervised",
 }
 # ways of using a network, besides alone
-FOLLOWED = ("twice", "then program", "then gradient")
+FOLLOWED = ("twice", "thrice", "then program", "then gradient")
 # measure, heading, whether more is better, of each group of pairs
 MEASURES = {
     ("brain", "people"): (("jaccard", "Jaccard", True), ("dice", "Dice", True)),
