@@ -15,6 +15,7 @@ from realdata import path
 import augreg as ar
 from augreg import cli
 from augreg.networks import FlowNetS, read_network, write_network
+from augreg.training import read_pairs
 
 
 @pytest.fixture(scope="module")
@@ -190,7 +191,7 @@ def test_training_writes_curves_and_looks_at_pairs_held_out(folder, capsys):
 
 def test_training_minimises_what_it_is_asked_to(folder, capsys):
     losses = {}
-    for wanted in ("", "--likeness 2", "--smoothness 2", "--symmetric", "--symmetric --batch 3"):
+    for wanted in ("", "--likeness 0", "--likeness 0 --smoothness 2", "--symmetric", "--symmetric --batch 3"):
         code = run_in(folder, f"train model.npz -o objective --steps 1 --batch 2 --width 0.0625 --device cpu {wanted} --json")
         out, err = capsys.readouterr()
         if code:
@@ -198,9 +199,22 @@ def test_training_minimises_what_it_is_asked_to(folder, capsys):
         else:
             losses[wanted] = json.loads(out)["loss"]
     assert len(set(losses.values())) == 4
-    assert losses["--likeness 2"] > losses[""]
+    bare = losses["--likeness 0"]
+    assert losses[""] > bare + 0.1
     # the first flow is nearly flat
-    assert losses[""] < losses["--smoothness 2"] < losses[""] + 0.01
+    assert bare < losses["--likeness 0 --smoothness 2"] < bare + 0.01
+
+
+def test_a_rest_makes_other_pairs(folder, capsys):
+    for name, rest in (("bare", ""), ("rested", "--rest 12:1.5 8:1")):
+        assert run_in(folder, f"synthesize model.npz -n 2 -o {name} {rest}") == 0
+    told = json.loads((folder / "rested" / "dataset.json").read_text())
+    assert [family["spacing"] for family in told["generator"]["rest"]] == [12.0, 8.0]
+    bare, rested = (read_pairs(folder / name).flow for name in ("bare", "rested"))
+    assert 0.3 < (rested - bare).square().sum(dim=1).mean().sqrt() < 6
+    for wrong in ("12", "0:1", "12:-1", "a:b"):
+        assert run_in(folder, f"synthesize model.npz -n 2 -o wrong --rest {wrong}") == 2
+        assert f"expected SPACING:RMS, a positive number and one of at least 0, in mm, got {wrong}" in capsys.readouterr().err
 
 
 def test_training_without_tensorboard_says_so(folder, capsys, monkeypatch):

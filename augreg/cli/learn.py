@@ -104,10 +104,11 @@ def sam_show(options: argparse.Namespace) -> None:
 def synthesize(options: argparse.Namespace) -> None:
     """`augreg synthesize`."""
     model = sam.read_model(options.model)
-    from augreg.synthesis import AppearancePairs, write_shards
+    from augreg.synthesis import AppearancePairs, SmoothField, write_shards
 
     how = {name: getattr(options, name) for name in ("appearance", "amplitude", "pose", "intensity")}
-    generator = AppearancePairs(model, **how)
+    rest = tuple(SmoothField(spacing, (size,)) for spacing, size in options.rest)
+    generator = AppearancePairs(model, **how, rest=rest)
     begin, state = time.perf_counter(), None
     settings = {name: getattr(options, name) for name in ("seed", "shard_size", "workers", "scheduler")}
     with bar("synthesize", options.count) as update:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import math
 from collections.abc import Callable
 from typing import NoReturn
 
@@ -101,6 +102,16 @@ def _appearance(text: str) -> float | str:
     if not 0 <= value <= 1:
         raise argparse.ArgumentTypeError(f"expected shared, independent or a correlation from 0 to 1, got {text}")
     return value
+
+
+def _field(text: str) -> tuple[float, float]:
+    try:
+        spacing, size = map(float, text.split(":"))
+    except ValueError:
+        spacing = size = math.nan
+    if not (0 < spacing < math.inf and 0 <= size < math.inf):
+        raise argparse.ArgumentTypeError(f"expected SPACING:RMS, a positive number and one of at least 0, in mm, got {text}")
+    return spacing, size
 
 
 def _seed(text: str) -> int:
@@ -325,6 +336,14 @@ def _synthesize(commands: _Commands) -> None:
     parser.add_argument(
         "--intensity", type=_not_negative, default=0.0, metavar="SD", help="of the logarithm of smooth gains (default 0)"
     )
+    parser.add_argument(
+        "--rest",
+        type=_field,
+        nargs="+",
+        default=[],
+        metavar="SPACING:RMS",
+        help="random fields, mm, of which one is added to each shape: what the model knows nothing of",
+    )
     where = parser.add_mutually_exclusive_group()
     where.add_argument("--workers", type=_positive(int), default=1, metavar="W", help="processes (default 1)")
     where.add_argument("--scheduler", metavar="ADDRESS", help="of a Dask cluster that does the work: HOST:PORT (extra `cluster`)")
@@ -350,16 +369,11 @@ def _train(commands: _Commands) -> None:
     parser.add_argument(
         "--curriculum", type=_share, default=0.0, metavar="SHARE", help="of the steps, while displacements grow (default 0: none)"
     )
-    weight = "weight of %s, beside the end-point error (default 0)"
+    weight = "weight of %s beside the end-point error (default %d)"
+    unlike = "how unlike fixed and warped image are"
+    parser.add_argument("--likeness", type=_not_negative, default=6.0, metavar="W", help=weight % (unlike, 6))
     parser.add_argument(
-        "--likeness",
-        type=_not_negative,
-        default=0.0,
-        metavar="W",
-        help=weight % "how alike fixed and warped image are",
-    )
-    parser.add_argument(
-        "--smoothness", type=_not_negative, default=0.0, metavar="W", help=weight % "the mean squared gradient of flows"
+        "--smoothness", type=_not_negative, default=0.0, metavar="W", help=weight % ("the flow's mean squared gradient", 0)
     )
     parser.add_argument("--symmetric", action="store_true", help="half the batch is the other half with its images exchanged")
     parser.add_argument("--device", default="auto", metavar="D", help="cpu, cuda, or auto (default)")
