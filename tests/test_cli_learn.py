@@ -78,7 +78,7 @@ def test_models_are_evaluated_and_shown(folder, capsys):
     assert result["compactness"]["shape"][-1] == pytest.approx(1)
     assert run(folder, "sam show", "model.npz -o model.html") == 0
     alone = (folder / "model.html").read_text("utf-8")
-    assert "data:image/png" in alone
+    assert "data:image/webp" in alone
     assert run(folder, "sam show", "model.npz", "--images", *names("i", 2), "--labels", *names("l", 2), "-o model.html") == 0
     title = "Shape: generalisation and specificity"
     assert title in (folder / "model.html").read_text("utf-8")

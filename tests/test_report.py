@@ -23,9 +23,9 @@ def test_a_registration_page_is_whole_and_needs_nothing_from_outside(ndim):
     text = registration_page(image(ndim), image(ndim), bspline(ndim))
     assert text.startswith("<!doctype html>")
     assert "http" not in text
-    pictures = re.findall(r'src="data:image/png;base64,([^"]+)"', text)
+    pictures = re.findall(r'src="data:image/webp;base64,([^"]+)"', text)
     assert len(pictures) == 2
-    assert all(base64.b64decode(p).startswith(b"\x89PNG") for p in pictures)
+    assert all(base64.b64decode(p).startswith(b"RIFF") for p in pictures)
 
 
 def test_text_is_escaped():
