@@ -37,10 +37,11 @@ from augreg.sam.spline import control_grid, least_determinant, lift
 from augreg.transforms import BSpline, Composition, Transform
 from augreg.warp import sample
 
-# lambda in units of the squared median distance of neighbouring landmarks
-_SMOOTHINGS = (0.0, 0.1, 1.0, 10.0, 30.0, 100.0, 300.0, 1e3, 3e3, 1e4, 3e4, 1e5)
+# lambda in units of the squared median distance of neighbouring landmarks; in small steps, for a model loses what is smoothed
+_SMOOTHINGS = (0.0, *(10 ** (k / 4) for k in range(-8, 21)))
 _TRUST_ROUNDS = 2
-_LEAST_DETERMINANT = 0.25
+# the more, the smoother: 0.25 costs networks that learn from the model 0.01 of Jaccard between brains
+_LEAST_DETERMINANT = 0.15
 # a compromise: without it instances have half of real images' power above 0.4 cycles per pixel, with it two thirds, with twice
 # as much the middle of the spectrum exceeds real images by a third and more (benchmarks/plausibility.py)
 _CRISP = 0.02

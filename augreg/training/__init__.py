@@ -25,6 +25,7 @@ from augreg.training.pairs import (
     pairs_from_model,
     pairs_from_shards,
     read_pairs,
+    seen_differently,
     shard_spacing,
 )
 from augreg.training.registration import FlowRegistration
@@ -58,6 +59,7 @@ __all__ = [
     "pairs_from_shards",
     "read_pairs",
     "seeded_network",
+    "seen_differently",
     "shard_spacing",
     "supervised",
     "tensorboard_log",

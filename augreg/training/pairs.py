@@ -170,6 +170,44 @@ def mirrored(pairs: PairBatch, axes: Sequence[int]) -> PairBatch:
     return replace(pairs, **images, flow=pairs.flow.flip(along) * signs, reverse=pairs.reverse.flip(along) * signs)
 
 
+def seen_differently(batch_of: Batches, *, gamma: float = 0.3, noise: float = 0.02, seed: int = 0) -> Batches:
+    """The same pairs, each image through a camera of its own: with v = (image - least) / (largest - least),
+
+        v -> v^exp(gamma z) + noise * range * N(0, 1) where v > 0,      z ~ N(0, 1) per image
+
+    A network that sees the same two looks in all pairs learns nothing of other people's scanners.
+
+    Parameters
+    ----------
+    batch_of : the pairs
+    gamma : standard deviation of the logarithm of the exponent
+    noise : standard deviation, as a share of the image's range; air that is exactly the least value stays as it is
+    seed : of everything
+
+    Raises
+    ------
+    ValueError : for negative numbers.
+    """
+    if not (gamma >= 0 and noise >= 0):
+        raise ValueError(f"gamma, noise: expected numbers of at least 0, got {gamma} and {noise}")
+
+    def changed(images: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
+        axes = tuple(range(1, images.ndim))
+        low, high = images.amin(axes, keepdim=True), images.amax(axes, keepdim=True)
+        span = (high - low).clamp(min=1e-12)
+        ones = (len(images), *[1] * len(axes))
+        exponents = torch.from_numpy(np.exp(gamma * rng.standard_normal(ones)).astype(np.float32)).to(images.device)
+        grain = torch.from_numpy(noise * rng.standard_normal(images.shape, dtype=np.float32)).to(images.device)
+        share = (images - low) / span
+        return low + span * (share**exponents + torch.where(share > 0, grain, 0))
+
+    def batch(step: int) -> PairBatch:
+        pairs, rng = batch_of(step), np.random.default_rng([seed, step, 2])
+        return replace(pairs, fixed=changed(pairs.fixed, rng), moving=changed(pairs.moving, rng))
+
+    return batch
+
+
 def in_both_directions(batch_of: Batches) -> Batches:
     """The same pairs, then each with its images exchanged: a network that learns from them learns both directions alike."""
 
