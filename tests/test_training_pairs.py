@@ -27,6 +27,7 @@ from augreg.training import (
     pairs_from_model,
     pairs_from_shards,
     read_pairs,
+    seen_differently,
     shard_spacing,
 )
 
@@ -139,3 +140,30 @@ def test_shards_are_learned_from_and_bad_ones_refused(tmp_path, monkeypatch):
     monkeypatch.setattr("augreg.training.pairs.read_shards", lambda _: iter([replace(good, fixed=fixed)]))
     with pytest.raises(ValueError, match=r"NaN or infinity in 1 \(the first is number 3\)"):
         read_pairs(tmp_path)
+
+
+def test_images_seen_differently_keep_their_truth_and_the_order_of_their_intensities():
+    known = pairs(0, batch=3)
+    known = replace(known, fixed=known.fixed.clamp(min=known.fixed.median().item()))  # air
+    changed = seen_differently(lambda step: known, gamma=0.5, noise=0.0, seed=4)
+    batch = changed(7)
+    assert torch.equal(batch.flow, known.flow)
+    assert torch.equal(batch.fixed, changed(7).fixed)
+    assert not torch.equal(batch.fixed, changed(8).fixed)
+    changes = []
+    for before, after in zip((*known.fixed, *known.moving), (*batch.fixed, *batch.moving), strict=True):
+        order = before.flatten().argsort()
+        assert (after.flatten()[order].diff() >= -1e-6).all()
+        assert [after.min().item(), after.max().item()] == pytest.approx([before.min().item(), before.max().item()], abs=1e-5)
+        changes.append(((after - before).abs().max() / (before.max() - before.min())).item())
+    assert np.mean(changes) > 0.05
+    # of a pair both images change in ways of their own
+    same = seen_differently(lambda step: replace(known, moving=known.fixed), noise=0.0)(0)
+    assert not torch.allclose(same.fixed, same.moving, atol=1e-3)
+    noisy = seen_differently(lambda step: known, gamma=0.0, noise=0.02)(0)
+    for before, after in zip(known.fixed, noisy.fixed, strict=True):
+        air = before == before.min()
+        assert torch.equal(after[air], before[air])
+        assert (after - before)[~air].std().item() == pytest.approx(0.02 * (before.max() - before.min()).item(), rel=0.1)
+    with pytest.raises(ValueError, match="gamma, noise"):
+        seen_differently(lambda step: known, gamma=-1.0)
