@@ -44,6 +44,7 @@ class Settings:
     turns : kinds of pairs, one step each in turns
     correspondences : of the appearance model
     intensity : standard deviation of the logarithm of a smooth gain
+    gamma, noise : of the images' looks, see `augreg.training.seen_differently`
     likeness : weight of the images' likeness beside the end-point error
     smoothness : weight of it beside the likeness where there is no truth
     program : the registration by a linear program
@@ -59,6 +60,8 @@ class Settings:
     turns: tuple[Turn, ...]
     correspondences: Literal["labels", "registration"]
     intensity: float
+    gamma: float
+    noise: float
     likeness: float
     smoothness: float
     program: LPRegistration
@@ -82,6 +85,8 @@ SETTINGS = {
         turns=(Turn("shared", 1.0, rest=((24.0, 2.0), (12.0, 1.0))),),
         correspondences="registration",
         intensity=0.05,
+        gamma=0.0,
+        noise=0.0,
         likeness=10.0,
         smoothness=0.5,
         program=_BRAIN,
@@ -94,7 +99,9 @@ SETTINGS = {
         learning_rate=1e-3,
         turns=(*[Turn("shared", 0.05, "phases", 2.0, _MOTION)] * 2, Turn("independent", 1.0, "people")),
         correspondences="labels",
-        intensity=0.05,
+        intensity=0.2,
+        gamma=0.3,
+        noise=0.02,
         likeness=6.0,
         smoothness=0.5,
         program=_HEART,

@@ -7,8 +7,8 @@
     estimated      two real images, and the field that registration found
     unsupervised   two real images; what is minimised is local correlation and the roughness of the flow
 
-Every source has the same kinds of pairs in turns, gives half a batch per step, and sees it exchanged and mirrored alike. Models
-and registered pairs are kept in a folder and made once.
+Every source has the same kinds of pairs in turns, gives half a batch per step, and sees it exchanged, mirrored and lit alike.
+Models and registered pairs are kept in a folder and made once.
 """
 
 from __future__ import annotations
@@ -44,6 +44,7 @@ from augreg.training import (
     in_both_directions,
     mirrored,
     pairs_from_generators,
+    seen_differently,
     supervised,
 )
 from benchmarks.experiments.people import Study
@@ -69,7 +70,8 @@ def source(method: str, study: Study, settings: Settings, seed: int, kept: Path)
     objective: Objective = Alike(supervised, settings.likeness)
     if method == "unsupervised":
         objective = Smooth(Likeness(), settings.smoothness)
-    return Source(sideways_by_chance(in_both_directions(drawn), seed), objective)
+    seen = seen_differently(drawn, gamma=settings.gamma, noise=settings.noise, seed=seed)
+    return Source(sideways_by_chance(in_both_directions(seen), seed), objective)
 
 
 def generator(method: str, turn: Turn, study: Study, settings: Settings, kept: Path) -> PairGenerator[Any]:
