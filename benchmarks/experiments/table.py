@@ -107,12 +107,12 @@ def table(records: Sequence[Record], group: str, measures: Sequence[tuple[str, s
 
 def used_otherwise(records: Sequence[Record], group: str, measure: tuple[str, str, bool], everyone: int) -> Iterator[str]:
     """The first measure, folding and time of networks used otherwise than alone."""
-    yield _line(["", *[cell for how in FOLLOWED for cell in (f"{how}: {measure[1]}", "folding %", "CPU ms")]])
-    yield _line(["---", *["--:"] * 3 * len(FOLLOWED)])
+    yield _line([f"{measure[1]}; folding %; CPU ms", *FOLLOWED])
+    yield _line(["---", *["--:"] * len(FOLLOWED)])
     for name, runs in _kinds(records, everyone):
         if runs[0]["method"] in LEARNED:
             ways = [[over_seeds(runs, group, how, measure[0]), *_costs(runs, group, how)] for how in FOLLOWED]
-            yield _line([name, *[cell for way in ways for cell in way]])
+            yield _line([name, *["; ".join(way) for way in ways]])
 
 
 def _kinds(records: Sequence[Record], everyone: int) -> Iterator[tuple[str, list[Record]]]:
