@@ -281,3 +281,24 @@ def test_a_network_says_which_options_it_does_not_know(folder, capsys):
     assert any("masks" in warning for warning in warnings)
     assert run_in(folder, line) == 0
     assert not any("without effect" in warning for warning in json.loads(capsys.readouterr().out)["warnings"])
+
+
+def test_a_network_is_used_in_passes_and_what_is_left_is_refined(folder, capsys):
+    write_network(FlowNetS(2, 1, 0.03), (1.0, 1.0), folder / "small.safetensors")
+    line = "register i0.mha i1.mha -o flow.mha --json --model small.safetensors"
+    told = {}
+    for wanted in ("", "--passes 2", "--refine 4", "--passes 2 --symmetric --refine 4", "--then-program --transform rigid"):
+        assert run_in(folder, f"{line} {wanted}") == 0
+        told[wanted] = json.loads(capsys.readouterr().out)
+        field = ar.read_transform(folder / "flow.mha")
+        told[wanted]["values"] = field.displacement(field.grid) if wanted == "--then-program --transform rigid" else field.values
+    assert [told[wanted]["levels"] for wanted in list(told)[:3]] == [1, 2, 1]
+    assert told["--then-program --transform rigid"]["keypoints"] > 0
+    assert not any("without effect" in warning for warning in told["--then-program --transform rigid"]["warnings"])
+    # a network that knows nothing moves nothing, its refinement and the program do
+    moved = {wanted: np.abs(one["values"]).mean() for wanted, one in told.items()}
+    assert moved[""] < 0.05
+    assert moved["--passes 2"] < 0.1
+    assert min(moved["--refine 4"], moved["--passes 2 --symmetric --refine 4"], moved["--then-program --transform rigid"]) > 0.1
+    assert run_in(folder, "register i0.mha i1.mha -o flow.mha --passes 2 --then-program") == 2
+    assert "--passes, --then-program: expected --model" in capsys.readouterr().err

@@ -8,7 +8,7 @@ import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -22,8 +22,13 @@ from augreg.transforms import Transform
 from augreg.warp import set_threads
 from augreg.warp import warp as pull_back
 
-# options of `register` that a network knows nothing of
+if TYPE_CHECKING:
+    from augreg.chain import SteppedRegistration
+    from augreg.lp import LPRegistration
+
+# options of `register` that a network knows nothing of, and those that only a network knows
 _OF_PROGRAMS = ("transform", "grid_spacing", "criterion", "rigid_mask", "tolerance", "budget")
+_OF_NETWORKS = ("passes", "symmetric", "refine", "then_program")
 
 
 def register(options: argparse.Namespace) -> None:
@@ -158,6 +163,9 @@ def _check_register(options: argparse.Namespace) -> None:
     check_distinct(outputs, inputs)
     for name in ("labels", "points"):
         _both_or_none(options, name)
+    alone = [name for name in _OF_NETWORKS if getattr(options, name)] if options.model is None else []
+    if alone:
+        raise ValueError(f"{_typed(alone)}: expected --model, whose network this is about, got none; name one or leave it out")
 
 
 def _check_grid_spacing(spacing: float | None, grid: Grid) -> None:
@@ -187,30 +195,61 @@ def _states(options: argparse.Namespace, fixed: Image, moving: Image) -> Iterato
         "initial": options.initial and io.read_transform(options.initial),
     }
     if options.model is not None:
-        from augreg.training import FlowRegistration  # torch: only where a network is asked for
+        method = _network(options)
+        if options.then_program:
+            from augreg.chain import Chained
 
+            return Chained(method, _program(options)).steps(fixed, moving, **given)
         ignored = [name for name in _OF_PROGRAMS if getattr(options, name) is not None]
-        states = FlowRegistration.from_file(options.model).steps(fixed, moving, **given)
+        states = method.steps(fixed, moving, **given)
         return (replace(state, warnings=(*state.warnings, *_without_effect(ignored))) for state in states)
-    from augreg.lp import LPRegistration, superpixel_classes
-
     if options.criterion == "classes" and options.fixed_labels is None:
+        from augreg.lp import superpixel_classes
+
         given |= {"fixed_labels": superpixel_classes(fixed), "moving_labels": superpixel_classes(moving)}
     given["rigid_mask"] = _labels(options.rigid_mask)
-    method = LPRegistration(
+    return _program(options).steps(fixed, moving, **given)
+
+
+def _program(options: argparse.Namespace) -> LPRegistration:
+    """Registration by linear programs as asked for."""
+    from augreg.lp import LPRegistration
+
+    return LPRegistration(
         transform=options.transform or "bspline",
         criterion=options.criterion or "ncc",
         grid_spacing=options.grid_spacing,
         tolerance=options.tolerance or 0.0,
         budget=options.budget,
     )
-    return method.steps(fixed, moving, **given)
+
+
+def _network(options: argparse.Namespace) -> SteppedRegistration:
+    """Registration by a network: so many passes, the last one refined."""
+    from augreg.chain import Chained
+    from augreg.networks import RefinedFlow, SymmetricFlow, read_network  # torch: only where a network is asked for
+    from augreg.networks.predictor import Predictor
+    from augreg.training import FlowRegistration
+
+    file = read_network(options.model)
+    predictor: Predictor = SymmetricFlow(file.network) if options.symmetric else file.network
+    once = FlowRegistration(predictor, file.spacing)
+    method: SteppedRegistration = once
+    if options.refine:
+        method = FlowRegistration(RefinedFlow(predictor, options.refine), file.spacing)
+    for _ in range((options.passes or 1) - 1):
+        method = Chained(once, method)
+    return method
 
 
 def _without_effect(names: Sequence[str]) -> list[str]:
     """A warning, if there is something to warn of."""
-    given = ", ".join("--" + name.replace("_", "-") for name in names)
-    return [f"{given}: without effect with --model"] if given else []
+    return [f"{_typed(names)}: without effect with --model"] if names else []
+
+
+def _typed(names: Sequence[str]) -> str:
+    """Options as they are typed."""
+    return ", ".join("--" + name.replace("_", "-") for name in names)
 
 
 def _write(options: argparse.Namespace, fixed: Image, moving: Image, transform: Transform) -> None:

@@ -166,6 +166,11 @@ def _register(commands: _Commands) -> None:
         metavar="WEIGHTS",
         help="register with this network instead of the linear program: a file, or sunnybrook-sax, which comes with augreg",
     )
+    network = parser.add_argument_group("with --model")
+    network.add_argument("--passes", type=_positive(int), metavar="N", help="of the network, each on what is left (default 1)")
+    network.add_argument("--symmetric", action="store_true", help="average what it says in both directions")
+    network.add_argument("--refine", type=_positive(int), metavar="STEPS", help="gradient steps on the pair after the last pass")
+    network.add_argument("--then-program", action="store_true", help="and then the linear program, with its options")
 
 
 def _warp(commands: _Commands) -> None:
