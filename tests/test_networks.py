@@ -21,6 +21,7 @@ from augreg.networks.correlation import correlation
 from augreg.networks.files import write_tensors
 from augreg.networks.flownet import FLOW_SCALE, full_resolution
 from augreg.networks.warping import positions
+from augreg.networks.windows import local_contrast
 
 
 def parameters(network):
@@ -152,6 +153,37 @@ def test_normalisation_ignores_brightness_and_contrast():
     images = torch.rand(2, 1, 9, 9)
     torch.testing.assert_close(normalised(images), normalised(images * 7 + 100), atol=1e-4, rtol=1e-4)
     assert torch.isfinite(normalised(torch.ones(1, 1, 4, 4))).all()
+
+
+def test_local_contrast_is_that_of_its_slow_twin():
+    image = torch.rand(1, 1, 11, 9)
+    v = image[0, 0].double().numpy()
+    expected = np.empty_like(v)
+
+    def windows(values):
+        return [[values[max(0, i - 2) : i + 3, max(0, j - 2) : j + 3] for j in range(9)] for i in range(11)]
+
+    difference = v - np.array([[w.mean() for w in row] for row in windows(v)])
+    deviation = np.sqrt([[np.mean(w**2) for w in row] for row in windows(difference)])
+    expected = difference / (deviation + 0.1 * v.std())
+    np.testing.assert_allclose(local_contrast(image, 5)[0, 0], expected, atol=1e-5)
+    assert torch.equal(local_contrast(torch.ones(1, 1, 7, 7), 5), torch.zeros(1, 1, 7, 7))
+
+
+def test_a_network_with_a_window_hardly_sees_smooth_gains(tmp_path):
+    plain, local = (FlowNetS(2, 1, 0.05, window) for window in (None, 9))
+    local.load_state_dict(plain.state_dict())
+    fixed, moving = (torch.nn.functional.avg_pool2d(torch.rand(1, 1, 128, 128), 5, 1, 2) - 0.5 for _ in range(2))
+    gain = torch.linspace(0.5, 2, 128).reshape(1, 1, 128, 1)
+    for network, change in ((plain, 0.3), (local, 0.1)):
+        flows = [network.predict(fixed, seen) for seen in (moving, gain * moving)]
+        assert ((flows[1] - flows[0]).abs().mean() < change * flows[0].abs().mean()) == (network is local)
+    write_network(local, (1.0, 1.0), tmp_path / "w.safetensors")
+    back = read_network(tmp_path / "w.safetensors").network
+    assert back.window == 9
+    assert torch.equal(back.eval().predict(fixed, moving), local.eval().predict(fixed, moving))
+    with pytest.raises(ValueError, match="window"):
+        FlowNetS(2, 1, 0.05, 8)
 
 
 @pytest.mark.parametrize("kind", [FlowNetS, FlowNetC])

@@ -20,6 +20,7 @@ from torch import nn
 from augreg.networks.decoder import FlowDecoder
 from augreg.networks.encoder import SiameseEncoder, StackedEncoder
 from augreg.networks.layers import cropped
+from augreg.networks.windows import local_contrast
 
 FLOW_SCALE = 20.0
 # voxels along the side of a cell of the finest flow
@@ -34,18 +35,22 @@ class FlowNet(nn.Module, ABC):
     ndim : D, 2 or 3
     channels : of one image
     width : multiplies all numbers of features
+    window : voxels, an odd number, within which contrast is normalised first (see `augreg.networks.windows`); None for images as
+        they are
 
     Raises
     ------
     ValueError : for other numbers.
     """
 
-    def __init__(self, ndim: int, channels: int = 1, width: float = 1.0) -> None:
+    def __init__(self, ndim: int, channels: int = 1, width: float = 1.0, window: int | None = None) -> None:
         super().__init__()
+        name = type(self).__name__
         if ndim not in (2, 3) or channels < 1 or not width > 0:
-            name = type(self).__name__
             raise ValueError(f"{name}: expected 2 or 3 dimensions, channels and width above 0, got {ndim}, {channels}, {width}")
-        self.ndim, self.channels, self.width = ndim, channels, width
+        if window is not None and (window < 3 or window % 2 == 0):
+            raise ValueError(f"{name}: expected a window of 3 voxels or more, an odd number, got {window}")
+        self.ndim, self.channels, self.width, self.window = ndim, channels, width, window
         self.encoder = self._encoder()
         self.decoder = FlowDecoder(ndim, self.encoder.widths, width)
 
@@ -56,10 +61,13 @@ class FlowNet(nn.Module, ABC):
     @property
     def description(self) -> dict[str, Any]:
         """What `network_of` makes a network like this one from."""
-        return {"architecture": type(self).__name__, "ndim": self.ndim, "channels": self.channels, "width": self.width}
+        parts = {name: getattr(self, name) for name in ("ndim", "channels", "width", "window")}
+        return {"architecture": type(self).__name__, **parts}
 
     def forward(self, fixed: torch.Tensor, moving: torch.Tensor) -> list[torch.Tensor]:
         """Flows (B, D, ...) at 1/4, 1/8, ... 1/64 of the resolution, voxels / FLOW_SCALE; images (B, C, *shape) of any size."""
+        if self.window is not None:
+            fixed, moving = (local_contrast(images, self.window) for images in (fixed, moving))
         return self.decoder(self.encoder(fixed, moving))
 
     def predict(self, fixed: torch.Tensor, moving: torch.Tensor) -> torch.Tensor:
@@ -97,7 +105,8 @@ def network_of(description: Mapping[str, Any]) -> FlowNet:
     name = description["architecture"]
     if name not in ARCHITECTURES:
         raise ValueError(f"architecture: expected one of {', '.join(ARCHITECTURES)}, got {name!r}")
-    return ARCHITECTURES[name](description["ndim"], description["channels"], description["width"])
+    # files of before know no window
+    return ARCHITECTURES[name](description["ndim"], description["channels"], description["width"], description.get("window"))
 
 
 def full_resolution(flow: torch.Tensor, shape: torch.Size | tuple[int, ...]) -> torch.Tensor:

@@ -14,6 +14,8 @@ from collections.abc import Callable
 
 import torch
 
+from augreg.networks.windows import window_mean
+
 Similarity = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 # of images with variance 1
 _LEAST_VARIANCE = 1e-4
@@ -28,29 +30,8 @@ def local_correlation(fixed: torch.Tensor, moved: torch.Tensor, window: int = 9)
     """LNCC of images (B, C, *shape), normalised, over windows of so many voxels (an odd number) along each axis; a scalar."""
     with torch.autocast(fixed.device.type, enabled=False):
         f, m = (image.float() - image.float().mean(dim=tuple(range(2, image.ndim)), keepdim=True) for image in (fixed, moved))
-        mean_f, mean_m = _window_mean(f, window), _window_mean(m, window)
-        covariance = _window_mean(f * m, window) - mean_f * mean_m
-        var_f = (_window_mean(f * f, window) - mean_f**2).clamp(min=_LEAST_VARIANCE)
-        var_m = (_window_mean(m * m, window) - mean_m**2).clamp(min=_LEAST_VARIANCE)
+        mean_f, mean_m = window_mean(f, window), window_mean(m, window)
+        covariance = window_mean(f * m, window) - mean_f * mean_m
+        var_f = (window_mean(f * f, window) - mean_f**2).clamp(min=_LEAST_VARIANCE)
+        var_m = (window_mean(m * m, window) - mean_m**2).clamp(min=_LEAST_VARIANCE)
         return (1 - (covariance**2 / (var_f * var_m)).clamp(max=1)).mean()
-
-
-def _window_mean(image: torch.Tensor, window: int) -> torch.Tensor:
-    """Means over windows, of the voxels of the image alone at its border: along one axis after the other, from running sums."""
-    for axis in range(2, image.ndim):
-        image = _window_sum(image, axis, window) / _window_sum(torch.ones_like(image[:1, :1]), axis, window)
-    return image
-
-
-def _window_sum(image: torch.Tensor, axis: int, window: int) -> torch.Tensor:
-    half = window // 2
-    running = image.cumsum(dim=axis)
-    before = torch.zeros_like(running.narrow(axis, 0, 1)).expand(*_sides(running, axis, half + 1))
-    after = running.narrow(axis, -1, 1).expand(*_sides(running, axis, half))
-    running = torch.cat([before, running, after], dim=axis)
-    return running.narrow(axis, window, image.shape[axis]) - running.narrow(axis, 0, image.shape[axis])
-
-
-def _sides(image: torch.Tensor, axis: int, length: int) -> list[int]:
-    """The shape with another length along an axis."""
-    return [length if a == axis else n for a, n in enumerate(image.shape)]

@@ -88,11 +88,19 @@ class TrainingState:
     epe_held_out: float = math.nan
 
 
-def seeded_network(seed: int, ndim: int, width: float, *, architecture: type[FlowNet] = FlowNetS, channels: int = 1) -> FlowNet:
+def seeded_network(
+    seed: int,
+    ndim: int,
+    width: float,
+    *,
+    architecture: type[FlowNet] = FlowNetS,
+    channels: int = 1,
+    window: int | None = None,
+) -> FlowNet:
     """A network whose first weights depend on the seed alone."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return architecture(ndim, channels, width)
+        return architecture(ndim, channels, width, window)
 
 
 def pairs_error(network: FlowNet | None, pairs: PairBatch) -> float:

@@ -147,7 +147,7 @@ def trained(run: Run, study: Study, settings: Settings, folder: Path) -> dict[st
     begin = time.process_time()
     pairs = source(run.method, study, settings, run.seed, folder.parents[1] / f"kept-n{run.people}")
     prepared = time.process_time()
-    network = seeded_network(run.seed, study.training[0].image.ndim, run.width)
+    network = seeded_network(run.seed, study.training[0].image.ndim, run.width, window=settings.window)
     options = TrainingOptions(
         steps=settings.steps * run.longer,
         learning_rate=settings.learning_rate,

@@ -45,6 +45,7 @@ class Settings:
     correspondences : of the appearance model
     intensity : standard deviation of the logarithm of a smooth gain
     gamma, noise : of the images' looks, see `augreg.training.seen_differently`
+    window : of the networks, see `augreg.networks.FlowNet`
     likeness : weight of the images' likeness beside the end-point error
     smoothness : weight of it beside the likeness where there is no truth
     program : the registration by a linear program
@@ -62,6 +63,7 @@ class Settings:
     intensity: float
     gamma: float
     noise: float
+    window: int | None
     likeness: float
     smoothness: float
     program: LPRegistration
@@ -87,6 +89,7 @@ SETTINGS = {
         intensity=0.05,
         gamma=0.0,
         noise=0.0,
+        window=None,
         likeness=10.0,
         smoothness=0.5,
         program=_BRAIN,
@@ -102,6 +105,7 @@ SETTINGS = {
         intensity=0.2,
         gamma=0.3,
         noise=0.02,
+        window=41,
         likeness=6.0,
         smoothness=0.5,
         program=_HEART,
