@@ -180,11 +180,16 @@ def test_a_network_is_trained_resumed_and_registers(folder, capsys):
 
 def test_training_writes_curves_and_looks_at_pairs_held_out(folder, capsys):
     pytest.importorskip("tensorboard")
-    line = "train model.npz -o curves --steps 3 --batch 2 --width 0.0625 --architecture FlowNetC --curriculum 0.5 --json"
+    line = (
+        "train model.npz -o curves --steps 3 --batch 2 --width 0.0625 --architecture FlowNetC --window 31 --curriculum 0.5 --json"
+    )
     assert run_in(folder, line) == 0
     out, err = capsys.readouterr()
     result = json.loads(out)
     assert 0 < result["epe_held_out"] < 3 * result["epe_without"]
+    assert read_network(folder / "curves" / "weights.safetensors").network.window == 31
+    assert run_in(folder, "train model.npz -o curves --steps 1 --batch 2 --window 30") == 2
+    assert "expected a window of 3 voxels or more, an odd number, got 30" in capsys.readouterr().err
     assert "TensorBoard" not in err
     assert len(list((folder / "curves" / "logs").iterdir())) == 1
 
@@ -240,6 +245,7 @@ def test_processes_of_torchrun_train_one_network_and_report_once(folder):
     [
         ("--architecture FlowNetC", "expected a network with architecture FlowNetC, got FlowNetS"),
         ("--width 0.5", "expected a network with width 0.5, got 0.03"),
+        ("--window 31", "expected a network with window 31, got None"),
     ],
 )
 def test_weights_of_another_network_are_refused(folder, capsys, options, said):

@@ -233,10 +233,11 @@ def _first_network(options: argparse.Namespace, ndim: int) -> FlowNet:
 
     if options.init is None:
         architecture = ARCHITECTURES[options.architecture or "FlowNetS"]
-        return training.seeded_network(options.seed, ndim, options.width or _WIDTH, architecture=architecture)
+        width = options.width or _WIDTH
+        return training.seeded_network(options.seed, ndim, width, architecture=architecture, window=options.window)
     network = read_network(options.init).network
     found = network.description
-    wanted = {"architecture": options.architecture, "ndim": ndim, "channels": 1, "width": options.width}
+    wanted = {name: getattr(options, name) for name in ("architecture", "width", "window")} | {"ndim": ndim, "channels": 1}
     for name, value in wanted.items():
         if value is not None and found[name] != value:
             raise ValueError(f"{options.init}: expected a network with {name} {value}, got {found[name]}; start without --init")

@@ -370,6 +370,9 @@ def _train(commands: _Commands) -> None:
     parser.add_argument("--batch", type=_positive(int), default=8, metavar="B", help="pairs per step (default 8)")
     parser.add_argument("--architecture", choices=("FlowNetS", "FlowNetC"), help="of the network (default FlowNetS)")
     parser.add_argument("--width", type=_positive(float), help="of the network (default 1/4)")
+    parser.add_argument(
+        "--window", type=_positive(int), metavar="VOXELS", help="within which contrast is normalised first, odd (default none)"
+    )
     parser.add_argument("--learning-rate", type=_positive(float), default=1e-3, help="of Adam (default 1e-3)")
     parser.add_argument(
         "--curriculum", type=_share, default=0.0, metavar="SHARE", help="of the steps, while displacements grow (default 0: none)"
