@@ -54,7 +54,9 @@ def main() -> None:
     parser.add_argument("page", type=Path, metavar="PAGE.html")
     parser.add_argument("--out", type=Path, default=Path("runs/experiments"), metavar="FOLDER", help="of the runs")
     options = parser.parse_args()
-    sections = [part for name in STUDIES if (known := read_results(name)) for part in _study(name, known, options.out / name)]
+    found = {name: read_results(name) for name in STUDIES}
+    learned = {name: records for name, records in found.items() if any(record["people"] for record in records)}
+    sections = [part for name, records in learned.items() for part in _study(name, records, options.out / name)]
     lead = (
         "A network learns to register from a few images, each time from other training pairs: drawn from a statistical model of "
         "shape and appearance with locality, from the same model without, from random deformations, from fields that a "
