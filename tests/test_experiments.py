@@ -73,6 +73,9 @@ def test_runs_have_names_of_their_own_and_every_method_runs_once_before_seeds_ar
     assert len(set(keys)) == len(keys)
     repeated = next(i for i, one in enumerate(listed) if one.seed > 0)
     assert set(LEARNED) <= {one.method for one in listed[:repeated]}
+    full = run.runs(study(8), full=True)
+    assert {one.method for one in full} == set(LEARNED)
+    assert not {one.key for one in full} & set(keys)
 
 
 def test_a_person_has_one_number_the_mean_over_the_pairs_it_is_fixed_in():

@@ -19,6 +19,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from augreg.chain import Chained
 from augreg.image import Image
 from augreg.io import atomic
@@ -43,7 +45,9 @@ from benchmarks.experiments.sources import LEARNED, source
 from benchmarks.run import machine
 
 RESULT, TRAINING = "result.json", "training.json"
+# width and factor on the steps: for two cores, and for a graphics card
 WIDTH = 0.25
+FULL = (1.0, 10)
 _SEEDED = ("sam", "pca", "random")
 _SIZED = ("sam", "random")
 _SIZES = (10, 5)
@@ -77,9 +81,15 @@ class Run:
         return f"{self.method}-n{self.people}-s{self.seed}-w{self.width:g}{longer}"
 
 
-def runs(study: Study) -> list[Run]:
-    """In the order in which the story is told: every method once, then longer, with other seeds, with fewer people."""
+def runs(study: Study, *, full: bool = False) -> list[Run]:
+    """In the order in which the story is told: every method once, then longer, with other seeds, with fewer people.
+
+    Those at full width with ten times the pairs are a list of their own.
+    """
     everyone = len(study.people)
+    if full:
+        width, longer = FULL
+        return [Run(method, everyone, width=width, longer=longer) for method in LEARNED]
     once = [Run(method) for method in ("none", "program", "gradient")] + [Run(method, everyone) for method in LEARNED]
     seeds = [Run(method, everyone, seed) for seed in (1, 2) for method in _SEEDED]
     sizes = [Run(method, people) for people in _SIZES for method in _SIZED]
@@ -91,7 +101,8 @@ def main() -> None:
     """Command line."""
     options = _parser().parse_args()
     study = read_study(options.study)
-    chosen = [run for run in runs(study) if not options.only or run.method in options.only or run.key in options.only]
+    listed = runs(study, full=options.full)
+    chosen = [run for run in listed if not options.only or run.method in options.only or run.key in options.only]
     if not chosen:
         sys.exit(f"--only: expected methods or keys that --list shows, got {' '.join(options.only)}")
     set_threads(options.threads)
@@ -105,10 +116,10 @@ def main() -> None:
         elif not finished and python is not None:
             print(f"{run.key} ...", file=sys.stderr, flush=True)
             folder.mkdir(parents=True, exist_ok=True)
-            _once(folder / RESULT, partial(performed, run, study, folder, options.threads, str(python)))
+            _once(folder / RESULT, partial(performed, run, study, folder, options.threads, str(python), options.device))
 
 
-def performed(run: Run, study: Study, folder: Path, threads: int, python: str) -> dict[str, Any]:
+def performed(run: Run, study: Study, folder: Path, threads: int, python: str, device: str) -> dict[str, Any]:
     """Train if there is something to train, register the test people, and say how it went."""
     settings = SETTINGS[study.name]
     result = {"study": study.name, **asdict(run), "threads": threads, "machine": machine()}
@@ -119,8 +130,10 @@ def performed(run: Run, study: Study, folder: Path, threads: int, python: str) -
             versions |= others
     elif run.method in LEARNED:
         result["settings"] = _described(settings)
-        result |= _once(folder / TRAINING, lambda: trained(run, study.fewer(run.people), settings, folder))
+        result["device"] = torch.cuda.get_device_name() if device.startswith("cuda") else device
+        result |= _once(folder / TRAINING, lambda: trained(run, study.fewer(run.people), settings, folder, device))
         flow = FlowRegistration.from_file(folder / WEIGHTS)
+        flow.network.to(device)
         with torch_threads(threads):
             rows = list(measured_rows({how: timed(method) for how, method in ways(flow, settings).items()}, study))
     else:
@@ -142,7 +155,7 @@ def ways(flow: FlowRegistration, settings: Settings) -> dict[str, Callable[[Imag
     }
 
 
-def trained(run: Run, study: Study, settings: Settings, folder: Path) -> dict[str, Any]:
+def trained(run: Run, study: Study, settings: Settings, folder: Path, device: str) -> dict[str, Any]:
     """Train the run's network; its weights are in the folder afterwards, the result is about the training."""
     begin = time.process_time()
     pairs = source(run.method, study, settings, run.seed, folder.parents[1] / f"kept-n{run.people}")
@@ -152,7 +165,7 @@ def trained(run: Run, study: Study, settings: Settings, folder: Path) -> dict[st
         steps=settings.steps * run.longer,
         learning_rate=settings.learning_rate,
         checkpoint_seconds=60.0,
-        machine=Machine(device="cpu", threads=1),
+        machine=Machine(device=device, threads=1),
     )
     curve = []
     resume = (folder / CHECKPOINT).exists()
@@ -195,6 +208,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--only", nargs="+", default=[], metavar="RUN", help="methods or keys, as --list shows them")
     parser.add_argument("--list", action="store_true", help="say what there is to do")
     parser.add_argument("--threads", type=int, default=1, help="of registrations; trainings have one")
+    parser.add_argument(
+        "--full", action="store_true", help="the runs at full width with ten times the pairs, for a graphics card"
+    )
+    parser.add_argument("--device", default="cpu", help="of networks: cpu (default) or cuda")
     parser.add_argument("--ants-python", type=Path, metavar="PYTHON", help="of an environment with antspyx")
     return parser
 

@@ -1,7 +1,6 @@
 """Results to JSON and Markdown: `python -m benchmarks.experiments.table [--out runs/experiments]`.
 
 The results of all runs are gathered in `benchmarks/results/experiment-STUDY.json`, from which the tables of the README are made.
-Only networks of one width are in one table.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from typing import Any
 
 from augreg.io import atomic
 from benchmarks.experiments.people import STUDIES
-from benchmarks.experiments.run import RESULT, Run
+from benchmarks.experiments.run import FULL, RESULT, WIDTH, Run
 from benchmarks.experiments.sources import LEARNED
 from benchmarks.experiments.statistics import by_person, compared
 
@@ -39,6 +38,8 @@ NAMES = {
     "estimated": "registration fields, two images",
     "unsupervised": "unsupervised",
 }
+# width and factor on the steps, and what is added to a name
+_SCALES = {(WIDTH, 1): "", (WIDTH, 2): ", twice the steps", FULL: ", full width, ten times the steps"}
 # ways of using a network, besides alone
 FOLLOWED = ("twice", "thrice", "then program", "then gradient")
 # measure, heading, whether more is better, of each group of pairs
@@ -117,10 +118,10 @@ def used_otherwise(records: Sequence[Record], group: str, measure: tuple[str, st
 
 def _kinds(records: Sequence[Record], everyone: int) -> Iterator[tuple[str, list[Record]]]:
     """The rows of the tables: a name, and the runs of all seeds."""
-    for method, longer in product(NAMES, (1, 2)):
-        runs = of_method(records, method, everyone, longer)
+    for method, (scale, added) in product(NAMES, _SCALES.items()):
+        runs = of_method(records, method, everyone, *scale)
         if runs:
-            yield NAMES[method] + (", twice the steps" if longer > 1 else ""), runs
+            yield NAMES[method] + added, runs
 
 
 def comparisons(records: Sequence[Record], group: str, how: str, measure: tuple[str, str, bool], everyone: int) -> Iterator[str]:
@@ -162,9 +163,9 @@ def fewer_people(records: Sequence[Record], study: str, everyone: int) -> Iterat
     yield ""
 
 
-def of_method(records: Sequence[Record], method: str, people: int, longer: int = 1) -> list[Record]:
+def of_method(records: Sequence[Record], method: str, people: int, width: float = WIDTH, longer: int = 1) -> list[Record]:
     """The runs of a method: all seeds, one number of people, one width, one factor on the steps."""
-    asked = Run(method, people if method in LEARNED else 0, longer=longer)
+    asked = Run(method, people, width=width, longer=longer) if method in LEARNED else Run(method)
     parts = ("method", "people", "width", "longer")
     return [run for run in records if all(run[part] == getattr(asked, part) for part in parts)]
 
