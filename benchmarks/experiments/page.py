@@ -61,7 +61,8 @@ def main() -> None:
         "A network learns to register from a few images, each time from other training pairs: drawn from a statistical model of "
         "shape and appearance with locality, from the same model without, from random deformations, from fields that a "
         "registration found, or from the images alone. Then it registers people that it has never seen. Brains: OASIS, CC BY-NC, "
-        "labels by Neuromorphometrics, Inc. (neuromorphometrics.com) under academic subscription. Hearts: Sunnybrook Cardiac Data, CC0."
+        "labels by Neuromorphometrics, Inc. (neuromorphometrics.com) under academic subscription. Hearts: Sunnybrook Cardiac "
+        "Data, CC0."
     )
     options.page.parent.mkdir(parents=True, exist_ok=True)
     with atomic(options.page) as temporary:
