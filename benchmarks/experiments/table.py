@@ -120,7 +120,7 @@ def _kinds(records: Sequence[Record], everyone: int) -> Iterator[tuple[str, list
     """The rows of the tables: a name, and the runs of all seeds."""
     for method, (scale, added) in product(NAMES, _SCALES.items()):
         runs = of_method(records, method, everyone, *scale)
-        if runs:
+        if runs and (method in LEARNED or not added):
             yield NAMES[method] + added, runs
 
 
