@@ -15,7 +15,7 @@ from realdata import path
 import augreg as ar
 from augreg import cli
 from augreg.networks import FlowNetS, read_network, write_network
-from augreg.training import read_pairs
+from augreg.training import read_pairs, seeded_network
 
 
 @pytest.fixture(scope="module")
@@ -290,7 +290,7 @@ def test_a_network_says_which_options_it_does_not_know(folder, capsys):
 
 
 def test_a_network_is_used_in_passes_and_what_is_left_is_refined(folder, capsys):
-    write_network(FlowNetS(2, 1, 0.03), (1.0, 1.0), folder / "small.safetensors")
+    write_network(seeded_network(0, 2, 0.03), (1.0, 1.0), folder / "small.safetensors")
     line = "register i0.mha i1.mha -o flow.mha --json --model small.safetensors"
     told = {}
     for wanted in ("", "--passes 2", "--refine 4", "--passes 2 --symmetric --refine 4", "--then-program --transform rigid"):
@@ -303,8 +303,7 @@ def test_a_network_is_used_in_passes_and_what_is_left_is_refined(folder, capsys)
     assert not any("without effect" in warning for warning in told["--then-program --transform rigid"]["warnings"])
     # a network that knows nothing moves nothing, its refinement and the program do
     moved = {wanted: np.abs(one["values"]).mean() for wanted, one in told.items()}
-    assert moved[""] < 0.05
-    assert moved["--passes 2"] < 0.1
-    assert min(moved["--refine 4"], moved["--passes 2 --symmetric --refine 4"], moved["--then-program --transform rigid"]) > 0.1
+    more = min(moved["--refine 4"], moved["--passes 2 --symmetric --refine 4"], moved["--then-program --transform rigid"])
+    assert moved[""] < moved["--passes 2"] < more
     assert run_in(folder, "register i0.mha i1.mha -o flow.mha --passes 2 --then-program") == 2
     assert "--passes, --then-program: expected --model" in capsys.readouterr().err
