@@ -42,11 +42,11 @@ class Comparison:
 
 
 def by_person(rows: Sequence[Mapping[str, Any]], measure: str) -> dict[str, float]:
-    """The mean of a measure over the pairs of every fixed person."""
+    """The mean of a measure over the pairs of every fixed person, but for those where it has no value."""
     values: dict[str, list[float]] = {}
     for row in rows:
         values.setdefault(row["fixed"].split()[0], []).append(row[measure])
-    return {person: float(np.mean(found)) for person, found in values.items()}
+    return {person: float(np.nanmean(found)) for person, found in values.items()}
 
 
 def compared(first: Mapping[str, float], second: Mapping[str, float], seed: int = 0) -> Comparison:

@@ -10,6 +10,7 @@ import json
 import re
 from collections.abc import Iterator, Sequence
 from itertools import product
+from math import isfinite
 from pathlib import Path
 from statistics import mean, median, stdev
 from typing import Any
@@ -182,11 +183,14 @@ def person_means(runs: Sequence[Record], group: str, how: str, measure: str) -> 
 
 
 def over_seeds(runs: Sequence[Record], group: str, how: str, measure: str) -> str:
-    """The mean over pairs, then over seeds, with their standard deviation."""
-    means = [mean(row[measure] for row in rows) for run in runs if (rows := rows_of(run, group, how))]
-    if not means:
+    """The mean over pairs, then over seeds, with their standard deviation; and of how many pairs the measure has no value."""
+    values = [[row[measure] for row in rows] for run in runs if (rows := rows_of(run, group, how))]
+    if not values:
         return ""
-    return f"{mean(means):.3f}" + (f" ± {stdev(means):.3f}" if len(means) > 1 else "")
+    means = [mean(value for value in found if isfinite(value)) for found in values]
+    lost = sum(not isfinite(value) for found in values for value in found)
+    text = f"{mean(means):.3f}" + (f" ± {stdev(means):.3f}" if len(means) > 1 else "")
+    return text + (f" ({lost} lost)" if lost else "")
 
 
 def _costs(runs: Sequence[Record], group: str, how: str) -> list[str]:
