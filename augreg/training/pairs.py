@@ -175,8 +175,8 @@ def seen_differently(batch_of: Batches, *, gamma: float = 0.3, noise: float = 0.
 
         v -> v^exp(gamma z) + noise * range * N(0, 1) where v > 0,      z ~ N(0, 1) per image
 
-    A network that sees the same two looks in all pairs learns nothing of other people's scanners. In a team the parts of a batch are
-    changed alike.
+    A network that sees the same two looks in all pairs learns nothing of other people's scanners. In a team the parts of a
+    batch are changed alike.
 
     Parameters
     ----------
