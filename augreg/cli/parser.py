@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import math
 from collections.abc import Callable
 from typing import NoReturn
 
 from augreg import __version__
+from augreg.cli.arguments import appearance, field, not_negative, positive, seed, share
 
 _TRANSFORM = ".tfm, .h5 (ITK composite), .nii.gz or .mha (displacement field)"
 _TRANSFORMS = "TRANSFORM files: .tfm and .h5 (ITK composites), .nii.gz and .mha (displacement fields); chosen by the suffix"
@@ -70,57 +70,6 @@ def _json(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON object on stdout, nothing else")
 
 
-def _positive(kind: Callable[[str], float]) -> Callable[[str], float]:
-    def check(text: str) -> float:
-        value = kind(text)
-        if not value > 0:
-            raise argparse.ArgumentTypeError(f"expected a positive number, got {text}")
-        return value
-
-    check.__name__ = "positive number"
-    return check
-
-
-def _not_negative(text: str) -> float:
-    value = float(text)
-    if not value >= 0:
-        raise argparse.ArgumentTypeError(f"expected 0 or more, got {text}")
-    return value
-
-
-def _share(text: str) -> float:
-    value = float(text)
-    if not 0 <= value <= 1:
-        raise argparse.ArgumentTypeError(f"expected a share from 0 to 1, got {text}")
-    return value
-
-
-def _appearance(text: str) -> float | str:
-    if text in ("shared", "independent"):
-        return text
-    value = float(text)
-    if not 0 <= value <= 1:
-        raise argparse.ArgumentTypeError(f"expected shared, independent or a correlation from 0 to 1, got {text}")
-    return value
-
-
-def _field(text: str) -> tuple[float, float]:
-    try:
-        spacing, size = map(float, text.split(":"))
-    except ValueError:
-        spacing = size = math.nan
-    if not (0 < spacing < math.inf and 0 <= size < math.inf):
-        raise argparse.ArgumentTypeError(f"expected SPACING:RMS, a positive number and one of at least 0, in mm, got {text}")
-    return spacing, size
-
-
-def _seed(text: str) -> int:
-    value = int(text)
-    if value < 0:
-        raise argparse.ArgumentTypeError(f"expected 0 or more, got {text}")
-    return value
-
-
 def _register(commands: _Commands) -> None:
     parser = _command(
         commands,
@@ -141,7 +90,7 @@ def _register(commands: _Commands) -> None:
     parser.add_argument("--transform", choices=("rigid", "similarity", "affine", "bspline"), help="kind (default bspline)")
     parser.add_argument(
         "--grid-spacing",
-        type=_positive(float),
+        type=positive(float),
         metavar="MM",
         help="of the B-spline's control points, mm (default a sixteenth of FIXED's longest side)",
     )
@@ -158,18 +107,18 @@ def _register(commands: _Commands) -> None:
     parser.add_argument("--rigid-mask", metavar="F", help="where the transform is to be locally rigid, on FIXED: not 0")
     parser.add_argument("--fixed-points", metavar="F", help="landmarks (CSV) that must meet their partners")
     parser.add_argument("--moving-points", metavar="M", help="the same of MOVING")
-    parser.add_argument("--tolerance", type=_not_negative, metavar="MM", help="landmarks must meet within so many mm (default 0)")
-    parser.add_argument("--budget", type=_positive(float), metavar="SECONDS", help="stop then with the best transform so far")
-    parser.add_argument("--threads", type=_positive(int), metavar="T", help="at most the number of cores, the default")
+    parser.add_argument("--tolerance", type=not_negative, metavar="MM", help="landmarks must meet within so many mm (default 0)")
+    parser.add_argument("--budget", type=positive(float), metavar="SECONDS", help="stop then with the best transform so far")
+    parser.add_argument("--threads", type=positive(int), metavar="T", help="at most the number of cores, the default")
     parser.add_argument(
         "--model",
         metavar="WEIGHTS",
         help="register with this network instead of the linear program: a file, or sunnybrook-sax, which comes with augreg",
     )
     network = parser.add_argument_group("with --model")
-    network.add_argument("--passes", type=_positive(int), metavar="N", help="of the network, each on what is left (default 1)")
+    network.add_argument("--passes", type=positive(int), metavar="N", help="of the network, each on what is left (default 1)")
     network.add_argument("--symmetric", action="store_true", help="average what it says in both directions")
-    network.add_argument("--refine", type=_positive(int), metavar="STEPS", help="gradient steps on the pair after the last pass")
+    network.add_argument("--refine", type=positive(int), metavar="STEPS", help="gradient steps on the pair after the last pass")
     network.add_argument("--then-program", action="store_true", help="and then the linear program, with its options")
 
 
@@ -278,13 +227,13 @@ def _sam(commands: _Commands) -> None:
     fit.add_argument("-o", "--output", metavar="MODEL.npz", required=True, help="file to write")
     _correspondences(fit)
     fit.add_argument("--template", metavar="IMAGE", help="registered to all others (default the most typical one)")
-    fit.add_argument("--levels", type=_positive(int), default=5, help="locality levels, 1 is plain PCA (default 5)")
+    fit.add_argument("--levels", type=positive(int), default=5, help="locality levels, 1 is plain PCA (default 5)")
     tapers = ("gaussian", "wendland", "threshold")
     fit.add_argument("--taper", choices=tapers, default="gaussian", help="of correlations (default gaussian)")
-    fit.add_argument("--scale", type=_positive(float), metavar="S", help="of the localities (default: chosen from the shapes)")
+    fit.add_argument("--scale", type=positive(float), metavar="S", help="of the localities (default: chosen from the shapes)")
     fit.add_argument("--dense", choices=("displacement", "velocity"), help="shapes are fields, not landmarks")
     fit.add_argument("--register", action="store_true", help="register every image to a template although there are labels")
-    fit.add_argument("--rounds", type=_positive(int), default=2, help="registrations, to ever better templates (default 2)")
+    fit.add_argument("--rounds", type=positive(int), default=2, help="registrations, to ever better templates (default 2)")
     _json(fit)
     evaluate = _command(
         actions,
@@ -297,8 +246,8 @@ def _sam(commands: _Commands) -> None:
     evaluate.add_argument("model", metavar="MODEL.npz", help="of `augreg sam fit`")
     evaluate.add_argument("images", nargs="+", metavar="IMAGES", help="that the model was not fitted to")
     _correspondences(evaluate)
-    evaluate.add_argument("--samples", type=_positive(int), default=200, help="drawn for specificity (default 200)")
-    evaluate.add_argument("--seed", type=_seed, default=0, metavar="S", help="of the samples (default 0)")
+    evaluate.add_argument("--samples", type=positive(int), default=200, help="drawn for specificity (default 200)")
+    evaluate.add_argument("--seed", type=seed, default=0, metavar="S", help="of the samples (default 0)")
     _json(evaluate)
     show = _command(
         actions,
@@ -324,33 +273,33 @@ def _synthesize(commands: _Commands) -> None:
         "augreg synthesize model.npz -n 1000 -o pairs --seed 1",
     )
     parser.add_argument("model", metavar="MODEL.npz", help="of `augreg sam fit`")
-    parser.add_argument("-n", "--count", type=_positive(int), required=True, metavar="COUNT", help="pairs in all")
+    parser.add_argument("-n", "--count", type=positive(int), required=True, metavar="COUNT", help="pairs in all")
     parser.add_argument("-o", "--output", metavar="DIR", required=True, help="folder of the shards")
-    parser.add_argument("--seed", type=_seed, default=0, metavar="S", help="same seed, same result (default 0)")
-    parser.add_argument("--shard-size", type=_positive(int), default=256, metavar="K", help="pairs per shard (default 256)")
+    parser.add_argument("--seed", type=seed, default=0, metavar="S", help="same seed, same result (default 0)")
+    parser.add_argument("--shard-size", type=positive(int), default=256, metavar="K", help="pairs per shard (default 256)")
     parser.add_argument(
         "--appearance",
-        type=_appearance,
+        type=appearance,
         default="shared",
         metavar="A",
         help="of both images of a pair: shared (default), independent, or their correlation from 0 to 1",
     )
     factor = "factor on the training images' %s (default 1)"
-    parser.add_argument("--amplitude", type=_not_negative, default=1.0, metavar="F", help=factor % "spread of shapes")
-    parser.add_argument("--pose", type=_not_negative, default=1.0, metavar="F", help=factor % "spread of poses")
+    parser.add_argument("--amplitude", type=not_negative, default=1.0, metavar="F", help=factor % "spread of shapes")
+    parser.add_argument("--pose", type=not_negative, default=1.0, metavar="F", help=factor % "spread of poses")
     parser.add_argument(
-        "--intensity", type=_not_negative, default=0.0, metavar="SD", help="of the logarithm of smooth gains (default 0)"
+        "--intensity", type=not_negative, default=0.0, metavar="SD", help="of the logarithm of smooth gains (default 0)"
     )
     parser.add_argument(
         "--rest",
-        type=_field,
+        type=field,
         nargs="+",
         default=[],
         metavar="SPACING:RMS",
         help="random fields, mm, of which one is added to each shape: what the model knows nothing of",
     )
     where = parser.add_mutually_exclusive_group()
-    where.add_argument("--workers", type=_positive(int), default=1, metavar="W", help="processes (default 1)")
+    where.add_argument("--workers", type=positive(int), default=1, metavar="W", help="processes (default 1)")
     where.add_argument("--scheduler", metavar="ADDRESS", help="of a Dask cluster that does the work: HOST:PORT (extra `cluster`)")
     _json(parser)
 
@@ -366,22 +315,22 @@ def _train(commands: _Commands) -> None:
     )
     parser.add_argument("source", metavar="MODEL.npz|DIR", help="a model of `augreg sam fit`, or shards of `augreg synthesize`")
     parser.add_argument("-o", "--output", metavar="RUN", required=True, help="folder of checkpoint and weights")
-    parser.add_argument("--steps", type=_positive(int), default=2000, metavar="N", help="of Adam (default 2000)")
-    parser.add_argument("--batch", type=_positive(int), default=8, metavar="B", help="pairs per step (default 8)")
+    parser.add_argument("--steps", type=positive(int), default=2000, metavar="N", help="of Adam (default 2000)")
+    parser.add_argument("--batch", type=positive(int), default=8, metavar="B", help="pairs per step (default 8)")
     parser.add_argument("--architecture", choices=("FlowNetS", "FlowNetC"), help="of the network (default FlowNetS)")
-    parser.add_argument("--width", type=_positive(float), help="of the network (default 1/4)")
+    parser.add_argument("--width", type=positive(float), help="of the network (default 1/4)")
     parser.add_argument(
-        "--window", type=_positive(int), metavar="VOXELS", help="within which contrast is normalised first, odd (default none)"
+        "--window", type=positive(int), metavar="VOXELS", help="within which contrast is normalised first, odd (default none)"
     )
-    parser.add_argument("--learning-rate", type=_positive(float), default=1e-3, help="of Adam (default 1e-3)")
+    parser.add_argument("--learning-rate", type=positive(float), default=1e-3, help="of Adam (default 1e-3)")
     parser.add_argument(
-        "--curriculum", type=_share, default=0.0, metavar="SHARE", help="of the steps, while displacements grow (default 0: none)"
+        "--curriculum", type=share, default=0.0, metavar="SHARE", help="of the steps, while displacements grow (default 0: none)"
     )
     weight = "weight of %s beside the end-point error (default %d)"
     unlike = "how unlike fixed and warped image are"
-    parser.add_argument("--likeness", type=_not_negative, default=6.0, metavar="W", help=weight % (unlike, 6))
+    parser.add_argument("--likeness", type=not_negative, default=6.0, metavar="W", help=weight % (unlike, 6))
     parser.add_argument(
-        "--smoothness", type=_not_negative, default=0.0, metavar="W", help=weight % ("the flow's mean squared gradient", 0)
+        "--smoothness", type=not_negative, default=0.0, metavar="W", help=weight % ("the flow's mean squared gradient", 0)
     )
     parser.add_argument("--symmetric", action="store_true", help="half the batch is the other half with its images exchanged")
     parser.add_argument("--device", default="auto", metavar="D", help="cpu, cuda, or auto (default)")
@@ -392,7 +341,7 @@ def _train(commands: _Commands) -> None:
         help="of convolutions (default auto: bfloat16 on cards that have it, else float32)",
     )
     parser.add_argument("--compile", action="store_true", help="compile the network first: takes minutes, for long runs on CUDA")
-    parser.add_argument("--seed", type=_seed, default=0, metavar="S", help="same seed, same result (default 0)")
+    parser.add_argument("--seed", type=seed, default=0, metavar="S", help="same seed, same result (default 0)")
     start = parser.add_mutually_exclusive_group()
     start.add_argument("--resume", action="store_true", help="go on where RUN was stopped")
     start.add_argument("--init", metavar="WEIGHTS", help="start from these weights")
@@ -404,6 +353,6 @@ def _demo(commands: _Commands) -> None:
         commands, "demo", "learn", "demo", "the whole story on sample data, as one page", "augreg demo -o augreg-demo"
     )
     parser.add_argument("-o", "--output", metavar="DIR", default="augreg-demo", help="of the page (default augreg-demo)")
-    parser.add_argument("--seconds", type=_positive(float), default=90.0, metavar="S", help="of training (default 90)")
+    parser.add_argument("--seconds", type=positive(float), default=90.0, metavar="S", help="of training (default 90)")
     parser.add_argument("--images", nargs="+", metavar="I", help="your own images; label maps beside them as NAME_labels")
     _json(parser)

@@ -1,0 +1,65 @@
+"""What options take: text to numbers, or one line that says what was expected."""
+
+from __future__ import annotations
+
+import argparse
+import math
+from collections.abc import Callable
+
+
+def positive(kind: Callable[[str], float]) -> Callable[[str], float]:
+    """A number of that kind above 0."""
+
+    def check(text: str) -> float:
+        value = kind(text)
+        if not value > 0:
+            raise argparse.ArgumentTypeError(f"expected a positive number, got {text}")
+        return value
+
+    check.__name__ = "positive number"
+    return check
+
+
+def not_negative(text: str) -> float:
+    """A number of at least 0."""
+    value = float(text)
+    if not value >= 0:
+        raise argparse.ArgumentTypeError(f"expected 0 or more, got {text}")
+    return value
+
+
+def share(text: str) -> float:
+    """A number from 0 to 1."""
+    value = float(text)
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"expected a share from 0 to 1, got {text}")
+    return value
+
+
+def appearance(text: str) -> float | str:
+    """Shared, independent or a correlation."""
+    if text in ("shared", "independent"):
+        return text
+    value = float(text)
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"expected shared, independent or a correlation from 0 to 1, got {text}")
+    return value
+
+
+def field(text: str) -> tuple[float, float]:
+    """SPACING:RMS of a random field, mm."""
+    try:
+        spacing, size = map(float, text.split(":"))
+    except ValueError:
+        spacing = size = math.nan
+    if not (0 < spacing < math.inf and 0 <= size < math.inf):
+        raise argparse.ArgumentTypeError(f"expected SPACING:RMS, a positive number and one of at least 0, in mm, got {text}")
+    return spacing, size
+
+
+def seed(text: str) -> int:
+    """A whole number of at least 0."""
+    value = int(text)
+    if value < 0:
+        raise argparse.ArgumentTypeError(f"expected 0 or more, got {text}")
+    return value
