@@ -32,6 +32,11 @@ LAYERS = [
 RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}
 HOMES = {
     "SimpleITK": ("augreg/io/",),
+    "nibabel": ("augreg/io/",),
+    "PIL": ("augreg/io/",),
+    "pydicom": ("augreg/io/",),
+    "tifffile": ("augreg/io/",),
+    "imagecodecs": ("augreg/io/",),
     "torch": ("augreg/networks/", "augreg/training/", "augreg/synthesis"),
     "safetensors": ("augreg/networks/",),
     "matplotlib": ("augreg/report/",),

@@ -22,7 +22,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit status."""
     try:
         options = build_parser().parse_args(argv)
-        options.run(options)
+        from augreg.cli.output import plain_warnings  # SimpleITK: not for --help
+
+        with plain_warnings():
+            options.run(options)
     except SystemExit as end:  # argparse: help, version, or wrong options
         return int(end.code or 0)
     except KeyboardInterrupt:

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from augreg import io, sam
-from augreg.cli.output import PAGES, check_output, plain_warnings, report, say
+from augreg.cli.output import PAGES, check_output, report, say
 from augreg.cli.progress import bar
 from augreg.image import Image
 
@@ -133,7 +133,6 @@ def synthesize(options: argparse.Namespace) -> None:
     report(result, f"{options.output}: " + text.format(**result), as_json=options.json)
 
 
-@plain_warnings()
 def train(options: argparse.Namespace) -> None:
     """`augreg train`."""
     from augreg import training  # torch: only here

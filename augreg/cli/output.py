@@ -82,6 +82,7 @@ def say(text: str) -> None:
 def plain_warnings() -> Iterator[None]:
     """Python's warnings as messages, without the place in the code."""
     with warnings.catch_warnings():
+        warnings.simplefilter("always", io.FileWarning)
         warnings.showwarning = lambda message, *_, **__: say(f"augreg: warning: {message}")
         yield
 

@@ -1,6 +1,6 @@
 """The only reader and writer of files: images and label maps, landmarks, transforms, arrays."""
 
-from augreg.io.files import atomic, read_arrays, remove_partial, write_arrays
+from augreg.io.files import FileWarning, atomic, read_arrays, remove_partial, write_arrays
 from augreg.io.flo import read_flo
 from augreg.io.images import IMAGE_SUFFIXES, read_image, read_labels, write_image
 from augreg.io.points import read_points, write_points
@@ -10,6 +10,7 @@ __all__ = [
     "FIELD_SUFFIXES",
     "IMAGE_SUFFIXES",
     "TRANSFORM_SUFFIXES",
+    "FileWarning",
     "atomic",
     "read_arrays",
     "read_flo",

@@ -21,6 +21,10 @@ _PARTIAL = ".partial."
 _HOST = platform.node().replace(".", "-")
 
 
+class FileWarning(UserWarning):
+    """What a file left open or got wrong, and how it was read; commands say it in one line."""
+
+
 @contextmanager
 def atomic(path: str | os.PathLike[str]) -> Iterator[Path]:
     """A temporary path beside `path`, renamed to it when the block succeeds and removed when it fails.
