@@ -16,7 +16,7 @@ LAYERS = [
     {"image", "_kernels", "_newton"},
     {"_fields", "_affine_kernels"},
     {"transforms"},
-    {"warp", "velocity"},
+    {"warp", "velocity", "landmarks"},
     {"registration"},
     {"chain", "consistency"},
     {"io"},

@@ -20,6 +20,7 @@ import scipy.sparse
 
 from augreg.grid import FloatArray, Grid
 from augreg.image import Labels
+from augreg.landmarks import check_inside
 from augreg.lp.pose import Pose
 from augreg.lp.program import Rows, near, stacked
 from augreg.transforms import Transform
@@ -64,13 +65,13 @@ class Landmarks(Constraint):
 
     @staticmethod
     def of(
-        fixed_points: npt.ArrayLike | None, moving_points: npt.ArrayLike | None, tolerance: float, grid: Grid
+        fixed_points: npt.ArrayLike | None, moving_points: npt.ArrayLike | None, tolerance: float, grid: Grid, moving_grid: Grid
     ) -> list[Constraint]:
         """The pairs, checked; nothing without any.
 
         Raises
         ------
-        ValueError : for only one of the two, or different numbers or dimensions.
+        ValueError : for only one of the two, different numbers or dimensions, or points outside their images.
         """
         if (fixed_points is None) != (moving_points is None):
             raise ValueError("landmarks: expected fixed_points and moving_points together, got only one of them")
@@ -82,6 +83,7 @@ class Landmarks(Constraint):
                 f"landmarks: expected equal numbers of {grid.ndim}-D points, got shapes {fixed.shape} (fixed) and "
                 f"{moving.shape} (moving)"
             )
+        check_inside(fixed, moving, grid, moving_grid)
         return [Landmarks(fixed, moving, tolerance, grid)]
 
     def rows(self, pose: Pose, keypoints: int) -> Rows:

@@ -144,14 +144,15 @@ class LPRegistration:
         fixed, moving : images of one dimension; grids, sizes and directions may differ
         fixed_mask, moving_mask : where to look, not 0; on any grid
         fixed_labels, moving_labels : label maps, for the criteria "labels" and "classes"
-        fixed_points, moving_points : landmark pairs (N, D) mm that must end up within `tolerance` of each other
+        fixed_points, moving_points : landmark pairs (N, D) mm, inside their images, that must end up within `tolerance` of each
+            other
         initial : a first guess, kept as the left part of the result
         rigid_mask : in the fixed space, not 0 where the transform is to be locally rigid, to first order; how far it is not is
             said in the warnings
         """
         begin = time.perf_counter()
         ready = prepare(fixed, moving, fixed_mask=fixed_mask, moving_mask=moving_mask, initial=initial)
-        landmarks = Landmarks.of(fixed_points, moving_points, self.tolerance, fixed.grid)
+        landmarks = Landmarks.of(fixed_points, moving_points, self.tolerance, fixed.grid, moving.grid)
         constraints = [*landmarks, *RigidMask.of(rigid_mask, fixed.ndim)]
         labels = None
         if self.criterion in LABEL_CRITERIA:

@@ -13,6 +13,7 @@ import torch
 
 from augreg.grid import Grid
 from augreg.image import Image, Labels
+from augreg.landmarks import check_inside
 from augreg.networks import flow_to_displacement, image_to_tensor, normalised, read_network
 from augreg.networks.predictor import Predictor
 from augreg.registration import State, prepare
@@ -83,6 +84,7 @@ class FlowRegistration:
         ready = prepare(fixed, moving, fixed_mask=fixed_mask, moving_mask=moving_mask, initial=initial)
         if fixed.ndim != self.network.ndim:
             raise ValueError(f"fixed: expected a {self.network.ndim}-D image for this network, got {fixed.ndim}-D")
+        check_inside(fixed_points, moving_points, fixed.grid, moving.grid)
         warnings = list(ready.warnings)
         unused = (fixed_mask, moving_mask, fixed_labels, moving_labels, fixed_points, moving_points)
         if any(given is not None for given in unused):
