@@ -12,11 +12,11 @@ from .io import read_transform as read_transform
 from .io import write_image as write_image
 from .io import write_points as write_points
 from .io import write_transform as write_transform
+from .jacobian import folding as folding
+from .jacobian import jacobian_determinant as jacobian_determinant
 from .lp import LPRegistration as LPRegistration
 from .metrics import dice as dice
-from .metrics import folding as folding
 from .metrics import jaccard as jaccard
-from .metrics import jacobian_determinant as jacobian_determinant
 from .metrics import tre as tre
 from .sam import AppearanceModel as AppearanceModel
 from .sam import fit_appearance_model as fit_appearance_model

@@ -243,7 +243,8 @@ def _affordable(batches: Batches, spacing: tuple[float, ...], unseen: PairBatch,
 def _score(fixed: Image, moving: Image, labels: tuple[Labels, Labels] | None, phi: Transform) -> float:
     """Mean Dice over structures, or without labels the correlation of the images."""
     if labels is not None:
-        return metrics.mean_overlap(metrics.dice(labels[0], warp(labels[1], phi, labels[0].grid)))
+        known = set(labels[0].unique()) & set(labels[1].unique())
+        return metrics.mean_overlap(metrics.dice(labels[0], warp(labels[1], phi, labels[0].grid), known=known))
     moved = warp(moving, phi, fixed.grid, fill=np.nan).values
     inside = np.isfinite(moved)
     return float(np.corrcoef(fixed.values[inside], moved[inside])[0, 1])

@@ -1,16 +1,17 @@
-"""Measures of alignment: overlap, landmarks, surfaces, and the Jacobian of a transform.
+"""Measures of alignment: overlap, landmarks, surfaces; those of the Jacobian are in `augreg.jacobian`.
 
 dice(A, B) = 2 |A n B| / (|A| + |B|),      jaccard(A, B) = |A n B| / |A u B|
 tre_i = |phi(x_i) - y_i| (mm),             rtre_i = tre_i / diagonal of the fixed image
 robustness = share of landmarks with |phi(x_i) - y_i| < |x_i - y_i|                  (ANHIR; Borovec et al. 2020, IEEE TMI)
 mean symmetric surface distance = (mean_{a in dA} d(a, dB) + mean_{b in dB} d(b, dA)) / 2
 95 % Hausdorff distance = max of the two 95th percentiles of the same distances
+
+A structure that both images show and a transform moves out of view is the worst result, not a missing one: its overlap is 0.
 """
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -18,31 +19,46 @@ import numpy.typing as npt
 
 from augreg.grid import FloatArray, Grid
 from augreg.image import Labels
+from augreg.jacobian import folding, jacobian_determinant
 from augreg.transforms import Transform
+from augreg.warp import warp
+
+__all__ = [
+    "dice",
+    "evaluate",
+    "folding",
+    "jaccard",
+    "jacobian_determinant",
+    "mean_overlap",
+    "robustness",
+    "rtre",
+    "surface_distance",
+    "tre",
+]
 
 
-def dice(a: Labels, b: Labels) -> dict[int, float | None]:
+def dice(a: Labels, b: Labels, *, known: Iterable[int] = ()) -> dict[int, float | None]:
     """Dice coefficient of every label of either map; None where one of the maps lacks the label.
 
-    Raises
-    ------
-    ValueError : if the grids differ.
-    """
-    return {label: 2 * both / (in_a + in_b) if in_a and in_b else None for label, in_a, in_b, both in _overlaps(a, b)}
-
-
-def jaccard(a: Labels, b: Labels) -> dict[int, float | None]:
-    """Jaccard coefficient of every label of either map; None where one of the maps lacks the label.
+    Parameters
+    ----------
+    a, b : on one grid
+    known : labels that both had before one of them was warped: they count 0 where a map has lost them
 
     Raises
     ------
     ValueError : if the grids differ.
     """
-    return {label: both / (in_a + in_b - both) if in_a and in_b else None for label, in_a, in_b, both in _overlaps(a, b)}
+    return {label: 2 * both / (in_a + in_b) if there else None for label, in_a, in_b, both, there in _overlaps(a, b, known)}
+
+
+def jaccard(a: Labels, b: Labels, *, known: Iterable[int] = ()) -> dict[int, float | None]:
+    """Jaccard coefficient of every label of either map; None where one of the maps lacks the label, as `dice` otherwise."""
+    return {label: both / (in_a + in_b - both) if there else None for label, in_a, in_b, both, there in _overlaps(a, b, known)}
 
 
 def mean_overlap(overlaps: Mapping[int, float | None]) -> float:
-    """The mean over labels that both maps have; NaN if there are none."""
+    """The mean over labels that both maps have or had; NaN if there are none."""
     present = [v for v in overlaps.values() if v is not None]
     return float(np.mean(present)) if present else float("nan")
 
@@ -96,52 +112,6 @@ def surface_distance(a: Labels, b: Labels) -> dict[int, tuple[float, float] | No
     return result
 
 
-def jacobian_determinant(transform: Transform, grid: Grid) -> FloatArray:
-    """Det D phi at the points of a grid, (*shape): the local change of volume; 1 without any, below 0 where phi folds.
-
-    The derivative is the transform's own; that of a displacement field is the mean of the two one-sided ones at its nodes.
-    """
-    # at the nodes of a multilinear field a derivative exists only from each side: look just beside them, on both sides
-    nudges = np.array([-1e-6, 1e-6]) * min(grid.spacing)
-    jacobian = np.zeros((*grid.shape, grid.ndim, grid.ndim))
-    points = grid.points()
-    axes = np.asarray(grid.direction).sum(axis=1)
-    for nudge in nudges:
-        jacobian += transform.jacobian(points + nudge * axes) / len(nudges)
-    return _determinants(jacobian)
-
-
-def folding(transform: Transform, grid: Grid) -> float:
-    """The share of voxels where phi folds: the least determinant there is not positive.
-
-    At every voxel the determinant is taken of the transform's derivative and of all 2^D combinations of one-sided differences to
-    its neighbours: a multilinear cell may fold although central differences look well.
-    """
-    least = _determinants(transform.jacobian(grid.points()))
-    mapped = grid.points() + transform.displacement(grid)
-    differences = []
-    for axis in range(grid.ndim):
-        forward = np.diff(mapped, axis=axis) / grid.spacing[axis]
-        first, last = (np.take(forward, [i], axis=axis) for i in (0, -1))
-        # at the border the only difference serves for both sides
-        differences.append((np.concatenate([forward, last], axis=axis), np.concatenate([first, forward], axis=axis)))
-    # det(D phi Q) = det(D phi) det Q: a flipped direction must not look like a fold
-    sign = np.sign(np.linalg.det(np.asarray(grid.direction)))
-    for sides in itertools.product((0, 1), repeat=grid.ndim):
-        corner = np.stack([differences[axis][side] for axis, side in enumerate(sides)], axis=-1)
-        least = np.minimum(least, sign * _determinants(corner))
-    return float(np.mean(least <= 0))
-
-
-def _determinants(matrices: FloatArray) -> FloatArray:
-    """Of (..., D, D), (...): written out, which is many times faster than a factorisation of each."""
-    m = np.moveaxis(matrices, (-2, -1), (0, 1))
-    if len(m) == 2:
-        return m[0, 0] * m[1, 1] - m[0, 1] * m[1, 0]
-    minors = [m[1, (a + 1) % 3] * m[2, (a + 2) % 3] - m[1, (a + 2) % 3] * m[2, (a + 1) % 3] for a in range(3)]
-    return m[0, 0] * minors[0] + m[0, 1] * minors[1] + m[0, 2] * minors[2]
-
-
 def evaluate(
     transform: Transform,
     grid: Grid,
@@ -149,30 +119,38 @@ def evaluate(
     fixed_points: npt.ArrayLike | None = None,
     moving_points: npt.ArrayLike | None = None,
     fixed_labels: Labels | None = None,
-    moved_labels: Labels | None = None,
+    moving_labels: Labels | None = None,
 ) -> dict[str, Any]:
     """All measures that the given landmarks and labels allow, as plain numbers ready for JSON.
 
-    `moved_labels` are the moving labels already warped to the fixed labels' grid.
+    The moving labels are warped to the grid of the fixed ones. `lost` are the labels of both maps that are then out of view:
+    their overlap is 0, their surfaces have no distance and are not in the mean.
     """
     report: dict[str, Any] = {"folding": folding(transform, grid)}
     if fixed_points is not None and moving_points is not None:
         report["tre"] = _summary(tre(transform, fixed_points, moving_points))
         report["rtre"] = _summary(rtre(transform, fixed_points, moving_points, grid))
         report["robustness"] = robustness(transform, fixed_points, moving_points)
-    if fixed_labels is not None and moved_labels is not None:
+    if fixed_labels is not None and moving_labels is not None:
+        moved = warp(moving_labels, transform, fixed_labels.grid)
+        known = set(fixed_labels.unique()) & set(moving_labels.unique())
         for name, measure in (("dice", dice), ("jaccard", jaccard)):
-            overlaps = measure(fixed_labels, moved_labels)
+            overlaps = measure(fixed_labels, moved, known=known)
             report[name] = {**{str(label): value for label, value in overlaps.items()}, "mean": mean_overlap(overlaps)}
-        surfaces = surface_distance(fixed_labels, moved_labels)
-        present = [pair for pair in surfaces.values() if pair is not None]
-        mean = np.mean(present, axis=0) if present else (np.nan, np.nan)
-        named = {"mean_symmetric": 0, "hausdorff95": 1}
-        report["surface_distance"] = {
-            **{str(label): pair and {name: pair[i] for name, i in named.items()} for label, pair in surfaces.items()},
-            "mean": {name: float(mean[i]) for name, i in named.items()},
-        }
+        report["surface_distance"] = _surfaces(surface_distance(fixed_labels, moved))
+        report["lost"] = sorted(known - set(moved.unique()))
     return report
+
+
+def _surfaces(distances: Mapping[int, tuple[float, float] | None]) -> dict[str, Any]:
+    """Distances by name; the mean is over labels that have some."""
+    present = [pair for pair in distances.values() if pair is not None]
+    mean = np.mean(present, axis=0) if present else (np.nan, np.nan)
+    named = {"mean_symmetric": 0, "hausdorff95": 1}
+    return {
+        **{str(label): pair and {name: pair[i] for name, i in named.items()} for label, pair in distances.items()},
+        "mean": {name: float(mean[i]) for name, i in named.items()},
+    }
 
 
 def _summary(values: FloatArray) -> dict[str, float]:
@@ -193,19 +171,27 @@ def _same_grid(a: Labels, b: Labels) -> None:
         )
 
 
-def _overlaps(a: Labels, b: Labels) -> list[tuple[int, int, int, int]]:
-    """Label, voxels in a, in b, in both; for every label of either map, without the background 0."""
+def _overlaps(a: Labels, b: Labels, known: Iterable[int]) -> list[tuple[int, int, int, int, bool]]:
+    """Label, voxels in a, in b, in both, whether both have or had it; for every label of any map, without the background 0."""
     _same_grid(a, b)
-    labels = np.union1d(a.values, b.values)
-    sizes_a = np.bincount(np.searchsorted(labels, a.values).ravel(), minlength=len(labels))
-    sizes_b = np.bincount(np.searchsorted(labels, b.values).ravel(), minlength=len(labels))
-    agree = a.values == b.values
-    both = np.bincount(np.searchsorted(labels, a.values[agree]).ravel(), minlength=len(labels))
+    one, two = _comparable(a.values, b.values)
+    labels = np.union1d(one, two)
+    agree = one == two
+    sizes = [np.bincount(np.searchsorted(labels, part).ravel(), minlength=len(labels)) for part in (one, two, one[agree])]
+    had = {int(label) for label in known}
     return [
-        (int(label), int(na), int(nb), int(n))
-        for label, na, nb, n in zip(labels, sizes_a, sizes_b, both, strict=True)
+        (int(label), int(na), int(nb), int(n), bool(na and nb) or int(label) in had)
+        for label, na, nb, n in zip(labels, *sizes, strict=True)
         if label != 0
     ]
+
+
+def _comparable(a: npt.NDArray[np.integer], b: npt.NDArray[np.integer]) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
+    """Both in an integer type that holds them exactly: numpy knows none for signed and unsigned numbers of 64 bits."""
+    if np.result_type(a, b).kind == "f":
+        kind = np.uint64 if min(a.min(), b.min()) >= 0 else np.int64
+        return a.astype(kind), b.astype(kind)
+    return a, b
 
 
 def _surface(inside: npt.NDArray[np.bool_], grid: Grid) -> FloatArray:

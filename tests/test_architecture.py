@@ -16,7 +16,7 @@ LAYERS = [
     {"image", "_kernels", "_newton"},
     {"_fields", "_affine_kernels"},
     {"transforms"},
-    {"warp", "velocity", "landmarks"},
+    {"warp", "velocity", "landmarks", "jacobian"},
     {"registration"},
     {"chain", "consistency"},
     {"io"},

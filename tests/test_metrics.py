@@ -121,8 +121,37 @@ def test_evaluate_gives_what_its_inputs_allow():
     grid = spaces.grid(2)
     labels = ball(grid, grid.center, 6.0)
     x = points(2, 9)
-    report = evaluate(Affine.identity(2), grid, fixed_points=x, moving_points=x + 1, fixed_labels=labels, moved_labels=labels)
+    report = evaluate(Affine.identity(2), grid, fixed_points=x, moving_points=x + 1, fixed_labels=labels, moving_labels=labels)
     assert report["tre"] == {"mean": pytest.approx(2**0.5), "median": pytest.approx(2**0.5), "max": pytest.approx(2**0.5)}
     assert report["dice"] == {"1": 1.0, "mean": 1.0}
     assert report["surface_distance"]["mean"] == {"mean_symmetric": 0.0, "hausdorff95": 0.0}
     assert set(evaluate(Affine.identity(2), grid)) == {"folding"}
+
+
+def test_a_structure_that_is_moved_out_of_view_counts_nothing():
+    grid = Grid((30, 24), (1.0, 2.0))
+    values = np.zeros(grid.shape, dtype=np.uint8)
+    values[2:6, 4:10], values[20:26, 4:10], values[14:17, 20:] = 1, 2, 3
+    fixed = Labels(values, grid)
+    moving = Labels(np.where(values == 3, 0, values), grid)
+    near = evaluate(Affine.identity(2), grid, fixed_labels=fixed, moving_labels=moving)
+    assert near["dice"] == {"1": 1.0, "2": 1.0, "3": None, "mean": 1.0}
+    assert near["lost"] == []
+    # phi reaches beyond the right end: there is nothing left of 1 and half of 2
+    away = evaluate(Affine(np.eye(2), [12.0, 0.0]), grid, fixed_labels=fixed, moving_labels=moving)
+    assert away["lost"] == [1]
+    for name in ("dice", "jaccard"):
+        assert away[name] == {"1": 0.0, "2": 0.0, "3": None, "mean": 0.0}
+    assert away["surface_distance"]["1"] is None
+    assert away["surface_distance"]["mean"] == away["surface_distance"]["2"]
+    # all of them lost
+    gone = evaluate(Affine(np.eye(2), [900.0, 0.0]), grid, fixed_labels=fixed, moving_labels=moving)
+    assert gone["lost"] == [1, 2]
+    assert gone["dice"]["mean"] == gone["jaccard"]["mean"] == 0.0
+
+
+def test_labels_that_no_common_type_holds_are_told_apart():
+    grid = Grid((2, 3))
+    a = Labels(np.array([[2**53, 2**53 + 1, 0], [5, 5, 5]], dtype=np.uint64), grid)
+    b = Labels(np.array([[2**53 + 1, 2**53 + 1, 0], [5, 5, 0]], dtype=np.int64), grid)
+    assert dice(a, b) == {5: pytest.approx(0.8), 2**53: None, 2**53 + 1: pytest.approx(2 / 3)}

@@ -136,17 +136,13 @@ def evaluate(options: argparse.Namespace) -> None:
     grid, transform = io.read_image(options.fixed).grid, io.read_transform(options.transform)
     _same_dimension(transform, grid)
     landmarks = [path and io.read_points(path) for path in (options.fixed_points, options.moving_points)]
-    fixed_labels = moved_labels = None
-    if options.fixed_labels:
-        fixed_labels = io.read_labels(options.fixed_labels)
-        moved_labels = pull_back(io.read_labels(options.moving_labels), transform, fixed_labels.grid)
     result = metrics.evaluate(
         transform,
         grid,
         fixed_points=landmarks[0],
         moving_points=landmarks[1],
-        fixed_labels=fixed_labels,
-        moved_labels=moved_labels,
+        fixed_labels=_labels(options.fixed_labels),
+        moving_labels=_labels(options.moving_labels),
     )
     report(result, "\n".join(_lines(result)), as_json=options.json)
 
