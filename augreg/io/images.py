@@ -17,6 +17,7 @@ import SimpleITK as sitk
 
 from augreg.grid import Grid
 from augreg.image import Image, Labels
+from augreg.io.dicom import chosen_of, is_dicom, read_dicom
 from augreg.io.files import atomic, existing_file
 
 # their resolution tags describe prints and screens, not the world
@@ -36,17 +37,21 @@ def suffix(path: str | os.PathLike[str]) -> str:
 def read_image(path: str | os.PathLike[str]) -> Image:
     """An image of any format SimpleITK reads, or a folder with the slices of a DICOM series.
 
-    Of a folder with several series one is chosen as `FOLDER?series=UID`. Pixel types are kept; colour has shape (*shape, C); a
-    volume of one slice is read as 2-D; PNG, JPEG, BMP and TIFF have spacing 1 mm, origin 0.
+    Of a DICOM folder or file that holds more than one volume one is chosen: of several series as `FOLDER?series=UID`, of groups
+    of different size or orientation in one series as `?group=K`, of several volumes at one place (time points, echoes, frames
+    of a film) as `?frame=N`, or both as `?series=UID&frame=N`; K and N count from 1. Slices that are tilted against their stack
+    or slightly uneven are resampled, with a `FileWarning`. Pixel types are kept; colour has shape (*shape, C); a volume of one
+    slice is read as 2-D; PNG, JPEG, BMP and TIFF have spacing 1 mm, origin 0.
 
     Raises
     ------
     FileNotFoundError : if there is nothing at `path`.
     ValueError : if it is truncated, no image, or a folder without a series or with several.
     """
-    folder, _, chosen = str(path).partition("?series=")
-    if Path(folder).is_dir():
-        image = _read_series(Path(folder), chosen)
+    chosen = chosen_of(path)
+    if is_dicom(chosen.path):
+        existing_file(chosen.path)
+        image = read_dicom(chosen)
     else:
         found = existing_file(path)
         _check_complete(found)
@@ -149,22 +154,6 @@ def to_sitk(image: Image | Labels) -> sitk.Image:
     out.SetOrigin(image.grid.origin)
     out.SetDirection(np.ravel(image.grid.direction).tolist())
     return out
-
-
-def _read_series(folder: Path, chosen: str) -> sitk.Image:
-    reader = sitk.ImageSeriesReader()
-    known = _quietly(reader.GetGDCMSeriesIDs, folder, "a folder with a DICOM series", str(folder))
-    series = {uid: reader.GetGDCMSeriesFileNames(str(folder), uid) for uid in known}
-    if not series:
-        raise ValueError(f"{folder}: expected a folder with a DICOM series, got none in it; give a file instead")
-    if not chosen and len(series) > 1:
-        listing = ", ".join(f"{uid} ({len(files)} slices)" for uid, files in series.items())
-        raise ValueError(f"{folder}: expected one DICOM series, got {len(series)}: {listing}; choose with '{folder}?series=UID'")
-    uid = chosen or next(iter(series))
-    if uid not in series:
-        raise ValueError(f"{folder}: expected one of the series {', '.join(series)}, got {uid}")
-    reader.SetFileNames(series[uid])
-    return _quietly(reader.Execute, folder, "a readable DICOM series")
 
 
 def _check_complete(path: Path) -> None:
