@@ -4,8 +4,9 @@ What lies inside the image is found once per line, so that the inner loops have 
 """
 
 import numpy as np
-from numba import njit, prange
+from numba import prange
 
+from augreg._compile import kernel, njit
 from augreg._kernels import CUBIC_MIRRORED, EDGE, _inside, _linear_one, _nearest_one, _sample_one
 
 # lines handled together, and the length of their pieces
@@ -13,7 +14,7 @@ LINES = 16
 PIECE = 256
 
 
-@njit(cache=True, parallel=True, nogil=True)
+@kernel()
 def cubic_affine(values, matrix, offset, fill, out):
     """Cubic interpolation at index matrix @ (i, j, k) + offset for every voxel of out (m0, m1, m2, C)."""
     m0, m1, m2, _ = out.shape
@@ -95,7 +96,7 @@ def _start(matrix, offset, i, j):
     )
 
 
-@njit(cache=True, parallel=True, nogil=True)
+@kernel()
 def linear_affine(values, matrix, offset, fill, rounded, precision, out):
     """Linear interpolation at index matrix @ (i, j, k) + offset for every voxel of out (m0, m1, m2, C).
 
@@ -194,7 +195,7 @@ def _nearest_flat_stretch(flat, n2, y0, z0, dy, dz, first, out):
         out[t] = flat[np.uint64(np.int64(y0 + dy * k) * n2 + np.int64(z0 + dz * k))]
 
 
-@njit(cache=True, parallel=True, nogil=True)
+@kernel()
 def nearest_affine(values, matrix, offset, fill, out):
     """Values of the nearest voxels for index matrix @ (i, j, k) + offset: as `linear_affine`, for any type of value."""
     m0, m1, m2, channels = out.shape

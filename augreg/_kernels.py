@@ -9,9 +9,9 @@ Cubic B-spline weights at 0 <= t <= 1 between the second and the third of four k
 """
 
 import numpy as np
-from numba import config, njit, prange, set_num_threads
+from numba import config, prange, set_num_threads
 
-from augreg._compile import kernel
+from augreg._compile import kernel, njit
 
 CHUNK = 4096
 EDGE = 1e-9  # index units: points on a border, up to rounding, are inside

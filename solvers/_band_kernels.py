@@ -7,7 +7,8 @@ LAPACK's band Cholesky runs in threads that wait for each other when the machine
 """
 
 import numpy as np
-from numba import njit
+
+from solvers._compile import njit
 
 BLOCK = 8
 # blocks that are done together, from which reach on

@@ -7,9 +7,9 @@ other files.
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 
 from solvers._band_kernels import empty_band, empty_vector, factorise, substitute
+from solvers._compile import njit
 from solvers._row_kernels import arranged, backward, forward, imbalance, lift_diagonal, normal_matrix
 from solvers._segment_kernels import (
     advance,

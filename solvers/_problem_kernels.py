@@ -1,6 +1,6 @@
 """Numba kernels of the problem itself: whether the numbers make sense, and both objectives, row by row."""
 
-from numba import njit
+from solvers._compile import njit
 
 
 @njit(cache=True, nogil=True, error_model="numpy")

@@ -1,9 +1,9 @@
 """Weighted least squares with a banded normal matrix, compiled (equations: `quadratic`)."""
 
 import numpy as np
-from numba import njit
 
 from solvers._band_kernels import empty_band, empty_vector, factorise, substitute
+from solvers._compile import njit
 from solvers._row_kernels import arranged, lift_diagonal, normal_matrix
 
 

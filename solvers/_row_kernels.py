@@ -6,9 +6,9 @@ Few unknowns: A as full columns, dense[j, i] = A[i, j], so that all loops run ov
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 
 from solvers._band_kernels import BLOCK, FAST
+from solvers._compile import njit
 
 # up to so many unknowns A is full
 FULL = 16

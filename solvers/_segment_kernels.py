@@ -7,7 +7,8 @@ k, offsets[k] : offsets[k + 1]. So every loop runs over neighbouring rows, and s
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
+
+from solvers._compile import njit
 
 # maxima are found in vector registers only where no NaN is to be expected; the loop looks for them by itself
 FAST = {"contract", "reassoc", "nsz", "arcp", "nnan"}

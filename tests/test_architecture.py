@@ -48,7 +48,7 @@ HOMES = {
     "monai": ("augreg/synthesis/monai.py",),
     "torchio": ("augreg/synthesis/torchio.py",),
     "skimage": ("augreg/lp/superpixels", "augreg/sam/landmarks"),
-    "solvers": ("augreg/lp/", "solvers/"),
+    "solvers": ("augreg/lp/", "augreg/_compile.py", "solvers/"),
 }
 
 

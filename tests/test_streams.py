@@ -1,4 +1,3 @@
-import multiprocessing
 import shutil
 from collections import Counter
 from dataclasses import fields
@@ -78,16 +77,6 @@ def test_ranks_are_those_of_the_launcher_or_of_torch_also_in_workers(stream, mon
         assert sorted(loaded(whole, 1)) == expected
     finally:
         torch.distributed.destroy_process_group()
-
-
-def test_forked_workers_are_refused_before_they_die():
-    if "fork" not in multiprocessing.get_all_start_methods():
-        pytest.skip("processes cannot be forked here")
-    generator = AppearancePairs(model())
-    make_pairs(generator, 0, range(4))  # the parent has threads
-    loader = DataLoader(PairStream(generator, 0, 4), num_workers=1, multiprocessing_context="fork", timeout=60)
-    with pytest.raises(ValueError, match="multiprocessing_context='spawn'"):
-        list(loader)
 
 
 def test_a_stream_without_end_goes_on_from_its_start():

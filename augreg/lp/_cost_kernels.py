@@ -5,9 +5,9 @@ image or its mask.
 """
 
 import numpy as np
-from numba import njit, prange
+from numba import prange
 
-from augreg._compile import kernel
+from augreg._compile import kernel, njit
 
 
 @njit(cache=True, nogil=True, fastmath={"reassoc"})

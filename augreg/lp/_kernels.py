@@ -6,9 +6,9 @@ elements allows all.
 """
 
 import numpy as np
-from numba import njit, prange
+from numba import prange
 
-from augreg._compile import kernel
+from augreg._compile import kernel, njit
 from augreg._kernels import EDGE, _cubic_weights
 
 

@@ -1,9 +1,9 @@
 """Numba kernels over all voxels: pyramid and keypoints. Rasters are (n0, n1, n2, C), n0 = 1 in 2-D, as in `augreg._kernels`."""
 
 import numpy as np
-from numba import njit, prange
+from numba import prange
 
-from augreg._compile import kernel
+from augreg._compile import kernel, njit
 
 
 @kernel()

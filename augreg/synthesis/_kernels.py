@@ -5,7 +5,9 @@ that hardly more than one Newton step remains.
 """
 
 import numpy as np
-from numba import get_num_threads, njit, prange, set_num_threads
+from numba import get_num_threads, prange, set_num_threads
+
+from augreg._compile import kernel, njit
 
 CHUNK = 1024
 LINES = 8
@@ -155,7 +157,7 @@ def _newton(J, r, dx):
     dx[2] = ((d * h - e * g) * r[0] + (b * g - a * h) * r[1] + (a * e - b * d) * r[2]) / det
 
 
-@njit(cache=True, parallel=True, nogil=True)
+@kernel()
 def pull_at(coefficients, start, step, affine, shape, tolerance, iterations, out, residual):
     """x (B, N, D) with x + u(x) = A y + t at all pixels y, by damped Newton; |A y + t - x - u(x)| before the last step, (B, N).
 
@@ -221,7 +223,7 @@ def pull_at(coefficients, start, step, affine, shape, tolerance, iterations, out
                         first[d] = h[0, d]
 
 
-@njit(cache=True, parallel=True, nogil=True)
+@kernel()
 def push_at(coefficients, start, step, affine, shape, points, flow, inside):
     """Flow A (x + u(x)) + t - y, (B, D, N) float32, at the points x (B, N, D) of all pixels y; whether it ends inside, (B, N)."""
     batch, count, ndim = points.shape
@@ -271,7 +273,7 @@ def _advance(c, start, step, x, sign, steps, buffers, rows):
             x[d] += h / 6.0 * (k1[d] + 2.0 * (k2[d] + k3[d]) + k4[d])
 
 
-@njit(cache=True, parallel=True, nogil=True)
+@kernel()
 def flow_at(coefficients, start, step, points, sign, steps, out):
     """exp(sign * v) at points (B, N, D), out (B, N, D); coefficients as of `pull_at`."""
     batch, count, ndim = points.shape

@@ -4,8 +4,9 @@ Images have three index axes; a 2-D one gets a first axis of length one.
 """
 
 import numpy as np
-from numba import njit, prange
+from numba import prange
 
+from augreg._compile import kernel, njit
 from augreg.synthesis._kernels import CHUNK, weights
 
 
@@ -23,7 +24,7 @@ def _exponential(x):
     return e * e
 
 
-@njit(cache=True, parallel=True, nogil=True, fastmath={"contract", "nnan"})
+@kernel(fastmath={"contract", "nnan"})
 def blend_at(fields, textures, out, chosen):
     """sum_i w_i t_i with w = softmax_i(g_i): fields g (B, n, N), textures t (n, N), out (B, N), float32; argmax_i g_i (B, N)."""
     batch, n, count = fields.shape
@@ -52,7 +53,7 @@ def blend_at(fields, textures, out, chosen):
             out[b, begin + k] = blend[k] / total[k]
 
 
-@njit(cache=True, parallel=True, nogil=True)
+@kernel()
 def prefilter_along(values):
     """Cubic B-spline coefficients along the middle axis of (B, n, m), in place, whole-sample mirrored (Unser 1999, Box 2)."""
     batch, n, m = values.shape
@@ -95,7 +96,7 @@ def _mirror(i, n):
     return i if i < n else period - i
 
 
-@njit(cache=True, parallel=True, nogil=True)
+@kernel()
 def interpolate_at(coefficients, points, out):
     """Cubic B-splines (K, n0, n1, n2) mirrored at their borders, at points (B, N, D); out (B, N). B / K points share a spline."""
     batch, count, ndim = points.shape
@@ -125,7 +126,7 @@ def interpolate_at(coefficients, points, out):
             out[b, i] = total
 
 
-@njit(cache=True, parallel=True, nogil=True)
+@kernel()
 def nearest_at(labels, points, out):
     """Labels (K, n0, n1, n2), mirrored, at the pixels nearest to points (B, N, D); out (B, N). B / K points share a map."""
     batch, count, ndim = points.shape

@@ -15,7 +15,6 @@ import torch
 from augreg.grid import Grid
 from augreg.synthesis.pairs import PairBatch, PairGenerator, make_pairs
 from augreg.synthesis.ras import ras_affine
-from augreg.synthesis.workers import check_worker
 
 try:
     from monai.config import KeysCollection
@@ -45,7 +44,6 @@ class RandPaird(Randomizable, Transform):
 
     def randomize(self, data: Any = None) -> None:
         """Draw the seed of the next pair."""
-        check_worker()
         self.pair_seed = int(self.R.randint(2**31))
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
@@ -89,7 +87,6 @@ class RandWarpPaird(Randomizable, MapTransform):
 
     def randomize(self, data: Any = None) -> None:
         """Draw the seed of the next pair."""
-        check_worker()
         self.pair_seed = int(self.R.randint(2**31))
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import tarfile
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -32,6 +33,16 @@ from augreg.synthesis.pairs import PairGenerator, TrainingPair, make_pairs, trai
 
 _BATCH = 4
 _ONE_AT_A_TIME = Lock()
+
+
+def _after_fork() -> None:
+    # a thread of the parent may have held it
+    global _ONE_AT_A_TIME
+    _ONE_AT_A_TIME = Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
 
 Sample = dict[str, Any]
 

@@ -23,14 +23,13 @@ from augreg.synthesis.manifest import Manifest, read_manifest
 from augreg.synthesis.pairs import PairBatch, PairGenerator, make_pairs
 from augreg.synthesis.shard import one_thread
 from augreg.synthesis.shards import pair_batch, whole_pairs
-from augreg.synthesis.workers import check_worker
 
 Item = dict[str, torch.Tensor]
 
 
 @dataclass(frozen=True, eq=False)
 class PairStream(IterableDataset[Item]):
-    """Pairs of a generator, made when they are asked for. Workers must be spawned: `multiprocessing_context="spawn"`.
+    """Pairs of a generator, made when they are asked for.
 
     Parameters
     ----------
@@ -67,9 +66,8 @@ class PairStream(IterableDataset[Item]):
 
         Raises
         ------
-        ValueError : in a forked worker, or where draw after draw folds.
+        ValueError : where draw after draw folds.
         """
-        check_worker()
         worker, workers = _worker()
         own = self._of_rank[worker::workers]
         # workers share the processors among themselves

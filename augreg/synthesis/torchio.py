@@ -14,7 +14,6 @@ from augreg.grid import Grid
 from augreg.image import Labels
 from augreg.synthesis.pairs import PairGenerator, TrainingPair, make_pairs, training_pairs
 from augreg.synthesis.ras import ras_affine, ras_vectors
-from augreg.synthesis.workers import check_worker
 from augreg.transforms import DisplacementField
 
 try:
@@ -47,7 +46,6 @@ class Pair(Transform):
 
     def apply_transform(self, subject: torchio.Subject) -> torchio.Subject:
         """The subject with the pair."""
-        check_worker()
         # TorchIO makes numpy raise at overflows
         with np.errstate(all="warn"):
             [pair] = training_pairs(make_pairs(self.generator, self.seed, [0]), self.generator.grid)

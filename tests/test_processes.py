@@ -1,0 +1,179 @@
+"""Compiled kernels in processes as people start them: forked, threaded, installed where nothing can be written."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif("NUMBA_DISABLE_JIT" in os.environ, reason="of the compiler"),
+]
+needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="processes cannot be forked here")
+
+# one registration, and a warp that is large enough for many threads
+WORK = """
+import numpy as np, augreg as ar
+
+x, y = np.meshgrid(np.arange(90.0), np.arange(70.0), indexing="ij")
+def blob(a, b): return ar.Image((np.exp(-((x - a) / 14) ** 2 - ((y - b) / 9) ** 2) * 200).astype(np.float32), ar.Grid((90, 70)))
+def register(shift):
+    return ar.LPRegistration(transform="affine")(blob(45, 35), blob(45 + shift, 33)).matrix.tolist()
+def warp(_=None):
+    grid = ar.Grid((1300, 1300))
+    image = ar.Image(np.add.outer(np.arange(1300.0), np.arange(1300.0)).astype(np.float32), grid)
+    return float(ar.warp(image, ar.Affine(np.eye(2), [1.5, 2.0]), grid).values.sum(dtype=np.float64))
+"""
+
+
+def run(code, timeout=300, **environment):
+    """What a fresh Python prints; an assertion says how it ended otherwise."""
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=timeout, env={**os.environ, **environment}
+    )
+    assert done.returncode == 0, done.stderr
+    return done
+
+
+@needs_fork
+def test_a_forked_pool_does_what_its_parent_did():
+    run(
+        WORK
+        + """
+import multiprocessing
+known, large = [register(s) for s in (2, 3, 4)], warp()
+with multiprocessing.get_context("fork").Pool(2) as pool:
+    assert pool.map_async(register, (2, 3, 4)).get(timeout=200) == known
+    assert pool.map_async(warp, range(3)).get(timeout=200) == 3 * [large]
+# and the parent goes on
+assert warp() == large
+"""
+    )
+
+
+@needs_fork
+def test_a_forked_loader_makes_pairs_after_its_parent_did():
+    run(
+        WORK
+        + """
+import torch
+from augreg.synthesis import PairStream, RandomDeformations, make_pairs
+from torch.utils.data import DataLoader
+
+# large enough for torch's own threads, too
+noise = np.random.default_rng(0).random((300, 280)).astype(np.float32)
+pairs = RandomDeformations.of([ar.Image(noise, ar.Grid(noise.shape))])
+known = make_pairs(pairs, 5, range(4))
+torch.ones(500, 500) @ torch.ones(500, 500)
+loader = DataLoader(PairStream(pairs, 5, 4), batch_size=2, num_workers=2, multiprocessing_context="fork", timeout=200)
+found = {int(i): moving for batch in loader for i, moving in zip(batch["index"], batch["moving"])}
+assert sorted(found) == [0, 1, 2, 3]
+assert all(torch.allclose(found[i], known.moving[i], atol=1e-4) for i in range(4))
+"""
+    )
+
+
+@needs_fork
+def test_a_network_answers_in_a_forked_child():
+    run(
+        WORK
+        + """
+import multiprocessing
+from augreg.training import FlowRegistration
+network = FlowRegistration.from_file("sunnybrook-sax")
+def answer(shift): return network(blob(45, 35), blob(45 + shift, 33)).values
+known = [answer(s) for s in (2, 3)]
+with multiprocessing.get_context("fork").Pool(2) as pool:
+    found = pool.map_async(answer, (2, 3)).get(timeout=200)
+assert all(np.allclose(a, b, atol=1e-4) for a, b in zip(found, known))
+"""
+    )
+
+
+@pytest.mark.parametrize("layer", ["workqueue", "default"])
+def test_threads_register_and_warp_at_once(layer):
+    run(
+        WORK
+        + """
+from concurrent.futures import ThreadPoolExecutor
+known, large = [register(s) for s in (2, 3, 4)], warp()
+with ThreadPoolExecutor(4) as pool:
+    assert list(pool.map(register, 4 * (2, 3, 4))) == 4 * known
+    assert list(pool.map(warp, range(12))) == 12 * [large]
+""",
+        NUMBA_THREADING_LAYER=layer,
+        NUMBA_NUM_THREADS="2",
+    )
+
+
+@pytest.fixture
+def module(tmp_path):
+    """A module with two kernels, and code that imports it and prints what they say and how often they were compiled."""
+    (tmp_path / "tiny_kernels.py").write_text(
+        "from augreg._compile import kernel, njit\n"
+        "@njit(cache=True, nogil=True)\ndef double(x):\n    return 2.0 * x\n"
+        "@kernel()\ndef fill(out):\n    for i in range(len(out)):\n        out[i] = double(i)\n"
+    )
+    code = "import numpy as np, tiny_kernels as k\nout = np.empty(3)\nk.fill(out)\nprint(out.tolist(), k.double(4.0))\n"
+    code += "print('compiled', sum(k.double.stats.cache_misses.values()))"
+    environment = {"PYTHONPATH": f"{tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}", "PYTHONDONTWRITEBYTECODE": "1"}
+    return code, environment
+
+
+def _unwritable(tmp_path):
+    # where a folder should be there is a file: that stops root as well
+    (tmp_path / "__pycache__").write_text("")
+    return {"HOME": os.devnull, "XDG_CACHE_HOME": f"{os.devnull}/cache", "NUMBA_CACHE_DIR": ""}
+
+
+@pytest.mark.skipif(os.name != "posix", reason="of its folders")
+def test_where_nothing_can_be_written_compiled_code_is_kept_among_temporary_files_of_the_user_alone(module, tmp_path):
+    code, environment = module
+    environment |= _unwritable(tmp_path) | {"TMPDIR": str(tmp_path / "tmp")}
+    (tmp_path / "tmp").mkdir()
+    first, second = run(code, **environment), run(code, **environment)
+    assert first.stdout.splitlines()[0] == second.stdout.splitlines()[0] == "[0.0, 2.0, 4.0] 8.0"
+    assert first.stderr.count("UserWarning: compiled kernels are kept in") == first.stderr.count("UserWarning") == 1
+    assert "NUMBA_CACHE_DIR" in first.stderr
+    assert "compiled 0" not in first.stdout
+    assert "compiled 0" in second.stdout
+    [folder] = (tmp_path / "tmp").iterdir()
+    assert folder.stat().st_mode & 0o777 == 0o700
+    # what lies in it is unpickled: a folder that others can write to is not used
+    folder.chmod(0o777)
+    third = run(code, **environment)
+    assert third.stdout.splitlines()[0] == "[0.0, 2.0, 4.0] 8.0"
+    assert third.stderr.count("UserWarning: compiled kernels cannot be kept") == third.stderr.count("UserWarning") == 1
+    assert "compiled 0" not in third.stdout or not any(folder.iterdir())
+
+
+@pytest.mark.parametrize("harm", ["cut", "emptied", "zeroed", "changed"])
+def test_compiled_code_that_was_damaged_is_compiled_again(module, tmp_path, harm):
+    code, environment = module
+    environment["NUMBA_CACHE_DIR"] = str(tmp_path / "cache")
+    expected = run(code, **environment).stdout.splitlines()[0]
+    assert "compiled 0" in run(code, **environment).stdout
+    for path in (tmp_path / "cache").rglob("*.nb*"):
+        path.write_bytes(_harmed(path, harm))
+    repaired = run(code, **environment)
+    assert repaired.stdout.splitlines()[0] == expected
+    assert "compiled 0" not in repaired.stdout
+    assert "compiled 0" in run(code, **environment).stdout
+
+
+def _harmed(path: Path, harm: str) -> bytes:
+    data = bytearray(path.read_bytes())
+    middle = len(data) // 2
+    if harm == "cut":
+        return bytes(data[:middle])
+    if harm == "emptied":
+        return b""
+    if path.suffix == ".nbi":
+        return bytes(data)
+    if harm == "zeroed":
+        data[middle : middle + 64] = bytes(64)
+    else:
+        data[middle] ^= 1
+    return bytes(data)
