@@ -89,7 +89,7 @@ _clash: bool | None = None
 def _after_fork() -> None:
     global _forked
     _forked = True
-    torch = sys.modules.get("torch")
+    torch: Any = sys.modules.get("torch")
     if hasattr(torch, "set_num_threads"):
         torch.set_num_threads(1)
 

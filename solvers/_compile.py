@@ -42,12 +42,12 @@ def njit(**options: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
                 dispatcher._cache = _Cache(dispatcher.py_func)
             except RuntimeError:  # numba's "no locator"
                 _say(f"compiled kernels cannot be kept, each process compiles them for minutes; {_REMEDY}")
-        return dispatcher  # type: ignore[no-any-return]
+        return dispatcher
 
     return compiled
 
 
-class _Locator(UserWideCacheLocator):  # type: ignore[misc]  # numba has no types
+class _Locator(UserWideCacheLocator):
     """A folder among the temporary files that belongs to the user alone."""
 
     def __init__(self, function: Callable[..., Any], path: str) -> None:
@@ -67,11 +67,11 @@ class _Locator(UserWideCacheLocator):  # type: ignore[misc]  # numba has no type
         _say(f"compiled kernels are kept in {self._folder}, for neither the installation nor HOME can be written; {_REMEDY}")
 
 
-class _Places(CompileResultCacheImpl):  # type: ignore[misc]
+class _Places(CompileResultCacheImpl):
     _locator_classes = (*CompileResultCacheImpl._locator_classes, _Locator)
 
 
-class _CheckedFile(IndexDataCacheFile):  # type: ignore[misc]
+class _CheckedFile(IndexDataCacheFile):
     def _dump(self, obj: Any) -> bytes:
         data: bytes = super()._dump(obj)
         return data + zlib.crc32(data).to_bytes(4, "little")
@@ -83,7 +83,7 @@ class _CheckedFile(IndexDataCacheFile):  # type: ignore[misc]
         return super()._load_data(name)
 
 
-class _Cache(FunctionCache):  # type: ignore[misc]
+class _Cache(FunctionCache):
     _impl_class = _Places
 
     def __init__(self, function: Callable[..., Any]) -> None:
