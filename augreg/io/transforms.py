@@ -1,7 +1,8 @@
 """Transforms as ITK files, value by value.
 
 `.tfm` and `.h5` hold a flat ITK composite: `a @ b @ c` is stored in the order a, b, c, and ITK applies the last one first. The
-other suffixes hold a displacement field sampled on a grid, world vectors in mm.
+other suffixes hold a displacement field sampled on a grid, world vectors in mm. What is written is read back and compared before
+it takes its name, and both kinds carry a checksum that ITK passes over: a comment in `.tfm`, a line behind the end of `.h5`.
 
 ITK's parameters of a cubic B-spline are, per component d, `coefficients[..., d].ravel(order="F")`; its fixed parameters are the
 control grid's size, origin, spacing and direction.
@@ -10,6 +11,9 @@ control grid's size, origin, spacing and direction.
 from __future__ import annotations
 
 import os
+import re
+import zlib
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -17,81 +21,179 @@ import SimpleITK as sitk
 
 from augreg.grid import Grid
 from augreg.image import Image
+from augreg.io.fields import read_field
 from augreg.io.files import atomic, existing_file
 from augreg.io.images import _quietly, read_image, suffix, to_sitk
+from augreg.io.transform_child import parts_read_apart
+from augreg.io.transform_parts import COMPOSITE, Part, UnknownKindError, affine_of, composed
+from augreg.io.transform_text import parts_of_matlab, parts_of_text, sealed
 from augreg.transforms import Affine, BSpline, Composition, DisplacementField, Transform
+from augreg.velocity import Exponential
 
 TRANSFORM_SUFFIXES = (".tfm", ".h5")
 FIELD_SUFFIXES = (".nii.gz", ".nii", ".mha", ".nrrd")
+_SEAL = re.compile(rb"\naugreg crc32 ([0-9a-f]{8})\n\Z")
+# bytes that HDF5 takes beside the numbers, at most
+_OVERHEAD = 1 << 16
 
 
-def read_transform(path: str | os.PathLike[str]) -> Transform:
-    """A transform from an ITK file (`.tfm`, `.h5`, also `.txt`, `.mat`, `.hdf5`) or a displacement field.
+def read_transform(path: str | os.PathLike[str], *, convention: str | None = None) -> Transform:
+    """A transform from an ITK file (`.tfm`, `.h5`, also `.txt`, `.mat`, `.hdf5`, `.xfm`) or a displacement field.
 
-    Reads every matrix-offset transform, translations and scales, order-3 B-splines, displacement fields and nested composites.
+    Reads every matrix-offset transform, translations and scales, order-3 B-splines, displacement fields and composites.
+
+    Parameters
+    ----------
+    convention : of displacement fields that do not say what their vectors are: "lps" or "ras" for mm in the world, "voxel" for
+        voxels along the field's own axes (`augreg.io.fields`)
 
     Raises
     ------
-    FileNotFoundError, or ValueError for anything else.
+    FileNotFoundError, or ValueError for anything else: cut, damaged, several transforms side by side, unknown vectors.
     """
     found = existing_file(path)
     kind = suffix(path)
     if kind in FIELD_SUFFIXES:
-        image = read_image(found)
-        if image.values.ndim == image.ndim or image.channels != image.ndim:
-            # a single slice with three components was meant in 3-D
-            raise ValueError(
-                f"{found}: expected a displacement field with {image.ndim} components per voxel, got {image.channels}; "
-                "an image is no transform"
-            )
-        lost = int((~np.isfinite(image.values)).any(axis=-1).sum())
-        if lost:
-            raise ValueError(
-                f"{found}: expected finite displacements, got NaN or infinity in {lost} of {image.grid.size} voxels; "
-                "register again, or replace them"
-            )
-        return DisplacementField(image.values.astype(np.float64), image.grid)
+        return read_field(found, convention)
     if kind not in (*TRANSFORM_SUFFIXES, ".txt", ".mat", ".hdf5", ".xfm"):
         raise ValueError(f"{found}: expected a transform, one of {' '.join(TRANSFORM_SUFFIXES + FIELD_SUFFIXES)}, got {kind!r}")
-    if kind not in (".h5", ".hdf5", ".mat"):
-        _check_complete(found)
-    return from_sitk_transform(_quietly(sitk.ReadTransform, found, "a transform", str(found)), str(found))
+    try:
+        if kind in (".h5", ".hdf5", ".xfm"):
+            return composed(_parts_of_itk(found, kind))
+        try:
+            return composed(parts_of_matlab(found) if kind == ".mat" else parts_of_text(found))
+        except UnknownKindError:
+            return composed([Part(*part) for part in parts_read_apart(found)])
+    except ValueError as error:
+        raise ValueError(f"{found}: {error}") from error
 
 
 def write_transform(transform: Transform, path: str | os.PathLike[str], grid: Grid | None = None) -> None:
     """Write a transform, atomically: `.tfm` and `.h5` as it is, `.nii.gz`, `.nii`, `.mha`, `.nrrd` sampled on `grid`.
 
+    ITK has no name for the flow of a velocity: in `.tfm` and `.h5` it is a displacement field, on `grid` or, if there is none and
+    in compositions, with eight nodes per control spacing of the velocity.
+
     Raises
     ------
-    ValueError : for another suffix, or a field without a grid (unless the transform is one).
+    ValueError : for another suffix, or a field without a grid (unless the transform is one). OSError : for a full disk.
     """
     kind = suffix(path)
     if kind in TRANSFORM_SUFFIXES:
-        composite = sitk.CompositeTransform(transform.ndim)
-        parts = transform.transforms if isinstance(transform, Composition) else (transform,)
-        for part in parts:
-            composite.AddTransform(to_sitk_transform(part))
+        parts = [_named(part, grid if part is transform else None) for part in _parts(transform)]
         with atomic(path) as temporary:
-            _quietly(sitk.WriteTransform, path, "a writable file", composite, str(temporary))
+            if kind == ".tfm":
+                temporary.write_bytes(sealed(_text(parts)))
+                back = parts_of_text(temporary)
+            else:
+                _write_hdf5(parts, temporary)
+                back = _parts_of_itk(temporary, kind)
+            _check_same(path, parts, back[1:])
     elif kind in FIELD_SUFFIXES:
         if grid is None:
             if not isinstance(transform, DisplacementField):
                 raise ValueError(f"{path}: expected a grid to sample the displacement on, got none; give the fixed image's")
             grid = transform.grid
-        field = to_sitk(Image(transform.displacement(grid), grid))
+        values = transform.displacement(grid)
         with atomic(path) as temporary:
+            field = to_sitk(Image(values, grid))
             _quietly(sitk.WriteImage, path, "a writable file", field, str(temporary), kind != ".nii")
+            _check_field(path, values, temporary)
     else:
         raise ValueError(f"{path}: expected one of {' '.join(TRANSFORM_SUFFIXES + FIELD_SUFFIXES)}, got {kind!r}")
 
 
-def _check_complete(path: Path) -> None:
-    """ITK takes a text file that ends early for one with fewer parameters."""
-    lines = path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)
-    transforms = sum(line.startswith("Transform:") and "Composite" not in line for line in lines)
-    whole = transforms == sum(line.startswith("FixedParameters:") for line in lines) and lines[-1].endswith("\n")
-    if not whole:
-        raise ValueError(f"{path}: expected a whole ITK transform file, got a truncated one or something else; copy it again")
+def _parts(transform: Transform) -> tuple[Transform, ...]:
+    return transform.transforms if isinstance(transform, Composition) else (transform,)
+
+
+def _named(transform: Transform, grid: Grid | None) -> Transform:
+    """A part as a transform that ITK has a name for."""
+    if not isinstance(transform, Exponential):
+        return transform
+    if grid is None:
+        inner = transform.velocity.grid.padded(-1)
+        grid = inner.with_shape(tuple(8 * n for n in inner.shape))
+    return DisplacementField(transform.displacement(grid), grid)
+
+
+def _text(parts: list[Transform]) -> bytes:
+    """ITK's text file of a composite."""
+    ndim = parts[0].ndim
+    lines = ["#Insight Transform File V1.0", "#Transform 0", f"Transform: {COMPOSITE}_double_{ndim}_{ndim}"]
+    for k, part in enumerate(parts, 1):
+        stated = _stated(part)
+        lines += [f"#Transform {k}", f"Transform: {stated.kind}_double_{ndim}_{ndim}"]
+        for name, numbers in (("Parameters", stated.parameters), ("FixedParameters", stated.fixed)):
+            # repr keeps all digits: what is read is what was written
+            lines.append(f"{name}: " + " ".join(repr(v).removesuffix(".0") for v in numbers.tolist()))
+    return ("\n".join(lines) + "\n").encode()
+
+
+def _stated(transform: Transform) -> Part:
+    theirs = to_sitk_transform(transform)
+    parameters, fixed = (np.array(v, dtype=np.float64) for v in (theirs.GetParameters(), theirs.GetFixedParameters()))
+    return Part(type(theirs).__name__, transform.ndim, parameters, fixed)
+
+
+def _write_hdf5(parts: list[Transform], temporary: Path) -> None:
+    composite = sitk.CompositeTransform(parts[0].ndim)
+    for part in parts:
+        composite.AddTransform(to_sitk_transform(part))
+    # HDF5 ends the process where the disk is full: take the room first
+    size = 8 * sum(len(stated.parameters) for stated in map(_stated, parts)) + _OVERHEAD
+    with open(temporary, "wb") as file:
+        if hasattr(os, "posix_fallocate"):
+            os.posix_fallocate(file.fileno(), 0, size)
+    _quietly(sitk.WriteTransform, temporary, "a writable file", composite, str(temporary))
+    content = temporary.read_bytes()
+    with open(temporary, "ab") as file:
+        file.write(b"\naugreg crc32 %08x\n" % zlib.crc32(content))
+
+
+def _parts_of_itk(path: Path, kind: str) -> list[Part]:
+    """Parts of a file that ITK reads, the composite first: here, where a checksum says that it is as it was written, else apart."""
+    content = path.read_bytes()
+    seal = _SEAL.search(content)
+    if seal is not None:
+        if int(seal[1], 16) != zlib.crc32(content[: seal.start()]):
+            raise ValueError("expected the transform as it was written, got one that was changed since; copy it again")
+        whole = _quietly(sitk.ReadTransform, path, "a transform", str(path))
+        composite = sitk.CompositeTransform(whole)
+        some = [composite.GetNthTransform(i).Downcast() for i in range(composite.GetNumberOfTransforms())]
+        parts = [_part_of(transform) for transform in some]
+    else:
+        parts = [Part(*part) for part in parts_read_apart(path)][1:]
+    stated = content.count(b"TransformType")
+    if kind != ".xfm" and stated and stated != len(parts) + (b"CompositeTransform" in content):
+        raise ValueError(
+            f"expected one transform or a composite, got {stated} transforms side by side; which one is meant cannot be known: write "
+            "a file for each, or a composite"
+        )
+    return [Part(COMPOSITE, parts[0].ndim if parts else 0, np.empty(0), np.empty(0)), *parts]
+
+
+def _part_of(transform: sitk.Transform) -> Part:
+    numbers = (np.array(v, dtype=np.float64) for v in (transform.GetParameters(), transform.GetFixedParameters()))
+    return Part(type(transform).__name__, transform.GetDimension(), *numbers)
+
+
+def _check_same(path: str | os.PathLike[str], parts: list[Transform], back: list[Part]) -> None:
+    for part, read in zip(parts, back, strict=True):
+        stated = _stated(part)
+        if not (np.array_equal(stated.parameters, read.parameters) and np.array_equal(stated.fixed, read.fixed)):
+            raise OSError(f"{path}: expected the transform in the file as it was written, got other numbers; is the disk full?")
+
+
+def _check_field(path: str | os.PathLike[str], values: np.ndarray, temporary: Path) -> None:
+    try:
+        read = read_image(temporary).values
+    except ValueError as error:
+        raise OSError(
+            f"{path}: expected the field in the file as it was written, got a damaged one; is the disk full?"
+        ) from error
+    if not np.array_equal(read, values):
+        raise OSError(f"{path}: expected the field in the file as it was written, got other numbers; is the disk full?")
 
 
 def to_sitk_transform(transform: Transform) -> sitk.Transform:
@@ -115,33 +217,30 @@ def to_sitk_transform(transform: Transform) -> sitk.Transform:
 
 def from_sitk_transform(transform: sitk.Transform, name: str = "transform") -> Transform:
     """A SimpleITK transform as ours."""
-    transform = transform.Downcast() if type(transform) is sitk.Transform else transform
+    if transform.GetDimension() not in (2, 3):
+        raise ValueError(f"{name}: expected a 2-D or 3-D transform, got {transform.GetDimension()}-D")
+    try:
+        return composed(list(_parts_of_sitk(transform)))
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from error
+
+
+def _parts_of_sitk(transform: sitk.Transform) -> Iterator[Part]:
+    """The composite, if it is one, and what it holds, flat."""
     ndim = transform.GetDimension()
-    if ndim not in (2, 3):
-        raise ValueError(f"{name}: expected a 2-D or 3-D transform, got {ndim}-D")
-    if isinstance(transform, sitk.CompositeTransform):
-        parts = [from_sitk_transform(transform.GetNthTransform(i), name) for i in range(transform.GetNumberOfTransforms())]
-        if not parts:
-            return Affine.identity(ndim)
-        return Composition(tuple(parts)) if len(parts) > 1 else parts[0]
-    if isinstance(transform, sitk.BSplineTransform):
-        if transform.GetOrder() != 3:
-            raise ValueError(f"{name}: expected a B-spline of order 3, got order {transform.GetOrder()}")
-        fixed = np.array(transform.GetFixedParameters())
-        shape = tuple(fixed[:ndim].astype(int))
-        grid = Grid(
-            shape, tuple(fixed[2 * ndim : 3 * ndim]), tuple(fixed[ndim : 2 * ndim]), fixed[3 * ndim :].reshape(ndim, ndim)
-        )
-        components = np.array(transform.GetParameters()).reshape(ndim, -1)
-        return BSpline(np.stack([c.reshape(shape, order="F") for c in components], axis=-1), grid)
-    if isinstance(transform, sitk.DisplacementFieldTransform):
-        field = transform.GetDisplacementField()
-        values = sitk.GetArrayFromImage(field).transpose((*range(ndim)[::-1], ndim))
-        grid = Grid(values.shape[:ndim], field.GetSpacing(), field.GetOrigin(), np.reshape(field.GetDirection(), (ndim, ndim)))
-        return DisplacementField(values, grid)
-    if transform.IsLinear():
-        # whatever its parameters mean: an affine map is known by the images of D + 1 points
-        offset = np.array(transform.TransformPoint(np.zeros(ndim).tolist()))
-        columns = [np.array(transform.TransformPoint(e.tolist())) - offset for e in np.eye(ndim)]
-        return Affine(np.stack(columns, axis=1), offset)
-    raise ValueError(f"{name}: expected a matrix, B-spline or displacement-field transform, got {transform.GetName()}")
+    if transform.GetName() == COMPOSITE:
+        yield Part(COMPOSITE, ndim, np.empty(0), np.empty(0))
+        composite = sitk.CompositeTransform(transform)
+        for i in range(composite.GetNumberOfTransforms()):
+            yield from (part for part in _parts_of_sitk(composite.GetNthTransform(i)) if part.kind != COMPOSITE)
+        return
+    specific = transform.Downcast() if type(transform) is sitk.Transform else transform
+    if isinstance(specific, sitk.BSplineTransform | sitk.DisplacementFieldTransform):
+        if isinstance(specific, sitk.BSplineTransform) and specific.GetOrder() != 3:
+            raise ValueError(f"expected a B-spline of order 3, got order {specific.GetOrder()}")
+        yield _part_of(specific)
+    elif transform.IsLinear():
+        affine = affine_of(transform)
+        yield Part("AffineTransform", ndim, np.concatenate([affine.matrix.ravel(), affine.translation]), np.zeros(ndim))
+    else:
+        raise ValueError(f"expected a matrix, B-spline or displacement-field transform, got {transform.GetName()}")

@@ -1,0 +1,93 @@
+"""Transforms that only ITK can read (HDF5, MINC, rare kinds), read in a process of their own: damaged ones kill it, not the caller.
+
+Standard output of `python transform_child.py PATH`: for each part a line of JSON, then its float64 numbers. Nothing is pickled.
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+# of a damaged file's promises
+_MEMORY = 8 << 30
+_SECONDS = 60.0
+
+
+def parts_read_apart(path: Path) -> list[Any]:
+    """The parts of a file as (kind, D, parameters, fixed), as ITK reads them.
+
+    Raises
+    ------
+    ValueError : if ITK cannot, or the process ends or does not.
+    """
+    # a script, not a module: what the package imports is not needed there
+    command = [sys.executable, "-I", str(Path(__file__).resolve()), str(path.resolve())]
+    try:
+        done = subprocess.run(command, capture_output=True, timeout=_SECONDS, check=False)
+    except subprocess.TimeoutExpired:
+        raise ValueError(f"expected a transform, got a file that ITK had not read after {_SECONDS:g} s") from None
+    if done.returncode != 0:
+        said = done.stderr.decode("utf-8", "replace").strip().splitlines()
+        reason = said[-1][-120:] if said and done.returncode == 3 else f"reading it ended with status {done.returncode}"
+        raise ValueError(f"expected a transform, got a file that cannot be read as one ({reason})")
+    parts, content = [], done.stdout
+    while content:
+        line, _, content = content.partition(b"\n")
+        about = json.loads(line)
+        numbers = np.frombuffer(content, np.float64, about["parameters"] + about["fixed"])
+        parts.append((about["kind"], about["ndim"], numbers[: about["parameters"]].copy(), numbers[about["parameters"] :].copy()))
+        content = content[numbers.nbytes :]
+    return parts
+
+
+def _main(path: str) -> None:
+    resource.setrlimit(resource.RLIMIT_AS, (_MEMORY, _MEMORY))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    import SimpleITK as sitk  # here it is at home: this is the process that may die
+
+    sitk.ProcessObject.SetGlobalWarningDisplay(False)
+    try:
+        whole = sitk.ReadTransform(path)
+    except (RuntimeError, MemoryError) as error:
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        print(lines[-1] if lines else type(error).__name__, file=sys.stderr)  # noqa: T201  # the way back to the caller
+        sys.exit(3)
+    out = sys.stdout.buffer
+
+    def tell(kind: str, ndim: int, parameters: Any, fixed: Any) -> None:
+        numbers = np.concatenate([np.asarray(parameters, np.float64), np.asarray(fixed, np.float64)])
+        about = {"kind": kind, "ndim": ndim, "parameters": len(parameters), "fixed": len(fixed)}
+        out.write(json.dumps(about).encode() + b"\n" + numbers.tobytes())
+
+    def walk(transform: Any, depth: int) -> None:
+        specific = transform.Downcast() if type(transform) is sitk.Transform else transform
+        ndim = transform.GetDimension()
+        if isinstance(specific, sitk.CompositeTransform) and transform.GetName() == "CompositeTransform" and depth < 9:
+            for k in range(specific.GetNumberOfTransforms()):
+                walk(specific.GetNthTransform(k), depth + 1)
+        elif isinstance(specific, sitk.BSplineTransform | sitk.DisplacementFieldTransform):
+            if isinstance(specific, sitk.BSplineTransform) and specific.GetOrder() != 3:
+                print(f"a B-spline of order {specific.GetOrder()}, not 3", file=sys.stderr)  # noqa: T201
+                sys.exit(3)
+            tell(type(specific).__name__, ndim, specific.GetParameters(), specific.GetFixedParameters())
+        elif transform.IsLinear():
+            offset = np.array(transform.TransformPoint([0.0] * ndim))
+            columns = [np.array(transform.TransformPoint(e.tolist())) - offset for e in np.eye(ndim)]
+            tell("AffineTransform", ndim, [*np.stack(columns, axis=1).ravel(), *offset], [0.0] * ndim)
+        else:
+            print(f"a {transform.GetName()}", file=sys.stderr)  # noqa: T201
+            sys.exit(3)
+
+    tell("CompositeTransform", whole.GetDimension(), [], [])
+    walk(whole, 0)
+    out.flush()
+
+
+if __name__ == "__main__":
+    _main(sys.argv[1])
