@@ -73,7 +73,7 @@ def register(options: argparse.Namespace) -> None:
 def warp(options: argparse.Namespace) -> None:
     """`augreg warp`."""
     check_output(options.output, io.IMAGE_SUFFIXES)
-    transform, grid = io.read_transform(options.transform), io.read_image(options.reference).grid
+    transform, grid = _read(options, options.transform), io.read_image(options.reference).grid
     moved: Image | Labels
     if options.labels:
         labels = io.read_labels(options.moving)
@@ -88,7 +88,7 @@ def warp(options: argparse.Namespace) -> None:
 def points(options: argparse.Namespace) -> None:
     """`augreg points`."""
     check_output(options.output, (".csv",))
-    transform, given = io.read_transform(options.transform), io.read_points(options.points)
+    transform, given = _read(options, options.transform), io.read_points(options.points)
     io.write_points(transform(given), options.output)
     say(f"{options.output}: {len(given)} points")
 
@@ -96,14 +96,14 @@ def points(options: argparse.Namespace) -> None:
 def compose(options: argparse.Namespace) -> None:
     """`augreg transform compose`."""
     check_output(options.output, TRANSFORMS)
-    product = io.read_transform(options.first) @ io.read_transform(options.second)
+    product = _read(options, options.first) @ _read(options, options.second)
     io.write_transform(product, options.output, _reference(options))
 
 
 def invert(options: argparse.Namespace) -> None:
     """`augreg transform invert`."""
     check_output(options.output, TRANSFORMS)
-    transform, grid = io.read_transform(options.transform), io.read_image(options.reference).grid
+    transform, grid = _read(options, options.transform), io.read_image(options.reference).grid
     _same_dimension(transform, grid)
     inverse = transform.inverse(grid)
     miss = np.linalg.norm(transform(inverse(grid.points())) - grid.points(), axis=-1)
@@ -116,13 +116,13 @@ def invert(options: argparse.Namespace) -> None:
 def convert(options: argparse.Namespace) -> None:
     """`augreg transform convert`."""
     check_output(options.output, TRANSFORMS)
-    io.write_transform(io.read_transform(options.transform), options.output, _reference(options))
+    io.write_transform(_read(options, options.transform), options.output, _reference(options))
 
 
 def jacobian(options: argparse.Namespace) -> None:
     """`augreg transform jacobian`."""
     check_output(options.output, io.IMAGE_SUFFIXES)
-    transform, grid = io.read_transform(options.transform), io.read_image(options.reference).grid
+    transform, grid = _read(options, options.transform), io.read_image(options.reference).grid
     _same_dimension(transform, grid)
     determinant = metrics.jacobian_determinant(transform, grid).astype(np.float32)
     io.write_image(Image(determinant, grid), options.output)
@@ -133,7 +133,7 @@ def evaluate(options: argparse.Namespace) -> None:
     """`augreg evaluate`."""
     _both_or_none(options, "labels")
     _both_or_none(options, "points")
-    grid, transform = io.read_image(options.fixed).grid, io.read_transform(options.transform)
+    grid, transform = io.read_image(options.fixed).grid, _read(options, options.transform)
     _same_dimension(transform, grid)
     landmarks = [path and io.read_points(path) for path in (options.fixed_points, options.moving_points)]
     result = metrics.evaluate(
@@ -188,7 +188,7 @@ def _states(options: argparse.Namespace, fixed: Image, moving: Image) -> Iterato
         "moving_labels": _labels(options.moving_labels),
         "fixed_points": options.fixed_points and io.read_points(options.fixed_points),
         "moving_points": options.moving_points and io.read_points(options.moving_points),
-        "initial": options.initial and io.read_transform(options.initial),
+        "initial": options.initial and _read(options, options.initial),
     }
     if options.model is not None:
         method = _network(options)
@@ -263,6 +263,10 @@ def _fill(options: argparse.Namespace, moving: Image | Labels) -> float:
     if moving.values.dtype.kind in "biu" and not math.isfinite(options.fill):
         raise ValueError(f"--fill: expected a finite number for {moving.values.dtype} pixels, got {options.fill}")
     return options.fill
+
+
+def _read(options: argparse.Namespace, path: str) -> Transform:
+    return io.read_transform(path, convention=options.convention)
 
 
 def _labels(path: str | None) -> Labels | None:

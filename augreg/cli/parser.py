@@ -70,6 +70,14 @@ def _json(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON object on stdout, nothing else")
 
 
+def _convention(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--convention",
+        choices=("lps", "ras", "voxel"),
+        help="of a displacement field that does not say what it holds: mm along LPS (ITK, ANTs) or RAS, or voxels (voxelmorph)",
+    )
+
+
 def _register(commands: _Commands) -> None:
     parser = _command(
         commands,
@@ -100,6 +108,7 @@ def _register(commands: _Commands) -> None:
         help="what is compared (default ncc); classes are those of superpixels unless label maps are given",
     )
     parser.add_argument("--initial", metavar="TRANSFORM", help="a first guess")
+    _convention(parser)
     parser.add_argument("--fixed-labels", metavar="F", help="label map, for --criterion labels")
     parser.add_argument("--moving-labels", metavar="M", help="the same of MOVING")
     parser.add_argument("--fixed-mask", metavar="F", help="where to look: voxels that are not 0")
@@ -133,6 +142,7 @@ def _warp(commands: _Commands) -> None:
     )
     parser.add_argument("moving", metavar="MOVING", help="image, or folder with a DICOM series, that is aligned")
     parser.add_argument("-t", "--transform", metavar="TRANSFORM", required=True, help=_TRANSFORM)
+    _convention(parser)
     parser.add_argument("-r", "--reference", metavar="FIXED", required=True, help="image whose grid the result has")
     parser.add_argument("-o", "--output", metavar="OUT", required=True, help="image file")
     parser.add_argument("--labels", action="store_true", help="MOVING is a label map: nearest neighbour")
@@ -151,6 +161,7 @@ def _points(commands: _Commands) -> None:
     )
     parser.add_argument("points", metavar="POINTS.csv", help="header x,y or x,y,z; world mm (pixels for PNG, JPEG, TIFF)")
     parser.add_argument("-t", "--transform", metavar="TRANSFORM", required=True, help=_TRANSFORM)
+    _convention(parser)
     parser.add_argument("-o", "--output", metavar="OUT.csv", required=True, help="the points in moving space")
 
 
@@ -186,6 +197,7 @@ def _transform(commands: _Commands) -> None:
     for action, needed in ((compose, False), (invert, True), (convert, False), (jacobian, True)):
         action.add_argument("-r", "--reference", metavar="FIXED", required=needed, help="image whose grid fields are sampled on")
         action.add_argument("-o", "--output", metavar="OUT", required=True, help="file to write")
+        _convention(action)
 
 
 def _evaluate(commands: _Commands) -> None:
@@ -199,6 +211,7 @@ def _evaluate(commands: _Commands) -> None:
     )
     parser.add_argument("fixed", metavar="FIXED", help="image, or folder with a DICOM series, that stays as it is")
     parser.add_argument("-t", "--transform", metavar="TRANSFORM", required=True, help=_TRANSFORM)
+    _convention(parser)
     parser.add_argument("--fixed-points", metavar="F", help="landmarks (CSV) in fixed space, mm")
     parser.add_argument("--moving-points", metavar="M", help="the same of MOVING")
     parser.add_argument("--fixed-labels", metavar="F", help="label map of FIXED")

@@ -58,8 +58,8 @@ def read_field(path: Path, convention: str | None = None) -> DisplacementField:
         )
     if said is None and convention is None:
         raise ValueError(
-            f"{path}: expected a displacement field that says what its vectors are, got a NIfTI file without intent code: mm along "
-            "the axes of LPS (ITK, ANTs) or RAS, or voxels (voxelmorph)? say it with --convention lps, ras or voxel "
+            f"{path}: expected a displacement field that says what its vectors are, got a NIfTI file without intent code: mm "
+            "along the axes of LPS (ITK, ANTs) or RAS, or voxels (voxelmorph)? say it with --convention lps, ras or voxel "
             "(read_transform(..., convention=))"
         )
     if said is not None and convention not in (None, said):

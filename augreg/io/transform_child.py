@@ -1,4 +1,4 @@
-"""Transforms that only ITK can read (HDF5, MINC, rare kinds), read in a process of their own: damaged ones kill it, not the caller.
+"""Transforms that only ITK reads (HDF5, MINC, rare kinds), read in a process of their own: damaged ones kill that one.
 
 Standard output of `python transform_child.py PATH`: for each part a line of JSON, then its float64 numbers. Nothing is pickled.
 """
@@ -6,7 +6,6 @@ Standard output of `python transform_child.py PATH`: for each part a line of JSO
 from __future__ import annotations
 
 import json
-import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -47,6 +46,8 @@ def parts_read_apart(path: Path) -> list[Any]:
 
 
 def _main(path: str) -> None:
+    import resource  # not on every system
+
     resource.setrlimit(resource.RLIMIT_AS, (_MEMORY, _MEMORY))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     import SimpleITK as sitk  # here it is at home: this is the process that may die
@@ -54,7 +55,7 @@ def _main(path: str) -> None:
     sitk.ProcessObject.SetGlobalWarningDisplay(False)
     try:
         whole = sitk.ReadTransform(path)
-    except (RuntimeError, MemoryError) as error:
+    except (RuntimeError, MemoryError, KeyError, TypeError) as error:
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
         print(lines[-1] if lines else type(error).__name__, file=sys.stderr)  # noqa: T201  # the way back to the caller
         sys.exit(3)
@@ -66,16 +67,17 @@ def _main(path: str) -> None:
         out.write(json.dumps(about).encode() + b"\n" + numbers.tobytes())
 
     def walk(transform: Any, depth: int) -> None:
-        specific = transform.Downcast() if type(transform) is sitk.Transform else transform
-        ndim = transform.GetDimension()
-        if isinstance(specific, sitk.CompositeTransform) and transform.GetName() == "CompositeTransform" and depth < 9:
-            for k in range(specific.GetNumberOfTransforms()):
-                walk(specific.GetNthTransform(k), depth + 1)
-        elif isinstance(specific, sitk.BSplineTransform | sitk.DisplacementFieldTransform):
-            if isinstance(specific, sitk.BSplineTransform) and specific.GetOrder() != 3:
-                print(f"a B-spline of order {specific.GetOrder()}, not 3", file=sys.stderr)  # noqa: T201
+        # SimpleITK has no class for rare kinds, which it cannot cast down to
+        ndim, name = transform.GetDimension(), transform.GetName()
+        if name == "CompositeTransform" and depth < 9:
+            composite = sitk.CompositeTransform(transform)
+            for k in range(composite.GetNumberOfTransforms()):
+                walk(composite.GetNthTransform(k), depth + 1)
+        elif name in ("BSplineTransform", "DisplacementFieldTransform"):
+            if name == "BSplineTransform" and (order := sitk.BSplineTransform(transform).GetOrder()) != 3:
+                print(f"a B-spline of order {order}, not 3", file=sys.stderr)  # noqa: T201
                 sys.exit(3)
-            tell(type(specific).__name__, ndim, specific.GetParameters(), specific.GetFixedParameters())
+            tell(name, ndim, transform.GetParameters(), transform.GetFixedParameters())
         elif transform.IsLinear():
             offset = np.array(transform.TransformPoint([0.0] * ndim))
             columns = [np.array(transform.TransformPoint(e.tolist())) - offset for e in np.eye(ndim)]

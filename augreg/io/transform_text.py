@@ -40,8 +40,8 @@ def parts_of_text(path: Path) -> list[Part]:
     seal = _SEAL.search(content)
     if seal is not None and int(seal[1], 16) != zlib.crc32(content[: seal.start()] + content[seal.end() :]):
         raise ValueError(
-            "expected the transform as it was written, got one that was cut or changed since; copy it again (if you changed it on "
-            "purpose, delete its line '#augreg crc32')"
+            "expected the transform as it was written, got one that was cut or changed since; copy it again (if you changed it "
+            "on purpose, delete its line '#augreg crc32')"
         )
     if not content.endswith(b"\n"):
         raise ValueError("expected a whole ITK transform file, got a truncated one: its last line has no end; copy it again")

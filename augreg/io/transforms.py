@@ -152,7 +152,7 @@ def _write_hdf5(parts: list[Transform], temporary: Path) -> None:
 
 
 def _parts_of_itk(path: Path, kind: str) -> list[Part]:
-    """Parts of a file that ITK reads, the composite first: here, where a checksum says that it is as it was written, else apart."""
+    """Parts of a file that ITK reads, the composite first: here, where a checksum says that it is whole, else apart."""
     content = path.read_bytes()
     seal = _SEAL.search(content)
     if seal is not None:
@@ -160,22 +160,21 @@ def _parts_of_itk(path: Path, kind: str) -> list[Part]:
             raise ValueError("expected the transform as it was written, got one that was changed since; copy it again")
         whole = _quietly(sitk.ReadTransform, path, "a transform", str(path))
         composite = sitk.CompositeTransform(whole)
-        some = [composite.GetNthTransform(i).Downcast() for i in range(composite.GetNumberOfTransforms())]
-        parts = [_part_of(transform) for transform in some]
+        parts = [_part_of(composite.GetNthTransform(i)) for i in range(composite.GetNumberOfTransforms())]
     else:
         parts = [Part(*part) for part in parts_read_apart(path)][1:]
     stated = content.count(b"TransformType")
     if kind != ".xfm" and stated and stated != len(parts) + (b"CompositeTransform" in content):
         raise ValueError(
-            f"expected one transform or a composite, got {stated} transforms side by side; which one is meant cannot be known: write "
-            "a file for each, or a composite"
+            f"expected one transform or a composite, got {stated} transforms side by side; which one is meant cannot be known: "
+            "write a file for each, or a composite"
         )
     return [Part(COMPOSITE, parts[0].ndim if parts else 0, np.empty(0), np.empty(0)), *parts]
 
 
 def _part_of(transform: sitk.Transform) -> Part:
     numbers = (np.array(v, dtype=np.float64) for v in (transform.GetParameters(), transform.GetFixedParameters()))
-    return Part(type(transform).__name__, transform.GetDimension(), *numbers)
+    return Part(transform.GetName(), transform.GetDimension(), *numbers)
 
 
 def _check_same(path: str | os.PathLike[str], parts: list[Transform], back: list[Part]) -> None:
@@ -234,11 +233,10 @@ def _parts_of_sitk(transform: sitk.Transform) -> Iterator[Part]:
         for i in range(composite.GetNumberOfTransforms()):
             yield from (part for part in _parts_of_sitk(composite.GetNthTransform(i)) if part.kind != COMPOSITE)
         return
-    specific = transform.Downcast() if type(transform) is sitk.Transform else transform
-    if isinstance(specific, sitk.BSplineTransform | sitk.DisplacementFieldTransform):
-        if isinstance(specific, sitk.BSplineTransform) and specific.GetOrder() != 3:
-            raise ValueError(f"expected a B-spline of order 3, got order {specific.GetOrder()}")
-        yield _part_of(specific)
+    if transform.GetName() in ("BSplineTransform", "DisplacementFieldTransform"):
+        if transform.GetName() == "BSplineTransform" and (order := sitk.BSplineTransform(transform).GetOrder()) != 3:
+            raise ValueError(f"expected a B-spline of order 3, got order {order}")
+        yield _part_of(transform)
     elif transform.IsLinear():
         affine = affine_of(transform)
         yield Part("AffineTransform", ndim, np.concatenate([affine.matrix.ravel(), affine.translation]), np.zeros(ndim))
