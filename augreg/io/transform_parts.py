@@ -45,6 +45,13 @@ _LINEAR: dict[str, tuple[int, int]] = {
     "ScaleSkewVersor3DTransform": (-1, 15),
     "ComposeScaleSkewVersor3DTransform": (-1, 12),
 }
+_MATRICES = (
+    "AffineTransform",
+    "MatrixOffsetTransformBase",
+    "FixedCenterOfRotationAffineTransform",
+    "ScalableAffineTransform",
+    "Rigid3DTransform",
+)
 # those that SimpleITK makes
 _MADE = {
     name: getattr(sitk, name)
@@ -154,13 +161,22 @@ def transform_of(part: Part) -> Transform:
         raise ValueError(f"expected a centre of {ndim} coordinates of the {part.kind}, got {len(part.fixed)} fixed parameters")
     if part.kind == "ScaleTransform":
         return Affine.about(np.diag(numbers), part.fixed)
-    if part.kind in ("AffineTransform", "MatrixOffsetTransformBase"):
+    if part.kind == "ScaleLogarithmicTransform":
+        return Affine.about(np.diag(np.exp(numbers)), part.fixed)
+    if part.kind.startswith("Centered"):
+        # the centre stands between the others and the translation
+        k = len(numbers) - 2 * ndim
+        plain = {"CenteredRigid2DTransform": "Euler2DTransform"}.get(part.kind, part.kind.removeprefix("Centered"))
+        return transform_of(Part(plain, ndim, np.concatenate([numbers[:k], numbers[k + ndim :]]), numbers[k : k + ndim]))
+    if part.kind in _MATRICES:
         return Affine.about(numbers[: ndim * ndim].reshape(ndim, ndim), part.fixed, numbers[ndim * ndim :])
-    if part.kind not in _MADE:
+    if part.kind not in (*_MADE, "Rigid2DTransform"):
         raise UnknownKindError(f"expected a kind of transform that SimpleITK makes, got {part.kind}")
-    theirs = _MADE[part.kind]()
+    theirs = _MADE["Euler2DTransform" if part.kind == "Rigid2DTransform" else part.kind]()
     try:
-        theirs.SetFixedParameters(part.fixed.tolist())
+        # of three angles the fourth says in which order they turn; older files leave it out
+        short = part.kind == "Euler3DTransform" and len(part.fixed) == 3
+        theirs.SetFixedParameters([*part.fixed.tolist(), 0.0] if short else part.fixed.tolist())
         theirs.SetParameters(numbers.tolist())
     except RuntimeError as error:
         raise ValueError(f"expected parameters of a {part.kind}, got some that ITK refuses") from error
