@@ -1,6 +1,7 @@
 """The only reader and writer of files: images and label maps, landmarks, transforms, arrays."""
 
-from augreg.io.files import FileWarning, atomic, read_arrays, remove_partial, write_arrays
+from augreg.io.arrays import array_of, read_arrays, write_arrays
+from augreg.io.files import FileWarning, atomic, remove_partial
 from augreg.io.flo import read_flo
 from augreg.io.images import IMAGE_SUFFIXES, read_image, read_labels, write_image
 from augreg.io.points import read_points, write_points
@@ -11,6 +12,7 @@ __all__ = [
     "IMAGE_SUFFIXES",
     "TRANSFORM_SUFFIXES",
     "FileWarning",
+    "array_of",
     "atomic",
     "read_arrays",
     "read_flo",

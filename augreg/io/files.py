@@ -1,21 +1,14 @@
-"""Files that appear whole or not at all, and arrays with a description."""
+"""Files that appear whole or not at all."""
 
 from __future__ import annotations
 
 import glob
-import json
 import os
 import platform
-import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
-_DESCRIPTION = "description.json"
 _PARTIAL = ".partial."
 # machines that share a folder must not take each other's temporary files for their own
 _HOST = platform.node().replace(".", "-")
@@ -82,30 +75,3 @@ def existing_file(path: str | os.PathLike[str]) -> Path:
     if found.is_file() and found.stat().st_size == 0:
         raise ValueError(f"{found}: expected data, got an empty file")
     return found
-
-
-def write_arrays(path: str | os.PathLike[str], arrays: Mapping[str, npt.NDArray[Any]], description: Mapping[str, Any]) -> None:
-    """Arrays and a JSON description as one compressed `.npz`, without pickles; the description must have a `kind`."""
-    with atomic(path) as temporary, open(temporary, "wb") as file:
-        text = np.array(json.dumps({"kind": description["kind"], **description}))
-        np.savez_compressed(file, allow_pickle=False, **{_DESCRIPTION: text}, **arrays)
-
-
-def read_arrays(path: str | os.PathLike[str], kind: str) -> tuple[dict[str, npt.NDArray[Any]], dict[str, Any]]:
-    """What `write_arrays` wrote: arrays by name, and the description. Nothing is unpickled.
-
-    Raises
-    ------
-    FileNotFoundError : if there is no file. ValueError : if it is truncated, foreign or of another kind.
-    """
-    found = existing_file(path)
-    try:
-        # an open file of ours: numpy forgets to close its own when the archive is broken
-        with open(found, "rb") as file, np.load(file, allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in archive.files}
-        description = json.loads(str(arrays.pop(_DESCRIPTION)))
-    except (OSError, ValueError, KeyError, EOFError, AttributeError, TypeError, zipfile.BadZipFile) as error:
-        raise ValueError(f"{found}: expected an augreg {kind} file (.npz), got something else or a truncated file") from error
-    if not isinstance(description, dict) or description.get("kind") != kind:
-        raise ValueError(f"{found}: expected an augreg {kind} file, got one that holds something else")
-    return arrays, description

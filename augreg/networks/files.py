@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 import os
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import resources
@@ -18,6 +20,7 @@ from augreg.io import atomic
 from augreg.networks.flownet import FlowNet, network_of
 
 _KIND = "augreg network"
+_CHECKSUM = "crc32"
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,10 +52,18 @@ def read_network(path: str | os.PathLike[str]) -> NetworkFile:
     """
     tensors, about = read_tensors(_found(path), _KIND)
     try:
+        # nothing is allocated before the file is known to hold what it describes
+        with torch.device("meta"):
+            skeleton = network_of(about)
+        # the network that comes with augreg is kept in half precision
+        if _looks(skeleton.state_dict()) != _looks(tensors):
+            raise KeyError("tensors")
         network = network_of(about)
         network.load_state_dict(tensors)
         spacing = tuple(float(s) for s in about["spacing"])
-    except (KeyError, TypeError, RuntimeError) as error:
+        if len(spacing) != network.ndim or not all(0 < s < math.inf for s in spacing):
+            raise ValueError(f"spacing: expected {network.ndim} positive numbers, mm per voxel, got {spacing}")
+    except (KeyError, TypeError, RuntimeError, OverflowError, AttributeError) as error:
         raise ValueError(f"{path}: expected weights that fit their description, got others; train the network again") from error
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
@@ -73,23 +84,65 @@ def _found(path: str | os.PathLike[str]) -> Path:
 
 
 def write_tensors(tensors: Mapping[str, torch.Tensor], about: Mapping[str, Any], path: str | os.PathLike[str], kind: str) -> None:
-    """Tensors and a JSON description, atomically."""
+    """Tensors and a JSON description, atomically; equal ones are equal bytes, and a checksum of all is in the metadata."""
     held = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    content = safetensors.torch.save(held, metadata={"kind": kind, "about": json.dumps(about)})
+    header, data = _split(content)
+    # safetensors writes its metadata in an order of chance
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    header["__metadata__"][_CHECKSUM] = f"{_checksum(header, data):08x}"
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    # data begin at a multiple of 8 bytes
+    text += b" " * (-len(text) % 8)
     with atomic(path) as temporary:
-        safetensors.torch.save_file(held, temporary, metadata={"kind": kind, "about": json.dumps(about)})
+        temporary.write_bytes(len(text).to_bytes(8, "little") + text + data)
 
 
 def read_tensors(path: str | os.PathLike[str], kind: str) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
-    """What `write_tensors` wrote; errors as `read_network`."""
+    """What `write_tensors` wrote; errors as `read_network`. Files of before, without a checksum, are read too."""
     found = Path(path)
     if not found.is_file():
         raise FileNotFoundError(f"{found}: expected a file with weights (.safetensors), got nothing; check the path")
+    content = found.read_bytes()
     try:
-        with safetensors.safe_open(found, framework="pt") as file:
-            metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # not a dictionary
-    except (safetensors.SafetensorError, OSError) as error:
+        tensors = safetensors.torch.load(content)
+        header, data = _split(content)
+        metadata = header.get("__metadata__", {})
+        if metadata.get("kind") != kind:
+            raise ValueError(f"{found}: expected an {kind} file, got one that holds something else")
+        told = metadata.pop(_CHECKSUM, None)
+        if told is not None and told != f"{_checksum(header, data):08x}":
+            raise ValueError(f"{found}: expected the weights as they were written, got others since; copy the file again")
+        about = json.loads(metadata["about"])
+    except (
+        safetensors.SafetensorError,
+        OSError,
+        KeyError,
+        TypeError,
+        AttributeError,
+        RuntimeError,
+        json.JSONDecodeError,
+    ) as error:
         raise ValueError(f"{found}: expected weights (.safetensors), got something else or a truncated file") from error
-    if metadata.get("kind") != kind:
-        raise ValueError(f"{found}: expected an {kind} file, got one that holds something else")
-    return tensors, json.loads(metadata["about"])
+    if not isinstance(about, dict):
+        raise ValueError(f"{found}: expected a description of the weights, got {type(about).__name__}")
+    broken = [name for name, tensor in tensors.items() if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all())]
+    if broken:
+        raise ValueError(f"{found}: expected finite weights, got NaN or infinity in {', '.join(broken[:3])}; train again")
+    return tensors, about
+
+
+def _looks(tensors: Mapping[str, torch.Tensor]) -> dict[str, tuple[torch.Size, bool]]:
+    """Names and shapes, and whether numbers are whole."""
+    return {name: (tensor.shape, tensor.is_floating_point()) for name, tensor in tensors.items()}
+
+
+def _split(content: bytes) -> tuple[dict[str, Any], memoryview]:
+    """Header and data."""
+    length = int.from_bytes(content[:8], "little")
+    return json.loads(content[8 : 8 + length]), memoryview(content)[8 + length :]
+
+
+def _checksum(header: Mapping[str, Any], data: memoryview) -> int:
+    """Of names, types, places and description, and of all numbers."""
+    return zlib.crc32(data, zlib.crc32(json.dumps(header, sort_keys=True).encode()))

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from augreg.grid import Grid
 from augreg.io import read_arrays, write_arrays
+from augreg.sam.alignment import pose_size
 from augreg.sam.landmarks import Contours
 from augreg.sam.locality import Locality
 from augreg.sam.maps import DisplacementMaps, LandmarkMaps, Maps, VelocityMaps
@@ -19,6 +20,10 @@ from augreg.sam.subspace import Subspace
 
 _KIND = "appearance model"
 _FORMAT = 3
+_SUBSPACES = [f"{name}_{part}" for name in ("shape", "appearance") for part in ("mean", "basis", "variance")]
+_ARRAYS = [*_SUBSPACES, "textures", "gains", "poses", "label_maps", "residuals", "smoothing"]
+# control points that a template may need, times numbers of a mode: a grid that was damaged asks for more than any memory
+_LARGEST = 1 << 31
 
 
 def write_model(model: AppearanceModel, path: str | os.PathLike[str]) -> None:
@@ -53,13 +58,13 @@ def read_model(path: str | os.PathLike[str]) -> AppearanceModel:
     ------
     FileNotFoundError : if there is no file. ValueError : if it is truncated, foreign, of another kind or of a later version.
     """
-    arrays, about = read_arrays(path, _KIND)
+    arrays, about = read_arrays(path, _KIND, _ARRAYS)
     if about.get("format") != _FORMAT:
         raise ValueError(f"{path}: expected an {_KIND} of format {_FORMAT}, got {about.get('format')}; write it again")
     try:
         grid = about["template"]
         contours = about["contours"]
-        return AppearanceModel(
+        model = AppearanceModel(
             template=Grid(**{name: tuple(value) for name, value in grid.items()}),
             shape=Subspace(*(arrays[f"shape_{part}"] for part in ("mean", "basis", "variance"))),
             appearance=Subspace(*(arrays[f"appearance_{part}"] for part in ("mean", "basis", "variance"))),
@@ -74,8 +79,61 @@ def read_model(path: str | os.PathLike[str]) -> AppearanceModel:
             label_maps=arrays.get("label_maps"),
             residuals=arrays.get("residuals"),
         )
-    except (KeyError, TypeError) as error:
+        _check(model)
+    except (KeyError, TypeError, AttributeError, IndexError) as error:
         raise ValueError(f"{path}: expected an {_KIND} file, got one with parts missing") from error
+    except (ValueError, OverflowError) as error:
+        raise ValueError(f"{path}: expected a whole {_KIND}, got one whose parts do not fit ({error}); fit it again") from error
+    return model
+
+
+def _check(model: AppearanceModel) -> None:
+    """Shapes, types and ranges of all parts against each other.
+
+    Raises
+    ------
+    ValueError : for the first that does not fit.
+    """
+    D, N = model.ndim, model.template.size
+    n = len(model.textures)
+    points = model.shape.size // D
+    if N > _LARGEST:
+        raise ValueError(f"template: a grid of {model.template.shape}")
+    wanted = {
+        "appearance_mean": (model.appearance.mean, (N,)),
+        "shape_mean": (model.shape.mean, (points * D,)),
+        "textures": (model.textures, (n, N)),
+        "gains": (model.gains, (n,)),
+        "poses": (model.poses, (n, pose_size(D))),
+        "label_maps": (model.label_maps, (n, N)),
+        "residuals": (model.residuals, (n, points, D)),
+        "smoothing": (getattr(model.maps, "smoothing", None), (points,)),
+    }
+    for name, (array, shape) in wanted.items():
+        if array is not None and array.shape != shape:
+            raise ValueError(f"{name}: expected shape {shape}, got {array.shape}")
+    numbers = [(name, array) for name, (array, _) in wanted.items() if array is not None and name != "label_maps"]
+    for about, part in (("shape", model.shape), ("appearance", model.appearance)):
+        numbers += [(f"{about}_basis", part.basis), (f"{about}_variance", part.variance)]
+    for name, array in numbers:
+        if array.dtype.kind != "f" or not np.isfinite(array).all():
+            raise ValueError(
+                f"{name}: expected finite numbers, got {array.dtype}{' with NaN or infinity' * (array.dtype.kind == 'f')}"
+            )
+    if model.label_maps is not None and model.label_maps.dtype.kind not in "iu":
+        raise ValueError(f"label_maps: expected integers, got {model.label_maps.dtype}")
+    for name, part in (("shape", model.shape), ("appearance", model.appearance)):
+        if (part.variance < 0).any():
+            raise ValueError(f"{name}_variance: expected none below 0, got {part.variance.min():g}")
+        if part.rank and np.abs(np.linalg.norm(part.basis[:, : min(part.rank, 16)], axis=0) - 1).max() > 1e-2:
+            raise ValueError(f"{name}_basis: expected columns of length 1, got others")
+    low, high = model.intensities
+    if n < 1 or points < 1 or not (np.isfinite([low, high]).all() and low <= high):
+        raise ValueError(f"intensities: expected the least and the largest of some textures, got {low:g}, {high:g} of {n}")
+    if model.contours is not None:
+        counts = model.contours.counts
+        if len(counts) != len(model.contours.structures) or (not model.maps.dense and sum(counts) + len(counts) != points):
+            raise ValueError(f"contours: expected {points} points, got {counts} and a centroid each")
 
 
 def _maps(about: dict[str, Any], arrays: dict[str, npt.NDArray[Any]]) -> Maps:

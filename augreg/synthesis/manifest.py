@@ -87,8 +87,16 @@ def read_manifest(directory: str | os.PathLike[str]) -> Manifest:
         raise ValueError(f"{path}: expected version {_VERSION}, got {found.get('version')}; run synthesize again")
     try:
         grid = Grid(**{name: tuple(value) for name, value in found["grid"].items()})
-        return Manifest(found["generator"], found["seed"], found["count"], found["shard_size"], grid)
-    except (KeyError, TypeError, AttributeError) as error:
+        numbers = [found[name] for name in ("seed", "count", "shard_size")]
+        if (
+            not all(type(n) is int for n in numbers)
+            or numbers[0] < 0
+            or min(numbers[1:]) < 1
+            or not isinstance(found["generator"], dict)
+        ):
+            raise TypeError(numbers)
+        return Manifest(found["generator"], *numbers, grid)
+    except (KeyError, TypeError, AttributeError, ValueError, OverflowError) as error:
         raise ValueError(f"{path}: expected generator, seed, count, shard_size and grid, got a file without some") from error
 
 
@@ -97,7 +105,7 @@ def _read(path: Path) -> dict[str, Any] | None:
         return None
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{path}: expected the description of a data set, got text that is not JSON") from error
     if not isinstance(found, dict) or found.get("kind") != _KIND:
         raise ValueError(f"{path}: expected the description of a set of augreg pairs, got something else")

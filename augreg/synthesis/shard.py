@@ -26,12 +26,13 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from augreg.io import atomic
+from augreg.io import array_of, atomic
 from augreg.synthesis import _kernels
 from augreg.synthesis.manifest import Manifest
 from augreg.synthesis.pairs import PairGenerator, TrainingPair, make_pairs, training_pairs
 
 _BATCH = 4
+_PARTS = ("fixed", "moving", "displacement", "mask", "reverse", "reverse_mask")
 _ONE_AT_A_TIME = Lock()
 
 
@@ -109,7 +110,7 @@ def read_pairs(path: Path, indices: range, wanted: range | None = None) -> Itera
                 if wanted is None or index in wanted:
                     yield index, _sample(tar, path, entries)
             _check_end(tar, path)
-    except (tarfile.TarError, EOFError) as error:
+    except (tarfile.TarError, EOFError, OverflowError, UnicodeError) as error:
         raise DamagedShardError(f"{path}: expected a whole tar file, got one that was cut or changed ({error})") from error
 
 
@@ -188,7 +189,9 @@ def _entries(tar: tarfile.TarFile, path: Path, index: int) -> list[tarfile.TarIn
     while not entries or not entries[-1].name.endswith(".json"):
         entry = tar.next()
         if entry is None or not entry.name.startswith(f"{index:09d}."):
-            raise DamagedShardError(f"{path}: expected pair {index}, got {'the end' if entry is None else entry.name}")
+            raise DamagedShardError(f"{path}: expected pair {index}, got {'the end' if entry is None else ascii(entry.name)}")
+        if not entry.isreg() or entry.sparse is not None:
+            raise DamagedShardError(f"{path}: expected files, got a link or something else at {entry.name}")
         entries.append(entry)
     return entries
 
@@ -202,15 +205,23 @@ def _sample(tar: tarfile.TarFile, path: Path, entries: list[tarfile.TarInfo]) ->
     try:
         about = json.loads(last)
         whole = about.pop("crc32") == _checksum(arrays, about)
-    except (ValueError, KeyError, AttributeError):
+    except (ValueError, KeyError, AttributeError, IndexError, RecursionError):
         whole = False
     if not whole:
         raise DamagedShardError(f"{path}: expected {entries[0].name} to {entries[-1].name} as written, got other bytes")
     sample = {"json": about}
-    for entry, content in zip(entries, arrays, strict=False):
-        part = entry.name.split(".")[1]
-        sample[part] = np.load(io.BytesIO(content), allow_pickle=False)
-        _check_finite(f"{path}: pair {about['index']}", part, sample[part])
+    try:
+        for entry, content in zip(entries, arrays, strict=False):
+            sample[entry.name.split(".")[1]] = array_of(content)
+        shapes = {part: sample[part].shape[: len(about["grid"]["shape"])] for part in _PARTS}
+        fitting = set(shapes.values()) == {tuple(about["grid"]["shape"])}
+    except (ValueError, KeyError, TypeError, IndexError) as error:
+        raise DamagedShardError(f"{path}: expected the arrays of a pair in {entries[0].name}, got something else") from error
+    if not fitting:
+        raise DamagedShardError(f"{path}: expected arrays of the pair's grid in {entries[0].name}, got {shapes}")
+    for part, values in sample.items():
+        if part != "json":
+            _check_finite(f"{path}: pair {about['index']}", part, values)
     return sample
 
 

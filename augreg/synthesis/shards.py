@@ -27,6 +27,7 @@ from augreg.synthesis.manifest import SHARDS, Manifest, claim, read_manifest
 from augreg.synthesis.pairs import PairBatch, PairGenerator
 from augreg.synthesis.processes import Place, processes
 from augreg.synthesis.shard import DamagedShardError, Sample, finish_shard, read_pairs
+from augreg.synthesis.sharing import at_work
 
 # a larger share of draws that fold, and the pairs no longer follow the generator's distribution
 _FEW = 0.2
@@ -108,23 +109,25 @@ def write_shards(
     state = ShardState(0, count, 0, 0, 0, 0, 0)
     with _place(workers, scheduler) as finished:
         folder.mkdir(parents=True, exist_ok=True)
-        claim(folder, manifest)
-        for shard, report in finished(partial(finish_shard, generator, manifest, folder), manifest.shards):
-            path = manifest.path(folder, shard)
-            if not path.exists():
-                raise ValueError(f"{path}: expected a folder that all workers share, the shard is elsewhere; choose another")
-            state = ShardState(
-                state.written + report.pairs,
-                count,
-                shard,
-                state.shrunk + report.shrunk,
-                state.rejected + report.rejected,
-                state.kept + report.kept * report.pairs,
-                state.repaired + report.repaired,
-            )
-            yield state
-    # of workers that were killed: all shards are there, nobody is at work on one
-    remove_partial(folder, SHARDS)
+        with at_work(folder) as alone:
+            claim(folder, manifest)
+            for shard, report in finished(partial(finish_shard, generator, manifest, folder), manifest.shards):
+                path = manifest.path(folder, shard)
+                if not path.exists():
+                    raise ValueError(f"{path}: expected a folder that all workers share, the shard is elsewhere; choose another")
+                state = ShardState(
+                    state.written + report.pairs,
+                    count,
+                    shard,
+                    state.shrunk + report.shrunk,
+                    state.rejected + report.rejected,
+                    state.kept + report.kept * report.pairs,
+                    state.repaired + report.repaired,
+                )
+                yield state
+            # of workers that were killed: all shards are there; who else is at work will do it when it is done
+            if alone():
+                remove_partial(folder, SHARDS)
 
 
 def read_shards(directory: str | os.PathLike[str], batch_size: int = 8) -> Iterator[PairBatch]:
