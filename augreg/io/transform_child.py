@@ -48,7 +48,9 @@ def parts_read_apart(path: Path) -> list[Any]:
 def _main(path: str) -> None:
     import resource  # not on every system
 
-    resource.setrlimit(resource.RLIMIT_AS, (_MEMORY, _MEMORY))
+    most = resource.getrlimit(resource.RLIMIT_AS)[1]
+    memory = _MEMORY if most == resource.RLIM_INFINITY else min(_MEMORY, most)
+    resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     import SimpleITK as sitk  # here it is at home: this is the process that may die
 
@@ -73,7 +75,7 @@ def _main(path: str) -> None:
             composite = sitk.CompositeTransform(transform)
             for k in range(composite.GetNumberOfTransforms()):
                 walk(composite.GetNthTransform(k), depth + 1)
-        elif name in ("BSplineTransform", "DisplacementFieldTransform"):
+        elif name in ("BSplineTransform", "DisplacementFieldTransform", "AffineTransform"):
             if name == "BSplineTransform" and (order := sitk.BSplineTransform(transform).GetOrder()) != 3:
                 print(f"a B-spline of order {order}, not 3", file=sys.stderr)  # noqa: T201
                 sys.exit(3)

@@ -32,7 +32,7 @@ from augreg.velocity import Exponential
 
 TRANSFORM_SUFFIXES = (".tfm", ".h5")
 FIELD_SUFFIXES = (".nii.gz", ".nii", ".mha", ".nrrd")
-_SEAL = re.compile(rb"\naugreg crc32 ([0-9a-f]{8})\n\Z")
+_SEAL = re.compile(rb"\naugreg crc32 ([0-9a-f]{8})\n")
 # bytes that HDF5 takes beside the numbers, at most
 _OVERHEAD = 1 << 16
 
@@ -156,7 +156,7 @@ def _parts_of_itk(path: Path, kind: str) -> list[Part]:
     content = path.read_bytes()
     seal = _SEAL.search(content)
     if seal is not None:
-        if int(seal[1], 16) != zlib.crc32(content[: seal.start()]):
+        if seal.end() != len(content) or int(seal[1], 16) != zlib.crc32(content[: seal.start()]):
             raise ValueError("expected the transform as it was written, got one that was changed since; copy it again")
         whole = _quietly(sitk.ReadTransform, path, "a transform", str(path))
         composite = sitk.CompositeTransform(whole)

@@ -87,15 +87,10 @@ def read_manifest(directory: str | os.PathLike[str]) -> Manifest:
         raise ValueError(f"{path}: expected version {_VERSION}, got {found.get('version')}; run synthesize again")
     try:
         grid = Grid(**{name: tuple(value) for name, value in found["grid"].items()})
-        numbers = [found[name] for name in ("seed", "count", "shard_size")]
-        if (
-            not all(type(n) is int for n in numbers)
-            or numbers[0] < 0
-            or min(numbers[1:]) < 1
-            or not isinstance(found["generator"], dict)
-        ):
+        seed, count, size = numbers = [found[name] for name in ("seed", "count", "shard_size")]
+        if not all(type(n) is int for n in numbers) or seed < 0 or min(count, size) < 1:
             raise TypeError(numbers)
-        return Manifest(found["generator"], *numbers, grid)
+        return Manifest(dict(found["generator"]), seed, count, size, grid)
     except (KeyError, TypeError, AttributeError, ValueError, OverflowError) as error:
         raise ValueError(f"{path}: expected generator, seed, count, shard_size and grid, got a file without some") from error
 
