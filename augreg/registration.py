@@ -10,6 +10,7 @@ from typing import Protocol
 
 import numpy as np
 
+from augreg import frames
 from augreg.image import Image, Labels
 from augreg.transforms import Affine, Transform
 from augreg.warp import resample
@@ -77,8 +78,9 @@ def prepare(
 ) -> Prepared:
     """Check a pair of images and make it ready for registration.
 
-    Voxels that are NaN or infinite get the mean of the others and are masked out; colour against grey becomes luminance; where
-    the grids do not overlap at all, the start aligns their centres. All three are said in `warnings`.
+    Voxels that are NaN or infinite get the mean of the others and are masked out; so are padding and frames that both images share
+    (see `augreg.frames`); colour against grey becomes luminance; where the grids do not overlap at all, the start aligns their
+    centres. All of it is said in `warnings`. A few extreme voxels are brought back towards the others.
 
     Raises
     ------
@@ -101,8 +103,14 @@ def prepare(
     if fixed.channels != moving.channels:
         warnings.append(f"fixed has {fixed.channels} channels, moving {moving.channels}: luminance is used")
         fixed, moving = fixed.luminance(), moving.luminance()
+    # who masks both images has masked their frames
+    given = fixed_mask is not None and moving_mask is not None
     fixed, fixed_mask = _finite("fixed", fixed, _on_grid("fixed_mask", fixed_mask, fixed), warnings)
     moving, moving_mask = _finite("moving", moving, _on_grid("moving_mask", moving_mask, moving), warnings)
+    fixed, fixed_mask = _unpadded("fixed", fixed, fixed_mask, warnings)
+    moving, moving_mask = _unpadded("moving", moving, moving_mask, warnings)
+    if not given:
+        fixed_mask, moving_mask = _unframed(fixed, moving, fixed_mask, moving_mask, warnings)
     if initial is None:
         initial = _start(fixed, moving, warnings)
     return Prepared(fixed, moving, fixed_mask, moving_mask, initial, tuple(warnings))
@@ -139,6 +147,53 @@ def _finite(name: str, image: Image, mask: Labels | None, warnings: list[str]) -
         both = valid if mask is None else np.logical_and(valid, mask.values)
         mask = Labels(np.asarray(both, dtype=np.uint8), image.grid)
     return image.with_values(values), mask
+
+
+def _unpadded(name: str, image: Image, mask: Labels | None, warnings: list[str]) -> tuple[Image, Labels | None]:
+    """The image without what is far out of its range: regions are masked, single voxels brought back."""
+    allowed = None if mask is None else mask.values != 0
+    found = frames.padding(_grey(image), allowed)
+    values = image.values
+    if found is not None:
+        where, value = found
+        rest = values[~where] if allowed is None else values[~where & allowed]
+        if rest.size and rest.min() < rest.max():
+            warnings.append(f"{where.mean():.1%} of {name} are padding of {value:g}, far from all other values: masked")
+            values = values.copy()
+            # those who ignore masks see what is nearest to it
+            values[where] = rest.min() if value < rest.min() else rest.max()
+            mask = _less(mask, where, image)
+            allowed = mask.values != 0
+    return image.with_values(frames.without_extremes(values, allowed)), mask
+
+
+def _unframed(
+    fixed: Image, moving: Image, fixed_mask: Labels | None, moving_mask: Labels | None, warnings: list[str]
+) -> tuple[Labels | None, Labels | None]:
+    """The masks without a frame that both images share."""
+    allowed = [None if mask is None else mask.values != 0 for mask in (fixed_mask, moving_mask)]
+    found = frames.shared_frame(_grey(fixed), _grey(moving), (allowed[0], allowed[1]))
+    if found is None:
+        return fixed_mask, moving_mask
+    values = ", ".join(sorted({f"{value:g}" for pair in found.values for value in pair}))
+    masks = _less(fixed_mask, found.fixed, fixed), _less(moving_mask, found.moving, moving)
+    if not all(mask.values.any() for mask in masks):
+        return fixed_mask, moving_mask
+    warnings.append(
+        f"fixed and moving show one frame of {values} at the same place ({found.fixed.mean():.1%} of fixed), while what is between "
+        "has moved: masked"
+    )
+    return masks
+
+
+def _grey(image: Image) -> frames.Values:
+    return image.values if image.values.ndim == image.ndim else image.values.mean(axis=-1)
+
+
+def _less(mask: Labels | None, where: frames.Mask, image: Image) -> Labels:
+    """The mask without some voxels."""
+    kept = ~where if mask is None else ~where & (mask.values != 0)
+    return Labels(kept.astype(np.uint8), image.grid)
 
 
 def _start(fixed: Image, moving: Image, warnings: list[str]) -> Transform:

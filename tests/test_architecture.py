@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[1]
 LAYERS = [
     {"grid"},
     {"_compile"},
-    {"image", "_kernels", "_newton"},
+    {"image", "_kernels", "_newton", "frames"},
     {"_fields", "_affine_kernels"},
     {"transforms"},
     {"warp", "velocity", "landmarks", "jacobian"},

@@ -28,7 +28,7 @@ def block_means(values, factors, out):
 
 @kernel()
 def smooth(values, taps, out):
-    """Separable convolution with the symmetric weights taps (3, 2 R + 1), borders repeated."""
+    """Separable convolution with the symmetric weights taps (3, 2 R + 1), borders repeated; arrays of any layout."""
     n0, n1, n2, channels = values.shape
     radius = taps.shape[1] // 2
     length, border = n2 * channels, radius * channels
@@ -46,13 +46,16 @@ def smooth(values, taps, out):
         for t in range(border):
             row[t] = row[border + t % channels]
             row[border + length + t] = row[border + length - channels + t % channels]
-        goal = out[i, j].ravel()
-        goal[:] = 0.0
+        goal = np.zeros(length, np.float32)
         for r in range(2 * radius + 1):
             w = taps[2, r]
             part = row[r * channels :]
             for t in range(length):
                 goal[t] += w * part[t]
+        # not through a view of `out`: of an array in another order it would be a copy
+        for k in range(n2):
+            for c in range(channels):
+                out[i, j, k, c] = goal[k * channels + c]
 
 
 @njit(cache=True, nogil=True, inline="always")

@@ -32,8 +32,6 @@ LABEL_CRITERIA = ("labels", "classes")
 _BINS = 24
 # of a label's partner: how much is known beforehand, and the least probability of any
 _KINSHIP, _UNSEEN = 0.5, 1e-3
-# share of a profile's samples that must lie inside both images
-_LEAST = 0.5
 # noise, as a share of the images' variance
 _FLOOR = 2e-3
 # least weight of a keypoint
@@ -82,7 +80,7 @@ class _Ncc(Criterion):
 
     def costs(self, profiles: Profiles) -> FloatArray:
         out = _output(profiles)
-        _cost_kernels.ncc_costs(profiles.fixed, profiles.moving, profiles.window.ratio, self.floor, _LEAST, out)
+        _cost_kernels.ncc_costs(profiles.fixed, profiles.moving, profiles.window.ratio, self.floor, profiles.least, out)
         return out
 
     def weights(self, costs: FloatArray) -> FloatArray:
@@ -101,7 +99,7 @@ class _Ssd(Criterion):
 
     def costs(self, profiles: Profiles) -> FloatArray:
         out = _output(profiles)
-        _cost_kernels.ssd_costs(profiles.fixed, profiles.moving, profiles.window.ratio, self.variance, _LEAST, out)
+        _cost_kernels.ssd_costs(profiles.fixed, profiles.moving, profiles.window.ratio, self.variance, profiles.least, out)
         return out
 
     def tensors(self, profiles: Profiles, step: float, ndim: int) -> tuple[FloatArray, FloatArray]:
@@ -123,7 +121,7 @@ class _Table(Criterion):
         m = _classes(profiles.moving, self.moving_bounds)
         histogram = np.zeros((len(self.fixed_bounds), len(self.moving_bounds)))
         _cost_kernels.joint_histogram(f, m, window.ratio, window.shifts, histogram)
-        _cost_kernels.table_costs(f, m, window.ratio, self.table(histogram), _LEAST, out)
+        _cost_kernels.table_costs(f, m, window.ratio, self.table(histogram), profiles.least, out)
         return out
 
     @abstractmethod

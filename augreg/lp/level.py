@@ -21,6 +21,10 @@ from augreg.transforms import Transform
 
 # keypoints that a step needs
 FEWEST = 12
+# level spacings to each side of a keypoint that steps may look at: an image is thin where one of its sides has no room for it
+_ROOM = 14
+# share of a bundle's samples that must lie inside both images, of ordinary and of thin ones
+_LEAST, _LEAST_THIN = 0.5, 0.25
 # nanoseconds per sample of a bundle and per voxel, about
 _SAMPLE, _VOXEL = 6, 4
 
@@ -55,11 +59,22 @@ class Level:
         with threads_for(_SAMPLE * 65 * len(self.keypoints)):
             return fixed_bundles(self.fixed, self.keypoints, self.bundle)
 
+    @cached_property
+    def thin(self) -> bool:
+        """Whether profiles and windows reach out of one of the images whatever they stand at, as in a stack of few slices."""
+        sides = [np.asarray(raster.grid.shape) * np.asarray(raster.grid.spacing) for raster in (self.fixed, self.moving)]
+        return bool(np.min(sides) < 2 * _ROOM * self.fixed.step)
+
     def costs(self, transform: Transform, window: Window = HERE) -> FloatArray:
-        """Costs (N, 2X+1) of all keypoints; NaN where too little of a profile lies inside the moving image."""
+        """Costs (N, 2X+1) of all keypoints; NaN where too little of a profile lies inside the moving image.
+
+        Of thin images the costs are continued where a shift would lead out of the image: see `continued`.
+        """
         with threads_for(_SAMPLE * self.bundles.size * (1 + window.shifts / 4)):
             moving = moving_bundles(self.moving, self.keypoints, self.bundle, transform, self.fixed.step, window)
-            return self.criterion.costs(Profiles(self.bundles, moving, self.bundle, window))
+            least = _LEAST_THIN if self.thin else _LEAST
+            costs = self.criterion.costs(Profiles(self.bundles, moving, self.bundle, window, least))
+        return continued(costs) if self.thin else costs
 
     def tensors(self, transform: Transform) -> tuple[FloatArray, FloatArray] | None:
         """Gauss-Newton matrices (N, D, D) and gradients (N, D) of the costs; None for criteria without derivatives."""
@@ -72,6 +87,17 @@ class Level:
     def with_count(self, count: int) -> Level:
         """The same images with another number of keypoints."""
         return self if count == self.count else replace(self, count=count)
+
+
+def continued(costs: FloatArray) -> FloatArray:
+    """Costs (N, 2X+1) that are known at the middle, made known everywhere: beyond the known stretch around it, its greatest cost."""
+    middle = costs.shape[1] // 2
+    known = np.isfinite(costs)
+    right = np.logical_and.accumulate(known[:, middle:], axis=1)
+    left = np.logical_and.accumulate(known[:, middle::-1], axis=1)[:, ::-1]
+    stretch = np.concatenate([left[:, :-1], right], axis=1)
+    greatest = np.where(stretch, costs, -np.inf).max(axis=1, keepdims=True)
+    return np.where(known[:, middle, None], np.where(stretch, costs, greatest), np.nan)
 
 
 def levels_of(

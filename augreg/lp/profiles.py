@@ -63,12 +63,16 @@ HERE = Window(0, 1)
 
 @dataclass(frozen=True, eq=False)
 class Profiles:
-    """Samples: fixed (N, C, L, 2H+1), moving (N, C, L, 2(H ratio + X)+1); NaN outside the image or its mask."""
+    """Samples: fixed (N, C, L, 2H+1), moving (N, C, L, 2(H ratio + X)+1); NaN outside the image or its mask.
+
+    `least` is the share of a bundle's samples that must lie inside both images.
+    """
 
     fixed: npt.NDArray[np.float32]
     moving: npt.NDArray[np.float32]
     bundle: Bundle
     window: Window
+    least: float = 0.5
 
 
 def fixed_bundles(fixed: Raster, keypoints: Keypoints, bundle: Bundle) -> npt.NDArray[np.float32]:

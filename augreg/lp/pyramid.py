@@ -72,7 +72,7 @@ def rasters(image: Image, mask: Labels | None, spacings: Sequence[float]) -> lis
     values = np.ascontiguousarray(image.values, dtype=np.float32).reshape(*(1, *grid.shape)[-3:], -1)
     weights = None
     if mask is not None:
-        weights = (mask.values != 0).astype(np.float32).reshape(*values.shape[:3], 1)
+        weights = np.ascontiguousarray(mask.values != 0, dtype=np.float32).reshape(*values.shape[:3], 1)
         values = values * weights
     done = np.ones(image.ndim, dtype=np.int64)
     levels = []
@@ -126,7 +126,7 @@ def _smooth(values: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     offsets = np.arange(-_RADIUS, _RADIUS + 1)
     gauss = np.exp(-0.5 * (offsets / _SMOOTHING) ** 2)
     taps = np.array([gauss / gauss.sum() if n > _FEWEST else offsets == 0 for n in values.shape[:3]], dtype=np.float32)
-    out = np.empty_like(values)
+    out = np.empty(values.shape, dtype=np.float32)
     with threads_for(_VOXEL * values.size):
         _raster_kernels.smooth(values, taps, out)
     return out
