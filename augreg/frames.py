@@ -1,11 +1,11 @@
-"""What an image shows that is not the scene: padding out of the scene's range, frames that both images share, a few extreme voxels.
+"""What an image shows that is not the scene: padding, frames that both images share, a few extreme voxels.
 
 A registration compares scenes. Padding (-2000 around a CT's circle), the rim of an ultrasound fan, dead columns or burnt-in text
 stand still in the image while the scene moves, and their edges are stronger than those of the scene. Two rules find them; both
 look at values that occur exactly, since interpolated and noisy scenes have none that fill areas.
 
-padding     one value v at the end of the range, far from all others: below -1024 (no tissue of a CT), or so far below 0, or so far
-            above everything, that the gap is half, or ten times, the range of the rest
+padding     one value v at the end of the range, far from all others: below -1024 (no tissue of a CT), or so far below 0, or so
+            far above everything, that the gap is half, or ten times, the range of the rest
 frame       values v of one and w of the other image whose borders lie at the same places of the arrays, in at least a quarter of
             the lines' crossings and far more often than by chance, although the scene between has moved
 
@@ -97,7 +97,7 @@ def padding(values: Values, allowed: Mask | None) -> tuple[Mask, float] | None:
 
 
 def shared_frame(fixed: Values, moving: Values, allowed: tuple[Mask | None, Mask | None]) -> Frame | None:
-    """What two grey images (*shape), not always of one size, share at the same places of their arrays; None if there is nothing."""
+    """What two grey images (*shape), not always of one size, share at the same places of their arrays; None if nothing."""
     pairs = []
     lines = [_Lines.of(fixed.shape, axis) for axis in range(fixed.ndim)]
     samples = [(line.of_fixed(fixed), line.of_moving(moving)) for line in lines]

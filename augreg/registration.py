@@ -78,9 +78,9 @@ def prepare(
 ) -> Prepared:
     """Check a pair of images and make it ready for registration.
 
-    Voxels that are NaN or infinite get the mean of the others and are masked out; so are padding and frames that both images share
-    (see `augreg.frames`); colour against grey becomes luminance; where the grids do not overlap at all, the start aligns their
-    centres. All of it is said in `warnings`. A few extreme voxels are brought back towards the others.
+    Voxels that are NaN or infinite get the mean of the others and are masked out; so are padding and frames that both images
+    share (see `augreg.frames`); colour against grey becomes luminance; where the grids do not overlap at all, the start aligns
+    their centres. All of it is said in `warnings`. A few extreme voxels are brought back towards the others.
 
     Raises
     ------
@@ -180,8 +180,8 @@ def _unframed(
     if not all(mask.values.any() for mask in masks):
         return fixed_mask, moving_mask
     warnings.append(
-        f"fixed and moving show one frame of {values} at the same place ({found.fixed.mean():.1%} of fixed), while what is between "
-        "has moved: masked"
+        f"fixed and moving show one frame of {values} at the same place ({found.fixed.mean():.1%} of fixed), while what is "
+        "between has moved: masked"
     )
     return masks
 

@@ -1,7 +1,9 @@
 """Silent failures: `python -m benchmarks.silent --output benchmarks/results/silent.json [--count 600] [--learnt]`.
 
-Of pairs of real images under known maps, disturbed in many ways: how many come out wrong (median error over textured points of the
-scene above 5 pixels, 3 voxels in 3-D), how many of these without a warning, and how many are warned of though right.
+Of pairs of real images under known maps, disturbed in many ways: how many come out wrong (median error over textured points of
+the scene above 5 pixels, 3 voxels in 3-D), how many of these without a doubt, and how many are doubted though right. A doubt is a
+warning that says "check the result"; what a registration only reports (padding that was masked, centres that were aligned) is
+none.
 """
 
 from __future__ import annotations
@@ -33,7 +35,7 @@ def main() -> None:
     rows = []
     for case in cases(options.count, not options.learnt, options.seed, options.only):
         rows.append(run(case))
-        if rows[-1]["wrong"] != bool(rows[-1]["warnings"]) or options.verbose:
+        if rows[-1]["wrong"] != doubted(rows[-1]) or options.verbose:
             print(json.dumps(rows[-1]), file=sys.stderr, flush=True)
     print(table(rows))
     if options.output:
@@ -53,10 +55,7 @@ def run(case: Silent) -> dict[str, Any]:
     _, _, disturbance, kind, _ = case.parts
     criterion = "mi" if disturbance in ("inverted", "arch") and int(case.parts[-1]) % 2 else "ncc"
     begin = time.process_time()
-    state = None
-    for state in ar.LPRegistration(transform=kind, criterion=criterion).steps(case.fixed, case.moving):
-        pass
-    assert state is not None
+    *_, state = ar.LPRegistration(transform=kind, criterion=criterion).steps(case.fixed, case.moving)
     seconds = time.process_time() - begin
     errors = np.linalg.norm(state.transform(case.points) - case.targets, axis=1) / case.voxel
     error = float(np.median(errors)) if len(errors) else float("nan")
@@ -70,16 +69,21 @@ def run(case: Silent) -> dict[str, Any]:
     }
 
 
+def doubted(row: dict[str, Any]) -> bool:
+    """Whether a warning doubts the result."""
+    return any("check the result" in warning for warning in row["warnings"])
+
+
 def table(rows: list[dict[str, Any]]) -> str:
     """Counts per disturbance, and of all."""
     groups: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for row in rows:
         groups[row["case"].split("/")[2]].append(row)
-    lines = ["| disturbance | pairs | wrong | wrong, nothing said | right | right, but warned of |", "|---|---|---|---|---|---|"]
+    lines = ["| disturbance | pairs | wrong | wrong, nothing said | right | right, but doubted |", "|---|---|---|---|---|---|"]
     for name, group in [*sorted(groups.items()), ("all", rows)]:
         wrong = [row for row in group if row["wrong"]]
         right = [row for row in group if not row["wrong"]]
-        silent, alarms = sum(not row["warnings"] for row in wrong), sum(bool(row["warnings"]) for row in right)
+        silent, alarms = sum(not doubted(row) for row in wrong), sum(doubted(row) for row in right)
         lines.append(f"| {name} | {len(group)} | {len(wrong)} | {silent} | {len(right)} | {alarms} |")
     return "\n".join(lines)
 

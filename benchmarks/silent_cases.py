@@ -1,9 +1,9 @@
-"""Real images under known maps, disturbed as scanners, screens and people disturb them: what a registration must get right or warn of.
+"""Real images under known maps, disturbed as scanners, screens and people disturb them.
 
-The fixed image is a real one, the moving image is resampled by SimpleITK once: moving(y) = image(T^-1(y)), so that T maps fixed to
-moving points. Then come noise, a change of contrast, and one disturbance: a frame that belongs to each image and not to the scene
-(a circle, a fan, dead columns, a wedge, a band, burnt-in text, filled with one value), extreme pixels, a smaller field of view, or
-an origin that is off by a share of the size. Everything follows from the seed of a case.
+The fixed image is a real one, the moving image is resampled by SimpleITK once: moving(y) = image(T^-1(y)), so that T maps fixed
+to moving points. Then come noise, a change of contrast, and one disturbance: a frame that belongs to each image and not to the
+scene (a circle, a fan, dead columns, a wedge, a band, burnt-in text, filled with one value), extreme pixels, a smaller field of
+view, or an origin that is off by a share of the size. Everything follows from the seed of a case.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ Pixels = npt.NDArray[np.float32]
 
 # people and blocks on which nothing was chosen
 _TEST = {
-    "brain2d": lambda name, _: name.split("_")[0] in "1003 1007 1018 1036 1104 1110 1116 1128".split(),
+    "brain2d": lambda name, _: name.split("_")[0] in ("1003", "1007", "1018", "1036", "1104", "1110", "1116", "1128"),
     "cardiac2d": lambda name, all_names: name.split("_")[0] in sorted({n.split("_")[0] for n in all_names})[-10:],
     "ants2d": lambda name, _: name >= "r62",
     "histology": lambda name, _: "lesion" in name,

@@ -162,6 +162,11 @@ def _derivatives(profiles: Profiles, ndim: int) -> tuple[int, FloatArray, FloatA
     return profiles.bundle.side, np.empty((count, ndim, ndim)), np.empty((count, ndim))
 
 
+def noise_floor(fixed: Raster, moving: Raster) -> FloatArray:
+    """Variances (2,) that count as noise, of the mean over channels."""
+    return _FLOOR * np.array([_variance(fixed).mean(), _variance(moving).mean()])
+
+
 def _inside(raster: Raster) -> npt.NDArray[np.float32]:
     """Some of the voxels that may be sampled, (n, C)."""
     inside = raster.values[raster.allowed] if raster.allowed.size else raster.values.reshape(-1, raster.values.shape[-1])

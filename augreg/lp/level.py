@@ -90,7 +90,7 @@ class Level:
 
 
 def continued(costs: FloatArray) -> FloatArray:
-    """Costs (N, 2X+1) that are known at the middle, made known everywhere: beyond the known stretch around it, its greatest cost."""
+    """Costs (N, 2X+1) that are known at the middle, made known everywhere: beyond the known stretch its greatest cost."""
     middle = costs.shape[1] // 2
     known = np.isfinite(costs)
     right = np.logical_and.accumulate(known[:, middle:], axis=1)

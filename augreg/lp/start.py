@@ -3,11 +3,15 @@
 For every candidate rotation and scale the moving image is warped about the centre and correlated with the fixed one for all
 translations at once; the normalised correlation over the overlap only (Padfield 2012, IEEE TIP 21(5), eq. 7-12) does not
 reward an image for leaving the view. All candidates share their Fourier transforms.
+
+Usual starts are near (`nearby`). Where they lead to no agreement, the whole circle, half and double size and centred grids are
+tried (`all_around`): so many that a plain correlation chooses first.
 """
 
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -23,34 +27,79 @@ from augreg.transforms import Affine, Transform
 _TURN = {2: 5.0, 3: 10.0}
 _SCALES = {2: (0.85, 1.0, 1.15), 3: (1.0,)}
 _OVERLAP = 0.4
-_REACH = 0.3
+# shifts, as shares of the sides: usual ones, and where everything is tried
+_REACH, _FAR = 0.3, 0.5
+# of everything: degrees between rotations in 2-D, scales, and how many are left to the normalised correlation
+_WIDE_TURN = 15.0
+_WIDE_SCALES = (0.5, 0.63, 0.8, 1.0, 1.25, 1.6, 2.0)
+_LEFT = 16
 # nanoseconds per sample, about
 _SAMPLE = 20
 
 Samples = tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]
 
 
-def candidates(fixed: Raster, moving: Raster, initial: Transform, *, rigid: bool, degrees: float, count: int) -> list[Affine]:
-    """The best `count` affine starts A on the fixed side (phi = initial @ A), best first.
+def nearby(ndim: int, *, rigid: bool, degrees: float) -> list[FloatArray]:
+    """Matrices (D, D) of the usual candidates: rotations up to so many degrees, and without `rigid` some scales."""
+    scales = (1.0,) if rigid else _SCALES[ndim]
+    return [factor * turn for turn in _rotations(ndim, degrees) for factor in scales]
+
+
+def all_around(ndim: int, *, rigid: bool) -> list[FloatArray]:
+    """Matrices (D, D) of every candidate: in 2-D the whole circle, sizes from half to double; in 3-D the 24 turns of a cube."""
+    if ndim == 2:
+        angles = np.deg2rad(np.arange(0.0, 360.0, _WIDE_TURN))
+        turns = [np.array([[np.cos(a), -np.sin(a)], [np.sin(a), np.cos(a)]]) for a in angles]
+        return [factor * turn for turn in turns for factor in ((1.0,) if rigid else _WIDE_SCALES)]
+    signed = [np.eye(3)[list(order)] * signs for order in itertools.permutations(range(3)) for signs in _SIGNS]
+    return [matrix for matrix in signed if np.linalg.det(matrix) > 0]
+
+
+_SIGNS = np.array(list(itertools.product((1.0, -1.0), repeat=3)))[:, :, None]
+
+
+def candidates(
+    fixed: Raster,
+    moving: Raster,
+    initial: Transform,
+    matrices: Sequence[FloatArray],
+    *,
+    count: int,
+    far: bool = False,
+    contrast: bool = False,
+) -> tuple[list[Affine], FloatArray]:
+    """The best `count` affine starts A on the fixed side (phi = initial @ A), best first, and their correlations (count,).
 
     Parameters
     ----------
     fixed, moving : a level of some 32 voxels along the longest axis
-    rigid : no scales
-    degrees : rotations up to so many are tried
+    matrices : rotations and scales about the fixed grid's centre
+    far : shifts to half of the image, not to a third; matrices that correlate worst anyway are left out
+    contrast : negative correlations count as positive ones do
     """
-    grid, ndim = fixed.grid, fixed.grid.ndim
-    scales = (1.0,) if rigid else _SCALES[ndim]
-    matrices = [factor * turn for turn in _rotations(ndim, degrees) for factor in scales]
+    grid, reach = fixed.grid, _FAR if far else _REACH
     turned = [Affine.about(matrix, grid.center) for matrix in matrices]
     points = grid.points()
-    everywhere = initial(np.stack([affine(points) for affine in turned]))
-    scores, shifts = _correlations(_samples(fixed, points), _samples(moving, everywhere), grid)
-    found = []
-    for number in np.argsort(-scores, kind="stable")[:count]:
-        affine = turned[number]
-        found.append(Affine(affine.matrix, affine(grid.index_to_world @ shifts[number])))
-    return found
+    still = samples(fixed, points)
+    moved = samples(moving, initial(np.stack([affine(points) for affine in turned])))
+    if far and len(turned) > _LEFT:
+        left = np.argsort(-_plain_correlations(still, moved, grid, reach, contrast), kind="stable")[:_LEFT]
+        turned, moved = [turned[k] for k in left], (moved[0][left], moved[1][left])
+    scores, shifts = _correlations(still, moved, grid, reach, contrast)
+    best = np.argsort(-scores, kind="stable")[:count]
+    # behind a shift by d voxels
+    found = [Affine(turned[k].matrix, turned[k](grid.index_to_world @ shifts[k])) for k in best]
+    return found, scores[best]
+
+
+def correlation(fixed: Raster, moving: Raster, transform: Transform) -> float:
+    """Of fixed(x) and moving(phi(x)) over the overlap of a level; -1 where too little overlaps."""
+    points = fixed.grid.points()
+    (f, known), (m, inside) = samples(fixed, points), samples(moving, transform(points))
+    both = known & inside
+    if both.sum() < _OVERLAP * known.sum() or f[both].min() == f[both].max() or m[both].min() == m[both].max():
+        return -1.0
+    return float(np.corrcoef(f[both], m[both])[0, 1])
 
 
 def _rotations(ndim: int, degrees: float) -> list[FloatArray]:
@@ -70,8 +119,8 @@ def _rotations(ndim: int, degrees: float) -> list[FloatArray]:
     return products
 
 
-def _samples(raster: Raster, points: FloatArray) -> Samples:
-    """Mean over channels at points (..., D), 0 where it is not known, and where it is."""
+def samples(raster: Raster, points: FloatArray) -> Samples:
+    """Mean over channels of a raster at points (..., D) mm, 0 where it is not known, and where it is."""
     flat = np.ascontiguousarray(points.reshape(-1, raster.grid.ndim))
     out = np.empty((len(flat), raster.values.shape[-1], 1, 1), dtype=np.float32)
     # bundles of a single sample
@@ -84,9 +133,32 @@ def _samples(raster: Raster, points: FloatArray) -> Samples:
     return np.where(valid, values, np.float32(0.0)), valid
 
 
-def _correlations(fixed: Samples, moving: Samples, grid: Grid) -> tuple[FloatArray, FloatArray]:
+def _plain_correlations(fixed: Samples, moving: Samples, grid: Grid, reach: float, contrast: bool) -> FloatArray:
+    """Of every candidate (K, *shape) the greatest correlation over all shifts, (K,), what lies outside taken for the mean."""
+    shape = [scipy.fft.next_fast_len(n + int(reach * n), real=True) for n in grid.shape]
+    axes = tuple(range(-grid.ndim, 0))
+
+    def centred(values: npt.NDArray[np.float32], valid: npt.NDArray[np.bool_]) -> npt.NDArray[np.float32]:
+        mean = values.sum(axis=axes, keepdims=True) / np.maximum(valid.sum(axis=axes, keepdims=True), 1)
+        out = np.where(valid, values - mean, np.float32(0.0)).astype(np.float32)
+        return out / (np.sqrt((out**2).sum(axis=axes, keepdims=True)) + np.float32(1e-12))
+
+    still = np.conj(scipy.fft.rfftn(centred(*fixed), shape, axes))
+    sfg = scipy.fft.irfftn(scipy.fft.rfftn(centred(*moving), shape, axes) * still, shape, axes)
+    sfg = np.abs(sfg) if contrast else sfg
+    near = _near(shape, grid, reach)[1]
+    return np.where(near, sfg, -np.inf).reshape(len(sfg), -1).max(axis=1)
+
+
+def _near(shape: Sequence[int], grid: Grid, reach: float) -> tuple[list[npt.NDArray[np.int64]], npt.NDArray[np.bool_]]:
+    """Shifts of all places of a circular correlation, one array per axis, and which are within reach."""
+    steps = np.meshgrid(*[_signed(size) for size in shape], indexing="ij")
+    return steps, np.logical_and.reduce([np.abs(step) <= reach * size for step, size in zip(steps, grid.shape, strict=True)])
+
+
+def _correlations(fixed: Samples, moving: Samples, grid: Grid, reach: float, contrast: bool) -> tuple[FloatArray, FloatArray]:
     """Of every candidate (K, *shape) the best score and its shift d (K, D), voxels: fixed(x) ~ moving(x + d)."""
-    shape = [scipy.fft.next_fast_len(n + int(_REACH * n), real=True) for n in grid.shape]
+    shape = [scipy.fft.next_fast_len(n + int(reach * n), real=True) for n in grid.shape]
     axes = tuple(range(-grid.ndim, 0))
 
     def spectra(samples: Samples) -> list[npt.NDArray[np.complexfloating]]:
@@ -102,10 +174,12 @@ def _correlations(fixed: Samples, moving: Samples, grid: Grid) -> tuple[FloatArr
     overlap, sf, sff, sg, sgg, sfg = (scipy.fft.irfftn(product, shape, axes) for product in products)
     n = np.maximum(overlap, 1.0)
     variance = np.maximum(sff - sf**2 / n, 0) * np.maximum(sgg - sg**2 / n, 0)
-    steps = np.meshgrid(*[_signed(size) for size in shape], indexing="ij")
-    near = np.logical_and.reduce([np.abs(step) <= _REACH * size for step, size in zip(steps, grid.shape, strict=True)])
+    steps, near = _near(shape, grid, reach)
     good = near & (overlap >= _OVERLAP * fixed[1].sum()) & (variance > 1e-6 * variance.max())
-    score = np.where(good, (sfg - sf * sg / n) / np.sqrt(np.where(good, variance, 1)), -np.inf).reshape(len(overlap), -1)
+    covariance = sfg - sf * sg / n
+    score = np.where(
+        good, (np.abs(covariance) if contrast else covariance) / np.sqrt(np.where(good, variance, 1)), -np.inf
+    ).reshape(len(overlap), -1)
     best = np.argmax(score, axis=1)
     shifts = np.stack([step.ravel()[best] for step in steps], axis=1).astype(float)
     return score[np.arange(len(best)), best].astype(float), shifts
