@@ -38,7 +38,7 @@ _AIR = -1024.0
 # share of values on each side that may be extreme, and how many ranges of the others are allowed
 _TAIL, _RANGES = 2.0, 3.0
 # lines along each axis on which borders are compared, and how many of these must agree
-_LINES = 96
+_LINES = 64
 _SHARED, _CROSSINGS, _BY_CHANCE = 0.25, 12, 4.0
 # correlation of differences along lines above which the scene stands still, as the frame does
 _STILL = 0.8
@@ -101,10 +101,10 @@ def shared_frame(fixed: Values, moving: Values, allowed: tuple[Mask | None, Mask
     pairs = []
     lines = [_Lines.of(fixed.shape, axis) for axis in range(fixed.ndim)]
     samples = [(line.of_fixed(fixed), line.of_moving(moving)) for line in lines]
+    borders = [(w, [_border(m == w) for _, m in samples]) for w in _constants(moving, allowed[1])]
     for v in _constants(fixed, allowed[0]):
-        for w in _constants(moving, allowed[1]):
-            if _borders_agree([((f == v), (m == w)) for f, m in samples]):
-                pairs.append((v, w))
+        own = [_border(f == v) for f, _ in samples]
+        pairs += [(v, w) for w, other in borders if _agree(own, other)]
     if not pairs:
         return None
     where = _both(fixed, moving, pairs)
@@ -146,17 +146,17 @@ class _Lines:
         return moved[np.ix_(*places)].reshape(-1, moved.shape[-1])
 
 
-def _borders_agree(lines: list[tuple[Mask, Mask]]) -> bool:
-    """Whether the borders of two regions, on lines (L, n) along every axis, lie at the same places."""
-    together, first, second, places = 0, 0, 0, 0
-    for f, m in lines:
-        a, b = f[:, 1:] != f[:, :-1], m[:, 1:] != m[:, :-1]
-        together += int(np.count_nonzero(a & b))
-        first += int(np.count_nonzero(a))
-        second += int(np.count_nonzero(b))
-        places += a.size
-    chance = first * second / max(places, 1)
-    return together >= max(_CROSSINGS, _SHARED * min(first, second), _BY_CHANCE * chance)
+def _border(region: Mask) -> Mask:
+    """Where lines (L, n) cross the border of a region, (L, n - 1)."""
+    return region[:, 1:] != region[:, :-1]
+
+
+def _agree(first: list[Mask], second: list[Mask]) -> bool:
+    """Whether two borders, on lines along every axis, lie at the same places."""
+    together = sum(int(np.count_nonzero(a & b)) for a, b in zip(first, second, strict=True))
+    a, b = (sum(int(np.count_nonzero(part)) for part in border) for border in (first, second))
+    places = sum(part.size for part in first)
+    return together >= max(_CROSSINGS, _SHARED * min(a, b), _BY_CHANCE * a * b / max(places, 1))
 
 
 def _still(samples: list[tuple[Values, Values]], pairs: list[tuple[float, float]]) -> bool:

@@ -153,7 +153,7 @@ def _unpadded(name: str, image: Image, mask: Labels | None, warnings: list[str])
     """The image without what is far out of its range: regions are masked, single voxels brought back."""
     allowed = None if mask is None else mask.values != 0
     found = frames.padding(_grey(image), allowed)
-    values = image.values
+    values = np.asarray(image.values, dtype=np.float32)
     if found is not None:
         where, value = found
         rest = values[~where] if allowed is None else values[~where & allowed]
@@ -187,7 +187,8 @@ def _unframed(
 
 
 def _grey(image: Image) -> frames.Values:
-    return image.values if image.values.ndim == image.ndim else image.values.mean(axis=-1)
+    values = np.asarray(image.values, dtype=np.float32)
+    return values if values.ndim == image.ndim else values.mean(axis=-1)
 
 
 def _less(mask: Labels | None, where: frames.Mask, image: Image) -> Labels:

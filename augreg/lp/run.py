@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from augreg.grid import FloatArray
 from augreg.image import Labels
 from augreg.lp.agreement import Agreement, agreement
 from augreg.lp.constraints import Constraint
@@ -29,7 +30,7 @@ from augreg.lp.schedule import (
 )
 from augreg.lp.start import all_around, candidates, correlation, nearby
 from augreg.registration import Prepared, State
-from augreg.transforms import Affine, BSpline
+from augreg.transforms import Affine, BSpline, Transform
 
 if TYPE_CHECKING:
     from augreg.lp.register import LPRegistration
@@ -51,6 +52,8 @@ _LEAST_SEEN = 0.3
 _LEAST_MATCHED = 0.42
 
 
+# share of keypoints that match best where they were put above which nothing else is asked
+_PLAIN = 0.85
 # share of patches that agree from which on nothing else is looked for, below which everything is, and what counts as better
 _SURE, _POOR, _BETTER = 0.6, 0.15, 0.05
 # share of patches that are opposite, if few agree: among people it was 16 % at most, of other contrasts 23 % at least
@@ -91,11 +94,9 @@ class Run:
         group = "affine" if options.transform == "bspline" else options.transform
         model = MatrixModel(group, fixed.grid.center, float(np.linalg.norm(fixed.grid.extent)) / 2)
         identity = MatrixPose(model, self.ready.initial, Affine.identity(fixed.ndim))
-        pose = self._start(scout if search else None, levels[0], identity)
+        begun = self._start(scout if search else None, levels[0], identity)
         # labels have no brightness to compare
-        seen = levels[0] if self.labels is None else None
-        if search and seen is not None:
-            pose = self._sure(scout, seen, pose)
+        pose: Pose = self._sure(scout, levels[0], begun) if search and self.labels is None else begun
         # the polish has no derivatives of the other criteria, and knows of no constraints
         polish = options.polish if options.criterion in ("ncc", "ssd") and not descent.constraints else 0
         elastic = options.transform == "bspline"
@@ -138,17 +139,14 @@ class Run:
         seen = np.isfinite(costs[:, NEIGHBOURS.shifts]).mean()
         if seen < _LEAST_SEEN:
             self.descent.warn(f"low overlap: {seen:.0%} of the keypoints lie inside the moving image; check the result")
-        costs = costs[np.isfinite(costs).all(axis=1)]
-        if not len(costs):
-            return
-        share = float(np.mean(np.abs(np.argmin(costs, axis=1) - NEIGHBOURS.shifts) <= 1))
+        share = _at_home(costs)
         if share < _LEAST_MATCHED:
             self.descent.warn(
                 f"flat criterion: only {share:.0%} of the keypoints match best where they were put; the images hardly agree, "
                 "check the result"
             )
             return
-        if self.labels is not None:
+        if self.labels is not None or share >= _PLAIN:
             return
         found = self._agreement(coarsest, pose)
         if found.seen >= FEWEST and found.share < _POOR:
@@ -183,10 +181,10 @@ class Run:
             yield solved
         yield from self.descent.polished(level, solved, stage.polish)
 
-    def _start(self, scout: Level | None, level: Level, pose: MatrixPose) -> Pose:
+    def _start(self, scout: Level | None, level: Level, pose: MatrixPose) -> MatrixPose:
         """The best of what the scouting level suggests, or the pose itself, after some programs at the coarsest level."""
         level = level.with_count(min(level.count, START_KEYPOINTS))
-        tried: list[Pose] = [pose]
+        tried = [pose]
         if scout is not None:
             rigid, degrees = self.options.transform == "rigid", self.options.rotation
             matrices = nearby(scout.fixed.grid.ndim, rigid=rigid, degrees=degrees)
@@ -199,9 +197,10 @@ class Run:
             tried = sorted(tried, key=lambda pose: _misfit(level, pose))[: (len(tried) + 1) // 2]
         return tried[0]
 
-    def _sure(self, scout: Level, level: Level, pose: Pose) -> Pose:
+    def _sure(self, scout: Level, level: Level, pose: MatrixPose) -> MatrixPose:
         """The pose, or a better one from anywhere, if the images hardly agree at the pose."""
-        assert isinstance(pose, MatrixPose)
+        if _at_home(level.costs(pose.transform, NEIGHBOURS)) >= _PLAIN:
+            return pose
         before = self._agreement(level, pose)
         if before.share >= _SURE:
             return pose
@@ -209,9 +208,12 @@ class Run:
         known = correlation(scout.fixed, scout.moving, pose.transform)
         known = abs(known) if self._contrast else known
         grids = scout.fixed.grid, scout.moving.grid
-        centred = Affine(np.eye(ndim), grids[1].center - grids[0].center)
+        apart = grids[1].center - grids[0].center
+        initials: list[Transform] = [self.ready.initial]
+        if np.abs(apart - (self.ready.initial(grids[0].center) - grids[0].center)).max() > min(grids[0].spacing):
+            initials.append(Affine(np.eye(ndim), apart))
         best = before
-        for initial in (self.ready.initial, centred):
+        for initial in initials:
             everything = all_around(ndim, rigid=rigid)
             found, scores = candidates(scout.fixed, scout.moving, initial, everything, count=3, far=True, contrast=self._contrast)
             for candidate, score in zip(found, scores, strict=True):
@@ -255,10 +257,18 @@ class Run:
         return True
 
 
-def _last(poses: Iterator[Pose], default: Pose) -> Pose:
+def _last(poses: Iterator[Pose], default: MatrixPose) -> MatrixPose:
+    """Of the poses that lead on from a pose of a matrix group, the last one."""
     for pose in poses:
+        assert isinstance(pose, MatrixPose)
         default = pose
     return default
+
+
+def _at_home(costs: FloatArray) -> float:
+    """Of keypoints with known costs (N, 2X+1) the share that match best within a voxel of where they were put."""
+    known = costs[np.isfinite(costs).all(axis=1)]
+    return float(np.mean(np.abs(np.argmin(known, axis=1) - NEIGHBOURS.shifts) <= 1)) if len(known) else 0.0
 
 
 def _misfit(level: Level, pose: Pose) -> float:

@@ -78,17 +78,17 @@ def candidates(
     contrast : negative correlations count as positive ones do
     """
     grid, reach = fixed.grid, _FAR if far else _REACH
-    turned = [Affine.about(matrix, grid.center) for matrix in matrices]
-    points = grid.points()
-    still = samples(fixed, points)
-    moved = samples(moving, initial(np.stack([affine(points) for affine in turned])))
-    if far and len(turned) > _LEFT:
-        left = np.argsort(-_plain_correlations(still, moved, grid, reach, contrast), kind="stable")[:_LEFT]
-        turned, moved = [turned[k] for k in left], (moved[0][left], moved[1][left])
-    scores, shifts = _correlations(still, moved, grid, reach, contrast)
+    tried = np.asarray(matrices)
+    if far and len(tried) > _LEFT:
+        # every other voxel suffices to see which are not worth more
+        few = grid.with_shape([max(2, n // 2) for n in grid.shape])
+        plain = _plain_correlations(*_pair(fixed, moving, initial, tried, few), few, reach, contrast)
+        tried = tried[np.argsort(-plain, kind="stable")[:_LEFT]]
+    scores, shifts = _correlations(*_pair(fixed, moving, initial, tried, grid), grid, reach, contrast)
     best = np.argsort(-scores, kind="stable")[:count]
+    turned = [Affine.about(tried[k], grid.center) for k in best]
     # behind a shift by d voxels
-    found = [Affine(turned[k].matrix, turned[k](grid.index_to_world @ shifts[k])) for k in best]
+    found = [Affine(t.matrix, t(grid.index_to_world @ shift)) for t, shift in zip(turned, shifts[best], strict=True)]
     return found, scores[best]
 
 
@@ -100,6 +100,14 @@ def correlation(fixed: Raster, moving: Raster, transform: Transform) -> float:
     if both.sum() < _OVERLAP * known.sum() or f[both].min() == f[both].max() or m[both].min() == m[both].max():
         return -1.0
     return float(np.corrcoef(f[both], m[both])[0, 1])
+
+
+def _pair(fixed: Raster, moving: Raster, initial: Transform, matrices: FloatArray, grid: Grid) -> tuple[Samples, Samples]:
+    """Fixed at the points of a grid (*shape), and moving at what initial makes of these behind every matrix, (K, *shape)."""
+    points = grid.points()
+    arms = (points - grid.center).reshape(-1, grid.ndim)
+    everywhere = (arms @ np.swapaxes(matrices, 1, 2)).reshape(len(matrices), *points.shape) + grid.center
+    return samples(fixed, points), samples(moving, initial(everywhere))
 
 
 def _rotations(ndim: int, degrees: float) -> list[FloatArray]:
@@ -150,7 +158,7 @@ def _plain_correlations(fixed: Samples, moving: Samples, grid: Grid, reach: floa
     return np.where(near, sfg, -np.inf).reshape(len(sfg), -1).max(axis=1)
 
 
-def _near(shape: Sequence[int], grid: Grid, reach: float) -> tuple[list[npt.NDArray[np.int64]], npt.NDArray[np.bool_]]:
+def _near(shape: Sequence[int], grid: Grid, reach: float) -> tuple[tuple[npt.NDArray[np.int64], ...], npt.NDArray[np.bool_]]:
     """Shifts of all places of a circular correlation, one array per axis, and which are within reach."""
     steps = np.meshgrid(*[_signed(size) for size in shape], indexing="ij")
     return steps, np.logical_and.reduce([np.abs(step) <= reach * size for step, size in zip(steps, grid.shape, strict=True)])
