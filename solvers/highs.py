@@ -14,8 +14,6 @@ and sum_i f_i*(mu_i) is minimised subject to A^T mu = 0: one equation per unknow
 
 from __future__ import annotations
 
-import functools
-import os
 import time
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -73,8 +71,7 @@ class HiGHS:
         matrix, right, cost, low, high = _model(program, costs, upper, to_rows, eliminated)
 
         # a fresh object each time: its time limit counts all its runs together
-        _greet_nowhere()
-        highs = highspy.Highs()
+        highs = _Quiet()
         options: dict[str, bool | int | float | str] = {
             "output_flag": False,
             "threads": 1,
@@ -135,17 +132,12 @@ class HiGHS:
         return Solution.judged(program, c, mu, status, iterations, time.perf_counter() - begin, name)
 
 
-@functools.cache
-def _greet_nowhere() -> None:
-    """The first object of a process prints a banner on the standard output (1.16), which belongs to the caller's results."""
-    saved, sink = os.dup(1), os.open(os.devnull, os.O_WRONLY)
-    os.dup2(sink, 1)
-    try:
-        highspy.Highs()
-    finally:
-        os.dup2(saved, 1)
-        os.close(saved)
-        os.close(sink)
+class _Quiet(highspy.Highs):
+    """HiGHS 1.16 greets on standard output, which belongs to the caller's results, as its constructor enables callbacks."""
+
+    def enableCallbacks(self) -> None:
+        self.silent()
+        super().enableCallbacks()
 
 
 def _first_slopes(program: PiecewiseLinearProgram) -> FloatArray:

@@ -3,7 +3,8 @@
 from augreg.io.arrays import array_of, read_arrays, write_arrays
 from augreg.io.files import FileWarning, atomic, remove_partial
 from augreg.io.flo import read_flo
-from augreg.io.images import IMAGE_SUFFIXES, read_image, read_labels, write_image
+from augreg.io.images import IMAGE_SUFFIXES, read_image, read_labels, read_plane, write_image
+from augreg.io.placed import Plane
 from augreg.io.points import read_points, write_points
 from augreg.io.transforms import FIELD_SUFFIXES, TRANSFORM_SUFFIXES, read_transform, write_transform
 
@@ -12,12 +13,14 @@ __all__ = [
     "IMAGE_SUFFIXES",
     "TRANSFORM_SUFFIXES",
     "FileWarning",
+    "Plane",
     "array_of",
     "atomic",
     "read_arrays",
     "read_flo",
     "read_image",
     "read_labels",
+    "read_plane",
     "read_points",
     "read_transform",
     "remove_partial",

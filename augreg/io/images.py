@@ -1,13 +1,12 @@
-"""Images and label maps through SimpleITK.
+"""Images and label maps: which reader takes a file, and what is written.
 
-SimpleITK's arrays have the index order z, y, x; they are transposed here once, so that everywhere else x comes first.
+What a file is, its first bytes say: the same pixels have the same geometry under every name. Formats without a world, which are
+PNG, JPEG, BMP, PPM, PGM and TIFF of any suffix, have spacing 1, origin 0 and no direction.
 """
 
 from __future__ import annotations
 
-import gzip
 import os
-import zlib
 from pathlib import Path
 from typing import Any
 
@@ -15,17 +14,37 @@ import numpy as np
 import numpy.typing as npt
 import SimpleITK as sitk
 
-from augreg.grid import Grid
 from augreg.image import Image, Labels
 from augreg.io.dicom import chosen_of, is_dicom, read_dicom
 from augreg.io.files import atomic, existing_file
+from augreg.io.formats import metaimage, nifti, nrrd
+from augreg.io.formats.foreign import read_foreign
+from augreg.io.formats.metaimage import read_metaimage
+from augreg.io.formats.nifti import read_nifti
+from augreg.io.formats.nrrd import read_nrrd
+from augreg.io.formats.pictures import is_picture, read_picture, write_picture
+from augreg.io.formats.tiff import is_tiff, read_tiff, write_tiff
+from augreg.io.itk import from_sitk, placed_of, to_sitk
+from augreg.io.itk import quietly as _quietly
+from augreg.io.placed import Placed, Plane, image_of, plane_of
 
-# their resolution tags describe prints and screens, not the world
+__all__ = [
+    "IMAGE_SUFFIXES",
+    "_quietly",
+    "from_sitk",
+    "read_image",
+    "read_labels",
+    "read_plane",
+    "suffix",
+    "to_sitk",
+    "write_image",
+]
+
 PIXEL_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".ppm", ".pgm")
-_BYTES = {"16-bit": 2, "32-bit": 4, "64-bit": 8, "8-bit": 1}
-_GEOMETRY_SUFFIXES = (".nii", ".nii.gz", ".mha", ".mhd", ".nrrd", ".nhdr")
+_GEOMETRY_SUFFIXES = (".nii", ".nii.gz", ".mha", ".nrrd")
 # of images that `write_image` writes
-IMAGE_SUFFIXES = (*(s for s in _GEOMETRY_SUFFIXES if s != ".mhd"), *PIXEL_SUFFIXES)
+IMAGE_SUFFIXES = (*_GEOMETRY_SUFFIXES, *PIXEL_SUFFIXES)
+_OWN = ("?plane=own", "&plane=own")
 
 
 def suffix(path: str | os.PathLike[str]) -> str:
@@ -35,41 +54,39 @@ def suffix(path: str | os.PathLike[str]) -> str:
 
 
 def read_image(path: str | os.PathLike[str]) -> Image:
-    """An image of any format SimpleITK reads, or a folder with the slices of a DICOM series.
+    """An image file, or a folder with the slices of a DICOM series.
 
     Of a DICOM folder or file that holds more than one volume one is chosen: of several series as `FOLDER?series=UID`, of groups
     of different size or orientation in one series as `?group=K`, of several volumes at one place (time points, echoes, frames
     of a film) as `?frame=N`, or both as `?series=UID&frame=N`; K and N count from 1. Slices that are tilted against their stack
-    or slightly uneven are resampled, with a `FileWarning`. Pixel types are kept; colour has shape (*shape, C); a volume of one
-    slice is read as 2-D; PNG, JPEG, BMP and TIFF have spacing 1 mm, origin 0.
+    or slightly uneven are resampled, with a `FileWarning`. Pixel types are kept; colour has shape (*shape, C); PNG, JPEG, BMP,
+    PPM and TIFF have spacing 1 mm, origin 0, and are turned as the camera noted.
+
+    A volume of one axial slice, shape (nx, ny, 1), is read as 2-D: its x and y are kept. One slice of another orientation has no
+    place in a 2-D world and is refused; `FILE?plane=own` reads it in the plane's own axes, spacing as in the file, and
+    `read_plane` gives the way between the two. Volumes that are one voxel thin along another axis stay 3-D; `?plane=own` makes
+    them 2-D too.
+
+    What the file leaves open, or gets wrong, and how it was read, is said in a `FileWarning`.
 
     Raises
     ------
     FileNotFoundError : if there is nothing at `path`.
-    ValueError : if it is truncated, no image, or a folder without a series or with several.
+    ValueError : if it is truncated, damaged, no image, or a folder without a series or with several.
     """
-    chosen = chosen_of(path)
-    if is_dicom(chosen.path):
-        existing_file(chosen.path)
-        image = read_dicom(chosen)
-    else:
-        found = existing_file(path)
-        _check_complete(found)
-        image = _quietly(sitk.ReadImage, found, "an image", str(found))
-        if suffix(path) in (".nii", ".nii.gz") and "float" in image.GetPixelIDTypeAsString():
-            read = from_sitk(image, name=str(path))
-            return read.with_values(_with_not_finite(read.values, found))
-    return from_sitk(image, pixels=suffix(path) in PIXEL_SUFFIXES, name=str(path))
+    name, own = _parted(path)
+    return image_of(_placed(name), name, own=own)
 
 
 def read_labels(path: str | os.PathLike[str]) -> Labels:
-    """A label map; whole numbers stored as floating point are accepted.
+    """A label map; whole numbers stored as floating point are accepted, and of a palette the indices are the labels.
 
     Raises
     ------
     As `read_image`, and ValueError for colour images and for values that are not whole numbers.
     """
-    image = read_image(path)
+    name, own = _parted(path)
+    image = image_of(_placed(name, stored=True), name, own=own)
     values: npt.NDArray[Any] = image.values
     if values.ndim > image.ndim:
         raise ValueError(f"{path}: expected a label map, got a colour image with {image.channels} channels")
@@ -82,149 +99,109 @@ def read_labels(path: str | os.PathLike[str]) -> Labels:
     return Labels(values, image.grid)
 
 
-def write_image(image: Image | Labels, path: str | os.PathLike[str]) -> None:
-    """Write an image or label map, atomically, in the format of the suffix and with its pixel type (bool becomes uint8).
+def read_plane(path: str | os.PathLike[str]) -> Plane:
+    """The plane of a volume of one slice: `points_3d` and `points_2d` go between the world and the image that is read of it.
+
+    That is the image of `read_image(FILE)` where the slice is axial, else, and always with `FILE?plane=own`, the one of
+    `read_image("FILE?plane=own")`.
 
     Raises
     ------
-    ValueError : for an unknown suffix, or a format that cannot hold the pixel type. FileNotFoundError : without a folder.
+    As `read_image`, and ValueError where there is not one slice.
+    """
+    name, own = _parted(path)
+    return plane_of(_placed(name), name, own=own)
+
+
+def _parted(path: str | os.PathLike[str]) -> tuple[str, bool]:
+    """A name, and whether its plane's own axes are asked for."""
+    name = os.fspath(path)
+    for ending in _OWN:
+        if name.endswith(ending) and not os.path.lexists(name):
+            return name.removesuffix(ending), True
+    return name, False
+
+
+def _placed(name: str, *, stored: bool = False) -> Placed:
+    """Values and place, by the reader of what the file is; `stored`: the indices of palettes."""
+    chosen = chosen_of(name)
+    found = existing_file(chosen.path)
+    if not (found.is_file() or found.is_dir()):
+        raise ValueError(f"{found}: expected a file or a folder, got a pipe or a device; write it to a file first")
+    if is_dicom(found):
+        return placed_of(read_dicom(chosen), name)
+    with open(found, "rb") as file:
+        head = file.read(132)
+    lower = found.name.lower()
+    if is_tiff(head):
+        return read_tiff(found, stored=stored)
+    if is_picture(head):
+        return read_picture(found, stored=stored)
+    for suffixes, read in ((nifti.SUFFIXES, read_nifti), (metaimage.SUFFIXES, read_metaimage), (nrrd.SUFFIXES, read_nrrd)):
+        if lower.endswith(suffixes) or (read is read_nrrd and head.startswith(b"NRRD000")):
+            return read(found)
+    if lower.endswith(PIXEL_SUFFIXES):
+        raise ValueError(f"{found}: expected an image, got a file that is none: its first bytes are of no format known here")
+    return read_foreign(found)
+
+
+def write_image(image: Image | Labels, path: str | os.PathLike[str]) -> None:
+    """Write an image or label map, atomically, in the format of the suffix and with its pixel type (bool becomes uint8).
+
+    What was written is read back before it takes the place of an older file: a disk that is full must not cost it.
+
+    Raises
+    ------
+    ValueError : for an unknown suffix, or a format that cannot hold the pixels. FileNotFoundError : without a folder.
+    OSError : if the file does not hold what was written, as on a full disk.
     """
     kind = suffix(path)
-    if kind not in (*PIXEL_SUFFIXES, *_GEOMETRY_SUFFIXES):
-        raise ValueError(f"{path}: expected a suffix among {' '.join((*_GEOMETRY_SUFFIXES, *PIXEL_SUFFIXES))}, got {kind!r}")
-    dtype = image.values.dtype
+    if kind in (".mhd", ".nhdr"):
+        one = {".mhd": ".mha", ".nhdr": ".nrrd"}[kind]
+        raise ValueError(f"{path}: expected one file, {kind} needs two that point at each other; write {one}")
+    if kind not in IMAGE_SUFFIXES:
+        raise ValueError(f"{path}: expected a suffix among {' '.join(IMAGE_SUFFIXES)}, got {kind!r}")
     if kind in PIXEL_SUFFIXES:
-        if image.ndim != 2 and kind not in (".tif", ".tiff"):
-            raise ValueError(f"{path}: expected a 2-D image for {kind}, got {image.ndim}-D; write .nii.gz or .mha")
-        held = {".tif": "u1 u2 i2 f4", ".tiff": "u1 u2 i2 f4", ".png": "b1 u1 u2"}.get(kind, "b1 u1").split()
-        if dtype.str[1:] not in [*held, "b1"]:
-            raise ValueError(
-                f"{path}: expected pixels that {kind} can hold, got {dtype}; write .nii.gz or .mha, or convert first"
-            )
+        _check_pixels(image, path, kind)
     with atomic(path) as temporary:
-        if kind == ".mhd":
-            raise ValueError(f"{path}: expected one file, .mhd needs two that point at each other; write .mha")
-        _quietly(sitk.WriteImage, path, "a format that can hold the image", to_sitk(image), str(temporary), kind != ".nii")
+        if kind in (".tif", ".tiff"):
+            write_tiff(image, Path(path), temporary)
+        elif kind in PIXEL_SUFFIXES:
+            temporary.write_bytes(write_picture(image, Path(path), kind))
+        else:
+            _write_by_itk(image, path, temporary, compress=kind != ".nii")
+        if kind not in (".jpg", ".jpeg"):
+            _check_written(image, path, temporary)
 
 
-def from_sitk(image: sitk.Image, *, pixels: bool = False, name: str = "image") -> Image:
-    """A SimpleITK image as ours; `pixels` drops the geometry."""
-    if "complex" in image.GetPixelIDTypeAsString():
-        raise ValueError(f"{name}: expected real pixels, got complex ones; take their magnitude first")
-    ndim = image.GetDimension()
-    channels = image.GetNumberOfComponentsPerPixel()
-    values = sitk.GetArrayFromImage(image)
-    axes = tuple(range(ndim))[::-1] + ((ndim,) if channels > 1 else ())
-    values = np.ascontiguousarray(values.transpose(axes))
-    spacing, origin = np.array(image.GetSpacing()), np.array(image.GetOrigin())
-    direction = np.array(image.GetDirection()).reshape(ndim, ndim)
-    while ndim > 2 and values.shape[ndim - 1] == 1:
-        # one slice of a volume is an image: the plane's own axes, as far as they lie in the first world axes
-        values = values[(slice(None),) * (ndim - 1) + (0,)]
-        ndim -= 1
-        spacing, origin, direction = spacing[:ndim], origin[:ndim], direction[:ndim, :ndim]
-        if not np.allclose(direction.T @ direction, np.eye(ndim), atol=1e-4):
-            direction = np.eye(ndim)
-    if ndim > 3:
-        raise ValueError(f"{name}: expected a 2-D or 3-D image, got {ndim}-D; extract one frame first")
-    if pixels:
-        return Image(values, Grid(values.shape[:ndim]))
-    # files keep directions in few digits; the nearest orthonormal matrix is what was meant
-    u, _, vt = np.linalg.svd(direction)
-    if np.allclose(direction, u @ vt, atol=1e-3) and not np.allclose(direction.T @ direction, np.eye(ndim), atol=1e-6):
-        direction = u @ vt
+def _check_pixels(image: Image | Labels, path: str | os.PathLike[str], kind: str) -> None:
+    dtype = image.values.dtype
+    if image.ndim != 2 and kind not in (".tif", ".tiff"):
+        raise ValueError(f"{path}: expected a 2-D image for {kind}, got {image.ndim}-D; write .nii.gz or .mha")
+    if isinstance(image, Labels) and kind in (".jpg", ".jpeg"):
+        raise ValueError(
+            f"{path}: expected a format that keeps labels as they are, got JPEG, which changes them; write .png or .nii.gz"
+        )
+    held = {".tif": "u1 u2 i2 f4", ".tiff": "u1 u2 i2 f4", ".png": "u1 u2", ".pgm": "u1 u2"}.get(kind, "u1").split()
+    if dtype.str[1:] not in [*held, "b1"]:
+        raise ValueError(f"{path}: expected pixels that {kind} can hold, got {dtype}; write .nii.gz or .mha, or convert first")
+
+
+def _write_by_itk(image: Image | Labels, path: str | os.PathLike[str], temporary: Path, *, compress: bool) -> None:
     try:
-        grid = Grid(values.shape[:ndim], tuple(spacing), tuple(origin), direction)
+        _quietly(sitk.WriteImage, path, "a format that can hold the image", to_sitk(image), str(temporary), compress)
     except ValueError as error:
-        raise ValueError(f"{name}: {error}") from error
-    return Image(values, grid)
+        if "UTF-8" in str(error) or "Unknown" in str(error):
+            raise
+        raise OSError(f"{path}: expected a place to write to, got an error while writing; is the disk full? ({error})") from error
 
 
-def to_sitk(image: Image | Labels) -> sitk.Image:
-    """Ours as a SimpleITK image."""
-    values, ndim = image.values, image.ndim
-    if values.dtype == bool:
-        values = values.astype(np.uint8)
-    if values.dtype == np.float16:
-        values = values.astype(np.float32)
-    channels = values.ndim > ndim
-    axes = tuple(range(ndim))[::-1] + ((ndim,) if channels else ())
-    out = sitk.GetImageFromArray(np.ascontiguousarray(values.transpose(axes)), isVector=channels)
-    out.SetSpacing(image.grid.spacing)
-    out.SetOrigin(image.grid.origin)
-    out.SetDirection(np.ravel(image.grid.direction).tolist())
-    return out
-
-
-def _check_complete(path: Path) -> None:
-    """Truncated files that ITK's readers would fill with zeros, or read on past their end."""
-    kind = suffix(path)
-    if kind == ".nii.gz":
-        # ITK ignores a missing end; zlib knows whether the stream was finished
-        stream = zlib.decompressobj(wbits=31)
-        with open(path, "rb") as file:
-            if file.peek(2)[:2] != b"\x1f\x8b":
-                return
-            try:
-                while chunk := file.read(1 << 20):
-                    stream.decompress(chunk)
-                    if stream.eof:
-                        return
-            except zlib.error:
-                pass
-        raise ValueError(f"{path}: expected a whole file, got a truncated or damaged gzip stream; copy it again")
-    if kind == ".nii":
-        reader = sitk.ImageFileReader()
-        reader.SetFileName(str(path))
-        _quietly(reader.ReadImageInformation, path, "an image")
-        pixels = np.prod(reader.GetSize(), dtype=np.int64) * reader.GetNumberOfComponents()
-        kind_of_pixel = sitk.GetPixelIDValueAsString(reader.GetPixelID())
-        size = next((size for name, size in _BYTES.items() if name in kind_of_pixel), 1)
-        if path.stat().st_size < 348 + pixels * size:
-            raise ValueError(f"{path}: expected a whole file, got a truncated NIfTI; copy it again")
-    if kind in (".jpg", ".jpeg"):
-        content = path.read_bytes()
-        if content.startswith(b"\xff\xd8") and b"\xff\xd9" not in content[-64:]:
-            raise ValueError(f"{path}: expected a whole file, got a truncated JPEG; copy it again")
-    if kind == ".png" and (content := path.read_bytes()).startswith(b"\x89PNG") and b"IEND" not in content[-64:]:
-        raise ValueError(f"{path}: expected a whole file, got a truncated PNG; copy it again")
-    if kind == ".bmp":
-        head = path.read_bytes()[:6]
-        if head[:2] == b"BM" and int.from_bytes(head[2:6], "little") > path.stat().st_size:
-            raise ValueError(f"{path}: expected a whole file, got a truncated BMP; copy it again")
-
-
-def _with_not_finite(values: npt.NDArray[Any], path: Path) -> npt.NDArray[Any]:
-    """Values (*shape) or (*shape, C) of a NIfTI file with the NaN and infinite ones, which ITK's reader makes 0."""
-    with gzip.open(path) if suffix(path) == ".nii.gz" else open(path, "rb") as file:
-        content = file.read()
-    order = next((order for order in "<>" if content[:4] == np.array(348, f"{order}i4").tobytes()), None)
-    if order is None:
-        return values
-    kind = {16: "f4", 64: "f8"}.get(int(np.frombuffer(content, f"{order}i2", 1, 70)[0]))
-    start = int(np.frombuffer(content, f"{order}f4", 1, 108)[0])
-    if kind is None or len(content) < start + values.size * int(kind[1]):
-        return values
-    # the first index runs fastest, components slowest
-    stored = np.frombuffer(content, order + kind, values.size, start).reshape(values.shape, order="F")
-    finite = np.isfinite(stored)
-    return values if finite.all() else np.where(finite, values, stored).astype(values.dtype)
-
-
-def _quietly(call, path, expected, *arguments):  # type: ignore[no-untyped-def]  # as many signatures as SimpleITK has
-    """Call into ITK without its messages on stderr; its errors become one line."""
-    previous = sitk.ProcessObject.GetGlobalWarningDisplay()
-    sitk.ProcessObject.SetGlobalWarningDisplay(False)
-    # libraries below ITK (png, tiff, gdcm) write to the file descriptor itself
-    saved, sink = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    os.dup2(sink, 2)
+def _check_written(image: Image | Labels, path: str | os.PathLike[str], temporary: Path) -> None:
+    """ITK says nothing of a disk that is full."""
     try:
-        return call(*arguments)
-    except RuntimeError as error:
-        reason = [line.strip() for line in str(error).splitlines() if line.strip()][-1]
-        raise ValueError(f"{path}: expected {expected}, got a file that cannot be read or written as one ({reason})") from error
-    finally:
-        os.dup2(saved, 2)
-        os.close(saved)
-        os.close(sink)
-        sitk.ProcessObject.SetGlobalWarningDisplay(previous)
+        values = _placed(str(temporary), stored=True).values
+    except (ValueError, FileNotFoundError) as error:
+        raise OSError(f"{path}: expected a whole file, wrote a part of it; is the disk full? Nothing was replaced") from error
+    ours = image.values.astype(np.float32) if image.values.dtype == np.float16 else image.values
+    if not np.array_equal(values.ravel(), ours.ravel(), equal_nan=ours.dtype.kind == "f"):
+        raise OSError(f"{path}: expected to read what was written, got other values; is the disk full? Nothing was replaced")
