@@ -130,22 +130,29 @@ def _check_rows(content: bytes, path: Path, picture: Pillow.Image) -> None:
 
 
 def _check_jpeg(content: bytes, path: Path) -> None:
-    if b"\xff\xd9" not in content[-64:] and b"\xff\xd9" not in content[-65536:]:
+    if b"\xff\xd9" not in content[-65536:]:
         raise ValueError(f"{path}: expected a whole file, got a truncated JPEG; copy it again")
+    with Pillow.open(BytesIO(content)) as picture:
+        if picture.mode == "CMYK" or not imagecodecs.JPEGXL.available:
+            return
+    # lossless repacking takes no stream that does not decode exactly, where libjpeg fills in what is missing and goes on; bytes
+    # that are left over before the end it keeps: then there are still enough without the last two
+    end = content.rindex(b"\xff\xd9")
+    shorter = content[: end - 2].removesuffix(b"\xff") + content[end:]
+    if not _repacks(content) or _repacks(shorter):
+        warnings.warn(
+            f"{path}: its JPEG data are damaged, or of an unusual kind; parts of the picture may be wrong",
+            FileWarning,
+            stacklevel=5,
+        )
+
+
+def _repacks(content: bytes) -> bool:
     try:
-        # lossless repacking takes no stream that does not decode exactly; libjpeg fills in what is missing and goes on
         imagecodecs.jpegxl_encode_jpeg(content)
     except imagecodecs.JpegxlError:
-        with Pillow.open(BytesIO(content)) as picture:
-            if picture.mode != "CMYK":
-                warnings.warn(
-                    f"{path}: its JPEG data are damaged, or of an unusual kind; parts of the picture may be wrong",
-                    FileWarning,
-                    stacklevel=5,
-                )
-    except imagecodecs.DelayedImportError:
-        # built without it: only what Pillow itself notices is told
-        pass
+        return False
+    return True
 
 
 def write_picture(image: Image | Labels, path: Path, kind: str) -> bytes:

@@ -48,7 +48,7 @@ def read_tiff(path: Path, *, stored: bool = False) -> Placed:
     ------
     ValueError : if it is damaged, holds no image, or several that are no volume.
     """
-    with refusals(path, "a TIFF image"), _messages() as said, tifffile.TiffFile(path) as file:
+    with refusals(path, "a TIFF image"), _messages() as said, tifffile.TiffFile(path, name=_name(path)) as file:
         series = _chosen(file, path)
         page = series.keyframe
         shown = _kind(page, path)
@@ -68,6 +68,15 @@ def read_tiff(path: Path, *, stored: bool = False) -> Placed:
     if damage:
         warnings.warn(f"{path}: parts of it may be wrong: {damage[0][:200]}", FileWarning, stacklevel=4)
     return of_pixels(np.ascontiguousarray(rows.swapaxes(0, 1), dtype=rows.dtype.newbyteorder("=")), 2 + depth)
+
+
+def _name(path: Path) -> str:
+    """The name by which tifffile knows NDPI, whose offsets have 64 bits: other files of that name have another one."""
+    if path.suffix.lower() != ".ndpi":
+        return path.name
+    with open(path, "rb") as file:
+        head = file.read(12)
+    return path.name if int.from_bytes(head[4:12], "little") < path.stat().st_size else "image.tif"
 
 
 def _chosen(file: tifffile.TiffFile, path: Path) -> tifffile.TiffPageSeries:
