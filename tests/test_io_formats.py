@@ -512,7 +512,8 @@ def test_the_outcome_of_a_command_is_json_alone(tmp_path):
     content[len(content) // 2 : len(content) // 2 + 40] = bytes(40)
     (tmp_path / "a.jpg").write_bytes(content)
     (tmp_path / "t.tfm").write_text(
-        "#Insight Transform File V1.0\n#Transform 0\nTransform: TranslationTransform_double_2_2\nParameters: 1 0\nFixedParameters: \n"
+        "#Insight Transform File V1.0\n#Transform 0\nTransform: TranslationTransform_double_2_2\n"
+        "Parameters: 1 0\nFixedParameters: \n"
     )
     command = [sys.executable, "-m", "augreg", "evaluate", str(tmp_path / "a.jpg"), "-t", str(tmp_path / "t.tfm"), "--json"]
     done = subprocess.run(command, capture_output=True, text=True, check=True)

@@ -77,11 +77,13 @@ def image_of(placed: Placed, name: str, *, own: bool = False) -> Image:
         if plane is None:
             raise ValueError(
                 f"{name}: expected an axial slice, whose place is kept in 2-D, got one slice of another orientation; "
-                f"read it in its plane's own axes as '{name}{'&' if '?' in name else '?'}plane=own', or stack the slices to a volume"
+                f"read it in its plane's own axes as '{name}{'&' if '?' in name else '?'}plane=own'"
             )
         placed = _flattened(placed, axis, plane, own=own)
     elif own:
-        raise ValueError(f"{name}: expected a volume of one slice for plane=own, got shape {_shape(placed)}; leave 'plane=own' out")
+        raise ValueError(
+            f"{name}: expected a volume of one slice for plane=own, got shape {_shape(placed)}; leave 'plane=own' out"
+        )
     direction = placed.direction
     # files keep directions in few digits; the nearest orthonormal matrix is what was meant
     u, _, vt = np.linalg.svd(direction) if np.isfinite(direction).all() else (direction, None, np.eye(len(direction)))

@@ -48,7 +48,7 @@ def read_tiff(path: Path, *, stored: bool = False) -> Placed:
     ------
     ValueError : if it is damaged, holds no image, or several that are no volume.
     """
-    with refusals(path, "a TIFF image"), _messages() as said, tifffile.TiffFile(path, name=_name(path)) as file:
+    with refusals(path, "a TIFF image"), _messages() as said, tifffile.TiffFile(path, **_flags(path)) as file:
         series = _chosen(file, path)
         page = series.keyframe
         shown = _kind(page, path)
@@ -70,13 +70,13 @@ def read_tiff(path: Path, *, stored: bool = False) -> Placed:
     return of_pixels(np.ascontiguousarray(rows.swapaxes(0, 1), dtype=rows.dtype.newbyteorder("=")), 2 + depth)
 
 
-def _name(path: Path) -> str:
-    """The name by which tifffile knows NDPI, whose offsets have 64 bits: other files of that name have another one."""
+def _flags(path: Path) -> dict[str, Any]:
+    """tifffile takes every `.ndpi` for NDPI, whose first offset has 64 bits; where it leads nowhere, the file is another TIFF."""
     if path.suffix.lower() != ".ndpi":
-        return path.name
+        return {}
     with open(path, "rb") as file:
         head = file.read(12)
-    return path.name if int.from_bytes(head[4:12], "little") < path.stat().st_size else "image.tif"
+    return {} if int.from_bytes(head[4:12], "little") < path.stat().st_size else {"is_ndpi": False}
 
 
 def _chosen(file: tifffile.TiffFile, path: Path) -> tifffile.TiffPageSeries:
