@@ -26,6 +26,7 @@ from augreg.io.itk import quietly
 
 # share of a voxel by which two geometries may differ unsaid
 _AGREE = 0.05
+_QUATERNION = ("quatern_b", "quatern_c", "quatern_d", "qoffset_x", "qoffset_y", "qoffset_z")
 _LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 # xyzt_units: metre, millimetre, micrometre
 _UNITS = {1: 1e3, 2: 1.0, 3: 1e-3}
@@ -83,7 +84,7 @@ def _settled(header: nibabel.Nifti1Header, shape: tuple[int, ...], name: str) ->
             flat = "a column of zeros"
         elif axes == 3 and abs(np.linalg.det(sform[:3, :3] / norms)) < 1e-3:
             flat = "columns in one plane"
-    quaternion = [float(header[key]) for key in ("quatern_b", "quatern_c", "quatern_d", "qoffset_x", "qoffset_y", "qoffset_z")]
+    quaternion = [float(header[key]) for key in _QUATERNION]
     if qcode > 0 and not (np.isfinite(quaternion).all() and sum(q * q for q in quaternion[:3]) < 1.01):
         qcode = 0
         said.append("its qform is none (a quaternion that cannot be)")
@@ -124,17 +125,16 @@ def _settled(header: nibabel.Nifti1Header, shape: tuple[int, ...], name: str) ->
 
 def _by_itk(header: nibabel.Nifti1Header, shape: tuple[int, ...], name: str) -> Geometry:
     """ITK's reading of a header, from a file that has nothing else."""
-    header["scl_slope"], header["scl_inter"] = 1, 0
-    header["vox_offset"] = 0
-    # no vectors: these axes are the image's own
-    header["dim"] = [len(shape), *shape, *([1] * (7 - len(shape)))]
-    header["intent_code"] = 0
-    header["datatype"], header["bitpix"] = 2, 8
+    copy = nibabel.Nifti1Header()
+    for key in ("pixdim", "qform_code", "sform_code", "srow_x", "srow_y", "srow_z", "xyzt_units", *_QUATERNION):
+        copy[key] = header[key]
+    # no vectors, no frames: these axes are the image's own; how long they are places nothing
+    sizes = [min(n, 32767) for n in shape]
+    copy["dim"] = [len(shape), *sizes, *([1] * (7 - len(shape)))]
+    copy["datatype"], copy["bitpix"], copy["magic"], copy["vox_offset"] = 2, 8, b"n+1", 352
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "header.nii"
-        header["magic"] = b"n+1" if isinstance(header, nibabel.Nifti1Header) and len(header.binaryblock) == 348 else b"n+2"
-        header["vox_offset"] = len(header.binaryblock) + 4
-        path.write_bytes(header.binaryblock + bytes(4))
+        path.write_bytes(copy.binaryblock + bytes(4))
         reader = sitk.ImageFileReader()
         reader.SetFileName(str(path))
         try:
