@@ -6,12 +6,12 @@ import numpy as np
 import numpy.typing as npt
 
 from augreg import _kernels
-from augreg.grid import FloatArray, Grid
+from augreg.grid import FloatArray, Grid, reals
 
 
 def checked_vectors(name: str, values: npt.ArrayLike, grid: Grid) -> FloatArray:
-    """Vectors (*grid.shape, D) as contiguous float64, checked."""
-    array = np.ascontiguousarray(values, dtype=np.float64)
+    """Vectors (*grid.shape, D) as contiguous float64, checked: ValueError or TypeError for what is none."""
+    array = reals(name, values)
     if array.shape != (*grid.shape, grid.ndim):
         raise ValueError(f"{name}: expected shape {(*grid.shape, grid.ndim)}, a vector per grid point, got {array.shape}")
     if not np.isfinite(array).all():

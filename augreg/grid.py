@@ -12,11 +12,39 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 FloatArray = npt.NDArray[np.floating]
+
+
+def reals(name: str, values: npt.ArrayLike) -> FloatArray:
+    """Numbers as an array of native float64, C-ordered: whatever order, strides and bytes come in, the same come out.
+
+    Raises
+    ------
+    TypeError : for what is no real number: complex, text, objects, masked entries.
+    """
+    array = unmasked(name, values)
+    if array.dtype.kind not in "biuf":
+        raise TypeError(f"{name}: expected real numbers, got dtype {array.dtype}; convert them first")
+    return np.require(array, dtype=np.float64, requirements=["C", "A", "W"])
+
+
+def unmasked(name: str, values: npt.ArrayLike) -> npt.NDArray[Any]:
+    """The array, of which numpy would drop a mask without a word.
+
+    Raises
+    ------
+    TypeError : if some entries are masked.
+    """
+    if isinstance(values, np.ma.MaskedArray):
+        if np.ma.is_masked(values):
+            raise TypeError(f"{name}: expected an array without masked entries, got some; fill them first: array.filled(...)")
+        return values.data
+    return np.asarray(values)
 
 
 @dataclass(frozen=True)
@@ -114,11 +142,11 @@ class Grid:
 
     def points_at(self, indices: npt.ArrayLike) -> FloatArray:
         """World positions (..., D) mm of (continuous) indices (..., D)."""
-        return np.asarray(indices, dtype=float) @ self.index_to_world.T + np.asarray(self.origin)
+        return reals("indices", indices) @ self.index_to_world.T + np.asarray(self.origin)
 
     def indices_at(self, points: npt.ArrayLike) -> FloatArray:
         """Continuous indices (..., D) of world points (..., D) mm; the inverse of `points_at`."""
-        return (np.asarray(points, dtype=float) - np.asarray(self.origin)) @ self.world_to_index.T
+        return (reals("points", points) - np.asarray(self.origin)) @ self.world_to_index.T
 
     def contains(self, points: npt.ArrayLike, margin: float = 0.5) -> npt.NDArray[np.bool_]:
         """Which world points (..., D) lie in the grid's cells, (...) bool.
@@ -149,6 +177,14 @@ class Grid:
         """The grid with `margin` more points on both sides of each axis (negative: fewer)."""
         pad = np.broadcast_to(np.asarray(margin, dtype=int), (self.ndim,))
         return Grid(tuple(np.asarray(self.shape) + 2 * pad), self.spacing, tuple(self.points_at(-pad)), self.direction)
+
+    def covering(self, points: npt.ArrayLike) -> Grid:
+        """The grid with as many more points at its ends as it takes to reach around all given points (..., D) mm."""
+        index = self.indices_at(points).reshape(-1, self.ndim)
+        # points on the border, up to rounding, are inside
+        first = np.minimum(0, np.floor(index.min(axis=0) + 1e-6)).astype(int)
+        last = np.maximum(np.asarray(self.shape) - 1, np.ceil(index.max(axis=0) - 1e-6)).astype(int)
+        return Grid(tuple(last - first + 1), self.spacing, tuple(self.points_at(first)), self.direction)
 
     def matches(self, other: Grid, tolerance: float = 1e-3) -> bool:
         """Whether both grids have the same shape and all their points agree to `tolerance` voxels."""

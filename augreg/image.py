@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from augreg.grid import Grid
+from augreg.grid import Grid, unmasked
 
 # ITU-R BT.601, the weights of PIL and OpenCV
 _LUMINANCE = np.array([0.299, 0.587, 0.114])
@@ -19,7 +20,8 @@ class Image:
 
     Parameters
     ----------
-    values : array (*shape) or, with channels, (*shape, C); bool, integer or floating point, kept as it is
+    values : array (*shape) or, with channels, (*shape, C); bool, integer or floating point, kept as it is; where it is of another
+        order than C's, or its bytes are, a copy is
     grid : the grid of the first D axes
 
     Raises
@@ -31,14 +33,14 @@ class Image:
     grid: Grid
 
     def __post_init__(self) -> None:
-        values = np.asarray(self.values)
+        values = unmasked("values", self.values)
         if values.dtype.kind not in "biuf":
-            raise TypeError(f"values: expected real numbers, got dtype {values.dtype}")
+            raise TypeError(f"values: expected real numbers, got dtype {values.dtype}; convert them first")
         if values.shape[: self.grid.ndim] != self.grid.shape or values.ndim > self.grid.ndim + 1:
             raise ValueError(
                 f"values: expected shape {self.grid.shape} or {(*self.grid.shape, 'C')}, the grid's, got {values.shape}"
             )
-        object.__setattr__(self, "values", values)
+        object.__setattr__(self, "values", _in_order(values))
 
     @property
     def ndim(self) -> int:
@@ -66,7 +68,7 @@ class Image:
 
 @dataclass(frozen=True, eq=False)
 class Labels:
-    """A label map: integers (*shape) on a grid, 0 is background.
+    """A label map: integers (*shape) on a grid, 0 is background; copied in C order and native bytes where it is of another order.
 
     Raises
     ------
@@ -77,7 +79,7 @@ class Labels:
     grid: Grid
 
     def __post_init__(self) -> None:
-        values = np.asarray(self.values)
+        values = unmasked("values", self.values)
         if values.dtype == bool:
             values = values.astype(np.uint8)
         if values.dtype.kind not in "iu":
@@ -86,7 +88,7 @@ class Labels:
             )
         if values.shape != self.grid.shape:
             raise ValueError(f"values: expected shape {self.grid.shape}, the grid's, got {values.shape}")
-        object.__setattr__(self, "values", values)
+        object.__setattr__(self, "values", _in_order(values))
 
     @property
     def ndim(self) -> int:
@@ -101,3 +103,8 @@ class Labels:
         """The labels that occur, without the background 0, ascending."""
         present = np.unique(self.values)
         return tuple(int(v) for v in present if v != 0)
+
+
+def _in_order(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """The same numbers in C order and native bytes: sums run over them in one order, so results have the same bytes."""
+    return np.require(values, dtype=values.dtype.newbyteorder("="), requirements=["C", "A"])

@@ -76,8 +76,8 @@ def _folded(transform: Transform, grid: Grid, rows: slice) -> int:
     # det(D phi Q) = det(D phi) det Q: a flipped direction must not look like a fold
     sign = np.sign(np.linalg.det(direction))
     least = _determinants(jacobian)
-    for sides in itertools.product((0, 1), repeat=ndim):
-        corner = np.stack([differences[axis][side] for axis, side in enumerate(sides)], axis=-1)
+    for choice in itertools.product((0, 1), repeat=ndim):
+        corner = np.stack([differences[axis][side] for axis, side in enumerate(choice)], axis=-1)
         least = np.minimum(least, sign * _determinants(corner))
     return int(np.count_nonzero(least <= 0))
 

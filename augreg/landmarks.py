@@ -14,7 +14,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from augreg.grid import FloatArray, Grid
+from augreg.grid import FloatArray, Grid, reals
 from augreg.transforms import BSpline, Composition, DisplacementField, Transform
 
 # voxels beyond the outermost centres that still count as inside: the last pixel ends there where pixels are counted from corners
@@ -44,7 +44,7 @@ def misplaced(
     ------
     ValueError : for points of another shape or dimension.
     """
-    given = np.asarray(points, dtype=float)
+    given = reals(name, points)
     if given.ndim != 2 or given.shape[1] != grid.ndim:
         raise ValueError(f"{name}: expected {grid.ndim}-D points (N, {grid.ndim}), as the image, got shape {given.shape}")
     beyond = outside(given, grid)
@@ -73,7 +73,7 @@ def check_inside(fixed_points: npt.ArrayLike | None, moving_points: npt.ArrayLik
 
 def beyond_domain(transform: Transform, points: npt.ArrayLike) -> npt.NDArray[np.bool_]:
     """Which points (N, D) mm lie where one of the transform's B-splines or fields ends and is the identity, (N,)."""
-    where = np.asarray(points, dtype=float)
+    where = reals("points", points)
     beyond = np.zeros(len(where), dtype=bool)
     for part in reversed(transform.transforms if isinstance(transform, Composition) else (transform,)):
         if isinstance(part, BSpline):
@@ -84,14 +84,17 @@ def beyond_domain(transform: Transform, points: npt.ArrayLike) -> npt.NDArray[np
     return beyond
 
 
+def domain_of(transform: Transform) -> Grid | None:
+    """The grid of the points at which a transform that starts with a B-spline or field is defined; None for others."""
+    first = transform.transforms[-1] if isinstance(transform, Composition) else transform
+    if isinstance(first, BSpline):
+        return first.grid.padded(-1)
+    return first.grid if isinstance(first, DisplacementField) else None
+
+
 def _readings(points: FloatArray, grid: Grid, others: tuple[npt.ArrayLike, Grid | None] | None) -> list[str]:
     """Advice that would put all points inside."""
     advice = []
-    if others is not None:
-        partners, place = np.asarray(others[0], dtype=float), others[1]
-        fits = partners.shape == points.shape and not outside(partners, grid).any()
-        if fits and (place is None or not outside(points, place).any()):
-            advice.append("the points of the other image lie inside: are fixed and moving points exchanged?")
     turned = points * np.array([-1.0, -1.0, 1.0])[: points.shape[1]]
     if not outside(turned, grid).any():
         advice.append("with x and y negated all lie inside: are they RAS? negate x and y")
@@ -99,6 +102,12 @@ def _readings(points: FloatArray, grid: Grid, others: tuple[npt.ArrayLike, Grid 
         advice.append("read as voxel indices all lie inside: convert them to mm, origin + direction @ (spacing * index)")
     if not outside(points[:, ::-1], grid).any():
         advice.append("in reverse order (last coordinate first) all lie inside: exchange the columns")
+    if others is not None:
+        partners, place = reals("points", others[0]), others[1]
+        fits = partners.shape == points.shape and not outside(partners, grid).any()
+        # the other image may be unknown: then the points fit it only if nothing else explains them
+        if fits and (not advice if place is None else not outside(points, place).any()):
+            advice.append("the points of the other image lie inside: are fixed and moving points exchanged?")
     return advice
 
 

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from augreg.grid import FloatArray, Grid
+from augreg.grid import FloatArray, Grid, reals
 from augreg.image import Labels
 from augreg.jacobian import folding, jacobian_determinant
 from augreg.transforms import Transform
@@ -158,7 +158,7 @@ def _summary(values: FloatArray) -> dict[str, float]:
 
 
 def _pairs(fixed_points: npt.ArrayLike, moving_points: npt.ArrayLike) -> tuple[FloatArray, FloatArray]:
-    fixed, moving = np.asarray(fixed_points, dtype=float), np.asarray(moving_points, dtype=float)
+    fixed, moving = reals("fixed_points", fixed_points), reals("moving_points", moving_points)
     if fixed.ndim != 2 or fixed.shape != moving.shape:
         raise ValueError(f"landmarks: expected equal numbers of points (N, D), got {fixed.shape} fixed and {moving.shape} moving")
     return fixed, moving

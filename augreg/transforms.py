@@ -22,11 +22,13 @@ import numpy.typing as npt
 from augreg import _kernels
 from augreg._compile import threads_for
 from augreg._fields import checked_vectors, field_jacobian, frame, grid_points, stencils, three_axes
-from augreg._newton import solve
-from augreg.grid import FloatArray, Grid
+from augreg._newton import solve, solve_from_box
+from augreg.grid import FloatArray, Grid, reals
 
 # nanoseconds that mapping one coordinate takes, about
 _POINT = 20
+# of Newton's method, at most
+_ITERATIONS = 60
 
 
 class Transform(ABC):
@@ -53,7 +55,8 @@ class Transform(ABC):
         ----------
         grid : where a numerical inverse is sampled; by default the transform's own domain. Affine maps need none.
         tolerance : least accuracy |phi(phi^-1(y)) - y| at the nodes of `grid`, mm. Between nodes the error is that of linear
-            interpolation; where phi is not invertible, the best point found is kept.
+            interpolation; where phi is not invertible, the best point found is kept. Where a domain ends, nodes up to a voxel
+            outside its image continue what is inside, or interpolation would not hold there.
         """
 
     def __call__(self, points: npt.ArrayLike) -> FloatArray:
@@ -63,13 +66,13 @@ class Transform(ABC):
         ------
         ValueError : if the last axis is not D.
         """
-        array = np.asarray(points, dtype=np.float64)
+        array = reals("points", points)
         with threads_for(_POINT * array.size):
             return self._map(_flat(array, self.ndim)).reshape(array.shape)
 
     def jacobian(self, points: npt.ArrayLike) -> FloatArray:
         """D phi at world points, (..., D) -> (..., D, D); entry [..., d, b] is d phi_d / d x_b."""
-        array = np.asarray(points, dtype=np.float64)
+        array = reals("points", points)
         with threads_for(_POINT * array.size):
             return self._jacobian(_flat(array, self.ndim)).reshape(*array.shape, self.ndim)
 
@@ -81,12 +84,12 @@ class Transform(ABC):
         """Images (N, D) of all points of a grid."""
         return self._map(grid_points(grid))
 
-    def solve(self, points: npt.ArrayLike, tolerance: float = 1e-6, iterations: int = 60) -> FloatArray:
+    def solve(self, points: npt.ArrayLike, tolerance: float = 1e-6, iterations: int = _ITERATIONS) -> FloatArray:
         """Points x with phi(x) = y, (..., D) mm, for given y: the inverse at points, by damped Newton.
 
         Where phi is not invertible, x is the best point found: compare `phi(x)` with y.
         """
-        array = np.asarray(points, dtype=np.float64)
+        array = reals("points", points)
         return solve(self._map, self._jacobian, _flat(array, self.ndim), tolerance, iterations).reshape(array.shape)
 
     def __matmul__(self, other: Transform) -> Transform:
@@ -119,10 +122,10 @@ class Affine(Transform):
     translation: FloatArray = None  # type: ignore[assignment]  # filled below: its length is that of the matrix
 
     def __post_init__(self) -> None:
-        matrix = np.array(self.matrix, dtype=np.float64)
+        matrix = reals("matrix", self.matrix).copy()
         if matrix.shape not in ((2, 2), (3, 3)):
             raise ValueError(f"matrix: expected 2 x 2 or 3 x 3, got shape {matrix.shape}")
-        translation = np.zeros(len(matrix)) if self.translation is None else np.array(self.translation, dtype=np.float64)
+        translation = np.zeros(len(matrix)) if self.translation is None else reals("translation", self.translation).copy()
         if translation.shape != (len(matrix),):
             raise ValueError(f"translation: expected {len(matrix)} numbers, got shape {translation.shape}")
         if not (np.isfinite(matrix).all() and np.isfinite(translation).all()):
@@ -138,8 +141,8 @@ class Affine(Transform):
     @staticmethod
     def about(matrix: npt.ArrayLike, center: npt.ArrayLike, translation: npt.ArrayLike = 0.0) -> Affine:
         """phi(x) = A (x - c) + c + t: A (D, D) acts about the fixed point c (D,) mm."""
-        A, c = np.asarray(matrix, dtype=np.float64), np.asarray(center, dtype=np.float64)
-        return Affine(A, c - A @ c + np.asarray(translation, dtype=np.float64))
+        A, c = reals("matrix", matrix), reals("center", center)
+        return Affine(A, c - A @ c + reals("translation", translation))
 
     def after(self, inner: Affine) -> Affine:
         """The composition with another affine map, itself affine: x -> self(inner(x))."""
@@ -362,14 +365,17 @@ class Composition(Transform):
 
 
 def _covering(grid: Grid, points: FloatArray, domain: Grid) -> Grid:
-    """The grid with more nodes at its ends: around those points (N, D) that lie in the domain, where there is something to do."""
-    assert grid is not None
+    """The grid with more nodes at its ends: around those points (N, D) that lie in the domain, where there is something to do.
+
+    Where they have left the grid altogether, nodes like its own around them alone.
+    """
     corners = np.stack(np.meshgrid(*[(-0.5, n - 0.5) for n in domain.shape]), axis=-1).reshape(-1, grid.ndim)
     there, bounds = grid.indices_at(points), grid.indices_at(domain.points_at(corners))
-    first = np.minimum(0, np.floor(np.maximum(there.min(axis=0), bounds.min(axis=0)))).astype(int)
-    last = np.asarray(grid.shape) - 1
-    last = np.maximum(last, np.ceil(np.minimum(there.max(axis=0), bounds.max(axis=0)))).astype(int)
-    return Grid(tuple(last - first + 1), grid.spacing, tuple(grid.points_at(first)), grid.direction)
+    first = np.floor(np.maximum(there.min(axis=0), bounds.min(axis=0)))
+    last = np.ceil(np.minimum(there.max(axis=0), bounds.max(axis=0)))
+    if np.all(first <= last) and (np.any(last < 0) or np.any(first > np.asarray(grid.shape) - 1)):
+        return Grid(tuple((last - first + 1).astype(int)), grid.spacing, tuple(grid.points_at(first)), grid.direction)
+    return grid.covering(grid.points_at(np.stack([first, last])))
 
 
 def _parts(transform: Transform) -> tuple[Transform, ...]:
@@ -379,9 +385,13 @@ def _parts(transform: Transform) -> tuple[Transform, ...]:
 def _flat(points: FloatArray, ndim: int) -> FloatArray:
     if points.ndim == 0 or points.shape[-1] != ndim:
         raise ValueError(f"points: expected {ndim} coordinates on the last axis, got shape {points.shape}")
-    return np.ascontiguousarray(points.reshape(-1, ndim))
+    return points.reshape(-1, ndim)
 
 
-def _sampled_inverse(transform: Transform, grid: Grid, tolerance: float) -> DisplacementField:
-    points = grid.points()
-    return DisplacementField(transform.solve(points, tolerance) - points, grid)
+def _sampled_inverse(transform: BSpline | DisplacementField, grid: Grid, tolerance: float) -> DisplacementField:
+    points = grid_points(grid)
+    margin = -1.0 if isinstance(transform, BSpline) else 0.5
+    reach = float(np.linalg.norm(grid.spacing))
+    box = (transform.grid, margin)
+    found = solve_from_box(transform._map, transform._jacobian, points, tolerance, _ITERATIONS, box, reach)
+    return DisplacementField((found - points).reshape(*grid.shape, grid.ndim), grid)

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from augreg import _affine_kernels, _kernels
 from augreg._compile import threads_for
-from augreg.grid import FloatArray, Grid
+from augreg.grid import FloatArray, Grid, reals
 from augreg.image import Image, Labels
 from augreg.transforms import Affine, DisplacementField, Transform
 
@@ -75,10 +75,10 @@ def sample(
     fill: float = np.nan,
 ) -> FloatArray:
     """Values at world points: (..., D) mm -> (...) or, with channels, (..., C) float64; `fill` outside."""
-    array = np.asarray(points, dtype=np.float64)
+    array = reals("points", points)
     if array.ndim == 0 or array.shape[-1] != image.ndim:
         raise ValueError(f"points: expected {image.ndim} coordinates on the last axis, got shape {array.shape}")
-    flat = np.ascontiguousarray(array.reshape(-1, image.ndim))
+    flat = array.reshape(-1, image.ndim)
     way = _interpolation(image, interpolation)
     tail = image.values.shape[image.ndim :]
     if way == "nearest":

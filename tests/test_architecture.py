@@ -17,7 +17,7 @@ LAYERS = [
     {"_fields", "_affine_kernels"},
     {"transforms"},
     {"warp", "velocity", "landmarks", "jacobian"},
-    {"registration"},
+    {"inversion", "registration"},
     {"chain", "consistency"},
     {"io"},
     {"metrics"},

@@ -28,6 +28,14 @@ def not_negative(text: str) -> float:
     return value
 
 
+def degrees(text: str) -> float:
+    """An angle from 0 to 180."""
+    value = float(text)
+    if not 0 <= value <= 180:
+        raise argparse.ArgumentTypeError(f"expected degrees from 0 to 180, got {text}")
+    return value
+
+
 def share(text: str) -> float:
     """A number from 0 to 1."""
     value = float(text)

@@ -4,17 +4,25 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import sys
+import tempfile
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from augreg import io
+from augreg.grid import Grid
+from augreg.image import Image
 
 TRANSFORMS = (*io.TRANSFORM_SUFFIXES, *io.FIELD_SUFFIXES)
 PAGES = (".html", ".htm")
+
+# what the command under way has warned of, and where its result goes: None is sys.stdout
+_told: list[str] = []
+_stdout: TextIO | None = None
 
 
 def check_output(path: str, suffixes: tuple[str, ...]) -> None:
@@ -31,6 +39,25 @@ def check_output(path: str, suffixes: tuple[str, ...]) -> None:
         raise FileNotFoundError(f"{path}: expected an existing folder to write to, got none at {target.parent}; create it first")
     if target.is_dir():
         raise ValueError(f"{path}: expected a file name to write to, got a folder")
+    if not os.access(target.parent, os.W_OK):
+        raise PermissionError(f"{path}: expected a folder to write to, got {target.parent}, where nothing may be written")
+
+
+def rehearse(image: Image, path: str) -> None:
+    """Refuse a file format that cannot hold such pixels, before the work: some of them are written elsewhere.
+
+    Raises
+    ------
+    ValueError : as `write_image`.
+    """
+    few = Grid(tuple(min(n, 2) for n in image.grid.shape), image.grid.spacing, image.grid.origin, image.grid.direction)
+    part = Image(image.values[tuple(slice(n) for n in few.shape)], few)
+    with tempfile.TemporaryDirectory() as folder:
+        trial = Path(folder) / Path(path).name
+        try:
+            io.write_image(part, trial)
+        except ValueError as error:
+            raise ValueError(str(error).replace(str(trial), path)) from error
 
 
 def check_distinct(outputs: Mapping[str, str | None], inputs: Mapping[str, str | None]) -> None:
@@ -63,28 +90,71 @@ def all_or_none(*paths: str | None) -> Iterator[list[Path]]:
             for temporary, path in zip(temporaries, given, strict=True):
                 message = message.replace(str(temporary), path)
             raise ValueError(message) from error
+        except OSError as error:
+            names = dict(zip(map(str, temporaries), given, strict=True))
+            error.filename = names.get(str(error.filename), error.filename)
+            raise
 
 
 def report(result: Mapping[str, Any], text: str, *, as_json: bool) -> None:
-    """The result as one JSON object, or as text; NaN becomes null."""
+    """The result as one JSON object, or as text; NaN becomes null. What was warned of is in `warnings`, once."""
     if as_json:
-        print(json.dumps(_plain(result), allow_nan=False))
-    else:
-        print(text)
+        told = dict.fromkeys((*_told, *result.get("warnings", ())))
+        warned = {"warnings": list(told)} if told or "warnings" in result else {}
+        text = json.dumps(_plain({**result, **warned}), allow_nan=False)
+    print(text, file=_stdout, flush=True)
 
 
 def say(text: str) -> None:
     """A message to the user, on stderr."""
-    print(text, file=sys.stderr)
+    print(text, file=sys.stderr, flush=True)
+
+
+def say_warning(text: str) -> None:
+    """A warning to the user, once; those of a command are in its JSON too."""
+    line = " ".join(text.split())
+    if line not in _told:
+        _told.append(line)
+        say(f"augreg: warning: {line}")
 
 
 @contextmanager
 def plain_warnings() -> Iterator[None]:
     """Python's warnings as messages, without the place in the code."""
+    _told.clear()
     with warnings.catch_warnings():
         warnings.simplefilter("always", io.FileWarning)
-        warnings.showwarning = lambda message, *_, **__: say(f"augreg: warning: {message}")
+        warnings.showwarning = lambda message, *_, **__: say_warning(str(message))
         yield
+
+
+@contextmanager
+def results_alone() -> Iterator[None]:
+    """Only `report` reaches standard output: what libraries print there goes to standard error.
+
+    For the process of a command, whose streams are its own; where somebody has replaced `sys.stdout`, nothing is changed.
+    """
+    global _stdout
+    try:
+        mine = sys.stdout is not None and sys.stdout.fileno() == 1
+    except (OSError, ValueError):
+        mine = False
+    if not mine:
+        yield
+        return
+    sys.stdout.flush()
+    kept = os.dup(1)
+    os.dup2(2, 1)
+    _stdout = open(kept, "w", encoding=sys.stdout.encoding, errors=sys.stdout.errors)  # noqa: SIM115
+    try:
+        yield
+    finally:
+        try:
+            sys.stdout.flush()
+        finally:
+            os.dup2(kept, 1)
+            stream, _stdout = _stdout, None
+            stream.close()
 
 
 def _plain(value: Any) -> Any:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import NoReturn
 
 from augreg import __version__
-from augreg.cli.arguments import appearance, field, not_negative, positive, seed, share
+from augreg.cli.arguments import appearance, degrees, field, not_negative, positive, seed, share
 
 _TRANSFORM = ".tfm, .h5 (ITK composite), .nii.gz or .mha (displacement field)"
 _TRANSFORMS = "TRANSFORM files: .tfm and .h5 (ITK composites), .nii.gz and .mha (displacement fields); chosen by the suffix"
@@ -82,7 +82,7 @@ def _register(commands: _Commands) -> None:
     parser = _command(
         commands,
         "register",
-        "images",
+        "registration",
         "register",
         "align MOVING to FIXED; the transform maps fixed to moving points",
         "augreg register fixed.nii.gz moving.nii.gz -o transform.h5 --warped moved.nii.gz",
@@ -92,6 +92,12 @@ def _register(commands: _Commands) -> None:
     parser.add_argument("-o", "--output", metavar="TRANSFORM", required=True, help=_TRANSFORM)
     parser.add_argument(
         "--warped", metavar="IMAGE", help="also write the moving image seen through the transform, same pixel type"
+    )
+    parser.add_argument(
+        "--fill",
+        type=float,
+        metavar="V",
+        help="of --warped, outside the moving image (default its minimum if that is negative, as air in CT, else 0)",
     )
     parser.add_argument("--report", metavar="PAGE.html", help="also write a page with pictures before and after")
     _json(parser)
@@ -117,6 +123,9 @@ def _register(commands: _Commands) -> None:
     parser.add_argument("--fixed-points", metavar="F", help="landmarks (CSV) that must meet their partners")
     parser.add_argument("--moving-points", metavar="M", help="the same of MOVING")
     parser.add_argument("--tolerance", type=not_negative, metavar="MM", help="landmarks must meet within so many mm (default 0)")
+    parser.add_argument(
+        "--rotation", type=degrees, metavar="DEGREES", help="how far the start may be turned: 180 finds any rotation (default 15)"
+    )
     parser.add_argument("--budget", type=positive(float), metavar="SECONDS", help="stop then with the best transform so far")
     parser.add_argument("--threads", type=positive(int), metavar="T", help="at most the number of cores, the default")
     parser.add_argument(
@@ -162,6 +171,7 @@ def _points(commands: _Commands) -> None:
     parser.add_argument("points", metavar="POINTS.csv", help="header x,y or x,y,z; world mm (pixels for PNG, JPEG, TIFF)")
     parser.add_argument("-t", "--transform", metavar="TRANSFORM", required=True, help=_TRANSFORM)
     _convention(parser)
+    parser.add_argument("-r", "--reference", metavar="FIXED", help="image the points belong to: says how many lie outside")
     parser.add_argument("-o", "--output", metavar="OUT.csv", required=True, help="the points in moving space")
 
 
@@ -169,26 +179,34 @@ def _transform(commands: _Commands) -> None:
     parser = commands.add_parser("transform", help="compose, invert, convert transforms; their Jacobian", epilog=_TRANSFORMS)
     actions = parser.add_subparsers(title="actions", metavar="ACTION", required=True)
 
-    compose = _command(actions, "compose", "images", "compose", "C(x) = A(B(x))", "augreg transform compose a.tfm b.tfm -o c.h5")
+    compose = _command(
+        actions, "compose", "transforms", "compose", "C(x) = A(B(x))", "augreg transform compose a.tfm b.tfm -o c.h5"
+    )
     compose.add_argument("first", metavar="A", help="applied last")
     compose.add_argument("second", metavar="B", help="applied first")
     invert = _command(
         actions,
         "invert",
-        "images",
+        "transforms",
         "invert",
-        "the inverse; where it is numerical, sampled on FIXED's grid",
+        "the inverse; where it is numerical, sampled on FIXED's grid, made larger to where FIXED is mapped",
         "augreg transform invert t.h5 -r fixed.nii.gz -o inverse.h5",
     )
     invert.add_argument("transform", metavar="T", help=_TRANSFORM)
+    invert.add_argument("--moving", metavar="IMAGE", help="sample the inverse on the grid of this image of moving space instead")
     convert = _command(
-        actions, "convert", "images", "convert", "another file format", "augreg transform convert t.h5 -r f.nii.gz -o u.nii.gz"
+        actions,
+        "convert",
+        "transforms",
+        "convert",
+        "another file format",
+        "augreg transform convert t.h5 -r f.nii.gz -o u.nii.gz",
     )
     convert.add_argument("transform", metavar="T", help=_TRANSFORM)
     jacobian = _command(
         actions,
         "jacobian",
-        "images",
+        "transforms",
         "jacobian",
         "an image of the Jacobian determinant on FIXED's grid (1: no change of volume)",
         "augreg transform jacobian t.h5 -r fixed.nii.gz -o det.nii.gz",

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import scipy.sparse
 
-from augreg.grid import FloatArray, Grid
+from augreg.grid import FloatArray, Grid, reals
 from augreg.image import Labels
 from augreg.landmarks import check_inside
 from augreg.lp.pose import Pose
@@ -75,9 +75,9 @@ class Landmarks(Constraint):
         """
         if (fixed_points is None) != (moving_points is None):
             raise ValueError("landmarks: expected fixed_points and moving_points together, got only one of them")
-        if fixed_points is None:
+        if fixed_points is None or moving_points is None:
             return []
-        fixed, moving = np.asarray(fixed_points, dtype=float), np.asarray(moving_points, dtype=float)
+        fixed, moving = reals("fixed_points", fixed_points), reals("moving_points", moving_points)
         if fixed.shape != moving.shape or fixed.ndim != 2 or fixed.shape[1] != grid.ndim:
             raise ValueError(
                 f"landmarks: expected equal numbers of {grid.ndim}-D points, got shapes {fixed.shape} (fixed) and "

@@ -1,0 +1,61 @@
+"""What several commands ask of their input."""
+
+from __future__ import annotations
+
+import argparse
+import math
+
+import numpy as np
+
+from augreg import io
+from augreg.grid import Grid
+from augreg.image import Image, Labels
+from augreg.transforms import Transform
+
+
+def transform_of(options: argparse.Namespace, path: str) -> Transform:
+    """The transform of a file, read as `--convention` says."""
+    return io.read_transform(path, convention=options.convention)
+
+
+def labels_of(path: str | None) -> Labels | None:
+    """The label map of an option that may not be given."""
+    return io.read_labels(path) if path else None
+
+
+def reference_of(options: argparse.Namespace) -> Grid | None:
+    """The grid of `-r`, which may not be given."""
+    return io.read_image(options.reference).grid if options.reference else None
+
+
+def check_dimension(transform: Transform, grid: Grid) -> None:
+    """Refuse a transform of another dimension than the image's."""
+    if transform.ndim != grid.ndim:
+        raise ValueError(f"transform: expected a {grid.ndim}-D one, as the image, got {transform.ndim}-D")
+
+
+def check_both_or_none(options: argparse.Namespace, name: str) -> None:
+    """Refuse labels or points of one image alone."""
+    if (getattr(options, f"fixed_{name}") is None) != (getattr(options, f"moving_{name}") is None):
+        raise ValueError(f"--fixed-{name}, --moving-{name}: expected both or none, got one of them")
+
+
+def fill_of(given: float, moving: Image | Labels) -> float:
+    """The value outside the moving image, which its pixels must be able to hold."""
+    kind = moving.values.dtype
+    if kind.kind in "biu":
+        low, high = (0, 1) if kind.kind == "b" else (np.iinfo(str(kind)).min, np.iinfo(str(kind)).max)
+        if not math.isfinite(given):
+            raise ValueError(f"--fill: expected a finite number for {kind} pixels, got {given}")
+        if not low <= given <= high:
+            raise ValueError(f"--fill: expected {low} to {high}, what {kind} pixels hold, got {given:g}")
+    return given
+
+
+def background(moving: Image) -> float:
+    """What stands outside an image if nothing else is said: its minimum if that is negative, as air in CT, else 0."""
+    values = moving.values
+    if values.dtype.kind in "bu":
+        return 0.0
+    least = np.min(values, initial=0, where=np.isfinite(values)) if values.dtype.kind == "f" else values.min()
+    return min(0.0, float(least))
