@@ -55,7 +55,7 @@ HOMES = {
 def _imports(path: Path) -> set[str]:
     """Absolute dotted names imported anywhere in a file, `from a import b` as a.b."""
     names = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):

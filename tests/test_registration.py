@@ -1,8 +1,9 @@
 import numpy as np
 import pytest
 import spaces
+from test_lp_registration import blobs
 
-from augreg import Affine, Grid, Image, Labels
+from augreg import Affine, Grid, Image, Labels, LPRegistration
 from augreg.registration import prepare
 
 
@@ -32,6 +33,33 @@ def test_nan_is_masked_and_said():
     assert not ready.fixed_mask.values[0].any()
     assert "2 of 300 voxels of fixed" in ready.warnings[0]
     assert np.isnan(fixed.values[3, 4])
+
+
+def test_what_has_no_value_does_not_stand_out():
+    # who ignores masks, as a network does, must not see a dark hole in a bright image
+    rng = np.random.default_rng(2)
+    fixed = Image(rng.uniform(900, 1000, (40, 30)), Grid((40, 30)))
+    for shape in ((40, 30), (40, 30, 3)):
+        values = rng.uniform(900, 1000, shape)
+        values[30:, 20:] = np.nan
+        ready = prepare(fixed, Image(values, fixed.grid))
+        hole, rest = ready.moving.values[30:, 20:], values[np.isfinite(values)]
+        np.testing.assert_allclose(hole, rest.mean(), rtol=0.02)
+
+
+def test_a_hole_far_from_everything_does_not_change_the_result():
+    grid = Grid((90, 80))
+    # nothing but background around one corner
+    fade = 1 - np.exp(-((grid.points() - [90, 0]) ** 2).sum(axis=-1) / 800)
+    values = 1000 + 300 * blobs(grid).values * fade
+    fixed, moving = (Image(np.roll(values, shift, (0, 1)).astype(np.float32), grid) for shift in ((0, 0), (3, -2)))
+    holed = moving.values.copy()
+    holed[82:, :9] = np.nan
+    x = np.array([[25.0, 35.0], [45, 55], [40, 30]])
+    for transform in ("rigid", "affine"):
+        whole, part = (LPRegistration(transform=transform)(fixed, image)(x) for image in (moving, Image(holed, grid)))
+        np.testing.assert_allclose(part, whole, atol=0.05)
+        np.testing.assert_allclose(whole, x + np.array([3, -2]), atol=0.3)
 
 
 def test_colour_against_grey_becomes_luminance():
