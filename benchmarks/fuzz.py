@@ -1,8 +1,8 @@
 """Damaged and hostile files for every reader: `python -m benchmarks.fuzz [--count 10000] [--seed 0] [--output results.json]`.
 
-Each mutant of a valid file (`benchmarks.fuzz_files`) is read in a process with 4 GB of address space and 20 s. Right are: refused in
-one line; read equal; read changed where the format has no checksum. Wrong are: changed although a checksum should have told, an
-exception that is not refused input, a crash, no answer in time, anything unpickled, anything written outside.
+Each mutant of a valid file (`benchmarks.fuzz_files`) is read in a process with 4 GB of address space and 20 s. Right are: refused
+in one line; read equal; read changed where the format has no checksum. Wrong are: changed although a checksum should have told,
+an exception that is not refused input, a crash, no answer in time, anything unpickled, anything written outside.
 """
 
 from __future__ import annotations

@@ -200,7 +200,7 @@ def _giant(data: bytearray, rng: np.random.Generator) -> bytes:
     return bytes(data)
 
 
-def _bomb(content: bytes, rng: np.random.Generator, marker: Path) -> bytes:
+def _bomb(content: bytes, rng: np.random.Generator, _: Path) -> bytes:
     """A gzip stream whose header promises a giant, or that has one."""
     whole = bytearray(gzip.decompress(content))
     if rng.random() < 0.5:
@@ -209,7 +209,7 @@ def _bomb(content: bytes, rng: np.random.Generator, marker: Path) -> bytes:
     return gzip.compress(bytes(whole) + bytes(1 << 28), 1)
 
 
-def _endless(content: bytes, rng: np.random.Generator, marker: Path) -> bytes:
+def _endless(content: bytes, rng: np.random.Generator, _: Path) -> bytes:
     """A line without end."""
     at = int(rng.integers(len(content)))
     return content[:at] + b"1 " * int(rng.integers(10**5, 10**7)) + content[at:]

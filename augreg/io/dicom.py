@@ -34,6 +34,23 @@ from augreg.io.dicom_stack import Stack, alike, as_sitk, at_one_place, axes_of, 
 from augreg.io.files import FileWarning
 
 DICOM_SUFFIXES = (".dcm", ".dicom", ".ima")
+_OTHER_SUFFIXES = (
+    ".nii",
+    ".gz",
+    ".mha",
+    ".mhd",
+    ".nrrd",
+    ".nhdr",
+    ".png",
+    ".jpg",
+    ".jpeg",
+    ".bmp",
+    ".tif",
+    ".tiff",
+    ".ppm",
+    ".pgm",
+    ".svs",
+)
 _CHOICES = ("series", "group", "frame")
 
 
@@ -72,9 +89,11 @@ def chosen_of(path: str | os.PathLike[str]) -> Chosen:
 
 
 def is_dicom(path: Path) -> bool:
-    """Whether a path is a folder, has a suffix of DICOM, or its mark at byte 128."""
+    """Whether a path is a folder, has a suffix of DICOM, or none of another format and its mark at byte 128."""
     if path.is_dir() or path.suffix.lower() in DICOM_SUFFIXES:
         return True
+    if path.suffix.lower() in _OTHER_SUFFIXES:
+        return False
     try:
         with open(path, "rb") as file:
             return file.read(132)[128:] == b"DICM"
@@ -125,7 +144,7 @@ def _frames(chosen: Chosen) -> list[Frame]:
 
 def _said(dataset: Dataset) -> str:
     name = getattr(getattr(dataset.get("SOPClassUID"), "name", None), "strip", str)()
-    return f"a DICOM file without a picture ({name or 'of a kind that is not known'})"
+    return f"a DICOM file without a picture ({ascii(name)[1:60].rstrip(chr(39)) or 'of a kind that is not known'})"
 
 
 def _series(frames: Sequence[Frame], chosen: Chosen) -> list[Frame]:

@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
-# of a damaged file's promises
+# a damaged file's promises must cost no more: bytes; seconds, and bytes of the file a second
 _MEMORY = 8 << 30
-_SECONDS = 60.0
+_SECONDS, _RATE = 12.0, 4e6
 
 
 def parts_read_apart(path: Path) -> list[Any]:
@@ -27,10 +27,11 @@ def parts_read_apart(path: Path) -> list[Any]:
     """
     # a script, not a module: what the package imports is not needed there
     command = [sys.executable, "-I", str(Path(__file__).resolve()), str(path.resolve())]
+    seconds = _SECONDS + path.stat().st_size / _RATE
     try:
-        done = subprocess.run(command, capture_output=True, timeout=_SECONDS, check=False)
+        done = subprocess.run(command, capture_output=True, timeout=seconds, check=False)
     except subprocess.TimeoutExpired:
-        raise ValueError(f"expected a transform, got a file that ITK had not read after {_SECONDS:g} s") from None
+        raise ValueError(f"expected a transform, got a file that ITK had not read after {seconds:.0f} s") from None
     if done.returncode != 0:
         said = done.stderr.decode("utf-8", "replace").strip().splitlines()
         reason = said[-1][-120:] if said and done.returncode == 3 else f"reading it ended with status {done.returncode}"
