@@ -1,18 +1,20 @@
-"""A fixed short form of the fuzz (`python -m benchmarks.fuzz`): nothing worse than a refusal or a change that no checksum could tell."""
+"""A fixed short form of the fuzz (`python -m benchmarks.fuzz`): refused, read equal, or a change that no checksum could tell."""
 
 import sys
 
 import pytest
 
 from benchmarks.fuzz import FAULTS, fuzz
+from benchmarks.fuzz_files import KINDS
+
+CHECKED = [kind for kind in KINDS if not kind.name.startswith("image.")]
 
 
-@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="limits the address space of its workers")
 def test_damaged_files_of_every_kind_are_refused_or_read_equal_or_could_not_be_told():
-    rows = fuzz(150, seed=1)
+    rows = fuzz(150, seed=1, kinds=CHECKED)
     assert len(rows) == 150
-    assert len({row["kind"] for row in rows}) == 16
+    assert {row["kind"] for row in rows} == {kind.name for kind in CHECKED}
     assert [row for row in rows if row["outcome"] in FAULTS] == []
     # refusals are one line that names the file
     refused = [row for row in rows if row["outcome"] == "refused"]

@@ -177,7 +177,7 @@ def _parts_of_itk(path: Path, kind: str) -> list[Part]:
 
 
 def _end_of_hdf5(content: bytes) -> int:
-    """Bytes that a file of HDF5 says it has, where it says so plainly: its superblock of version 0, 2 or 3 with addresses of 8 bytes.
+    """Bytes that a file of HDF5 says it has, in a superblock of version 0, 2 or 3 with addresses of 8 bytes; else all.
 
     Behind them lies our checksum, even where that was wiped out.
     """
