@@ -20,6 +20,7 @@ import numpy as np
 
 from augreg.grid import FloatArray, Grid
 from augreg.io.files import FileWarning
+from augreg.io.formats.nifti_geometry import geometry
 from augreg.io.images import read_image, suffix
 from augreg.transforms import DisplacementField
 
@@ -90,7 +91,7 @@ def _of_plane(path: Path, values: FloatArray, grid: Grid) -> FloatArray:
 def _nifti(path: Path) -> tuple[FloatArray, Grid, str | None] | None:
     """Vectors, grid and convention of a NIfTI file whose vectors ITK does not read as such; None for those that it does.
 
-    Its intent is read with nibabel; the geometry is that of the three first axes, sform before qform.
+    Its intent is read with nibabel; the geometry is that of an image of its three first axes.
     """
     try:
         header = nibabel.Nifti1Image.from_filename(path, mmap=False)
@@ -112,15 +113,16 @@ def _nifti(path: Path) -> tuple[FloatArray, Grid, str | None] | None:
             f"{path}: expected a whole displacement field, got one that was cut or changed; copy it again"
         ) from error
     values = stored.reshape(*shape[:3], last)
-    affine = np.diag([-1.0, -1.0, 1.0, 1.0]) @ np.asarray(header.affine, dtype=np.float64)
+    (spacing, origin, direction), settled = geometry(header.header, shape[:3], str(path))
+    for sentence in settled:
+        warnings.warn(f"{path}: {sentence}", FileWarning, stacklevel=4)
     ndim = 2 if shape[2] == 1 else 3
     if ndim == 2:
         values = values[:, :, 0]
-        if np.abs(affine[2, :2]).max() > 1e-3 * np.abs(affine[:2, :2]).max():
+        if np.abs(direction[2, :2]).max() > 1e-3:
             raise ValueError(f"{path}: expected an axial field of one slice, got one in another plane; give it as a volume")
-    spacing = np.linalg.norm(affine[:ndim, :ndim], axis=0)
     try:
-        grid = Grid(shape[:ndim], tuple(spacing), tuple(affine[:ndim, 3]), affine[:ndim, :ndim] / spacing)
+        grid = Grid(shape[:ndim], tuple(spacing[:ndim]), tuple(origin[:ndim]), direction[:ndim, :ndim])
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
     return values, grid, said

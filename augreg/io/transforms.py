@@ -23,7 +23,8 @@ from augreg.grid import Grid
 from augreg.image import Image
 from augreg.io.fields import read_field
 from augreg.io.files import atomic, existing_file
-from augreg.io.images import _quietly, read_image, suffix, to_sitk
+from augreg.io.images import read_image, suffix
+from augreg.io.itk import quietly, to_sitk
 from augreg.io.transform_child import parts_read_apart
 from augreg.io.transform_parts import COMPOSITE, Part, UnknownKindError, affine_of, composed
 from augreg.io.transform_text import parts_of_matlab, parts_of_text, sealed
@@ -97,7 +98,7 @@ def write_transform(transform: Transform, path: str | os.PathLike[str], grid: Gr
         values = transform.displacement(grid)
         with atomic(path) as temporary:
             field = to_sitk(Image(values, grid))
-            _quietly(sitk.WriteImage, path, "a writable file", field, str(temporary), kind != ".nii")
+            quietly(sitk.WriteImage, path, "a writable file", field, str(temporary), kind != ".nii")
             _check_field(path, values, temporary)
     else:
         raise ValueError(f"{path}: expected one of {' '.join(TRANSFORM_SUFFIXES + FIELD_SUFFIXES)}, got {kind!r}")
@@ -145,7 +146,7 @@ def _write_hdf5(parts: list[Transform], temporary: Path) -> None:
     with open(temporary, "wb") as file:
         if hasattr(os, "posix_fallocate"):
             os.posix_fallocate(file.fileno(), 0, size)
-    _quietly(sitk.WriteTransform, temporary, "a writable file", composite, str(temporary))
+    quietly(sitk.WriteTransform, temporary, "a writable file", composite, str(temporary))
     content = temporary.read_bytes()
     with open(temporary, "ab") as file:
         file.write(b"\naugreg crc32 %08x\n" % zlib.crc32(content))
@@ -158,7 +159,7 @@ def _parts_of_itk(path: Path, kind: str) -> list[Part]:
     if seal is not None:
         if seal.end() != len(content) or int(seal[1], 16) != zlib.crc32(content[: seal.start()]):
             raise ValueError("expected the transform as it was written, got one that was changed since; copy it again")
-        whole = _quietly(sitk.ReadTransform, path, "a transform", str(path))
+        whole = quietly(sitk.ReadTransform, path, "a transform", str(path))
         composite = sitk.CompositeTransform(whole)
         parts = [_part_of(composite.GetNthTransform(i)) for i in range(composite.GetNumberOfTransforms())]
     else:
