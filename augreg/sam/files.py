@@ -45,6 +45,7 @@ def write_model(model: AppearanceModel, path: str | os.PathLike[str]) -> None:
         "alignment": model.alignment,
         "maps": {"name": model.maps.name, "steps": getattr(model.maps, "steps", 0)},
         "intensities": model.intensities,
+        "observed": model.observed,
         "locality": model.locality.to_json(),
         "contours": None if model.contours is None else asdict(model.contours),
     }
@@ -74,6 +75,7 @@ def read_model(path: str | os.PathLike[str]) -> AppearanceModel:
             alignment=about["alignment"],
             maps=_maps(about["maps"], arrays),
             intensities=(float(about["intensities"][0]), float(about["intensities"][1])),
+            observed=_observed(about, arrays["gains"]),
             locality=Locality.from_json(about["locality"]),
             contours=None if contours is None else Contours(tuple(contours["structures"]), tuple(contours["counts"])),
             label_maps=arrays.get("label_maps"),
@@ -134,6 +136,12 @@ def _check(model: AppearanceModel) -> None:
         counts = model.contours.counts
         if len(counts) != len(model.contours.structures) or (not model.maps.dense and sum(counts) + len(counts) != points):
             raise ValueError(f"contours: expected {points} points, got {counts} and a centroid each")
+
+
+def _observed(about: dict[str, Any], gains: npt.NDArray[Any]) -> tuple[float, float]:
+    # models written before it was kept: what their equal intensities and gains allow
+    low, high = about.get("observed") or (f(np.outer(about["intensities"], gains)) for f in (np.min, np.max))
+    return float(low), float(high)
 
 
 def _maps(about: dict[str, Any], arrays: dict[str, npt.NDArray[Any]]) -> Maps:

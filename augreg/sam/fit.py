@@ -31,11 +31,10 @@ from augreg.sam.alignment import Aligned, Alignment, pose_about, pose_transform,
 from augreg.sam.landmarks import Contours, lattice
 from augreg.sam.locality import Locality, grid_taper_factor, local_subspace
 from augreg.sam.maps import DisplacementMaps, LandmarkMaps, Maps, VelocityMaps
-from augreg.sam.model import AppearanceModel, sample_texture
+from augreg.sam.model import AppearanceModel, sample_labels, sample_texture
 from augreg.sam.selection import choose_scale
 from augreg.sam.spline import control_grid, least_determinant, lift
 from augreg.transforms import BSpline, Composition, Transform
-from augreg.warp import sample
 
 # lambda in units of the squared median distance of neighbouring landmarks; in small steps, for a model loses what is smoothed
 _SMOOTHINGS = (0.0, *(10 ** (k / 4) for k in range(-8, 21)))
@@ -149,6 +148,7 @@ def fit_appearance_model(
         contours=contours,
         label_maps=None if labels is None else _compact([_pulled(o, psi, grid) for o, psi in zip(labels, psis, strict=True)]),
         intensities=(float(textures.min()), float(textures.max())),
+        observed=(min(float(image.values.min()) for image in grey), max(float(image.values.max()) for image in grey)),
         residuals=residuals,
     )
 
@@ -250,13 +250,16 @@ def _mean_image(images: Sequence[Image], corresponding: FloatArray, alignment: A
 
 
 def _pulled(labels: Labels, psi: Transform, template: Grid) -> npt.NDArray[np.int64]:
-    return sample(labels, psi(template.points()), fill=0).astype(np.int64)
+    return sample_labels(labels, psi(template.points())).astype(np.int64)
 
 
 def _compact(maps: Sequence[npt.NDArray[np.int64]]) -> npt.NDArray[np.integer]:
     """Label maps (n, N) in the smallest type that holds them."""
     stack = np.stack(maps).reshape(len(maps), -1)
-    return stack.astype(np.min_scalar_type(int(stack.max())) if stack.min() >= 0 else np.int32)
+    least, most = int(stack.min()), int(stack.max())
+    if least >= 0:
+        return stack.astype(np.min_scalar_type(most))
+    return stack.astype(np.int32 if least >= np.iinfo(np.int32).min and most <= np.iinfo(np.int32).max else np.int64)
 
 
 def _template_grid(template: Image | None, images: Sequence[Image]) -> Grid:
@@ -284,6 +287,8 @@ def _check_labels(labels: Sequence[Labels], images: Sequence[Image]) -> None:
     for i, (one, image) in enumerate(zip(labels, images, strict=True)):
         if not one.grid.matches(image.grid, tolerance=0.1):
             raise ValueError(f"labels[{i}]: expected the grid of images[{i}], {image.grid}, got {one.grid}")
+        if int(one.values.max()) > np.iinfo(np.int64).max:
+            raise ValueError(f"labels[{i}]: expected ids below 2^63, got {one.values.max()}; give the structures other numbers")
 
 
 def _check_landmarks(landmarks: Sequence[npt.ArrayLike], count: int, ndim: int) -> FloatArray:

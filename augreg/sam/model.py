@@ -85,6 +85,7 @@ class AppearanceModel:
     alignment : what a pose may contain
     maps : which points these are, and how psi follows from them: see `augreg.sam.maps`
     intensities : least and largest intensity; instances are clipped to them
+    observed : least and largest intensity of the training images themselves; training pairs are clipped to them
     locality : how the modes were made
     contours : which points of a label map are the landmarks, if the model was fitted to label maps
     label_maps : the training images' label maps in the mean shape, (n, N), if there were any
@@ -100,6 +101,7 @@ class AppearanceModel:
     alignment: Alignment
     maps: Maps
     intensities: tuple[float, float]
+    observed: tuple[float, float]
     locality: Locality
     contours: Contours | None = None
     label_maps: npt.NDArray[np.integer] | None = None
@@ -264,7 +266,9 @@ class AppearanceModel:
 
     def _render(self, texture: FloatArray, psi: Transform) -> Image:
         points = mirrored(psi.solve(self.template.points()), self.template)
-        return self._image(sample(self._image(texture), points, interpolation="cubic").astype(np.float32))
+        values = sample(self._image(texture), points, interpolation="cubic")
+        # cubic splines go beyond what they interpolate
+        return self._image(np.clip(values, *self.intensities).astype(np.float32))
 
     @cached_property
     def labels(self) -> npt.NDArray[np.integer] | None:
@@ -301,8 +305,7 @@ class AppearanceModel:
             g = self.mixing.times(np.asarray(weights, dtype=np.float32).T)
             there = np.take_along_axis(self.label_maps, g.argmax(axis=1)[None], axis=0).reshape(self.template.shape)
         points = mirrored(self.transform(shape, pose).solve(self.template.points()), self.template)
-        values = sample(Labels(there, self.template), points, interpolation="nearest")
-        return Labels(values.astype(there.dtype), self.template)
+        return Labels(sample_labels(Labels(there, self.template), points), self.template)
 
 
 def mirrored(points: FloatArray, grid: Grid) -> FloatArray:
@@ -310,6 +313,13 @@ def mirrored(points: FloatArray, grid: Grid) -> FloatArray:
     index = grid.indices_at(points)
     last = np.asarray(grid.shape) - 1
     return grid.points_at(last - np.abs(np.mod(index, 2 * last) - last))
+
+
+def sample_labels(labels: Labels, points: FloatArray) -> npt.NDArray[np.integer]:
+    """The nearest label at points (..., D), 0 outside, exact for ids of any size, which floating point numbers have not."""
+    ids, ranks = np.unique(labels.values, return_inverse=True)
+    found = sample(Labels(ranks.reshape(labels.values.shape), labels.grid), points, fill=-1).astype(np.int64)
+    return np.where(found < 0, ids.dtype.type(0), ids[found])
 
 
 def sample_texture(image: Image, psi: Transform, template: Grid) -> FloatArray:

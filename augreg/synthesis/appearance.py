@@ -5,8 +5,9 @@ A pair is two instances. Its shapes are b_k ~ N(0, amplitude^2 I); its appearanc
 
     g_2 = rho g_1 + sqrt(1 - rho^2) g',      a_2 alike,      rho = 1 shared, 0 independent, or anything between.
 
-Gains, the images' overall intensities, are log-normal with the training images' spread, and correlated like appearances. Poses
-are Gaussian with the covariance of the training poses.
+Gains, the images' overall intensities, are log-normal with the training images' spread, and correlated like appearances; no
+image goes beyond the range of the training images, unless `intensity` asks for it. Poses are Gaussian with the covariance of the
+training poses.
 
 A model knows what its landmarks have shown. Of what moves beside them, and of motions finer than they are dense, it knows
 nothing, and its shapes are smooth there: `rest` adds a random field to every shape, in the model's coordinates, before folding is
@@ -31,7 +32,7 @@ from augreg.sam.model import SHARPNESS, AppearanceModel
 from augreg.sam.spline import control_grid
 from augreg.synthesis.fields import Field, described
 from augreg.synthesis.pairs import PairBatch
-from augreg.synthesis.render import INTENSITY_NODES, Stage, held, maths_on, render_maps, rendering
+from augreg.synthesis.render import INTENSITY_NODES, Stage, held, held_labels, maths_on, render_maps, rendering
 from augreg.synthesis.spline import Tensor, per_axis
 
 # coefficients beyond so many standard deviations are drawn again
@@ -162,7 +163,7 @@ class AppearancePairs:
         """The options and a hash of the model."""
         options = {part.name: getattr(self, part.name) for part in fields(self) if part.name not in ("model", "rest")}
         rest = {"rest": described(self.rest)} if self.rest else {}
-        return {"kind": "appearance model", "model": self._fingerprint, **options, **rest}
+        return {"kind": "appearance model", "model": self._fingerprint, **options, **rest, "range": "clipped"}
 
     @cached_property
     def _fingerprint(self) -> str:
@@ -172,7 +173,7 @@ class AppearancePairs:
         for array in (model.appearance.variance, model.textures, model.gains, model.poses, model.fields):
             digest.update(np.ascontiguousarray(array).tobytes())
         digest.update(b"" if model.label_maps is None else np.ascontiguousarray(model.label_maps).tobytes())
-        digest.update(repr((model.template, model.locality, model.maps.name, model.intensities)).encode())
+        digest.update(repr((model.template, model.locality, model.maps.name, model.intensities, model.observed)).encode())
         return digest.hexdigest()[:16]
 
 
@@ -204,14 +205,14 @@ def _on_device(model: AppearanceModel, device: torch.device) -> _ModelOnDevice:
             basis=held((model.appearance.basis * np.sqrt(model.appearance.variance)).T, device),
             textures=held(model.textures, device),
             mixing=[held(axis, device) for axis in model.mixing.axes],
-            labels=None if model.labels is None else held(model.labels[None], device, torch.int32),
-            label_maps=None if model.label_maps is None else held(model.label_maps, device, torch.int32),
+            labels=None if model.labels is None else held_labels(model.labels[None], device),
+            label_maps=None if model.label_maps is None else held_labels(model.label_maps, device),
         )
     return known[device]
 
 
 def _textures(model: AppearanceModel, known: _ModelOnDevice, draw: AppearanceDraw) -> tuple[Tensor, Tensor | None]:
-    """Appearances on the template's grid, (B or 2 B, *shape): mosaics and modes, clipped to the known intensities.
+    """Appearances on the template's grid, (B or 2 B, *shape): mosaics and modes, clipped to the training images' intensities.
 
     Where the model has labels, so have they: at every place those of the image that weighs most in the mosaic, or where all weigh
     alike, those of the mean shape (1, *shape).
@@ -233,7 +234,8 @@ def _textures(model: AppearanceModel, known: _ModelOnDevice, draw: AppearanceDra
         both = textures.reshape(B, -1, model.template.size).expand(-1, 2, -1)
         textures = (both + held(draw.modes, device) @ known.basis).flatten(0, 1)
     gain = draw.gain[:, : len(textures) // B].reshape(-1, 1)
-    return (textures.clamp(*model.intensities) * held(gain, device)).reshape(-1, *shape), labels
+    textures = (textures.clamp(*model.intensities) * held(gain, device)).clamp(*model.observed)
+    return textures.reshape(-1, *shape), labels
 
 
 def _draw_one(model: AppearanceModel, rng: np.random.Generator) -> tuple[npt.NDArray[Any], ...]:

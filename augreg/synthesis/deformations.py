@@ -23,7 +23,7 @@ from augreg.image import Image, Labels
 from augreg.sam.alignment import pose_size
 from augreg.synthesis.fields import Field, SmoothField, described
 from augreg.synthesis.pairs import PairBatch, PairGenerator, make_pairs
-from augreg.synthesis.render import INTENSITY_NODES, Stage, held, render_maps, rendering
+from augreg.synthesis.render import INTENSITY_NODES, Stage, as_labels, held, render_maps, rendering
 
 # spacings of random coefficients as shares of the longest side
 _SPACINGS = (1 / 4, 1 / 8, 1 / 12)
@@ -63,20 +63,27 @@ class RandomDeformations:
     grid : theirs
     families : of fields; one is taken at random for every pair
     intensity : standard deviation of the logarithm of a smooth gain, independent for both images
-    labels : (n, *shape) int32, if the images have labels
+    labels : (n, *shape) integers, if the images have labels
     """
 
     images: npt.NDArray[np.float32]
     grid: Grid
     families: tuple[Field, ...]
     intensity: float = 0.0
-    labels: npt.NDArray[np.int32] | None = None
+    labels: npt.NDArray[np.integer] | None = None
 
     def __post_init__(self) -> None:
         if self.images.shape[1:] != self.grid.shape or not len(self.images):
             raise ValueError(f"images: expected shape (n, {self.grid.shape}), those of the grid, got {self.images.shape}")
         if not np.isfinite(self.images).all():
             raise ValueError("images: expected finite intensities, got NaN or infinity; replace them first")
+        if self.labels is not None:
+            if self.labels.shape != self.images.shape or self.labels.dtype.kind not in "iu":
+                raise ValueError(
+                    f"labels: expected integers of the images' shape {self.images.shape}, got {self.labels.dtype} of "
+                    f"{self.labels.shape}"
+                )
+            as_labels("labels", self.labels)
         if not self.families:
             raise ValueError("families: expected at least one family of fields, got none")
         if not 0 <= self.intensity < np.inf:
@@ -109,8 +116,7 @@ class RandomDeformations:
             longest = float(max(np.asarray(grid.shape) * grid.spacing))
             families = [SmoothField(share * longest, tuple(magnitudes)) for share in _SPACINGS]
         values = np.stack([image.luminance().values for image in images]).astype(np.float32)
-        known = None if labels is None else np.stack([one.values for one in labels]).astype(np.int32)
-        return RandomDeformations(values, grid, tuple(families), intensity, known)
+        return RandomDeformations(values, grid, tuple(families), intensity, None if labels is None else _stacked(labels, images))
 
     def draw(self, rngs: Sequence[np.random.Generator]) -> DeformationDraw:
         """The random numbers of one pair per random generator."""
@@ -136,20 +142,36 @@ class RandomDeformations:
                 pose=np.zeros((images, pose_size(self.grid.ndim))),
                 center=self.grid.center,
                 light=draw.light.reshape(images, -1),
-                labels=None if self.labels is None else held(self.labels[draw.chosen], stage.device, torch.int32),
+                labels=None if self.labels is None else torch.from_numpy(self._known_labels[draw.chosen]).to(stage.device),
             )
 
     def describe(self) -> Mapping[str, Any]:
         """The families of fields and a hash of the images."""
         families = described(self.families)
-        return {"kind": "random deformations", "images": self._fingerprint, "families": families, "intensity": self.intensity}
+        known = {"images": self._fingerprint, "families": families, "intensity": self.intensity}
+        return {"kind": "random deformations", **known, "range": "clipped"}
+
+    @cached_property
+    def _known_labels(self) -> npt.NDArray[np.integer]:
+        return as_labels("labels", np.asarray(self.labels))
 
     @cached_property
     def _fingerprint(self) -> str:
         digest = hashlib.sha256(np.ascontiguousarray(self.images).tobytes())
-        digest.update(b"" if self.labels is None else np.ascontiguousarray(self.labels).tobytes())
+        digest.update(b"" if self.labels is None else np.ascontiguousarray(self._known_labels).tobytes())
         digest.update(repr(asdict(self.grid)).encode())
         return digest.hexdigest()[:16]
+
+
+def _stacked(labels: Sequence[Labels], images: Sequence[Image]) -> npt.NDArray[np.integer]:
+    """Label maps of the images as one array."""
+    if len(labels) != len(images):
+        raise ValueError(f"labels: expected {len(images)}, one per image, got {len(labels)}")
+    for i, (one, image) in enumerate(zip(labels, images, strict=True)):
+        if not one.grid.matches(image.grid, tolerance=0.1):
+            raise ValueError(f"labels[{i}]: expected the grid of images[{i}], {image.grid}, got {one.grid}")
+    # one by one: numpy would make float64 of signed and unsigned types together
+    return np.stack([as_labels(f"labels[{i}]", one.values).astype(np.int64) for i, one in enumerate(labels)])
 
 
 def magnitudes_of(generator: PairGenerator[Any], seed: int = 0, count: int = 64) -> tuple[float, ...]:

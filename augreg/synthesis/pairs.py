@@ -44,7 +44,7 @@ class PairBatch:
     residual : (B,) the largest |psi(B(y)) - y| of the two maps over all pixels, voxels
     scale : (B, 2) factor by which the shape of each image was shrunk to keep it from folding; 1 for most
     rejected : (B,) draws that folded all the same and were replaced
-    fixed_labels, moving_labels : (B, 1, *shape) int32, where what was drawn from has labels
+    fixed_labels, moving_labels : (B, 1, *shape), where what was drawn from has labels; int32, or int64 where an id needs it
     """
 
     fixed: torch.Tensor
@@ -220,20 +220,20 @@ def training_pairs(batch: PairBatch, grid: Grid) -> Iterator[TrainingPair]:
         voxels = flow.movedim(1, -1).cpu().numpy().astype(np.float64)
         return (DisplacementField(u @ grid.index_to_world.T, grid) for u in voxels)
 
-    def labels(tensor: torch.Tensor | None, kind: type) -> Iterator[Labels | None]:
+    def labels(tensor: torch.Tensor | None) -> Iterator[Labels | None]:
         if tensor is None:
             return (None for _ in range(len(batch)))
-        return (Labels(values.astype(kind), grid) for values in tensor[:, 0].cpu().numpy())
+        return (Labels(values, grid) for values in tensor[:, 0].cpu().numpy())
 
     columns = (
         images(batch.fixed),
         images(batch.moving),
         fields_of(batch.flow),
-        labels(batch.mask, np.uint8),
+        labels(batch.mask.to(torch.uint8)),
         fields_of(batch.reverse),
-        labels(batch.reverse_mask, np.uint8),
-        labels(batch.fixed_labels, np.int32),
-        labels(batch.moving_labels, np.int32),
+        labels(batch.reverse_mask.to(torch.uint8)),
+        labels(batch.fixed_labels),
+        labels(batch.moving_labels),
     )
     for parts in zip(*columns, strict=True):
         yield TrainingPair(*parts)

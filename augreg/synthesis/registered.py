@@ -3,7 +3,8 @@
 For images i and j and phi = registration(image_i, image_j), image_j(phi(x)) ~ image_i(x), there are two readings:
 
     estimated   fixed = image_i, moving = image_j, u = phi - id: real images, but a truth that is only as good as the registration
-    warped      fixed = image_j o phi, moving = image_j, u = phi - id: exact, but an image that the registration made
+    warped      fixed = image_j o phi, moving = image_j, u = phi - id: exact, but an image that the registration made; clipped to
+                the range of image_j, and mirrored where phi leaves it, as rendered images are
 
 The reverse displacement is the one of registering j to i in the first reading, the numerical inverse of phi in the second.
 """
@@ -24,6 +25,7 @@ import torch
 from augreg.grid import FloatArray, Grid
 from augreg.image import Image
 from augreg.registration import Registration
+from augreg.sam.model import mirrored
 from augreg.synthesis.pairs import TOLERANCE, PairBatch
 from augreg.synthesis.render import INTENSITY_NODES, Stage, gains
 from augreg.transforms import Transform
@@ -100,7 +102,7 @@ def registered_pairs(
 
     Raises
     ------
-    ValueError : for fewer than two images, or images of different grids.
+    ValueError : for fewer than two images, images of different grids, or with NaN.
     """
     if len(images) < 2:
         raise ValueError(f"images: expected at least 2, got {len(images)}")
@@ -108,6 +110,8 @@ def registered_pairs(
     for i, image in enumerate(images):
         if not image.grid.matches(grid):
             raise ValueError(f"images[{i}]: expected the grid of images[0], {grid}, got {image.grid}; resample it")
+        if not np.isfinite(image.values).all():
+            raise ValueError(f"images[{i}]: expected finite intensities, got NaN or infinity; replace them first")
     grey = [image.luminance() for image in images]
     known: dict[tuple[int, int], Transform] = {}
 
@@ -123,7 +127,8 @@ def registered_pairs(
             target = phi(i, j)(grid.points())
             back = phi(i, j).solve(grid.points())
             residual = np.linalg.norm((phi(i, j)(back) - grid.points()) / grid.spacing, axis=-1)
-            warped = sample(grey[j], target, interpolation="cubic")
+            warped = sample(grey[j], mirrored(target, grid), interpolation="cubic")
+            warped = np.clip(warped, grey[j].values.min(), grey[j].values.max())
             yield _pair(grid, warped, grey[j].values, target, back, residual)
 
 
@@ -140,7 +145,7 @@ def _pair(
         return torch.from_numpy(np.ascontiguousarray(np.moveaxis(voxels, -1, 0), dtype=np.float32))[None]
 
     def image(values: npt.NDArray[Any]) -> torch.Tensor:
-        return torch.from_numpy(np.nan_to_num(np.asarray(values, dtype=np.float32)))[None, None]
+        return torch.from_numpy(np.ascontiguousarray(values, dtype=np.float32))[None, None]
 
     errors = np.zeros(grid.shape) if residual is None else residual
     slopes = [np.gradient(target @ grid.world_to_index.T, axis=axis) for axis in range(grid.ndim)]

@@ -8,7 +8,9 @@ so that with one appearance image_2(y + u(y)) = a(B_2(psi_2(B_1(y)))) = a(B_1(y)
 is psi_1(B_2(y)) - y. psi is a cubic B-spline and an affine pose; B_1 and B_2 are solved for by Newton's method, in double
 precision, and the residual |psi(B(y)) - y| is measured. Where psi is the exponential of a velocity, B is that of its negative.
 Every image is sampled once, from the appearance on the template's grid, by cubic B-splines with mirrored borders: the
-appearance has no end, so that the equation holds wherever the target y + u(y) lies inside image 2.
+appearance has no end, so that the equation holds wherever the target y + u(y) lies inside image 2. What an image shows of places
+outside the appearance is its mirror image, labels alike; what a cubic overshoots is clipped to the appearance's own range. A
+smooth gain that was asked for comes after that.
 
 A map that folds, det(D psi) < LEAST_DETERMINANT anywhere on a lattice of two points per control cell, is shrunk: with
 u = psi - id, det(I + s Du) = 1 + s I_1 + s^2 I_2 (+ s^3 I_3), I_k the invariants of Du, so one evaluation of Du serves all s.
@@ -125,7 +127,7 @@ def render_maps(
     pose : (2 B, P), see `augreg.sam.alignment.pose_transform`
     center : fixed point of the poses' rotations and scales, (D,) mm
     light : coefficients of the logarithm of a smooth gain, (2 B, INTENSITY_NODES^D)
-    labels : of the template (1, *shape), or like textures, int32, where there are any
+    labels : of the template (1, *shape), or like textures, where there are any
     steps : of the integration of psi = exp(v), where maps are velocities; 0 where they are displacements
     """
     B, shape, maths = len(maps) // 2, stage.grid.shape, maths_on(stage.device)
@@ -146,7 +148,8 @@ def render_maps(
     # the residual is measured before the pose, which scales it
     masks = (inside & (residual < TOLERANCE)).reshape(2 * B, 1, *shape)
     flows = flow.reshape(2 * B, stage.grid.ndim, *shape)
-    images = maths.interpolate(maths.prefilter(textures), x).reshape(2 * B, *shape) * gains(stage, light)
+    sampled = clipped(maths.interpolate(maths.prefilter(textures), x), textures)
+    images = sampled.reshape(2 * B, *shape) * gains(stage, light)
     known = None if labels is None else maths.nearest(labels, x).reshape(2 * B, 1, *shape)
     return PairBatch(
         fixed=images[0::2, None],
@@ -162,6 +165,32 @@ def render_maps(
         fixed_labels=None if known is None else known[0::2],
         moving_labels=None if known is None else known[1::2],
     )
+
+
+def clipped(values: Tensor, textures: Tensor) -> Tensor:
+    """Values (K, N) between the least and the largest of their texture (L, *shape), L | K: cubic splines go beyond."""
+    low, high = (bound.repeat_interleave(len(values) // len(textures))[:, None] for bound in textures.flatten(1).aminmax(dim=1))
+    return values.clamp(low, high)
+
+
+def held_labels(array: npt.NDArray[np.integer], device: torch.device) -> Tensor:
+    """`held` of labels, whatever their type: int32, or int64 where an id needs it.
+
+    Raises
+    ------
+    ValueError : for ids that torch has no type for, 2^63 and more.
+    """
+    return torch.from_numpy(as_labels("labels", array)).to(device, copy=True)
+
+
+def as_labels(name: str, array: npt.NDArray[np.integer]) -> npt.NDArray[np.int32] | npt.NDArray[np.int64]:
+    """Labels as int32, or int64 where an id needs it; ValueError for ids of 2^63 and more."""
+    values = np.asarray(array)
+    least, most = (int(values.min()), int(values.max())) if values.size else (0, 0)
+    if most > np.iinfo(np.int64).max:
+        raise ValueError(f"{name}: expected ids below 2^63, got {most}; give the structures other numbers")
+    narrow = np.iinfo(np.int32)
+    return values.astype(np.int32 if narrow.min <= least and most <= narrow.max else np.int64)
 
 
 def unfolded(stage: Stage, maps: Tensor) -> tuple[Tensor, Tensor, Tensor]:
