@@ -12,8 +12,8 @@ from monai.networks.blocks import Warp
 from scipy.ndimage import map_coordinates
 from subjects import model
 
-from augreg import read_image
-from augreg.synthesis import AppearancePairs, make_pairs, training_pairs
+from augreg import Grid, Image, Labels, read_image
+from augreg.synthesis import AppearancePairs, RandomDeformations, make_pairs, training_pairs
 from augreg.synthesis.monai import RandPaird, RandWarpPaird
 from augreg.synthesis.ras import ras_affine, ras_vectors
 from augreg.synthesis.torchio import RandomPair
@@ -141,6 +141,116 @@ def test_monai_s_images_become_pairs_by_the_generator_s_deformations(kind):
     small = {**data, "label": data["label"][:, :5]}
     with pytest.raises(ValueError, match="label: expected the shape"):
         transform(small)
+
+
+INTEGERS = ["bool", "uint8", "int8", "int16", "uint16", "int32", "uint32", "int64", "uint64"]
+
+
+def _ends(kind, shape):
+    """Values of a type over its whole range, smooth in no direction."""
+    rng = np.random.default_rng(0)
+    if kind == "bool":
+        return rng.random(shape) > 0.5
+    limits = np.iinfo(kind)
+    return rng.integers(limits.min, limits.max, shape, dtype=kind, endpoint=True)
+
+
+def _moving_places(data, shape):
+    """The continuous index in the moving image of every voxel of the fixed one, (D, *shape), kept inside."""
+    places = np.stack(np.meshgrid(*map(np.arange, shape), indexing="ij")) + data["ddf"].numpy().astype(np.float64)
+    return np.clip(places, 0, np.reshape(shape, (-1, *[1] * len(shape))) - 1.0)
+
+
+@pytest.mark.parametrize("kind", INTEGERS)
+@pytest.mark.parametrize("dimension", KINDS)
+def test_monai_s_labels_of_every_type_keep_their_values(kind, dimension):
+    shape = model(dimension).template.shape
+    values = _ends(kind, (2, *shape))
+    done = RandWarpPaird(["label"], generator(dimension), "nearest").set_random_state(1)({"label": torch.from_numpy(values)})
+    found = done["fixed_label"].numpy()
+    assert found.dtype == values.dtype
+    places = _moving_places(done, shape)
+    # halves are rounded either way
+    sure = (np.abs(places % 1 - 0.5) > 1e-3).all(axis=0)
+    expected = values[(slice(None), *np.rint(places).astype(int))]
+    assert np.array_equal(found[:, sure], expected[:, sure])
+    assert sure.mean() > 0.98
+
+
+@pytest.mark.parametrize("kind", ["bool", "uint8", "int16", "uint16", "int32", "uint32", "int64"])
+def test_monai_s_integer_images_are_rounded(kind):
+    shape = model().template.shape
+    values = _ends(kind, (1, *shape))
+    if kind == "int64":
+        values //= 2**14  # what doubles hold
+    flat = np.full((1, *shape), values.max())
+    data = {"image": torch.from_numpy(values), "flat": torch.from_numpy(flat)}
+    done = RandWarpPaird(["image", "flat"], generator()).set_random_state(1)(data)
+    places = _moving_places(done, shape)
+    exact = map_coordinates(values[0].astype(np.float64), places, order=1, mode="nearest")
+    found = done["fixed_image"].numpy()[0]
+    assert found.dtype == values.dtype
+    span = float(values.max()) - float(values.min())
+    error = found.astype(np.float64) - exact
+    # float32 places are known to some 1e-5 voxels
+    assert np.abs(error).max() <= 0.5 + 2e-4 * span
+    assert abs(error.mean()) < 0.1 + 1e-5 * span
+    assert np.array_equal(done["fixed_flat"].numpy(), flat)
+
+
+def test_monai_s_arrays_of_every_layout_give_the_same():
+    shape = model().template.shape
+    values = _ends("int16", (1, *shape))
+    read_only = values.copy()
+    read_only.setflags(write=False)
+    layouts = [np.asfortranarray(values), values[:, ::-1].copy()[:, ::-1], values.astype(">i2"), read_only]
+    for mode in ("nearest", "bilinear"):
+        results = [RandWarpPaird(["i"], generator(), mode).set_random_state(1)({"i": a}) for a in (values, *layouts)]
+        for done in results[1:]:
+            assert done["fixed_i"].dtype == torch.int16
+            assert torch.equal(done["fixed_i"], results[0]["fixed_i"])
+
+
+def test_monai_s_truth_has_place_and_space_of_the_images():
+    data = subject_of_monai("landmarks3d")
+    affine = data["image"].affine.clone()
+    lps = affine.clone()
+    lps[:2] *= -1
+    for key in ("image", "label"):
+        data[key] = MetaTensor(
+            data[key].as_tensor(), meta={"affine": lps.clone(), "space": "LPS", "filename_or_obj": f"{key}.nii"}
+        )
+    done = RandWarpPaird(["image", "label"], generator("landmarks3d"), ["bilinear", "nearest"]).set_random_state(1)(data)
+    for name in ("fixed_image", "fixed_label", "ddf", "mask", "reverse_ddf", "reverse_mask"):
+        assert done[name].meta["space"] == "LPS", name
+        assert torch.equal(done[name].affine, lps), name
+    # what is done to one leaves the others alone
+    done["fixed_image"].affine = torch.eye(4, dtype=torch.float64)
+    done["mask"].affine = torch.eye(4, dtype=torch.float64)
+    assert torch.equal(data["image"].affine, lps)
+    assert torch.equal(done["ddf"].affine, lps)
+    drawn = RandPaird(generator("landmarks3d")).set_random_state(1)({})
+    assert drawn["mask"].meta["space"] == "RAS"
+    # the same place in both spaces is one place, another one is told
+    mixed = {**data, "label": MetaTensor(data["label"].as_tensor(), affine=affine, meta={"space": "RAS"})}
+    transform = RandWarpPaird(["image", "label"], generator("landmarks3d"), ["bilinear", "nearest"])
+    transform(mixed)
+    elsewhere = affine.clone()
+    elsewhere[0, 3] += 5
+    mixed["label"] = MetaTensor(data["label"].as_tensor(), affine=elsewhere, meta={"space": "RAS"})
+    with pytest.warns(UserWarning, match="label: expected the place in the world of image"):
+        transform(mixed)
+
+
+def test_torchio_keeps_large_ids_and_the_types_of_labels():
+    shape = (12, 10, 9)
+    ids = np.where(np.add.outer(np.add.outer(np.arange(12), np.arange(10)), np.arange(9)) > 14, 4294967295, 614454279)
+    grid = Grid(shape, (1.0, 2.0, 1.5), (5.0, -3.0, 2.0))
+    noise = Image(np.random.default_rng(0).random(shape).astype(np.float32), grid)
+    pairs = RandomDeformations.of([noise], labels=[Labels(ids.astype(np.uint32), grid)], magnitudes=(0.5,))
+    torch.manual_seed(1)
+    subject = RandomPair(pairs)(torchio.Subject(other=torchio.ScalarImage(tensor=torch.ones(1, 4, 4, 4))))
+    assert set(subject["moving_labels"].data.unique().tolist()) == {614454279, 4294967295}
 
 
 @pytest.mark.slow
