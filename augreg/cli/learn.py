@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import re
 import time
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +18,7 @@ import numpy.typing as npt
 from augreg import io, sam
 from augreg.cli.output import PAGES, check_output, report, say
 from augreg.cli.progress import bar
-from augreg.image import Image
+from augreg.image import Image, Labels
 
 if TYPE_CHECKING:
     # torch: loaded only where a command needs it
@@ -41,11 +44,13 @@ def sam_fit(options: argparse.Namespace) -> None:
     template = io.read_image(options.template) if options.template else None
     locality = sam.Locality(levels=options.levels, taper=sam.TAPERS[options.taper], scale=options.scale)
     dense = {None: None, "displacement": sam.DisplacementMaps(), "velocity": sam.VelocityMaps()}[options.dense]
-    with bar("register to a template, fit" if "registration" in given else "fit", None):
+    with bar("register to a template, fit" if "registration" in given else "fit", None), _files_named(options) as doubts:
         model = sam.fit_appearance_model(
             images, template=template, locality=locality, dense=dense, rounds=options.rounds, **given
         )
     sam.write_model(model, options.output)
+    for doubt in doubts:
+        say(f"augreg: warning: {doubt}")
     if "registration" in given:
         # not before: an error is the only line on stderr
         say("augreg: every image was registered to a template")
@@ -53,9 +58,12 @@ def sam_fit(options: argparse.Namespace) -> None:
         "images": len(images),
         "landmarks": len(model.landmarks),
         "scale": model.locality.scale,
+        "structures": _structures(model),
+        "dropped": _dropped(model, given.get("labels"), options.labels),
         "shape_modes": len(model.shape.variance),
         "appearance_modes": len(model.appearance.variance),
         "seconds": time.perf_counter() - begin,
+        "warnings": doubts,
     }
     text = "{images} images, {landmarks} landmarks, {shape_modes} shape and {appearance_modes} appearance modes, {seconds:.1f} s"
     report(result, f"{options.output}: " + text.format(**result), as_json=options.json)
@@ -253,6 +261,38 @@ def demo(options: argparse.Namespace) -> None:
             update(event.done, event.message)
     assert event is not None
     report(event.summary, event.message, as_json=options.json)
+
+
+@contextmanager
+def _files_named(options: argparse.Namespace) -> Iterator[list[str]]:
+    """Warnings of the block, for later; in them and in errors `labels[4]` becomes the file that it stands for."""
+    told: list[str] = []
+
+    def named(text: str) -> str:
+        files = {name: getattr(options, name) or [] for name in ("images", "labels", "landmarks")}
+        return re.sub(r"\b(images|labels|landmarks)\[(\d+)\]", lambda m: str([*files[m[1]], m[0]][int(m[2])]), text)
+
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        try:
+            yield told
+        except ValueError as error:
+            raise ValueError(named(str(error))) from error
+    told += dict.fromkeys(named(str(warning.message)) for warning in caught)
+
+
+def _structures(model: sam.AppearanceModel) -> list[int]:
+    """Labels whose structures give the landmarks, or where others do, those that the model carries."""
+    if model.contours is not None:
+        return list(model.contours.structures)
+    return [] if model.label_maps is None else [label for label in np.unique(model.label_maps).tolist() if label]
+
+
+def _dropped(model: sam.AppearanceModel, labels: Sequence[Labels] | None, files: Sequence[str] | None) -> dict[int, list[str]]:
+    """Structures without landmarks, and the label maps that lack them."""
+    if model.contours is None or labels is None or files is None:
+        return {}
+    return {label: [files[i] for i in lacking] for label, lacking in sam.dropped(labels).items()}
 
 
 def _images(paths: Sequence[str]) -> list[Image]:

@@ -1,5 +1,6 @@
 """Locality-aware statistical models of shape and appearance, fitted to a few images."""
 
+from augreg.sam.annotations import dropped
 from augreg.sam.curves import RankCurve, SizeCurve, rank_curve, size_curve
 from augreg.sam.evaluate import Evaluation, Measure, evaluate, find_landmarks
 from augreg.sam.files import read_model, write_model
@@ -39,6 +40,7 @@ __all__ = [
     "Wendland",
     "choose_scale",
     "contours_correspond",
+    "dropped",
     "evaluate",
     "find_landmarks",
     "fit_appearance_model",

@@ -16,6 +16,7 @@ training map folds.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
@@ -28,6 +29,7 @@ from augreg.grid import FloatArray, Grid
 from augreg.image import Image, Labels
 from augreg.registration import Registration
 from augreg.sam.alignment import Aligned, Alignment, pose_about, pose_transform, procrustes
+from augreg.sam.annotations import doubts_of_labels, doubts_of_landmarks, doubts_of_structures
 from augreg.sam.landmarks import Contours, lattice
 from augreg.sam.locality import Locality, grid_taper_factor, local_subspace
 from augreg.sam.maps import DisplacementMaps, LandmarkMaps, Maps, VelocityMaps
@@ -87,15 +89,23 @@ def fit_appearance_model(
     Raises
     ------
     ValueError : for too few, unequal or non-finite images, unusable labels or landmarks, or nothing to find correspondences with.
+
+    Warns
+    -----
+    UserWarning : where a label map lacks a structure, which then has no landmarks, and where annotations seem to be exchanged.
     """
     grey = _check_images(images)
     n = len(grey)
     locality = locality or Locality()
-    contours = None
+    contours = objects = None
+    doubts: list[str] = []
     if labels is not None:
         _check_labels(labels, grey)
+    if template is not None:
+        _check_template(template, grey[0].ndim)
     if landmarks is not None:
         corresponding = _check_landmarks(landmarks, n, grey[0].ndim)
+        doubts = doubts_of_landmarks(corresponding, grey)
     elif registration is not None:
         start = template.luminance() if template is not None else most_typical(grey)
         corresponding = registered(grey, registration, start)
@@ -105,12 +115,16 @@ def fit_appearance_model(
     elif labels is not None:
         contours = Contours.from_labels(labels, points, structures)
         corresponding = contours.corresponding(labels)
+        doubts = doubts_of_labels(labels, grey) if structures is None else []
+        objects = np.repeat(np.arange(len(contours.counts)), np.add(contours.counts, 1))
+        doubts += doubts_of_structures(corresponding, contours.structures, objects)
     else:
         raise ValueError(
             "correspondences: expected labels, landmarks or a registration, got none; pass registration=LPRegistration() to "
             "align every image to a template"
         )
-    objects = None if contours is None else np.repeat(np.arange(len(contours.counts)), np.add(contours.counts, 1))
+    for doubt in doubts:
+        warnings.warn(doubt, stacklevel=2)
     if objects is None and locality.affinity < 1:
         raise ValueError(
             f"affinity: expected label maps, whose structures are the objects, to go with {locality.affinity}, got none"
@@ -279,6 +293,13 @@ def _check_images(images: Sequence[Image]) -> list[Image]:
         if not np.isfinite(image.values).all():
             raise ValueError(f"images[{i}]: expected finite intensities, got NaN or infinity; replace them first")
     return [image.luminance().with_values(image.luminance().values.astype(np.float32)) for image in images]
+
+
+def _check_template(template: Image, ndim: int) -> None:
+    if template.ndim != ndim:
+        raise ValueError(f"template: expected a {ndim}-D image, as the others, got {template.ndim}-D")
+    if not np.isfinite(template.values).all():
+        raise ValueError("template: expected finite intensities, got NaN or infinity; replace them first")
 
 
 def _check_labels(labels: Sequence[Labels], images: Sequence[Image]) -> None:

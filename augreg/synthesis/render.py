@@ -183,14 +183,15 @@ def held_labels(array: npt.NDArray[np.integer], device: torch.device) -> Tensor:
     return torch.from_numpy(as_labels("labels", array)).to(device, copy=True)
 
 
-def as_labels(name: str, array: npt.NDArray[np.integer]) -> npt.NDArray[np.int32] | npt.NDArray[np.int64]:
+def as_labels(name: str, array: npt.NDArray[np.integer]) -> npt.NDArray[np.integer]:
     """Labels as int32, or int64 where an id needs it; ValueError for ids of 2^63 and more."""
     values = np.asarray(array)
     least, most = (int(values.min()), int(values.max())) if values.size else (0, 0)
     if most > np.iinfo(np.int64).max:
         raise ValueError(f"{name}: expected ids below 2^63, got {most}; give the structures other numbers")
     narrow = np.iinfo(np.int32)
-    return values.astype(np.int32 if narrow.min <= least and most <= narrow.max else np.int64)
+    kind: type[np.integer] = np.int32 if narrow.min <= least and most <= narrow.max else np.int64
+    return values.astype(kind)
 
 
 def unfolded(stage: Stage, maps: Tensor) -> tuple[Tensor, Tensor, Tensor]:
