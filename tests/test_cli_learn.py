@@ -178,6 +178,66 @@ def test_a_network_is_trained_resumed_and_registers(folder, capsys):
     assert np.isfinite(field.values).all()
 
 
+def test_a_run_goes_on_with_its_own_settings_alone_and_is_not_overwritten(folder, capsys):
+    line = "train model.npz --batch 2 --device cpu -o kept"
+    begin = f"{line} --steps 1 --width 0.0625"
+    assert run_in(folder, begin) == 0
+    begun = {path.name: path.read_bytes() for path in (folder / "kept").glob("*.*")}
+    assert set(begun) == {"checkpoint.safetensors", "settings.json", "weights.safetensors"}
+    model = ar.read_model(folder / "model.npz")
+    ar.write_model(replace(model, gains=model.gains * [1.01, *[1] * (len(model.gains) - 1)]), folder / "other.npz")
+    capsys.readouterr()
+    go_on = f"{line} --steps 2 --resume"
+    for change, said in {
+        "--batch 4": "batch: the run has 2, asked for 4",
+        "--seed 7 --learning-rate 1e-5": "seed: the run has 0, asked for 7; learning_rate: the run has 0.001, asked for 1e-05",
+        "--width 0.125": "width: the run has 0.0625, asked for 0.125",
+        "--window 31": "window: the run has none, asked for 31",
+        "--architecture FlowNetC": "architecture: the run has FlowNetS, asked for FlowNetC",
+        "--likeness 0": "likeness: the run has 6.0, asked for 0.0",
+        "--smoothness 1": "smoothness: the run has 0.0, asked for 1.0",
+        "--symmetric": "symmetric: the run has False, asked for True",
+        "--curriculum 0.5": "curriculum: the run has 0.0, asked for 0.5",
+    }.items():
+        assert run_in(folder, f"{go_on} {change}") == 2, change
+        [told] = capsys.readouterr().err.splitlines()
+        assert told.startswith("augreg: kept: expected the settings of the run")
+        assert told.endswith(said)
+    assert run_in(folder, go_on.replace("model.npz", "other.npz")) == 2
+    assert "data: the run has model " in capsys.readouterr().err
+    assert run_in(folder, begin) == 2
+    [told] = capsys.readouterr().err.splitlines()
+    assert "kept: expected a folder without a run, got one with checkpoint.safetensors; go on with --resume" in told
+    assert {path.name: path.read_bytes() for path in (folder / "kept").glob("*.*")} == begun
+    # the model itself counts, not where it lies; the network that is not asked for is the run's
+    (folder / "moved.npz").write_bytes((folder / "model.npz").read_bytes())
+    assert run_in(folder, go_on.replace("model.npz", "moved.npz")) == 0
+    capsys.readouterr()
+    assert run_in(folder, f"{line} --steps 1 --resume") == 2
+    assert "steps: expected at least the 2 that the run has behind it, got 1" in capsys.readouterr().err
+    # runs of before say nothing of themselves
+    (folder / "kept" / "settings.json").unlink()
+    assert run_in(folder, go_on) == 2
+    [told] = capsys.readouterr().err.splitlines()
+    assert "settings.json: expected what the run was started with, got no file" in told
+    (folder / "kept" / "settings.json").write_text("[1]")
+    assert run_in(folder, go_on) == 2
+    assert "settings.json: expected the settings of a run, got something else" in capsys.readouterr().err
+    assert run_in(folder, go_on.replace("kept", "nowhere")) == 2
+    assert "expected a checkpoint to go on from, got none" in capsys.readouterr().err
+
+
+def test_a_run_on_shards_knows_its_pairs(folder, capsys):
+    assert run_in(folder, "synthesize model.npz -n 4 -o four") == 0
+    assert run_in(folder, "synthesize model.npz -n 4 --seed 9 -o four-others") == 0
+    line = "--batch 2 --width 0.0625 --device cpu -o of-shards"
+    assert run_in(folder, f"train four {line} --steps 1") == 0
+    capsys.readouterr()
+    assert run_in(folder, f"train four-others {line} --resume --steps 2") == 2
+    assert "data: the run has pairs " in capsys.readouterr().err
+    assert run_in(folder, f"train four {line} --resume --steps 2") == 0
+
+
 def test_training_writes_curves_and_looks_at_pairs_held_out(folder, capsys):
     pytest.importorskip("tensorboard")
     line = (
@@ -197,7 +257,8 @@ def test_training_writes_curves_and_looks_at_pairs_held_out(folder, capsys):
 def test_training_minimises_what_it_is_asked_to(folder, capsys):
     losses = {}
     for wanted in ("", "--likeness 0", "--likeness 0 --smoothness 2", "--symmetric", "--symmetric --batch 3"):
-        code = run_in(folder, f"train model.npz -o objective --steps 1 --batch 2 --width 0.0625 --device cpu {wanted} --json")
+        line = f"train model.npz -o objective{len(losses)} --steps 1 --batch 2 --width 0.0625 --device cpu {wanted} --json"
+        code = run_in(folder, line)
         out, err = capsys.readouterr()
         if code:
             assert "--symmetric: expected an even --batch" in err.splitlines()[-1]

@@ -6,7 +6,7 @@ import argparse
 import re
 import time
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -147,9 +147,16 @@ def train(options: argparse.Namespace) -> None:
 
     machine = training.Machine(options.device, None, options.precision, compiled=options.compile)
     settings = training.TrainingOptions(steps=options.steps, learning_rate=options.learning_rate, machine=machine)
+    # before the work
+    known = training.run_settings(options.output) if options.resume else None
     with training.joined(options.device) as team:
         lesson = _lesson(options, team)
-        network = _first_network(options, lesson.ndim)
+        network = _first_network(options, lesson.ndim, known or {})
+        wanted = _run_settings(options, lesson, network)
+        if known is None:
+            training.claim(options.output, wanted, writes=team.rank == 0)
+        else:
+            training.check_same(options.output, known, wanted)
         states = training.train(
             network,
             lesson.batches,
@@ -190,6 +197,7 @@ class _Lesson:
     held_out: PairBatch | None
     spacing: tuple[float, ...]
     ndim: int
+    content: str
 
 
 def _lesson(options: argparse.Namespace, team: training.Team) -> _Lesson:
@@ -215,12 +223,13 @@ def _lesson(options: argparse.Namespace, team: training.Team) -> _Lesson:
             )
         batches = training.pairs_from_memory(pairs[:kept], batch, options.seed, part=part)
         unseen = pairs[kept:] if kept < len(pairs) else None
-        return _Lesson(directions(batches), unseen, training.shard_spacing(options.source), pairs.flow.shape[1])
+        content = training.pairs_hash(pairs)
+        return _Lesson(directions(batches), unseen, training.shard_spacing(options.source), pairs.flow.shape[1], content)
     model = sam.read_model(options.source)
     amplitude = training.growing(options.steps, share=options.curriculum)
     batches = training.pairs_from_model(model, batch, options.seed, amplitude=amplitude, part=part)
     unseen = training.held_out(training.pairs_from_model(model, _HELD_OUT // 2, options.seed)) if team.rank == 0 else None
-    return _Lesson(directions(batches), unseen, model.template.spacing, model.template.ndim)
+    return _Lesson(directions(batches), unseen, model.template.spacing, model.template.ndim, training.model_hash(model))
 
 
 def _objective(options: argparse.Namespace) -> training.Objective:
@@ -233,15 +242,22 @@ def _objective(options: argparse.Namespace) -> training.Objective:
     return training.Smooth(objective, options.smoothness) if options.smoothness else objective
 
 
-def _first_network(options: argparse.Namespace, ndim: int) -> FlowNet:
-    """The network that training begins with."""
+def _run_settings(options: argparse.Namespace, lesson: _Lesson, network: FlowNet) -> dict[str, Any]:
+    """What the weights of a run depend on; where it computes changes their last digits alone, more steps are allowed."""
+    names = ("batch", "seed", "learning_rate", "curriculum", "likeness", "smoothness", "symmetric", "precision")
+    return {"data": lesson.content, **network.description, **{name: getattr(options, name) for name in names}}
+
+
+def _first_network(options: argparse.Namespace, ndim: int, known: Mapping[str, Any]) -> FlowNet:
+    """The network that training begins with; what is not asked for is that of a run that is known."""
     from augreg import training
     from augreg.networks import ARCHITECTURES, read_network
 
     if options.init is None:
-        architecture = ARCHITECTURES[options.architecture or "FlowNetS"]
-        width = options.width or _WIDTH
-        return training.seeded_network(options.seed, ndim, width, architecture=architecture, window=options.window)
+        architecture = ARCHITECTURES[options.architecture or known.get("architecture", "FlowNetS")]
+        width = options.width or known.get("width", _WIDTH)
+        window = known.get("window") if options.window is None else options.window
+        return training.seeded_network(options.seed, ndim, width, architecture=architecture, window=window)
     network = read_network(options.init).network
     found = network.description
     wanted = {name: getattr(options, name) for name in ("architecture", "width", "window")} | {"ndim": ndim, "channels": 1}

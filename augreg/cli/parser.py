@@ -345,7 +345,13 @@ def _train(commands: _Commands) -> None:
         "augreg train model.npz -o run --steps 2000",
     )
     parser.add_argument("source", metavar="MODEL.npz|DIR", help="a model of `augreg sam fit`, or shards of `augreg synthesize`")
-    parser.add_argument("-o", "--output", metavar="RUN", required=True, help="folder of checkpoint and weights")
+    parser.add_argument(
+        "-o",
+        "--output",
+        metavar="RUN",
+        required=True,
+        help="folder of checkpoint and weights, of a run of its own",
+    )
     parser.add_argument("--steps", type=positive(int), default=2000, metavar="N", help="of Adam (default 2000)")
     parser.add_argument("--batch", type=positive(int), default=8, metavar="B", help="pairs per step (default 8)")
     parser.add_argument("--architecture", choices=("FlowNetS", "FlowNetC"), help="of the network (default FlowNetS)")
@@ -374,7 +380,7 @@ def _train(commands: _Commands) -> None:
     parser.add_argument("--compile", action="store_true", help="compile the network first: takes minutes, for long runs on CUDA")
     parser.add_argument("--seed", type=seed, default=0, metavar="S", help="same seed, same result (default 0)")
     start = parser.add_mutually_exclusive_group()
-    start.add_argument("--resume", action="store_true", help="go on where RUN was stopped")
+    start.add_argument("--resume", action="store_true", help="go on where RUN was stopped, as it began; --steps may be more")
     start.add_argument("--init", metavar="WEIGHTS", help="start from these weights")
     _json(parser)
 

@@ -29,11 +29,13 @@ from augreg.training.pairs import (
     shard_spacing,
 )
 from augreg.training.registration import FlowRegistration
+from augreg.training.runs import SETTINGS, check_same, claim, model_hash, pairs_hash, run_settings
 from augreg.training.team import ALONE, Team, joined
 
 __all__ = [
     "ALONE",
     "CHECKPOINT",
+    "SETTINGS",
     "WEIGHTS",
     "Alike",
     "Batches",
@@ -45,19 +47,24 @@ __all__ = [
     "Team",
     "TrainingOptions",
     "TrainingState",
+    "check_same",
+    "claim",
     "growing",
     "held_out",
     "in_both_directions",
     "joined",
     "mirrored",
     "mirrored_by_chance",
+    "model_hash",
     "pairs_error",
     "pairs_from_generators",
     "pairs_from_images",
     "pairs_from_memory",
     "pairs_from_model",
     "pairs_from_shards",
+    "pairs_hash",
     "read_pairs",
+    "run_settings",
     "seeded_network",
     "seen_differently",
     "shard_spacing",

@@ -143,7 +143,8 @@ def train(
 
     Raises
     ------
-    ValueError, FileNotFoundError : for a device that is not here, and a checkpoint that does not fit or is not there.
+    ValueError, FileNotFoundError : for a device that is not here, a checkpoint that does not fit or is not there, or fewer steps
+        than it has behind it.
     FloatingPointError : where loss or gradient are no longer finite; the checkpoint then is that of the last good step.
     """
     with torch_threads(options.machine.threads):
@@ -167,6 +168,8 @@ def _steps(
     network.to(device, memory_format=layout).train()  # type: ignore[call-overload]  # the stubs know only 4-D layouts
     adam = torch.optim.Adam(network.parameters(), lr=options.learning_rate, weight_decay=options.weight_decay / FLOW_SCALE)
     start = checkpoints.load(network, adam, folder / CHECKPOINT) if resume else 0
+    if start > options.steps:
+        raise ValueError(f"steps: expected at least the {start} that the run has behind it, got {options.steps}")
     run = team.together(network, device)
     if machine.compiled:
         run = torch.compile(run)  # type: ignore[assignment]  # a callable that calls the module
