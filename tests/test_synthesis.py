@@ -1,4 +1,4 @@
-from dataclasses import fields, replace
+from dataclasses import fields
 
 import numpy as np
 import pytest
@@ -121,13 +121,10 @@ def test_a_rest_leaves_the_other_numbers_of_a_draw_as_they_were():
 def test_images_agree_with_the_model():
     m = model()
     generator, draw = drawn(1, seed=4, mosaic=0.0, modes=1.0, appearance="independent")
-    draw = replace(draw, gain=0.5 * draw.gain)  # far from what the training images' range cuts off
     batch = generator.render(draw)
     for k, image in enumerate((batch.fixed, batch.moving)):
         expected = m.instance(draw.shape[0, k], draw.modes[0, k], draw.pose[0, k])
-        texture = np.clip(m.appearance.instance(draw.modes[0, k]), *m.intensities)
-        within = np.clip(expected.values, texture.min(), texture.max())
-        assert np.abs(image[0, 0].numpy() / draw.gain[0, k] - within).max() < 0.02
+        assert np.abs(image[0, 0].numpy() / draw.gain[0, k] - expected.values).max() < 0.02
     generator, mosaic = drawn(1, seed=4)
     shown = generator.render(mosaic).fixed[0, 0].numpy() / mosaic.gain[0, 0]
     psi = m.transform(mosaic.shape[0, 0], mosaic.pose[0, 0])

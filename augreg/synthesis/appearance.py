@@ -147,7 +147,7 @@ class AppearancePairs:
             if draw.rest.size:
                 rest = draw.rest.reshape(2 * B, *draw.rest.shape[2:]) @ self.grid.world_to_index.T
                 maps = maps + held(rest, where, torch.float64)
-            textures, labels = _textures(self.model, known, draw)
+            textures, bounds, labels = _textures(self.model, known, draw)
             return render_maps(
                 known.stage,
                 maps,
@@ -155,6 +155,7 @@ class AppearancePairs:
                 pose=draw.pose.reshape(2 * B, -1),
                 center=self.model.center,
                 light=draw.light.reshape(2 * B, -1),
+                bounds=bounds,
                 labels=labels,
                 steps=getattr(self.model.maps, "steps", 0),
             )
@@ -211,8 +212,12 @@ def _on_device(model: AppearanceModel, device: torch.device) -> _ModelOnDevice:
     return known[device]
 
 
-def _textures(model: AppearanceModel, known: _ModelOnDevice, draw: AppearanceDraw) -> tuple[Tensor, Tensor | None]:
-    """Appearances on the template's grid, (B or 2 B, *shape): mosaics and modes, clipped to the training images' intensities.
+def _textures(
+    model: AppearanceModel, known: _ModelOnDevice, draw: AppearanceDraw
+) -> tuple[Tensor, tuple[Tensor, Tensor], Tensor | None]:
+    """Appearances on the template's grid, (B or 2 B, *shape): mosaics and modes; their bounds, and labels.
+
+    The bounds are those of the model's instances times the gain, and of the training images.
 
     Where the model has labels, so have they: at every place those of the image that weighs most in the mosaic, or where all weigh
     alike, those of the mean shape (1, *shape).
@@ -233,9 +238,10 @@ def _textures(model: AppearanceModel, known: _ModelOnDevice, draw: AppearanceDra
     if draw.modes.any():
         both = textures.reshape(B, -1, model.template.size).expand(-1, 2, -1)
         textures = (both + held(draw.modes, device) @ known.basis).flatten(0, 1)
-    gain = draw.gain[:, : len(textures) // B].reshape(-1, 1)
-    textures = (textures.clamp(*model.intensities) * held(gain, device)).clamp(*model.observed)
-    return textures.reshape(-1, *shape), labels
+    gain = held(draw.gain[:, : len(textures) // B].reshape(-1, 1), device)
+    low, high = ((bound * gain).clamp(*model.observed) for bound in model.intensities)
+    textures = (textures.clamp(*model.intensities) * gain).clamp(low, high)
+    return textures.reshape(-1, *shape), (low[:, 0], high[:, 0]), labels
 
 
 def _draw_one(model: AppearanceModel, rng: np.random.Generator) -> tuple[npt.NDArray[Any], ...]:

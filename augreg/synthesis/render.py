@@ -9,8 +9,8 @@ is psi_1(B_2(y)) - y. psi is a cubic B-spline and an affine pose; B_1 and B_2 ar
 precision, and the residual |psi(B(y)) - y| is measured. Where psi is the exponential of a velocity, B is that of its negative.
 Every image is sampled once, from the appearance on the template's grid, by cubic B-splines with mirrored borders: the
 appearance has no end, so that the equation holds wherever the target y + u(y) lies inside image 2. What an image shows of places
-outside the appearance is its mirror image, labels alike; what a cubic overshoots is clipped to the appearance's own range. A
-smooth gain that was asked for comes after that.
+outside the appearance is its mirror image, labels alike; what a cubic overshoots is clipped. A smooth gain that was asked for
+comes after that.
 
 A map that folds, det(D psi) < LEAST_DETERMINANT anywhere on a lattice of two points per control cell, is shrunk: with
 u = psi - id, det(I + s Du) = 1 + s I_1 + s^2 I_2 (+ s^3 I_3), I_k the invariants of Du, so one evaluation of Du serves all s.
@@ -18,7 +18,7 @@ u = psi - id, det(I + s Du) = 1 + s I_1 + s^2 I_2 (+ s^3 I_3), I_k the invariant
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
@@ -113,6 +113,7 @@ def render_maps(
     pose: FloatArray,
     center: FloatArray,
     light: FloatArray,
+    bounds: tuple[Tensor, Tensor] | None = None,
     labels: Tensor | None = None,
     steps: int = 0,
 ) -> PairBatch:
@@ -127,6 +128,7 @@ def render_maps(
     pose : (2 B, P), see `augreg.sam.alignment.pose_transform`
     center : fixed point of the poses' rotations and scales, (D,) mm
     light : coefficients of the logarithm of a smooth gain, (2 B, INTENSITY_NODES^D)
+    bounds : least and largest intensity of every texture's images, (2 B,) or (B,); by default the texture's own
     labels : of the template (1, *shape), or like textures, where there are any
     steps : of the integration of psi = exp(v), where maps are velocities; 0 where they are displacements
     """
@@ -148,7 +150,7 @@ def render_maps(
     # the residual is measured before the pose, which scales it
     masks = (inside & (residual < TOLERANCE)).reshape(2 * B, 1, *shape)
     flows = flow.reshape(2 * B, stage.grid.ndim, *shape)
-    sampled = clipped(maths.interpolate(maths.prefilter(textures), x), textures)
+    sampled = clipped(maths.interpolate(maths.prefilter(textures), x), bounds or textures.flatten(1).aminmax(dim=1))
     images = sampled.reshape(2 * B, *shape) * gains(stage, light)
     known = None if labels is None else maths.nearest(labels, x).reshape(2 * B, 1, *shape)
     return PairBatch(
@@ -167,9 +169,9 @@ def render_maps(
     )
 
 
-def clipped(values: Tensor, textures: Tensor) -> Tensor:
-    """Values (K, N) between the least and the largest of their texture (L, *shape), L | K: cubic splines go beyond."""
-    low, high = (bound.repeat_interleave(len(values) // len(textures))[:, None] for bound in textures.flatten(1).aminmax(dim=1))
+def clipped(values: Tensor, bounds: Sequence[Tensor]) -> Tensor:
+    """Values (K, N) between the least and largest of their texture, (L,) each, L | K: cubic splines go beyond."""
+    low, high = (bound.repeat_interleave(len(values) // len(bound))[:, None] for bound in bounds)
     return values.clamp(low, high)
 
 
