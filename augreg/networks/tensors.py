@@ -30,4 +30,6 @@ def normalised(images: torch.Tensor) -> torch.Tensor:
     axes = tuple(range(1, images.ndim))
     mean = images.mean(axes, keepdim=True)
     deviation = images.std(axes, keepdim=True, correction=0)
-    return (images - mean) / deviation.clamp(min=1e-6)
+    # a constant image has a deviation of its rounding alone
+    least = 1e-6 * images.abs().amax(axes, keepdim=True).clamp(min=1e-30)
+    return (images - mean) / torch.maximum(deviation, least)

@@ -25,7 +25,8 @@ from augreg.warp import resample, warp
 class FlowRegistration:
     """Registration by a network: a callable (fixed, moving) -> phi, for images of any size and spacing.
 
-    Both images are brought to the fixed image's domain at the network's spacing; the flow becomes world vectors there.
+    Both images are brought to the fixed image's domain at the network's spacing; the flow becomes world vectors there. Gain and
+    offset of the images do not matter; where the moving image ends its least value goes on.
 
     Parameters
     ----------
@@ -95,7 +96,9 @@ class FlowRegistration:
             images = [image.luminance() for image in images]
         if images[0].channels != self.network.channels:
             raise ValueError(f"fixed: expected {self.network.channels} channels for this network, got {images[0].channels}")
-        pair = (resample(images[0], grid), warp(images[1], ready.initial, grid))
+        # outside of an image stands its least value, the air of most: with 0 the answer would depend on an offset
+        outside = [float(image.values.min()) for image in images]
+        pair = (resample(images[0], grid, fill=outside[0]), warp(images[1], ready.initial, grid, fill=outside[1]))
         with torch.no_grad():
             flow = self.network.predict(*(normalised(image_to_tensor(image)) for image in pair))
         displacement = _on_grid(DisplacementField(flow_to_displacement(flow, grid), grid), fixed.grid)
