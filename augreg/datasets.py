@@ -12,6 +12,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import warnings
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -24,7 +25,7 @@ import requests
 
 from augreg.grid import Grid
 from augreg.image import Image, Labels
-from augreg.io import read_image, read_labels
+from augreg.io import FileWarning, read_image, read_labels
 from augreg.transforms import BSpline
 from augreg.warp import warp
 
@@ -104,6 +105,14 @@ def own_images(paths: Sequence[Path], source: str) -> SampleData:
         raise ValueError(f"images: expected those of at least {_FEWEST} subjects, got {len(set(of))}")
     maps = [_label_map(path) for path in images]
     known = [path for path in maps if path is not None]
+    if 0 < len(known) < len(images):
+        lacking = [path.name for path, found in zip(images, maps, strict=True) if found is None]
+        warnings.warn(
+            f"label maps: expected one beside every image or none, {len(lacking)} of {len(images)} images have none, such as "
+            f"{lacking[0]}; no label map is used",
+            FileWarning,
+            stacklevel=2,
+        )
     labels = tuple(read_labels(path) for path in known) if len(known) == len(images) else None
     return SampleData(tuple(read_image(path) for path in images), labels, names, of, source)
 

@@ -54,6 +54,7 @@ _PATIENCE = 1.2
 _PEOPLE: dict[str, Any] = {"pose": 1.0, "appearances": ("shared", "independent")}
 _PHASES: dict[str, Any] = {"pose": 0.05, "appearances": ("shared",)}
 _TRAINING_IMAGES = 32
+_FEWEST = 3
 _HELD_OUT = 6
 _CHECKS = 16
 Method = Callable[..., Transform]
@@ -81,11 +82,19 @@ def run(directory: Path, *, images: Sequence[str] | None = None, seconds: float 
     ------
     ValueError, FileNotFoundError : for unusable images.
     """
+    there = next(path for path in (directory, *directory.absolute().parents) if path.exists())
+    if not there.is_dir():
+        raise ValueError(f"{directory}: expected a folder to write to, got a file, {there}; choose another")
     yield Event(0.0, "sample data")
     data = sample_data(images)
     working = [_working(image) for image in data.images]
     labels = data.labels and [resample(part, image.grid) for part, image in zip(data.labels, working, strict=True)]
     known, pairs, phases = _split(data.subjects)
+    if len(known) < _FEWEST:
+        raise ValueError(
+            f"images: expected those of at least {_FEWEST + 2} people, {_FEWEST} images to learn from and two others, "
+            f"got {len(data.images)} images of {len(set(data.subjects))}"
+        )
     yield Event(0.05, data.source)
     contours = labels is not None and contours_correspond([labels[i] for i in known])
     if labels is not None and contours:

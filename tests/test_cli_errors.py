@@ -163,6 +163,10 @@ BAD = {
     "train on no device": ("train model.npz -o {o}/run --steps 1 --device abacus", "abacus"),
     "resume nothing": ("train model.npz -o {o}/run --steps 1 --resume", "expected a checkpoint"),
     "init from something else": ("train model.npz -o {o}/run --steps 1 --init foreign.safetensors", "foreign.safetensors"),
+    "demo into a file": (
+        "demo -o good.png --images brain0.mha brain1.mha brain2.mha brain0.mha",
+        "expected a folder to write to",
+    ),
     "demo on one image": ("demo -o {o}/demo --images good.png", "at least 4"),
     "demo on a missing image": ("demo -o {o}/demo --images a.png b.png c.png d.png", "a.png"),
 }

@@ -1,5 +1,8 @@
 import base64
+import os
 import re
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -56,3 +59,18 @@ def test_the_training_curve_keeps_clear_of_the_frame():
     bottom, top = ax.get_ylim()
     assert bottom == 0
     assert top > 3.2
+
+
+@pytest.mark.parametrize("backend", ["module://no_such.backend", "nonsense", "svg"])
+def test_pages_do_not_depend_on_the_environment_s_backend(backend):
+    code = (
+        "import os\nfrom augreg.report.figures import plot\n"
+        "assert plot(lambda ax: ax.plot([1, 2])).startswith('data:image')\n"
+        "import matplotlib\nprint(os.environ['MPLBACKEND'], dict.__getitem__(matplotlib.rcParams, 'backend'))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], env={**os.environ, "MPLBACKEND": backend}, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    named, used = done.stdout.split(maxsplit=1)
+    assert named == backend
+    # pyplot finds the one of the environment where there is one
+    assert (used.strip() == "svg") == (backend == "svg")

@@ -145,7 +145,7 @@ def test_the_command_names_the_files_and_lists_structures(people, tmp_path, caps
     assert result["structures"] == [1, 2]
     assert result["dropped"] == {"7": [maps[4]]}
     [line] = err.splitlines()
-    assert line.startswith(f"augreg: warning: label 7 is missing in {maps[4]}")
+    assert line.startswith(f"augreg: warning: label 7 is missing in labels[4] ({maps[4]}) (1 of 6 maps)")
     assert result["warnings"] == [line.removeprefix("augreg: warning: ")]
     write_image(Labels(np.zeros_like(labels[0].values), GRID), tmp_path / "2_l.mha")
     assert main([*arguments, *maps]) == 2

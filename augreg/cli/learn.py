@@ -281,12 +281,15 @@ def demo(options: argparse.Namespace) -> None:
 
 @contextmanager
 def _files_named(options: argparse.Namespace) -> Iterator[list[str]]:
-    """Warnings of the block, for later; in them and in errors `labels[4]` becomes the file that it stands for."""
+    """Warnings of the block, for later; in them and in errors a file's name stands behind `labels[4]`."""
     told: list[str] = []
+
+    def with_file(name: str, paths: Sequence[str], number: int) -> str:
+        return f"{name} ({paths[number]})" if number < len(paths) else name
 
     def named(text: str) -> str:
         files = {name: getattr(options, name) or [] for name in ("images", "labels", "landmarks")}
-        return re.sub(r"\b(images|labels|landmarks)\[(\d+)\]", lambda m: str([*files[m[1]], m[0]][int(m[2])]), text)
+        return re.sub(r"\b(images|labels|landmarks)\[(\d+)\]", lambda m: with_file(m[0], files[m[1]], int(m[2])), text)
 
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")

@@ -1,5 +1,6 @@
 """Figures and self-contained HTML pages."""
 
+from augreg.report import _backend  # noqa: F401  # before whatever imports matplotlib
 from augreg.report.curves import Curve, Diagram, evaluation_diagrams
 from augreg.report.demo import DemoStory, demo_page
 from augreg.report.model import model_page
