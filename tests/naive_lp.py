@@ -99,3 +99,29 @@ def outward(labels, index, spacing, reach):
             o = np.array(steps) * spacing
             total += o / (o @ o)
     return total
+
+
+def best_offsets(fixed, moved, corner, centers, half, reach, floor, least):
+    """Offsets (N, D) and scores (N, 3) of block matching, on arrays of D axes."""
+    offsets, scores = [], []
+    for center in centers:
+        found = {}
+        for d in itertools.product(*(range(-r, r + 1) for r in reach)):
+            f, m, total = [], [], 0
+            for u in itertools.product(*(range(-h, h + 1) for h in half)):
+                total += 1
+                x = tuple(c + k for c, k in zip(center, u, strict=True))
+                if all(0 <= k < n for k, n in zip(x, fixed.shape, strict=True)):
+                    f.append(fixed[x])
+                    m.append(moved[tuple(k + o + c for k, o, c in zip(x, d, corner, strict=True))])
+            f, m = np.array(f, float), np.array(m, float)
+            known = np.isfinite(f + m)
+            if known.sum() < max(least * total, 2):
+                continue
+            f, m = f[known], m[known]
+            found[d] = np.mean((f - f.mean()) * (m - m.mean())) / np.sqrt((f.var() + floor[0]) * (m.var() + floor[1]))
+        best = max(found, key=found.get) if found else (0,) * len(half)
+        here = found.get((0,) * len(half), np.nan)
+        offsets.append(best)
+        scores.append((found.get(best, np.nan), here, min(found.values(), default=np.nan)))
+    return np.array(offsets), np.array(scores)

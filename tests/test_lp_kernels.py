@@ -5,7 +5,8 @@ import scipy.ndimage
 import spaces
 
 from augreg import BSpline
-from augreg.lp import _cost_kernels, _kernels, _raster_kernels
+from augreg.lp import _cost_kernels, _kernels, _patch_kernels, _raster_kernels
+from augreg.lp.level import continued
 from augreg.lp.models import SplineModel
 from augreg.lp.pyramid import EVERYWHERE, Raster
 
@@ -271,3 +272,41 @@ def test_spline_rows_are_the_displacement_along_a_direction(ndim):
     directions = rng.normal(size=(30, ndim))
     moved = model.coefficients(c)(points) - points
     np.testing.assert_allclose(model.rows(points, directions) @ c, (moved * directions).sum(1), atol=1e-10)
+
+
+@pytest.mark.parametrize("shape", [(1, 14, 11), (7, 9, 8)])
+def test_blocks_match_as_their_twin_says(shape):
+    rng = np.random.default_rng(4)
+    shape = np.array(shape)
+    half, reach = np.minimum((1, 2, 1), shape - 1), np.minimum((2, 1, 2), shape - 1)
+    moved = rng.normal(size=shape + 2 * reach).astype(np.float32)
+    inner = tuple(slice(r + (r > 0), r + (r > 0) + n) for r, n in zip(reach, shape, strict=True))
+    # what fixed shows lies one voxel further in moved, and some of both is not known
+    fixed = (moved[inner] + 0.3 * rng.normal(size=shape)).astype(np.float32)
+    fixed[rng.random(shape) < 0.2] = np.nan
+    moved[:, :4, :4] = np.nan
+    centers = rng.integers(0, shape, (20, 3))
+    floor = np.array([0.01, 0.02])
+    offsets, scores = np.zeros_like(centers), np.zeros((20, 3))
+    _patch_kernels.best_offsets(fixed, moved, reach, centers, half, reach, floor, 0.5, offsets, scores)
+    expected, values = naive_lp.best_offsets(fixed, moved, reach, centers, half, reach, floor, 0.5)
+    assert np.isnan(values).any()
+    assert np.isfinite(values).any()
+    np.testing.assert_array_equal(offsets, expected)
+    np.testing.assert_allclose(scores, values, atol=1e-6)
+
+
+def test_costs_go_on_where_a_shift_leads_out():
+    nan = np.nan
+    costs = np.array([[nan, 3, 1, 2, nan], [5, nan, 1, 0, 4], [1, 2, nan, 2, 1], [4, 3, 2, 1, 0.0]])
+    np.testing.assert_array_equal(continued(costs), [[3, 3, 1, 2, 3], [4, 4, 1, 0, 4], [nan] * 5, [4, 3, 2, 1, 0]])
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_smoothing_fills_arrays_of_any_order(order):
+    values = np.random.default_rng(0).normal(size=(6, 7, 5, 2)).astype(np.float32)
+    taps = np.array([[0.2, 0.6, 0.2], [0.1, 0.8, 0.1], [0.25, 0.5, 0.25]], dtype=np.float32)
+    expected, out = np.empty_like(values), np.full(values.shape, np.nan, dtype=np.float32, order=order)
+    _raster_kernels.smooth(values, taps, expected)
+    _raster_kernels.smooth(np.asarray(values, order=order), taps, out)
+    np.testing.assert_allclose(out, expected, atol=1e-6)

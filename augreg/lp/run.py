@@ -54,8 +54,9 @@ _LEAST_MATCHED = 0.42
 
 # share of keypoints that match best where they were put above which nothing else is asked
 _PLAIN = 0.85
-# share of patches that agree from which on nothing else is looked for, below which everything is, and what counts as better
-_SURE, _POOR, _BETTER = 0.6, 0.15, 0.05
+# share of patches that agree from which on nothing else is looked for, and below which the result is doubted; what counts as
+# better, and how much a pose from far away must show
+_SURE, _POOR, _BETTER, _CONVINCING = 0.6, 0.15, 0.05, 0.3
 # share of patches that are opposite, if few agree: among people it was 16 % at most, of other contrasts 23 % at least
 _OPPOSED = 0.2
 
@@ -222,7 +223,7 @@ class Run:
                 start = MatrixPose(pose.model, initial, pose.model.nearest(candidate))
                 tried = _last(self.descent.programs(level.with_count(START_KEYPOINTS), start, START), start)
                 after = self._agreement(level, tried)
-                if after.matched > best.matched and after.share > best.share + _BETTER:
+                if after.matched > best.matched and after.share > max(best.share + _BETTER, _CONVINCING):
                     pose, best = tried, after
         return pose
 
