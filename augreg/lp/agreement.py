@@ -32,7 +32,7 @@ Values = npt.NDArray[np.float32]
 Indices = npt.NDArray[np.int64]
 
 # patches, about; voxels to each side of their centres; offsets to each side
-_PATCHES = {2: 64, 3: 100}
+_PATCHES = {2: 120, 3: 100}
 _HALF = {2: 5, 3: 3}
 _REACH = {2: 6, 3: 4}
 # share of a patch that must lie inside both images
