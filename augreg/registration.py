@@ -15,6 +15,8 @@ from augreg.image import Image, Labels
 from augreg.transforms import Affine, Transform
 from augreg.warp import resample
 
+# of intensities: least range and greatest value that float32 takes to the second power, and how many ranges off 0 it resolves
+_TINY, _HUGE, _DEPTH = 1e-12, 1e12, 1e5
 # coarse sampling of the fixed grid to see whether two grids overlap at all
 _PROBES = 24
 
@@ -103,6 +105,7 @@ def prepare(
     if fixed.channels != moving.channels:
         warnings.append(f"fixed has {fixed.channels} channels, moving {moving.channels}: luminance is used")
         fixed, moving = fixed.luminance(), moving.luminance()
+    fixed, moving = _in_range(fixed, moving)
     # who masks both images has masked their frames
     given = fixed_mask is not None and moving_mask is not None
     fixed, fixed_mask = _finite("fixed", fixed, _on_grid("fixed_mask", fixed_mask, fixed), warnings)
@@ -126,6 +129,28 @@ def _on_grid(name: str, mask: Labels | None, image: Image) -> Labels | None:
     if not mask.values.any():
         raise ValueError(f"{name}: expected a mask that selects some voxels of its image, got none")
     return mask
+
+
+def _in_range(fixed: Image, moving: Image) -> tuple[Image, Image]:
+    """Both images, moved and scaled alike where float32 would lose their contrast or their squares would overflow."""
+    lows, highs = [], []
+    for image in (fixed, moving):
+        finite = image.values if image.values.dtype.kind in "iub" else image.values[np.isfinite(image.values)]
+        if finite.size == 0:
+            return fixed, moving
+        lows.append(float(finite.min()))
+        highs.append(float(finite.max()))
+    spans = [high - low for low, high in zip(lows, highs, strict=True)]
+    span, far = min(spans), max(map(abs, (*lows, *highs)))
+    if not 0 < span < np.inf or (span > _TINY and far < _HUGE and far < _DEPTH * span):
+        return fixed, moving
+    # two very different ranges are brought to one: no criterion compares their values anyway
+    if max(spans) < _DEPTH * span:
+        lows, spans = [min(lows)] * 2, [max(highs) - min(lows)] * 2
+    scaled = [
+        1000 * ((i.values.astype(np.float64) - low) / size) for i, low, size in zip((fixed, moving), lows, spans, strict=True)
+    ]
+    return fixed.with_values(scaled[0]), moving.with_values(scaled[1])
 
 
 def _finite(name: str, image: Image, mask: Labels | None, warnings: list[str]) -> tuple[Image, Labels | None]:

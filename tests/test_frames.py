@@ -170,3 +170,13 @@ def test_volumes_of_few_slices_are_aligned_and_overlap():
             *_, state = LPRegistration(transform=transform).steps(fixed, moving)
             assert np.median(np.linalg.norm(state.transform(points) - targets, axis=1)) < 1.0
             assert state.warnings == ()
+
+
+@pytest.mark.parametrize(("scale", "offset"), [(1e27, 0.0), (1e-33, 0.0), (1e-43, 0.0), (0.1, 1e9), (1.0, -1e12)])
+@pytest.mark.parametrize("criterion", ["ncc", "ssd"])
+def test_intensities_of_any_range_are_aligned(criterion, scale, offset):
+    fixed, moving, _, _ = scene()
+    pair = [values.astype(np.float64) * scale + offset for values in (fixed, moving)]
+    off, warnings = registered(*pair, criterion=criterion)
+    assert off < 0.3
+    assert warnings == ()
