@@ -1,5 +1,7 @@
 """What pairs show: no intensity that the images have not, and every label as it was."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -94,7 +96,17 @@ def test_a_model_keeps_the_range_of_its_images(generators, tmp_path):
     model = generators["appearance"].model
     assert model.observed == (min(i.values.min() for i in images), max(i.values.max() for i in images))
     write_model(model, tmp_path / "model.npz")
-    assert read_model(tmp_path / "model.npz").observed == model.observed
+    assert read_model(tmp_path / "model.npz").range == model.range == model.observed
+    write_model(replace(model, observed=(5.0, float("inf"))), tmp_path / "wrong.npz")
+    with pytest.raises(ValueError, match="wrong.npz.*observed: expected"):
+        read_model(tmp_path / "wrong.npz")
+    # one that was written before: what gains and common intensities allow
+    old = replace(model, observed=None)
+    write_model(old, tmp_path / "old.npz")
+    low, high = read_model(tmp_path / "old.npz").range
+    assert (low, high) == pytest.approx((model.intensities[0] * model.gains.max(), model.intensities[1] * model.gains.max()))
+    batch = make_pairs(AppearancePairs(old), 0, range(2))
+    assert low <= batch.moving.min() <= batch.moving.max() <= high
 
 
 def test_what_a_spline_overshoots_is_clipped_and_nothing_else():

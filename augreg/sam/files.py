@@ -75,11 +75,11 @@ def read_model(path: str | os.PathLike[str]) -> AppearanceModel:
             alignment=about["alignment"],
             maps=_maps(about["maps"], arrays),
             intensities=(float(about["intensities"][0]), float(about["intensities"][1])),
-            observed=_observed(about, arrays["gains"]),
             locality=Locality.from_json(about["locality"]),
             contours=None if contours is None else Contours(tuple(contours["structures"]), tuple(contours["counts"])),
             label_maps=arrays.get("label_maps"),
             residuals=arrays.get("residuals"),
+            observed=None if about.get("observed") is None else (float(about["observed"][0]), float(about["observed"][1])),
         )
         _check(model)
     except (KeyError, TypeError, AttributeError, IndexError) as error:
@@ -132,16 +132,13 @@ def _check(model: AppearanceModel) -> None:
     low, high = model.intensities
     if n < 1 or points < 1 or not (np.isfinite([low, high]).all() and low <= high):
         raise ValueError(f"intensities: expected the least and the largest of some textures, got {low:g}, {high:g} of {n}")
+    low, high = model.range
+    if not (np.isfinite([low, high]).all() and low <= high):
+        raise ValueError(f"observed: expected the least and the largest intensity of some images, got {low:g}, {high:g}")
     if model.contours is not None:
         counts = model.contours.counts
         if len(counts) != len(model.contours.structures) or (not model.maps.dense and sum(counts) + len(counts) != points):
             raise ValueError(f"contours: expected {points} points, got {counts} and a centroid each")
-
-
-def _observed(about: dict[str, Any], gains: npt.NDArray[Any]) -> tuple[float, float]:
-    # models written before it was kept: what their equal intensities and gains allow
-    low, high = about.get("observed") or (f(np.outer(about["intensities"], gains)) for f in (np.min, np.max))
-    return float(low), float(high)
 
 
 def _maps(about: dict[str, Any], arrays: dict[str, npt.NDArray[Any]]) -> Maps:

@@ -162,8 +162,8 @@ def fit_appearance_model(
         contours=contours,
         label_maps=None if labels is None else _compact([_pulled(o, psi, grid) for o, psi in zip(labels, psis, strict=True)]),
         intensities=(float(textures.min()), float(textures.max())),
-        observed=(min(float(image.values.min()) for image in grey), max(float(image.values.max()) for image in grey)),
         residuals=residuals,
+        observed=(min(float(image.values.min()) for image in grey), max(float(image.values.max()) for image in grey)),
     )
 
 

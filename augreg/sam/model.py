@@ -85,11 +85,11 @@ class AppearanceModel:
     alignment : what a pose may contain
     maps : which points these are, and how psi follows from them: see `augreg.sam.maps`
     intensities : least and largest intensity; instances are clipped to them
-    observed : least and largest intensity of the training images themselves; training pairs are clipped to them
     locality : how the modes were made
     contours : which points of a label map are the landmarks, if the model was fitted to label maps
     label_maps : the training images' label maps in the mean shape, (n, N), if there were any
     residuals : of the training shapes, (n, m, D) mm, what exact samples are made of
+    observed : least and largest intensity of the training images themselves, see `range`
     """
 
     template: Grid
@@ -101,16 +101,27 @@ class AppearanceModel:
     alignment: Alignment
     maps: Maps
     intensities: tuple[float, float]
-    observed: tuple[float, float]
     locality: Locality
     contours: Contours | None = None
     label_maps: npt.NDArray[np.integer] | None = None
     residuals: FloatArray | None = None
+    observed: tuple[float, float] | None = None
 
     @property
     def ndim(self) -> int:
         """D."""
         return self.template.ndim
+
+    @property
+    def range(self) -> tuple[float, float]:
+        """Least and largest intensity of the training images, which synthetic ones do not leave.
+
+        Of models that do not know it: what their intensities and gains allow.
+        """
+        if self.observed is not None:
+            return self.observed
+        allowed = np.outer(self.intensities, self.gains)
+        return float(allowed.min()), float(allowed.max())
 
     @property
     def landmarks(self) -> FloatArray:

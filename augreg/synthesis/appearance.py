@@ -174,7 +174,7 @@ class AppearancePairs:
         for array in (model.appearance.variance, model.textures, model.gains, model.poses, model.fields):
             digest.update(np.ascontiguousarray(array).tobytes())
         digest.update(b"" if model.label_maps is None else np.ascontiguousarray(model.label_maps).tobytes())
-        digest.update(repr((model.template, model.locality, model.maps.name, model.intensities, model.observed)).encode())
+        digest.update(repr((model.template, model.locality, model.maps.name, model.intensities, model.range)).encode())
         return digest.hexdigest()[:16]
 
 
@@ -239,7 +239,7 @@ def _textures(
         both = textures.reshape(B, -1, model.template.size).expand(-1, 2, -1)
         textures = (both + held(draw.modes, device) @ known.basis).flatten(0, 1)
     gain = held(draw.gain[:, : len(textures) // B].reshape(-1, 1), device)
-    low, high = ((bound * gain).clamp(*model.observed) for bound in model.intensities)
+    low, high = ((bound * gain).clamp(*model.range) for bound in model.intensities)
     textures = (textures.clamp(*model.intensities) * gain).clamp(low, high)
     return textures.reshape(-1, *shape), (low[:, 0], high[:, 0]), labels
 
