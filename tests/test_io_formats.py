@@ -463,6 +463,22 @@ def test_a_full_disk_costs_no_older_file(suffix, tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == [path.name]
 
 
+@pytest.mark.parametrize("suffix", io.IMAGE_SUFFIXES)
+def test_suffixes_in_upper_case_are_the_same(suffix, tmp_path):
+    image = Image(numbers(9, 8, 3) if suffix == ".ppm" else numbers(9, 8), Grid((9, 8)))
+    path = tmp_path / f"A{suffix.upper()}"
+    write_image(image, path)
+    assert [p.name for p in tmp_path.iterdir()] == [path.name]
+    assert read_image(path).values.shape == image.values.shape
+
+
+@pytest.mark.parametrize("suffix", [".nii.gz", ".nii", ".mha", ".nrrd"])
+def test_a_picture_is_not_taken_for_what_its_name_promises(suffix, tmp_path):
+    write_image(Image(numbers(9, 8), Grid((9, 8))), tmp_path / "a.png")
+    (tmp_path / "a.png").rename(tmp_path / f"a{suffix}")
+    refused(tmp_path / f"a{suffix}")
+
+
 def test_names_that_are_not_utf8_are_read_or_refused(tmp_path):
     write_image(Image(numbers(9, 8), Grid((9, 8))), tmp_path / "a.nii.gz")
     for suffix in (".nii.gz", ".mha", ".nrrd", ".png", ".tif", ".vtk"):

@@ -1,7 +1,7 @@
 """Images and label maps: which reader takes a file, and what is written.
 
-What a file is, its first bytes say: the same pixels have the same geometry under every name. Formats without a world, which are
-PNG, JPEG, BMP, PPM, PGM and TIFF of any suffix, have spacing 1, origin 0 and no direction.
+NIfTI, MetaImage and NRRD go by their suffixes; what any other file is, its first bytes say: the same pixels have the same
+geometry under every name. Formats without a world, which are PNG, JPEG, BMP, PPM, PGM and TIFF, have spacing 1, origin 0 and no direction.
 """
 
 from __future__ import annotations
@@ -128,18 +128,21 @@ def _placed(name: str, *, stored: bool = False) -> Placed:
     found = existing_file(chosen.path)
     if not (found.is_file() or found.is_dir()):
         raise ValueError(f"{found}: expected a file or a folder, got a pipe or a device; write it to a file first")
+    lower = found.name.lower()
+    # a name that promises a place in the world is taken by its word
+    for suffixes, read in ((nifti.SUFFIXES, read_nifti), (metaimage.SUFFIXES, read_metaimage), (nrrd.SUFFIXES, read_nrrd)):
+        if found.is_file() and lower.endswith(suffixes):
+            return read(found)
     if is_dicom(found):
         return placed_of(read_dicom(chosen), name)
     with open(found, "rb") as file:
         head = file.read(132)
-    lower = found.name.lower()
     if is_tiff(head):
         return read_tiff(found, stored=stored)
     if is_picture(head):
         return read_picture(found, stored=stored)
-    for suffixes, read in ((nifti.SUFFIXES, read_nifti), (metaimage.SUFFIXES, read_metaimage), (nrrd.SUFFIXES, read_nrrd)):
-        if lower.endswith(suffixes) or (read is read_nrrd and head.startswith(b"NRRD000")):
-            return read(found)
+    if head.startswith(b"NRRD000"):
+        return read_nrrd(found)
     if lower.endswith(PIXEL_SUFFIXES):
         raise ValueError(f"{found}: expected an image, got a file that is none: its first bytes are of no format known here")
     return read_foreign(found)
@@ -188,12 +191,18 @@ def _check_pixels(image: Image | Labels, path: str | os.PathLike[str], kind: str
 
 
 def _write_by_itk(image: Image | Labels, path: str | os.PathLike[str], temporary: Path, *, compress: bool) -> None:
+    # ITK knows suffixes in lower case only
+    own = temporary.with_name(temporary.name.lower())
     try:
-        _quietly(sitk.WriteImage, path, "a format that can hold the image", to_sitk(image), str(temporary), compress)
+        _quietly(sitk.WriteImage, path, "a format that can hold the image", to_sitk(image), str(own), compress)
+        os.replace(own, temporary)
     except ValueError as error:
         if "UTF-8" in str(error) or "Unknown" in str(error):
             raise
         raise OSError(f"{path}: expected a place to write to, got an error while writing; is the disk full? ({error})") from error
+    finally:
+        if own != temporary:
+            own.unlink(missing_ok=True)
 
 
 def _check_written(image: Image | Labels, path: str | os.PathLike[str], temporary: Path) -> None:

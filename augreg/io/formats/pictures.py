@@ -18,6 +18,7 @@ from typing import Any
 import imagecodecs
 import numpy as np
 import numpy.typing as npt
+from PIL import BmpImagePlugin, JpegImagePlugin, PngImagePlugin, PpmImagePlugin
 from PIL import Image as Pillow
 
 from augreg.image import Image, Labels
@@ -28,6 +29,8 @@ from augreg.io.placed import Placed, of_pixels
 _PNG = b"\x89PNG\r\n\x1a\n"
 _ORIENTATION = 274
 _JPEG_QUALITY = 95
+# pixels up to which a JPEG is looked at twice for damage; it takes as long as to read it three times
+_CHECKED = 40_000_000
 
 
 def is_picture(head: bytes) -> bool:
@@ -69,11 +72,21 @@ def _png(content: bytes, path: Path, *, stored: bool) -> tuple[npt.NDArray[Any],
     # a row of bits may have unused ones; every row has a byte more for its filter
     check_size(path, height * (1 + (width * bits * channels + 7) // 8), len(content), compressed=True)
     check_memory(path, height * width * (4 if kind in (2, 3, 6) else 2) * (2 if bits == 16 else 1))
-    with Pillow.open(BytesIO(content)) as picture:
+    with _header(content) as picture:
         orientation = int(picture.getexif().get(_ORIENTATION, 1))
         if stored and kind == 3:
             return np.asarray(picture), orientation
     return np.asarray(imagecodecs.png_decode(content)), orientation
+
+
+def _header(content: bytes) -> Pillow.Image:
+    """A picture whose pixels are not decoded yet; `Pillow.open` has a limit of its own, for the process, and not by memory."""
+    plugins = {
+        b"\x89P": PngImagePlugin.PngImageFile,
+        b"\xff\xd8": JpegImagePlugin.JpegImageFile,
+        b"BM": BmpImagePlugin.BmpImageFile,
+    }
+    return plugins.get(content[:2], PpmImagePlugin.PpmImageFile)(BytesIO(content))
 
 
 def _check_png(content: bytes, path: Path) -> tuple[int, int, int, int]:
@@ -98,10 +111,13 @@ def _check_png(content: bytes, path: Path) -> tuple[int, int, int, int]:
 
 
 def _by_pillow(content: bytes, path: Path, *, stored: bool) -> tuple[npt.NDArray[Any], int]:
-    with Pillow.open(BytesIO(content), formats=("JPEG", "BMP", "PPM")) as picture:
+    with _header(content) as picture:
         width, height = picture.size
         depth = {"I": 4, "F": 4, "I;16": 2}.get(picture.mode, len(picture.getbands()))
         check_memory(path, width * height * depth)
+        if picture.format == "JPEG" and "progressive" not in picture.info:
+            # every block of 64 pixels has two codes of a bit at least
+            check_size(path, width * height // 256, len(content), compressed=False)
         if picture.format != "JPEG" and content[:2] not in (b"P1", b"P2", b"P3"):
             _check_rows(content, path, picture)
         orientation = int(picture.getexif().get(_ORIENTATION, 1))
@@ -132,9 +148,10 @@ def _check_rows(content: bytes, path: Path, picture: Pillow.Image) -> None:
 def _check_jpeg(content: bytes, path: Path) -> None:
     if b"\xff\xd9" not in content[-65536:]:
         raise ValueError(f"{path}: expected a whole file, got a truncated JPEG; copy it again")
-    with Pillow.open(BytesIO(content)) as picture:
-        if picture.mode == "CMYK" or not imagecodecs.JPEGXL.available:
-            return
+    with _header(content) as picture:
+        unchecked = picture.mode == "CMYK" or picture.width * picture.height > _CHECKED
+    if unchecked or not imagecodecs.JPEGXL.available:
+        return
     # lossless repacking takes no stream that does not decode exactly, where libjpeg fills in what is missing and goes on; bytes
     # that are left over before the end it keeps: then there are still enough without the last two
     end = content.rindex(b"\xff\xd9")
