@@ -533,5 +533,5 @@ def test_the_outcome_of_a_command_is_json_alone(tmp_path):
     )
     command = [sys.executable, "-m", "augreg", "evaluate", str(tmp_path / "a.jpg"), "-t", str(tmp_path / "t.tfm"), "--json"]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert json.loads(done.stdout) == {"folding": 0.0}
+    assert json.loads(done.stdout)["folding"] == 0.0
     assert "damaged" in done.stderr

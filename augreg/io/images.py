@@ -1,7 +1,8 @@
 """Images and label maps: which reader takes a file, and what is written.
 
 NIfTI, MetaImage and NRRD go by their suffixes; what any other file is, its first bytes say: the same pixels have the same
-geometry under every name. Formats without a world, which are PNG, JPEG, BMP, PPM, PGM and TIFF, have spacing 1, origin 0 and no direction.
+geometry under every name. Formats without a world, which are PNG, JPEG, BMP, PPM, PGM and TIFF, have spacing 1, origin 0 and no
+direction.
 """
 
 from __future__ import annotations
@@ -174,7 +175,7 @@ def write_image(image: Image | Labels, path: str | os.PathLike[str]) -> None:
         else:
             _write_by_itk(image, path, temporary, compress=kind != ".nii")
         if kind not in (".jpg", ".jpeg"):
-            _check_written(image, path, temporary)
+            check_written(image, path, temporary)
 
 
 def _check_pixels(image: Image | Labels, path: str | os.PathLike[str], kind: str) -> None:
@@ -205,8 +206,13 @@ def _write_by_itk(image: Image | Labels, path: str | os.PathLike[str], temporary
             own.unlink(missing_ok=True)
 
 
-def _check_written(image: Image | Labels, path: str | os.PathLike[str], temporary: Path) -> None:
-    """ITK says nothing of a disk that is full."""
+def check_written(image: Image | Labels, path: str | os.PathLike[str], temporary: Path) -> None:
+    """Compare a file with what was to be in it; ITK says nothing of a disk that is full.
+
+    Raises
+    ------
+    OSError : if it is not that.
+    """
     try:
         values = _placed(str(temporary), stored=True).values
     except (ValueError, FileNotFoundError) as error:

@@ -23,7 +23,7 @@ from augreg.grid import Grid
 from augreg.image import Image
 from augreg.io.fields import read_field
 from augreg.io.files import atomic, existing_file
-from augreg.io.images import read_image, suffix
+from augreg.io.images import check_written, suffix
 from augreg.io.itk import quietly, to_sitk
 from augreg.io.transform_child import parts_read_apart
 from augreg.io.transform_parts import COMPOSITE, Part, UnknownKindError, affine_of, composed
@@ -99,7 +99,7 @@ def write_transform(transform: Transform, path: str | os.PathLike[str], grid: Gr
         with atomic(path) as temporary:
             field = to_sitk(Image(values, grid))
             quietly(sitk.WriteImage, path, "a writable file", field, str(temporary), kind != ".nii")
-            _check_field(path, values, temporary)
+            check_written(Image(values, grid), path, temporary)
     else:
         raise ValueError(f"{path}: expected one of {' '.join(TRANSFORM_SUFFIXES + FIELD_SUFFIXES)}, got {kind!r}")
 
@@ -197,17 +197,6 @@ def _check_same(path: str | os.PathLike[str], parts: list[Transform], back: list
         stated = _stated(part)
         if not (np.array_equal(stated.parameters, read.parameters) and np.array_equal(stated.fixed, read.fixed)):
             raise OSError(f"{path}: expected the transform in the file as it was written, got other numbers; is the disk full?")
-
-
-def _check_field(path: str | os.PathLike[str], values: np.ndarray, temporary: Path) -> None:
-    try:
-        read = read_image(temporary).values
-    except ValueError as error:
-        raise OSError(
-            f"{path}: expected the field in the file as it was written, got a damaged one; is the disk full?"
-        ) from error
-    if not np.array_equal(read, values):
-        raise OSError(f"{path}: expected the field in the file as it was written, got other numbers; is the disk full?")
 
 
 def to_sitk_transform(transform: Transform) -> sitk.Transform:

@@ -81,7 +81,7 @@ def _png(content: bytes, path: Path, *, stored: bool) -> tuple[npt.NDArray[Any],
 
 def _header(content: bytes) -> Pillow.Image:
     """A picture whose pixels are not decoded yet; `Pillow.open` has a limit of its own, for the process, and not by memory."""
-    plugins = {
+    plugins: dict[bytes, Any] = {
         b"\x89P": PngImagePlugin.PngImageFile,
         b"\xff\xd8": JpegImagePlugin.JpegImageFile,
         b"BM": BmpImagePlugin.BmpImageFile,
