@@ -98,7 +98,7 @@ def test_a_model_keeps_the_range_of_its_images(generators, tmp_path):
     write_model(model, tmp_path / "model.npz")
     assert read_model(tmp_path / "model.npz").range == model.range == model.observed
     write_model(replace(model, observed=(5.0, float("inf"))), tmp_path / "wrong.npz")
-    with pytest.raises(ValueError, match="wrong.npz.*observed: expected"):
+    with pytest.raises(ValueError, match=r"wrong\.npz.*observed: expected"):
         read_model(tmp_path / "wrong.npz")
     # one that was written before: what gains and common intensities allow
     old = replace(model, observed=None)

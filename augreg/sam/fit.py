@@ -315,7 +315,8 @@ def _check_labels(labels: Sequence[Labels], images: Sequence[Image]) -> None:
 def _check_landmarks(landmarks: Sequence[npt.ArrayLike], count: int, ndim: int) -> FloatArray:
     if len(landmarks) != count:
         raise ValueError(f"landmarks: expected {count} sets, one per image, got {len(landmarks)}")
-    sets = [np.asarray(points, dtype=np.float64) for points in landmarks]
+    # in one order: sums over other ones differ in their last bits
+    sets = [np.ascontiguousarray(points, dtype=np.float64) for points in landmarks]
     for i, points in enumerate(sets):
         if points.shape != sets[0].shape or points.ndim != 2 or points.shape[1] != ndim:
             raise ValueError(

@@ -167,7 +167,7 @@ class AppearanceModel:
 
     def coefficients(self, image: Image, landmarks: npt.ArrayLike) -> Coefficients:
         """Where an image with landmarks (m, D) mm lies in the model."""
-        points = np.asarray(landmarks, dtype=np.float64)
+        points = np.ascontiguousarray(landmarks, dtype=np.float64)
         if points.shape != self.landmarks.shape:
             raise ValueError(f"landmarks: expected shape {self.landmarks.shape}, the model's, got {points.shape}")
         aligned, pose = align(points, self.landmarks, self.alignment)
@@ -255,7 +255,7 @@ class AppearanceModel:
 
     def texture(self, image: Image, landmarks: npt.ArrayLike) -> FloatArray:
         """The intensities (N,) of an image in the mean shape, scaled to the mean appearance; missing places take the mean's."""
-        points = np.asarray(landmarks, dtype=np.float64)
+        points = np.ascontiguousarray(landmarks, dtype=np.float64)
         aligned, pose = align(points, self.landmarks, self.alignment)
         psi = self.maps.transform(self._lift((aligned - self.landmarks)[None])[0], self.control)
         values = sample_texture(image, self._posed(psi, pose), self.template)

@@ -75,6 +75,8 @@ class RandomDeformations:
     def __post_init__(self) -> None:
         if self.images.shape[1:] != self.grid.shape or not len(self.images):
             raise ValueError(f"images: expected shape (n, {self.grid.shape}), those of the grid, got {self.images.shape}")
+        # in the order and of the type that they are rendered in, however they come
+        object.__setattr__(self, "images", np.ascontiguousarray(self.images, dtype=np.float32))
         if not np.isfinite(self.images).all():
             raise ValueError("images: expected finite intensities, got NaN or infinity; replace them first")
         if self.labels is not None:
@@ -153,7 +155,7 @@ class RandomDeformations:
 
     @cached_property
     def _known_labels(self) -> npt.NDArray[np.integer]:
-        return as_labels("labels", np.asarray(self.labels))
+        return np.ascontiguousarray(as_labels("labels", np.asarray(self.labels)))
 
     @cached_property
     def _fingerprint(self) -> str:

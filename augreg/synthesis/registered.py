@@ -145,7 +145,7 @@ def _pair(
         return torch.from_numpy(np.ascontiguousarray(np.moveaxis(voxels, -1, 0), dtype=np.float32))[None]
 
     def image(values: npt.NDArray[Any]) -> torch.Tensor:
-        return torch.from_numpy(np.ascontiguousarray(values, dtype=np.float32))[None, None]
+        return torch.from_numpy(np.array(values, dtype=np.float32, order="C"))[None, None]
 
     errors = np.zeros(grid.shape) if residual is None else residual
     slopes = [np.gradient(target @ grid.world_to_index.T, axis=axis) for axis in range(grid.ndim)]
