@@ -30,8 +30,6 @@ _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit status."""
     _open_streams()
-    # pages are files: a display, or what a notebook has set, must not matter
-    os.environ["MPLBACKEND"] = "agg"
     try:
         options = build_parser().parse_args(argv)
         for name, path in _texts(options):
