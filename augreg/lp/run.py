@@ -9,18 +9,17 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from augreg.grid import FloatArray
 from augreg.image import Labels
 from augreg.lp.agreement import Agreement, agreement
 from augreg.lp.constraints import Constraint
 from augreg.lp.descent import Descent
+from augreg.lp.doubts import PLAIN, SURE, at_home, doubts
 from augreg.lp.level import FEWEST, Level, levels_of
 from augreg.lp.models import MatrixModel, SplineModel
 from augreg.lp.pose import MatrixPose, Pose, SplinePose
 from augreg.lp.profiles import Bundle
 from augreg.lp.pyramid import level_spacings
 from augreg.lp.schedule import (
-    NEIGHBOURS,
     START,
     START_KEYPOINTS,
     Stage,
@@ -46,19 +45,8 @@ _PROFILE = {2: (6, 2), 3: (6, 1)}
 _SMOOTHNESS = {2: 0.003, 3: 0.00004}
 # of the B-spline along the longest side, unless its spacing is given
 _CELLS = 16
-# of the keypoints at the coarsest level: as many must lie inside the moving image and, of these, match best within a voxel of
-# where they were put; among unrelated images a third did at most, among people, stains and known warps more than half
-_LEAST_SEEN = 0.3
-_LEAST_MATCHED = 0.42
-
-
-# share of keypoints that match best where they were put above which nothing else is asked
-_PLAIN = 0.85
-# share of patches that agree from which on nothing else is looked for, and below which the result is doubted; what counts as
-# better, and how much a pose from far away must show
-_SURE, _POOR, _BETTER, _CONVINCING = 0.6, 0.15, 0.05, 0.3
-# share of patches that are opposite, if few agree: among people it was 16 % at most, of other contrasts 23 % at least
-_OPPOSED = 0.2
+# of poses from far away: how much more of the images must agree, and how much of them at all
+_BETTER, _CONVINCING = 0.05, 0.3
 
 
 class Run:
@@ -96,8 +84,9 @@ class Run:
         model = MatrixModel(group, fixed.grid.center, float(np.linalg.norm(fixed.grid.extent)) / 2)
         identity = MatrixPose(model, self.ready.initial, Affine.identity(fixed.ndim))
         begun = self._start(scout if search else None, levels[0], identity)
-        # labels have no brightness to compare
-        pose: Pose = self._sure(scout, levels[0], begun) if search and self.labels is None else begun
+        # labels have no brightness to compare, and landmarks say where to look
+        doubtful = search and self.labels is None and not descent.constraints and not self._spent
+        pose: Pose = self._sure(scout, levels[0], begun) if doubtful else begun
         # the polish has no derivatives of the other criteria, and knows of no constraints
         polish = options.polish if options.criterion in ("ncc", "ssd") and not descent.constraints else 0
         elastic = options.transform == "bspline"
@@ -114,8 +103,7 @@ class Run:
             if late:
                 return
             if stage.grid is not None and stages[number - 1].grid is None:
-                # before B-splines, which can bend anything into some agreement
-                self._doubt_match(levels[0].with_count(few), pose)
+                self._doubt(levels[0].with_count(few), pose)
             level, iteration = levels[stage.level].with_count(stage.keypoints), 0
             pose = self._posed(pose, stage, stages[number - 1] if number else None, level)
             for iteration, better in enumerate(self._steps(level, pose, stage), 1):
@@ -125,40 +113,16 @@ class Run:
                 if late:
                     return
         if not elastic:
-            self._doubt_match(levels[0].with_count(few), pose)
+            self._doubt(levels[0].with_count(few), pose)
         for constraint in descent.constraints:
             if text := constraint.shortfall(pose.transform):
                 descent.warn(text)
         if len(descent.warnings) > self.told:
             yield self._state(number, iteration + 1, pose, level)
 
-    def _doubt_match(self, coarsest: Level, pose: Pose) -> None:
-        """Say so if the images share too little."""
-        if len(coarsest.keypoints) < FEWEST:
-            return
-        costs = coarsest.costs(pose.transform, NEIGHBOURS)
-        seen = np.isfinite(costs[:, NEIGHBOURS.shifts]).mean()
-        if seen < _LEAST_SEEN:
-            self.descent.warn(f"low overlap: {seen:.0%} of the keypoints lie inside the moving image; check the result")
-        share = _at_home(costs)
-        if share < _LEAST_MATCHED:
-            self.descent.warn(
-                f"flat criterion: only {share:.0%} of the keypoints match best where they were put; the images hardly agree, "
-                "check the result"
-            )
-            return
-        if self.labels is not None or share >= _PLAIN:
-            return
-        found = self._agreement(coarsest, pose)
-        if found.seen >= FEWEST and found.share < _POOR:
-            self.descent.warn(
-                f"no agreement: only {found.share:.0%} of {found.seen} patches look alike where they were put; check the result"
-            )
-        elif found.seen >= FEWEST and found.share < _SURE and found.opposed > _OPPOSED:
-            self.descent.warn(
-                f"other contrast: {found.opposed:.0%} of {found.seen} patches resemble the negative of the moving image; check "
-                "the result, or try mutual information (criterion mi)"
-            )
+    def _doubt(self, coarsest: Level, pose: Pose) -> None:
+        for text in doubts(coarsest, pose.transform, patches=self.labels is None, contrast=self._contrast):
+            self.descent.warn(text)
 
     def _posed(self, pose: Pose, stage: Stage, before: Stage | None, level: Level) -> Pose:
         """The pose for a stage: a finer B-spline stands behind what there is."""
@@ -200,32 +164,39 @@ class Run:
 
     def _sure(self, scout: Level, level: Level, pose: MatrixPose) -> MatrixPose:
         """The pose, or a better one from anywhere, if the images hardly agree at the pose."""
-        if _at_home(level.costs(pose.transform, NEIGHBOURS)) >= _PLAIN:
+        if at_home(level, pose.transform) >= PLAIN:
             return pose
-        before = self._agreement(level, pose)
-        if before.share >= _SURE:
+        best = self._agreement(level, pose)
+        if best.share >= SURE:
             return pose
-        ndim, rigid = scout.fixed.grid.ndim, self.options.transform == "rigid"
-        known = correlation(scout.fixed, scout.moving, pose.transform)
-        known = abs(known) if self._contrast else known
-        grids = scout.fixed.grid, scout.moving.grid
-        apart = grids[1].center - grids[0].center
-        initials: list[Transform] = [self.ready.initial]
-        if np.abs(apart - (self.ready.initial(grids[0].center) - grids[0].center)).max() > min(grids[0].spacing):
-            initials.append(Affine(np.eye(ndim), apart))
-        best = before
-        for initial in initials:
-            everything = all_around(ndim, rigid=rigid)
-            found, scores = candidates(scout.fixed, scout.moving, initial, everything, count=3, far=True, contrast=self._contrast)
-            for candidate, score in zip(found, scores, strict=True):
-                if score < known + _BETTER and before.share > _POOR:
-                    continue
-                start = MatrixPose(pose.model, initial, pose.model.nearest(candidate))
-                tried = _last(self.descent.programs(level.with_count(START_KEYPOINTS), start, START), start)
-                after = self._agreement(level, tried)
-                if after.matched > best.matched and after.share > max(best.share + _BETTER, _CONVINCING):
-                    pose, best = tried, after
+        few = level.with_count(START_KEYPOINTS)
+        for start in self._from_anywhere(scout, pose, anything=best.share < _CONVINCING / 2):
+            said = list(self.descent.warnings)
+            tried = _last(self.descent.programs(few, start, START), start)
+            found = self._agreement(level, tried)
+            if found.matched > best.matched and found.share > max(best.share + _BETTER, _CONVINCING):
+                pose, best = tried, found
+            else:
+                # what was said of a way not taken does not matter
+                self.descent.warnings[:] = said
         return pose
+
+    def _from_anywhere(self, scout: Level, pose: MatrixPose, *, anything: bool) -> Iterator[MatrixPose]:
+        """Starts all around, from the given start and from centred grids: those that correlate better than the pose, or all."""
+        fixed, moving = scout.fixed, scout.moving
+        ndim = fixed.grid.ndim
+        known = correlation(fixed, moving, pose.transform)
+        known = abs(known) if self._contrast else known
+        apart = moving.grid.center - fixed.grid.center
+        initials: list[Transform] = [self.ready.initial]
+        if np.abs(fixed.grid.center + apart - self.ready.initial(fixed.grid.center)).max() > min(fixed.grid.spacing):
+            initials.append(Affine(np.eye(ndim), apart))
+        matrices = all_around(ndim, rigid=self.options.transform == "rigid")
+        for initial in initials:
+            found, scores = candidates(fixed, moving, initial, matrices, count=3, far=True, contrast=self._contrast)
+            for candidate, score in zip(found, scores, strict=True):
+                if anything or score > known + _BETTER:
+                    yield MatrixPose(pose.model, initial, pose.model.nearest(candidate))
 
     def _agreement(self, level: Level, pose: Pose) -> Agreement:
         return agreement(level, pose.transform, contrast=self._contrast)
@@ -250,11 +221,17 @@ class Run:
             solve_seconds=descent.solve_seconds,
         )
 
-    def _late(self, stage: int, stages: int) -> bool:
+    @property
+    def _spent(self) -> bool:
         budget = self.options.budget
-        if budget is None or time.perf_counter() - self.begin < budget:
+        return budget is not None and time.perf_counter() - self.begin >= budget
+
+    def _late(self, stage: int, stages: int) -> bool:
+        if not self._spent:
             return False
-        self.descent.warn(f"the budget of {budget} s was spent in stage {stage + 1} of {stages}: the best so far was returned")
+        self.descent.warn(
+            f"the budget of {self.options.budget} s was spent in stage {stage + 1} of {stages}: the best so far was returned"
+        )
         return True
 
 
@@ -264,12 +241,6 @@ def _last(poses: Iterator[Pose], default: MatrixPose) -> MatrixPose:
         assert isinstance(pose, MatrixPose)
         default = pose
     return default
-
-
-def _at_home(costs: FloatArray) -> float:
-    """Of keypoints with known costs (N, 2X+1) the share that match best within a voxel of where they were put."""
-    known = costs[np.isfinite(costs).all(axis=1)]
-    return float(np.mean(np.abs(np.argmin(known, axis=1) - NEIGHBOURS.shifts) <= 1)) if len(known) else 0.0
 
 
 def _misfit(level: Level, pose: Pose) -> float:

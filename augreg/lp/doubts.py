@@ -1,0 +1,73 @@
+"""What speaks against a result: asked at the coarsest level, before B-splines, which can bend anything into some agreement.
+
+overlap       keypoints that lie inside the moving image
+at home       keypoints that, moved along their normals by up to 8 voxels, match best within one of where they were put: a third
+              of them by chance, 43 % and more among people, stains and known maps
+agreement     patches that no program has seen (see `augreg.lp.agreement`), where the keypoints are not plain: among people 18 %
+              and more; of other contrasts a quarter and more are opposite, among people 14 % at most
+
+Thresholds come from `python -m benchmarks.silent --learnt` and from pairs of the training people of `brain2d`.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from augreg.grid import FloatArray
+from augreg.lp.agreement import agreement
+from augreg.lp.level import FEWEST, Level
+from augreg.lp.schedule import NEIGHBOURS
+from augreg.transforms import Transform
+
+_LEAST_SEEN = 0.3
+_LEAST_AT_HOME = 0.42
+# above it nothing else is asked
+PLAIN = 0.85
+# share of patches that agree below which the result is doubted, and up to which opposite ones are
+_POOR, SURE = 0.15, 0.6
+_OPPOSED = 0.2
+
+
+def at_home(level: Level, transform: Transform) -> float:
+    """Share of the keypoints of a level that match best where the transform puts them."""
+    return _at_home(level.costs(transform, NEIGHBOURS))
+
+
+def doubts(level: Level, transform: Transform, *, patches: bool, contrast: bool) -> list[str]:
+    """Warnings about a transform, seen at a coarse level; none where all is well.
+
+    Parameters
+    ----------
+    patches : the level has images, whose patches can be compared, not labels
+    contrast : the criterion leaves open which brightness corresponds to which
+    """
+    if len(level.keypoints) < FEWEST:
+        return []
+    found = []
+    costs = level.costs(transform, NEIGHBOURS)
+    seen = np.isfinite(costs[:, NEIGHBOURS.shifts]).mean()
+    if seen < _LEAST_SEEN:
+        found.append(f"low overlap: {seen:.0%} of the keypoints lie inside the moving image; check the result")
+    share = _at_home(costs)
+    if share < _LEAST_AT_HOME:
+        found.append(
+            f"flat criterion: only {share:.0%} of the keypoints match best where they were put; the images hardly agree, "
+            "check the result"
+        )
+    elif patches and share < PLAIN:
+        match = agreement(level, transform, contrast=contrast)
+        if match.seen >= FEWEST and match.share < _POOR:
+            found.append(
+                f"no agreement: only {match.share:.0%} of {match.seen} patches look alike where they were put; check the result"
+            )
+        elif match.seen >= FEWEST and match.share < SURE and match.opposed > _OPPOSED:
+            found.append(
+                f"other contrast: {match.opposed:.0%} of {match.seen} patches resemble the negative of the moving image; check "
+                "the result, or try mutual information (criterion mi)"
+            )
+    return found
+
+
+def _at_home(costs: FloatArray) -> float:
+    known = costs[np.isfinite(costs).all(axis=1)]
+    return float(np.mean(np.abs(np.argmin(known, axis=1) - NEIGHBOURS.shifts) <= 1)) if len(known) else 0.0
