@@ -25,7 +25,7 @@ _LEAST_AT_HOME = 0.42
 PLAIN = 0.85
 # share of patches that agree below which the result is doubted, and up to which opposite ones are
 _POOR, SURE = 0.15, 0.6
-_OPPOSED = 0.2
+_OPPOSED = 0.15
 
 
 def at_home(level: Level, transform: Transform) -> float:
