@@ -1,6 +1,6 @@
 """Transforms that only ITK reads (HDF5, MINC, rare kinds), read in a process of their own: damaged ones kill that one.
 
-Standard output of `python transform_child.py PATH`: for each part a line of JSON, then its float64 numbers. Nothing is pickled.
+Standard output of `python transform_child.py PATH SECONDS`: for each part a line of JSON, then its float64 numbers. Nothing is pickled.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ def parts_read_apart(path: Path) -> list[Any]:
     ValueError : if ITK cannot, or the process ends or does not.
     """
     # a script, not a module: what the package imports is not needed there
-    command = [sys.executable, "-I", str(Path(__file__).resolve()), str(path.resolve())]
     seconds = _SECONDS + path.stat().st_size / _RATE
+    command = [sys.executable, "-I", str(Path(__file__).resolve()), str(path.resolve()), f"{seconds:.0f}"]
     try:
         done = subprocess.run(command, capture_output=True, timeout=seconds, check=False)
     except subprocess.TimeoutExpired:
@@ -46,13 +46,15 @@ def parts_read_apart(path: Path) -> list[Any]:
     return parts
 
 
-def _main(path: str) -> None:
+def _main(path: str, seconds: int) -> None:
     import resource  # not on every system
 
     most = resource.getrlimit(resource.RLIMIT_AS)[1]
     memory = _MEMORY if most == resource.RLIM_INFINITY else min(_MEMORY, most)
     resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    # who waits may be killed, and then nobody ends this process
+    resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
     import SimpleITK as sitk  # here it is at home: this is the process that may die
 
     sitk.ProcessObject.SetGlobalWarningDisplay(False)
@@ -95,4 +97,4 @@ def _main(path: str) -> None:
 
 
 if __name__ == "__main__":
-    _main(sys.argv[1])
+    _main(sys.argv[1], int(sys.argv[2]))
