@@ -1,6 +1,6 @@
 """Transforms that only ITK reads (HDF5, MINC, rare kinds), read in a process of their own: damaged ones kill that one.
 
-Standard output of `python transform_child.py PATH SECONDS`: for each part a line of JSON, then its float64 numbers. Nothing is pickled.
+Standard output of `python transform_child.py PATH SECONDS`: for each part a line of JSON, then its float64 numbers, no pickles.
 """
 
 from __future__ import annotations
