@@ -9,7 +9,6 @@ none.
 from __future__ import annotations
 
 import argparse
-import datetime
 import json
 import sys
 import time
@@ -21,7 +20,7 @@ import numpy as np
 
 import augreg as ar
 from augreg.warp import set_threads
-from benchmarks.run import machine
+from benchmarks.pages import about, heading, put_into, write_record
 from benchmarks.silent_cases import Silent, cases
 
 # voxels
@@ -37,17 +36,13 @@ def main() -> None:
         rows.append(run(case))
         if rows[-1]["wrong"] != doubted(rows[-1]) or options.verbose:
             print(json.dumps(rows[-1]), file=sys.stderr, flush=True)
-    print(table(rows))
+    record = about(1, ["augreg", "simpleitk", "numpy"]) | {"learnt": options.learnt, "seed": options.seed, "rows": rows}
+    text = f"{heading(record)}\n\n{table(rows)}\n"
+    print(text)
     if options.output:
-        record = {
-            "machine": machine(),
-            "version": ar.__version__,
-            "date": datetime.date.today().isoformat(),
-            "learnt": options.learnt,
-            "seed": options.seed,
-            "rows": rows,
-        }
-        options.output.write_text(json.dumps(record, indent=0) + "\n")
+        write_record(options.output, record)
+    for page in options.into:
+        put_into(page, "silent", text)
 
 
 def run(case: Silent) -> dict[str, Any]:
@@ -91,6 +86,7 @@ def table(rows: list[dict[str, Any]]) -> str:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.silent", description="Count silent failures.")
     parser.add_argument("--output", type=Path, metavar="ROWS.json")
+    parser.add_argument("--into", type=Path, nargs="+", default=[], metavar="PAGE.md", help="pages that show the table")
     parser.add_argument("--count", type=int, default=600, help="pairs")
     parser.add_argument("--learnt", action="store_true", help="the images on which thresholds were chosen, not the test")
     parser.add_argument("--seed", type=int, default=0)
