@@ -45,8 +45,8 @@ _PROFILE = {2: (6, 2), 3: (6, 1)}
 _SMOOTHNESS = {2: 0.003, 3: 0.00004}
 # of the B-spline along the longest side, unless its spacing is given
 _CELLS = 16
-# of poses from far away: how much more of the images must agree, and how much of them at all
-_BETTER, _CONVINCING = 0.05, 0.3
+# of poses from far away: how much nearer to 1 they must correlate, how much more of the images must agree, and how much at all
+_NEARER, _BETTER, _CONVINCING = 0.8, 0.05, 0.3
 
 
 class Run:
@@ -195,7 +195,8 @@ class Run:
         for initial in initials:
             found, scores = candidates(fixed, moving, initial, matrices, count=3, far=True, contrast=self._contrast)
             for candidate, score in zip(found, scores, strict=True):
-                if anything or score > known + _BETTER:
+                # images of which most is background all correlate well
+                if anything or 1 - score < _NEARER * (1 - known):
                     yield MatrixPose(pose.model, initial, pose.model.nearest(candidate))
 
     def _agreement(self, level: Level, pose: Pose) -> Agreement:
