@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from augreg import Grid, Image, Labels, datasets, write_image
+from augreg.io import FileWarning
 
 
 @pytest.fixture
@@ -138,7 +139,8 @@ def test_of_several_kinds_the_first_is_taken(tmp_path, monkeypatch):
 
 def test_own_images_without_labels_and_too_few(tmp_path):
     _folder(tmp_path, ["a.png", "b.png", "c.png", "d.png", "a_labels.png"])
-    data = datasets.sample_data([str(p) for p in sorted(tmp_path.glob("?.png"))])
+    with pytest.warns(FileWarning, match=r"3 of 4 images have none, such as b\.png"):
+        data = datasets.sample_data([str(p) for p in sorted(tmp_path.glob("?.png"))])
     assert data.labels is None
     with pytest.raises(ValueError, match="at least 4"):
         datasets.sample_data([str(tmp_path / "a.png")])

@@ -99,7 +99,8 @@ def test_every_cell_gives_the_flattest_boundary_between_labels(ndim):
         found = indices[number]
         assert size[tuple(found)] == pytest.approx(size[block].max())
         expected = naive_lp.outward(labels, found[3 - ndim :], np.array(grid.spacing), 2)
-        np.testing.assert_allclose(normals[number, 3 - ndim :], expected)
+        # sums that cancel leave rounding
+        np.testing.assert_allclose(normals[number, 3 - ndim :], expected, atol=1e-12)
 
 
 @pytest.mark.parametrize("factors", [(1, 2, 2), (2, 1, 3)])

@@ -69,11 +69,11 @@ def joined(device: str = "auto") -> Iterator[Team]:
     ValueError : if the device is not here.
     """
     size = int(os.environ.get("WORLD_SIZE", "1"))
+    team = ALONE if size == 1 else Team(int(os.environ["RANK"]), size, int(os.environ["LOCAL_RANK"]))
+    chosen = checked_device(device, team.local_rank)
     if size == 1:
         yield ALONE
         return
-    team = Team(int(os.environ["RANK"]), size, int(os.environ["LOCAL_RANK"]))
-    chosen = checked_device(device, team.local_rank)
     if chosen.type == "cuda":
         torch.cuda.set_device(chosen)
     distributed.init_process_group("nccl" if chosen.type == "cuda" else "gloo")
