@@ -55,7 +55,7 @@ def main() -> None:
             "epe_flow_negated": pairs_error(network, replace(pairs, flow=-pairs.flow)),
         }
         record["rows"].append(row)
-        options.output.write_text(json.dumps(record, indent=1) + "\n")
+        options.output.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
         print(row)
 
 

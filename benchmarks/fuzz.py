@@ -42,7 +42,7 @@ class Worker:
             command = [sys.executable, "-m", "benchmarks.fuzz_worker"]
             threads = {"OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1", "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS": "1"}
             pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
-            self.process = subprocess.Popen(command, text=True, env={**os.environ, **threads}, **pipes)
+            self.process = subprocess.Popen(command, encoding="utf-8", env={**os.environ, **threads}, **pipes)
         process = self.process
         assert process.stdin is not None
         assert process.stdout is not None
@@ -174,7 +174,7 @@ def main() -> None:
     if options.output is not None:
         counts = {kind.name: dict(Counter(r["outcome"] for r in rows if r["kind"] == kind.name)) for kind in kinds}
         record = {"count": options.count, "seed": options.seed, "outcomes": counts, "faults": faults[:200]}
-        options.output.write_text(json.dumps(record, indent=1) + "\n")
+        options.output.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

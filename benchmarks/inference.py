@@ -78,13 +78,13 @@ def main() -> None:
     if torch.cuda.is_available():
         record["machine"]["card"] = torch.cuda.get_device_name()
         record["rows"] += timed("cuda", 2, options.repeats) + timed("cuda", 3, options.repeats)
-    options.output.write_text(json.dumps(record, indent=1) + "\n")
+    options.output.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     page = rendered(record)
     print(page)
     if options.into is not None:
-        text = options.into.read_text()
+        text = options.into.read_text(encoding="utf-8")
         before, after = text.split(_MARKS[0])[0], text.split(_MARKS[1])[1]
-        options.into.write_text(before + _MARKS[0] + page + _MARKS[1] + after)
+        options.into.write_text(before + _MARKS[0] + page + _MARKS[1] + after, encoding="utf-8")
 
 
 def timed(device: str, ndim: int, repeats: int) -> list[dict[str, Any]]:

@@ -58,12 +58,14 @@ def main() -> None:
         for method, locality in METHODS.items():
             row = {"set": name, "method": method, "shapes": len(shapes), "landmarks": shapes.shape[1]}
             record["rows"].append(row | left_out(shapes, extent, locality, options.samples))
-            options.output.write_text(json.dumps(record, indent=1) + "\n")
+            options.output.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
             print(record["rows"][-1], flush=True)
     if options.into:
         begin, end = map(re.escape, _MARKS)
         text = rendered(record)
-        options.into.write_text(re.sub(f"(?s)(?<={begin}).*(?={end})", lambda _: text, options.into.read_text()))
+        options.into.write_text(
+            re.sub(f"(?s)(?<={begin}).*(?={end})", lambda _: text, options.into.read_text(encoding="utf-8")), encoding="utf-8"
+        )
 
 
 def _sets(most: int) -> Iterator[tuple[str, np.ndarray, float]]:

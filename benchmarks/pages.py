@@ -39,7 +39,7 @@ def write_record(path: Path, record: dict[str, Any]) -> None:
     """As JSON, whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_suffix(".part")
-    temporary.write_text(json.dumps(record, indent=1) + "\n")
+    temporary.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     os.replace(temporary, path)
 
 
@@ -51,10 +51,10 @@ def put_into(page: Path, mark: str, text: str) -> None:
     ValueError : if the page has not exactly one pair of these marks.
     """
     begin, end = f"<!-- {mark} -->\n", f"<!-- end of {mark} -->\n"
-    found, count = re.subn(f"(?s)(?<={re.escape(begin)}).*(?={re.escape(end)})", lambda _: text, page.read_text())
+    found, count = re.subn(f"(?s)(?<={re.escape(begin)}).*(?={re.escape(end)})", lambda _: text, page.read_text(encoding="utf-8"))
     if count != 1:
         raise ValueError(f"{page}: expected one pair of marks {begin!r}, {end!r}, got {count}")
-    page.write_text(found)
+    page.write_text(found, encoding="utf-8")
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

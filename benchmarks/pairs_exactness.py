@@ -68,7 +68,9 @@ def main() -> None:
     options = parser.parse_args()
     record: dict[str, Any] = {"rows": []}
     if options.output.exists():
-        record["rows"] = [row for row in json.loads(options.output.read_text())["rows"] if row["data"] not in options.only]
+        record["rows"] = [
+            row for row in json.loads(options.output.read_text(encoding="utf-8"))["rows"] if row["data"] not in options.only
+        ]
     for name in options.only:
         people = PEOPLE[name]()
         count = options.pairs if people.images[0].grid.ndim == 2 else options.volumes

@@ -75,7 +75,9 @@ def main() -> None:
     options = parser.parse_args()
     set_threads(options.threads)
     set_own_threads(options.threads)
-    record: dict[str, Any] = json.loads(options.output.read_text()) if options.output.exists() else {"speed": [], "profile": []}
+    record: dict[str, Any] = (
+        json.loads(options.output.read_text(encoding="utf-8")) if options.output.exists() else {"speed": [], "profile": []}
+    )
     kind = "profile" if options.profile else "speed"
     for case in options.only:
         people = _CASES[case][0]()

@@ -68,7 +68,7 @@ def main() -> None:
     record = {**about(2, ("numpy", "scipy", "torch")), "pairs": options.pairs, "rows": rows}
     write_record(options.output, record)
     options.page.parent.mkdir(parents=True, exist_ok=True)
-    options.page.write_text(page("Synthetic beside real", heading(record), sections))
+    options.page.write_text(page("Synthetic beside real", heading(record), sections), encoding="utf-8")
     text = rendered(record)
     print(text)
     if options.into is not None:

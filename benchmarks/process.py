@@ -75,19 +75,21 @@ class Process:
             self._warm.clear()
 
     def _start(self) -> None:
-        with self._log.open("w") as log:
+        with self._log.open("w", encoding="utf-8") as log:
             self._child = subprocess.Popen(
                 self._command,
                 cwd=self._scratch,
                 env=self._environment,
-                text=True,
+                encoding="utf-8",
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,
             )
         hello = self._answer()
         if "version" not in hello:
-            raise RuntimeError(f"{self._command[-2]} cannot be used: {hello['error']}\n{self._log.read_text()[-2000:]}")
+            raise RuntimeError(
+                f"{self._command[-2]} cannot be used: {hello['error']}\n{self._log.read_text(encoding='utf-8')[-2000:]}"
+            )
         self.version = hello["version"]
 
     def _ask(self, function: str, case: Case) -> dict[str, Any]:

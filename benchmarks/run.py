@@ -87,7 +87,7 @@ def _begun(output: Path, threads: int) -> dict[str, Any]:
     record = {"machine": machine(), "threads": threads, "date": "", "versions": {}, "initial": {}, "rows": []}
     if not output.exists():
         return record
-    known = json.loads(output.read_text())
+    known = json.loads(output.read_text(encoding="utf-8"))
     if known["machine"] != machine() or known["threads"] != threads:
         sys.exit(f"--output: {output} has rows of another machine or another number of threads; give another name")
     return known
@@ -104,14 +104,14 @@ def machine() -> dict[str, Any]:
 
 
 def _processor() -> str:
-    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
+    lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines() if Path("/proc/cpuinfo").exists() else []
     return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.machine())
 
 
 def _write(output: Path, record: dict[str, Any]) -> None:
     output.parent.mkdir(parents=True, exist_ok=True)
     temporary = output.with_suffix(".part")
-    temporary.write_text(json.dumps(record, indent=1) + "\n")
+    temporary.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     os.replace(temporary, output)
 
 

@@ -92,12 +92,14 @@ def main() -> None:
                 for row in _measured(folder, methods, tolerance, count):
                     record["rows"].append({"group": group, "sequence": folder.name, **row})
                 print(folder.name, flush=True)
-                options.output.write_text(json.dumps(record, indent=1) + "\n")
+                options.output.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     text = rendered(record)
     print(text)
     if options.into is not None:
         begin, end = map(re.escape, _MARKS)
-        options.into.write_text(re.sub(f"(?s)(?<={begin}).*(?={end})", lambda _: text, options.into.read_text()))
+        options.into.write_text(
+            re.sub(f"(?s)(?<={begin}).*(?={end})", lambda _: text, options.into.read_text(encoding="utf-8")), encoding="utf-8"
+        )
 
 
 def _measured(folder: Path, methods: dict[str, tuple[Method, bool]], tolerance: float, count: int) -> Iterator[dict[str, Any]]:

@@ -50,16 +50,16 @@ def main() -> None:
     )
     parser.add_argument("--mark", default=_MARK, help="the name of the marks (default table)")
     options = parser.parse_args()
-    text = rendered(json.loads(options.rows.read_text()))
+    text = rendered(json.loads(options.rows.read_text(encoding="utf-8")))
     if options.into is None:
         print(text)
         return
     marks = f"<!-- {options.mark} -->\n", f"<!-- end of {options.mark} -->\n"
     begin, end = map(re.escape, marks)
-    page, count = re.subn(f"(?s)(?<={begin}).*(?={end})", lambda _: text, options.into.read_text())
+    page, count = re.subn(f"(?s)(?<={begin}).*(?={end})", lambda _: text, options.into.read_text(encoding="utf-8"))
     if count != 1:
         parser.error(f"--into: expected one pair of marks {marks} in {options.into}, got {count}")
-    options.into.write_text(page)
+    options.into.write_text(page, encoding="utf-8")
 
 
 def rendered(record: dict[str, Any]) -> str:

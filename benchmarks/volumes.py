@@ -56,7 +56,7 @@ def main() -> None:
     parser.add_argument("--ants-python", type=Path, metavar="PATH")
     parser.add_argument("--into", type=Path, metavar="PAGE.md")
     options = parser.parse_args()
-    record = json.loads(options.output.read_text()) if options.output.exists() else {"rows": []}
+    record = json.loads(options.output.read_text(encoding="utf-8")) if options.output.exists() else {"rows": []}
     record |= {"machine": machine(), "threads": options.threads, "date": time.strftime("%Y-%m-%d")}
     people = sorted(path.name[:4] for path in (DATA / "brain3d").glob("????.nii.gz"))
     pairs = list(itertools.permutations(people, 2))[: options.pairs]
@@ -67,13 +67,15 @@ def main() -> None:
             rows = itertools.chain(rows, [_ants(pair, options.ants_python, options.threads)])
         for row in rows:
             record["rows"].append(row)
-            options.output.write_text(json.dumps(record, indent=1) + "\n")
+            options.output.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
             print(row, file=sys.stderr, flush=True)
     text = rendered(record)
     print(text)
     if options.into:
         begin, end = map(re.escape, _MARKS)
-        options.into.write_text(re.sub(f"(?s)(?<={begin}).*(?={end})", lambda _: text, options.into.read_text()))
+        options.into.write_text(
+            re.sub(f"(?s)(?<={begin}).*(?={end})", lambda _: text, options.into.read_text(encoding="utf-8")), encoding="utf-8"
+        )
 
 
 def _own(pair: tuple[str, str], threads: int, done: set[tuple[str, str]], *, warm_up: bool) -> Any:
@@ -114,7 +116,7 @@ def _ants(pair: tuple[str, str], python: Path, threads: int) -> dict[str, Any]:
         out = f"{scratch}/moved.nii.gz"
         environment = os.environ | {"ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS": str(threads)}
         command = [str(python), "-c", _ANTS, *paths, str(labels[1]), out]
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+        done = subprocess.run(command, env=environment, capture_output=True, encoding="utf-8", check=True)
         moved = ar.read_labels(out)
     fixed, moving = (ar.read_labels(path) for path in labels)
     dice = _dice(fixed.values, moved.values, moving.values)

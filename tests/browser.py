@@ -96,7 +96,9 @@ def ask(page: str, script: str, address: str = "") -> Any:
         try:
             answer = json.loads(answers.get(timeout=_PATIENCE))
         except queue.Empty:
-            pytest.fail(f"no answer from the page within {_PATIENCE} s: {log.read_text(errors='replace')[-2000:]}")
+            pytest.fail(
+                f"no answer from the page within {_PATIENCE} s: {log.read_text(encoding='utf-8', errors='replace')[-2000:]}"
+            )
         finally:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()

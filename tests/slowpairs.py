@@ -33,7 +33,7 @@ class Late:
 
     def __setstate__(self, state):
         self.__dict__.update(state)
-        with open(self.log, "a") as file:
+        with open(self.log, "a", encoding="utf-8") as file:
             file.write(f"{os.getpid()}\n")
 
 

@@ -93,7 +93,7 @@ def test_every_module_has_a_layer():
 
 def _modules_after(code: str) -> set[str]:
     script = f"import sys\n{code}\nprint(*sys.modules)"
-    return set(subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout.split())
+    return set(subprocess.run([sys.executable, "-c", script], capture_output=True, encoding="utf-8", check=True).stdout.split())
 
 
 def test_import_augreg_brings_no_heavy_package():
@@ -104,3 +104,28 @@ def test_import_augreg_brings_no_heavy_package():
 def test_the_linear_program_needs_neither_torch_nor_matplotlib():
     loaded = _modules_after("from augreg import LPRegistration, read_image")
     assert not loaded & {"torch", "matplotlib"}
+
+
+def in_the_locale(call):
+    """Whether a call reads or writes text without a word on its encoding."""
+    keywords = {keyword.arg: getattr(keyword.value, "value", None) for keyword in call.keywords}
+    values = [argument.value for argument in call.args if isinstance(argument, ast.Constant)]
+    name = getattr(call.func, "attr", getattr(call.func, "id", ""))
+    if "encoding" in keywords or "utf-8" in values:
+        return False
+    if name in ("read_text", "write_text") or keywords.get("text") is True:
+        return True
+    opens = isinstance(call.func, ast.Name) and name == "open"
+    return opens and not any("b" in str(value) for value in (*values[-1:], keywords.get("mode")))
+
+
+def test_text_is_read_and_written_in_utf_8_whatever_the_locale():
+    # llvmlite sets the locale of the process to C while it prints a module
+    texts = [file for folder in ("augreg", "benchmarks", "tests") for file in (ROOT / folder).rglob("*.py")]
+    calls = [
+        (file, call)
+        for file in sorted(texts)
+        for call in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
+        if isinstance(call, ast.Call)
+    ]
+    assert [f"{file.name}:{call.lineno}" for file, call in calls if in_the_locale(call)] == []

@@ -96,7 +96,7 @@ def test_warped_images_keep_the_moving_type_and_the_fixed_grid(folder, capsys):
     fixed = ar.read_image(folder / "fixed.mha").values
     inside = moved.values > 0
     assert np.corrcoef(fixed[inside], moved.values[inside])[0, 1] > 0.98
-    assert (folder / "page.html").read_text().startswith("<!doctype html>")
+    assert (folder / "page.html").read_text(encoding="utf-8").startswith("<!doctype html>")
     # the same pixels through SimpleITK, which cuts fractions off instead of rounding
     images = [sitk.ReadImage(str(folder / f"{name}.mha")) for name in ("moving", "fixed")]
     peer = sitk.Resample(images[0], images[1], sitk.ReadTransform(str(folder / "again.tfm")), sitk.sitkLinear, 0.0)
@@ -177,7 +177,9 @@ def test_register_loads_neither_torch_nor_matplotlib(folder):
         "assert cli.main(['register', 'fixed.mha', 'moving.mha', '-o', 'new.tfm']) == 0\n"
         "print(*sys.modules)"
     )
-    loaded = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=True).stdout.split()
+    loaded = subprocess.run(
+        [sys.executable, "-c", code], cwd=folder, capture_output=True, encoding="utf-8", check=True
+    ).stdout.split()
     assert "augreg.lp" in loaded
     assert not {"torch", "matplotlib"} & set(loaded)
 

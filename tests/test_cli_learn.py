@@ -95,7 +95,7 @@ def test_fields_are_shapes_and_pairs_drawn_as_asked_for(folder, capsys):
     assert len(model.landmarks) == model.control.size
     options = "--appearance 0.5 --amplitude 0.7 --pose 0 --intensity 0.1"
     assert run_in(folder, f"synthesize fields.npz -n 2 -o drawn {options}") == 0
-    about = json.loads((folder / "drawn" / "dataset.json").read_text())["generator"]
+    about = json.loads((folder / "drawn" / "dataset.json").read_text(encoding="utf-8"))["generator"]
     assert {name: about[name] for name in ("appearance", "amplitude", "pose", "intensity")} == {
         "appearance": 0.5,
         "amplitude": 0.7,
@@ -220,7 +220,7 @@ def test_a_run_goes_on_with_its_own_settings_alone_and_is_not_overwritten(folder
     assert run_in(folder, go_on) == 2
     [told] = capsys.readouterr().err.splitlines()
     assert "settings.json: expected what the run was started with, got no file" in told
-    (folder / "kept" / "settings.json").write_text("[1]")
+    (folder / "kept" / "settings.json").write_text("[1]", encoding="utf-8")
     assert run_in(folder, go_on) == 2
     assert "settings.json: expected the settings of a run, got something else" in capsys.readouterr().err
     assert run_in(folder, go_on.replace("kept", "nowhere")) == 2
@@ -274,7 +274,7 @@ def test_training_minimises_what_it_is_asked_to(folder, capsys):
 def test_a_rest_makes_other_pairs(folder, capsys):
     for name, rest in (("bare", ""), ("rested", "--rest 12:1.5 8:1")):
         assert run_in(folder, f"synthesize model.npz -n 2 -o {name} {rest}") == 0
-    told = json.loads((folder / "rested" / "dataset.json").read_text())
+    told = json.loads((folder / "rested" / "dataset.json").read_text(encoding="utf-8"))
     assert [family["spacing"] for family in told["generator"]["rest"]] == [12.0, 8.0]
     bare, rested = (read_pairs(folder / name).flow for name in ("bare", "rested"))
     assert 0.3 < (rested - bare).square().sum(dim=1).mean().sqrt() < 6
@@ -294,7 +294,9 @@ def test_processes_of_torchrun_train_one_network_and_report_once(folder):
     line = "model.npz -o team --steps 2 --batch 4 --width 0.0625 --device cpu --json"
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "augreg", "train"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
-    done = subprocess.run([*command, *line.split()], cwd=folder, env=environment, capture_output=True, text=True, timeout=180)
+    done = subprocess.run(
+        [*command, *line.split()], cwd=folder, env=environment, capture_output=True, encoding="utf-8", timeout=180
+    )
     assert done.returncode == 0, done.stderr
     (said,) = done.stdout.splitlines()
     assert json.loads(said)["steps"] == 2

@@ -57,13 +57,13 @@ def test_a_cluster_writes_the_same_bytes_though_a_worker_is_killed_and_gets_the_
     with cluster(tmp_path / "dask", 2) as (address, _, workers):
         states = write_shards(late, tmp_path / "remote", 24, seed=5, shard_size=2, scheduler=address)
         next(states)
-        received = late.log.read_text().split()
+        received = late.log.read_text(encoding="utf-8").split()
         assert sorted(received) == sorted(str(worker.pid) for worker in workers)
         workers[0].kill()
         rest = list(states)
         assert rest[-1].written == 24
         assert len(rest) == 11
-        assert late.log.read_text().split() == received
+        assert late.log.read_text(encoding="utf-8").split() == received
         assert contents(tmp_path / "remote") == contents(tmp_path / "local")
         # the next run is another model's, and the command line's
         write_model(model("landmarks"), tmp_path / "model.npz")

@@ -52,7 +52,9 @@ def table(monkeypatch, tmp_path, server):
         files[f"P{i}_ed"] = entry
     package = tmp_path / "package"
     (package / "data").mkdir(parents=True)
-    (package / "data" / "sunnybrook.json").write_text(json.dumps({"repository": "owner/name", "commit": "abc", "files": files}))
+    (package / "data" / "sunnybrook.json").write_text(
+        json.dumps({"repository": "owner/name", "commit": "abc", "files": files}), encoding="utf-8"
+    )
     monkeypatch.setattr(datasets.resources, "files", lambda _: package)
     return folder / "owner/name/abc"
 
@@ -86,10 +88,10 @@ def test_a_wrong_checksum_is_noticed_and_the_simulation_serves(server, table, tm
 
 def test_a_transfer_that_breaks_off_ends_in_the_simulation(server, table, tmp_path, monkeypatch):
     host, _ = server
-    description = json.loads(datasets.resources.files("augreg").joinpath("data/sunnybrook.json").read_text())
+    description = json.loads(datasets.resources.files("augreg").joinpath("data/sunnybrook.json").read_text(encoding="utf-8"))
     description["files"]["P1_ed"]["image"]["path"] = "broken.png"
     (table / "1-image.png").rename(table / "broken.png")
-    datasets.resources.files("augreg").joinpath("data/sunnybrook.json").write_text(json.dumps(description))
+    datasets.resources.files("augreg").joinpath("data/sunnybrook.json").write_text(json.dumps(description), encoding="utf-8")
     data = datasets.sample_data(host=host, cache=tmp_path / "cache")
     assert "nothing could be downloaded" in data.source
     assert not [p for p in (tmp_path / "cache").rglob("*") if "broken" in p.name]

@@ -32,7 +32,7 @@ def test_the_whole_story_on_a_few_hearts(tmp_path, monkeypatch):
     images = sorted(str(p) for phase in ("ed", "es") for p in path("cardiac2d").glob(f"SC-HF-I-0[1-8]_{phase}.png"))
     events = list(demo.run(tmp_path / "out", images=images, seconds=3.0))
     assert all(b.done >= a.done for a, b in itertools.pairwise(events))
-    text = (tmp_path / "out" / "index.html").read_text()
+    text = (tmp_path / "out" / "index.html").read_text(encoding="utf-8")
     assert [p.name for p in (tmp_path / "out").iterdir()] == ["index.html"]
     assert not re.search(r'(src|href)="(?!data:)', text)
     summary = events[-1].summary

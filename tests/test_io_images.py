@@ -105,7 +105,7 @@ def test_a_folder_without_dicom_is_refused(tmp_path, capfd):
 
 def test_what_is_no_picture_is_not_called_truncated(tmp_path):
     for suffix in (".png", ".jpg"):
-        (tmp_path / f"text{suffix}").write_text("hello")
+        (tmp_path / f"text{suffix}").write_text("hello", encoding="utf-8")
         with pytest.raises(ValueError, match="expected an image"):
             read_image(tmp_path / f"text{suffix}")
 
@@ -128,8 +128,8 @@ def test_missing_empty_and_foreign_files_are_refused(tmp_path, capfd):
     with pytest.raises(FileNotFoundError, match="absent"):
         read_image(tmp_path / "absent.nii.gz")
     (tmp_path / "empty.mha").touch()
-    (tmp_path / "text.nii.gz").write_text("hello")
-    (tmp_path / "text.png").write_text("hello")
+    (tmp_path / "text.nii.gz").write_text("hello", encoding="utf-8")
+    (tmp_path / "text.png").write_text("hello", encoding="utf-8")
     for name in ("empty.mha", "text.nii.gz", "text.png"):
         with pytest.raises(ValueError, match=name):
             read_image(tmp_path / name)
@@ -177,10 +177,10 @@ def test_points_round_trip_and_foreign_columns(tmp_path):
         points = RNG(0).normal(size=(7, ndim)) * 1e3
         write_points(points, tmp_path / "p.csv")
         np.testing.assert_array_equal(read_points(tmp_path / "p.csv"), points)
-    (tmp_path / "birl.csv").write_text(",X,Y\n1,3.5,4\n2,5,6.25\n")
+    (tmp_path / "birl.csv").write_text(",X,Y\n1,3.5,4\n2,5,6.25\n", encoding="utf-8")
     assert read_points(tmp_path / "birl.csv").tolist() == [[3.5, 4.0], [5.0, 6.25]]
     for text in ("a,b\n1,2\n", "x,y\n1\n", "x,y\n1,two\n", "x,y\n", "x,y\n1,nan\n", ""):
-        (tmp_path / "bad.csv").write_text(text)
+        (tmp_path / "bad.csv").write_text(text, encoding="utf-8")
         with pytest.raises(ValueError, match=r"bad\.csv"):
             read_points(tmp_path / "bad.csv")
     with pytest.raises(ValueError, match="shape"):
@@ -199,7 +199,7 @@ def test_arrays_round_trip_and_foreign_files_are_refused(tmp_path):
     np.savez(tmp_path / "pickled.npz", x=np.array([{}], dtype=object), allow_pickle=True)
     np.savez(tmp_path / "plain.npz", x=np.zeros(3))
     np.save(tmp_path / "array.npy", np.zeros(3))
-    (tmp_path / "text.npz").write_text("hello")
+    (tmp_path / "text.npz").write_text("hello", encoding="utf-8")
     (tmp_path / "cut.npz").write_bytes(whole[: len(whole) // 2])
     for name in ("pickled.npz", "plain.npz", "array.npy", "text.npz", "cut.npz"):
         with pytest.raises(ValueError, match=name) as caught:
@@ -209,14 +209,14 @@ def test_arrays_round_trip_and_foreign_files_are_refused(tmp_path):
 
 def test_atomic_leaves_the_old_file_where_writing_fails(tmp_path):
     path = tmp_path / "f.txt"
-    path.write_text("old")
+    path.write_text("old", encoding="utf-8")
 
     def fail():
         with atomic(path) as temporary:
-            temporary.write_text("half")
+            temporary.write_text("half", encoding="utf-8")
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         fail()
-    assert path.read_text() == "old"
+    assert path.read_text(encoding="utf-8") == "old"
     assert [p.name for p in tmp_path.iterdir()] == ["f.txt"]

@@ -124,7 +124,7 @@ def test_nested_composites_are_flattened():
 
 def test_unusable_transform_files_get_one_clear_line(tmp_path):
     garbage = tmp_path / "garbage.tfm"
-    garbage.write_text("not a transform")
+    garbage.write_text("not a transform", encoding="utf-8")
     empty = tmp_path / "empty.h5"
     empty.write_bytes(b"")
     cut = tmp_path / "cut.h5"
@@ -132,7 +132,7 @@ def test_unusable_transform_files_get_one_clear_line(tmp_path):
     cut.write_bytes(cut.read_bytes()[:300])
     cut_text = tmp_path / "cut.tfm"
     write_transform(bspline(2), cut_text)
-    cut_text.write_text(cut_text.read_text()[:900])
+    cut_text.write_text(cut_text.read_text(encoding="utf-8")[:900], encoding="utf-8")
     for path in (garbage, empty, cut, cut_text):
         with pytest.raises(ValueError, match=path.name) as caught:
             read_transform(path)

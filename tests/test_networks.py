@@ -200,7 +200,7 @@ def test_files_round_trip_and_foreign_ones_are_refused(tmp_path, kind):
     images = torch.rand(2, 1, 1, 64, 64)
     assert torch.equal(back.network.predict(*images), network.predict(*images))
     (tmp_path / "cut.safetensors").write_bytes(path.read_bytes()[:500])
-    (tmp_path / "text.safetensors").write_text("hello")
+    (tmp_path / "text.safetensors").write_text("hello", encoding="utf-8")
     write_arrays(tmp_path / "model.npz", {}, {"kind": "model"})
     for name in ("cut.safetensors", "text.safetensors", "model.npz"):
         with pytest.raises(ValueError, match=name) as caught:

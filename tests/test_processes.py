@@ -31,7 +31,7 @@ def warp(_=None):
 def run(code, timeout=300, **environment):
     """What a fresh Python prints; an assertion says how it ended otherwise."""
     done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=timeout, env={**os.environ, **environment}
+        [sys.executable, "-c", code], capture_output=True, encoding="utf-8", timeout=timeout, env={**os.environ, **environment}
     )
     assert done.returncode == 0, done.stderr
     return done
@@ -114,7 +114,8 @@ def module(tmp_path):
     (tmp_path / "tiny_kernels.py").write_text(
         "from augreg._compile import kernel, njit\n"
         "@njit(cache=True, nogil=True)\ndef double(x):\n    return 2.0 * x\n"
-        "@kernel()\ndef fill(out):\n    for i in range(len(out)):\n        out[i] = double(i)\n"
+        "@kernel()\ndef fill(out):\n    for i in range(len(out)):\n        out[i] = double(i)\n",
+        encoding="utf-8",
     )
     code = "import numpy as np, tiny_kernels as k\nout = np.empty(3)\nk.fill(out)\nprint(out.tolist(), k.double(4.0))\n"
     code += "print('compiled', sum(k.double.stats.cache_misses.values()))"
@@ -124,7 +125,7 @@ def module(tmp_path):
 
 def _unwritable(tmp_path):
     # where a folder should be there is a file: that stops root as well
-    (tmp_path / "__pycache__").write_text("")
+    (tmp_path / "__pycache__").write_text("", encoding="utf-8")
     return {"HOME": os.devnull, "XDG_CACHE_HOME": f"{os.devnull}/cache", "NUMBA_CACHE_DIR": ""}
 
 

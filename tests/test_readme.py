@@ -52,8 +52,8 @@ def test_ten_lines_of_shell(folder):
     assert len(lines) == 10
     script = f'augreg() {{ "{sys.executable}" -m augreg "$@"; }}\nset -e\n' + "\n".join(lines)
     subprocess.run(["bash", "-c", script], cwd=folder, check=True, env=os.environ)
-    assert json.loads((folder / "result.json").read_text())["folding"] == 0
-    assert json.loads((folder / "measures.json").read_text())["folding"] == 0
+    assert json.loads((folder / "result.json").read_text(encoding="utf-8"))["folding"] == 0
+    assert json.loads((folder / "measures.json").read_text(encoding="utf-8"))["folding"] == 0
     forward, backward = (ar.read_transform(folder / name) for name in ("elastic.h5", "inverse.nii.gz"))
     points = ar.read_points(folder / "landmarks.csv")
     np.testing.assert_allclose(ar.read_points(folder / "mapped.csv"), forward(points), atol=1e-6)
@@ -78,13 +78,19 @@ kill -- "-$(cat "$(dirname "$0")/job")"
 def test_the_cookbook_at_the_scale_of_six_pairs(tmp_path):
     ar.write_model(model(), tmp_path / "model.npz")
     for name, script in (("sbatch", SBATCH), ("scancel", SCANCEL)):
-        (tmp_path / name).write_text(script)
+        (tmp_path / name).write_text(script, encoding="utf-8")
         (tmp_path / name).chmod(0o755)
     code = block("python", "SLURMCluster").replace("1_000_000", "6").replace("cores=16, processes=16", "cores=1, processes=1")
     code = code.replace("jobs=4", "jobs=1")
     environment = {**os.environ, "PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}"}
     run = subprocess.run(
-        [sys.executable, "-c", code], cwd=tmp_path, env=environment, check=True, timeout=120, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        env=environment,
+        check=True,
+        timeout=120,
+        stdout=subprocess.PIPE,
+        encoding="utf-8",
     )
     assert run.stdout.startswith("6 of 6")
     assert (tmp_path / "pairs" / "pairs-000000.tar").exists()

@@ -68,7 +68,9 @@ def test_pages_do_not_depend_on_the_environment_s_backend(backend):
         "assert plot(lambda ax: ax.plot([1, 2])).startswith('data:image')\n"
         "import matplotlib\nprint(os.environ['MPLBACKEND'], dict.__getitem__(matplotlib.rcParams, 'backend'))"
     )
-    done = subprocess.run([sys.executable, "-c", code], env={**os.environ, "MPLBACKEND": backend}, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code], env={**os.environ, "MPLBACKEND": backend}, capture_output=True, encoding="utf-8"
+    )
     assert done.returncode == 0, done.stderr
     named, used = done.stdout.split(maxsplit=1)
     assert named == backend

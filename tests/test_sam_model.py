@@ -209,7 +209,7 @@ def test_files_give_back_the_model(kind, tmp_path):
 
 
 def test_foreign_files_are_refused_in_one_line(tmp_path):
-    (tmp_path / "text.npz").write_text("no model")
+    (tmp_path / "text.npz").write_text("no model", encoding="utf-8")
     np.savez(tmp_path / "foreign.npz", a=np.zeros(3))
     (tmp_path / "cut.npz").write_bytes(b"")
     for name in ("text", "foreign", "cut"):

@@ -88,7 +88,7 @@ def alive(group):
     found = []
     for process in Path("/proc").glob("[0-9]*"):
         try:
-            state, _, its_group = (process / "stat").read_text().rpartition(")")[2].split()[:3]
+            state, _, its_group = (process / "stat").read_text(encoding="utf-8").rpartition(")")[2].split()[:3]
         except OSError:
             continue
         if int(its_group) == group and state not in "ZX":
@@ -130,10 +130,10 @@ def test_where_a_worker_is_killed_another_takes_its_place(tmp_path):
     late = Late(pairs(), tmp_path / "log", 0.1)
     states = write_shards(late, tmp_path / "killed", 16, shard_size=2, workers=2)
     next(states)
-    workers = late.log.read_text().split()
+    workers = late.log.read_text(encoding="utf-8").split()
     os.kill(int(workers[0]), signal.SIGKILL)
     assert list(states)[-1].written == 16
-    assert len(set(late.log.read_text().split())) > len(set(workers))
+    assert len(set(late.log.read_text(encoding="utf-8").split())) > len(set(workers))
     list(write_shards(pairs(), tmp_path / "whole", 16, shard_size=2))
     assert contents(tmp_path / "killed") == contents(tmp_path / "whole")
 
@@ -239,17 +239,17 @@ def test_folders_without_pairs_are_refused(tmp_path):
     (tmp_path / "pairs-000001.tar").unlink()
     with pytest.raises(ValueError, match="run synthesize again"):
         list(read_shards(tmp_path))
-    manifest = json.loads((tmp_path / "dataset.json").read_text())
+    manifest = json.loads((tmp_path / "dataset.json").read_text(encoding="utf-8"))
     assert set(manifest) == {"kind", "version", "generator", "seed", "count", "shard_size", "grid"}
-    (tmp_path / "dataset.json").write_text(json.dumps({**manifest, "version": 0}))
+    (tmp_path / "dataset.json").write_text(json.dumps({**manifest, "version": 0}), encoding="utf-8")
     with pytest.raises(ValueError, match="expected version 1, got 0"):
         next(read_shards(tmp_path))
     with pytest.raises(ValueError, match="another version"):
         next(write_shards(pairs(), tmp_path, 4, shard_size=2))
-    (tmp_path / "dataset.json").write_text("{}")
+    (tmp_path / "dataset.json").write_text("{}", encoding="utf-8")
     with pytest.raises(ValueError, match="something else"):
         next(read_shards(tmp_path))
-    (tmp_path / "dataset.json").write_text("{")
+    (tmp_path / "dataset.json").write_text("{", encoding="utf-8")
     with pytest.raises(ValueError, match="not JSON"):
         next(read_shards(tmp_path))
     with pytest.raises(ValueError, match="workers"):

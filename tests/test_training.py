@@ -96,7 +96,7 @@ for state in train(seeded_network(0, 2, 0.03), pairs, (1.0, 1.0), sys.argv[2], o
 
 def start(folder, seconds, steps):
     command = [sys.executable, "-c", SCRIPT, str(Path(__file__).parent), str(folder), str(seconds), str(steps)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    return subprocess.Popen(command, stdout=subprocess.PIPE, encoding="utf-8")
 
 
 def test_a_run_killed_at_any_moment_ends_with_the_same_weights(tmp_path):

@@ -36,11 +36,11 @@ def lesson(folder, part, **how):
 def torchrun(folder, processes, *command):
     line = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}", *command]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
-    return subprocess.run(line, cwd=folder, env=environment, capture_output=True, text=True, timeout=120)
+    return subprocess.run(line, cwd=folder, env=environment, capture_output=True, encoding="utf-8", timeout=120)
 
 
 def test_two_processes_have_the_losses_and_weights_of_one_with_the_whole_batch(tmp_path):
-    (tmp_path / "script.py").write_text(SCRIPT)
+    (tmp_path / "script.py").write_text(SCRIPT, encoding="utf-8")
     two = torchrun(tmp_path, 2, "script.py", str(Path(__file__).parent), str(tmp_path / "two"))
     assert two.returncode == 0, two.stderr
     theirs = [json.loads(line) for line in two.stdout.splitlines() if line.startswith("[")]

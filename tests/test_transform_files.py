@@ -29,7 +29,7 @@ def block(kind, parameters, fixed, number=0):
 def test_a_matrix_with_offset_turns_about_its_centre(ndim, precision, tmp_path):
     matrix, center, shift = affine(ndim).matrix, np.arange(1.0, ndim + 1), np.linspace(3, 5, ndim)
     kind = f"MatrixOffsetTransformBase_{precision}_{ndim}_{ndim}"
-    (tmp_path / "m.tfm").write_text(HEADER + block(kind, [*matrix.ravel(), *shift], center))
+    (tmp_path / "m.tfm").write_text(HEADER + block(kind, [*matrix.ravel(), *shift], center), encoding="utf-8")
     x = points(ndim, 30)
     np.testing.assert_allclose(read_transform(tmp_path / "m.tfm")(x), (x - center) @ matrix.T + center + shift, atol=1e-9)
 
@@ -53,7 +53,7 @@ def test_every_matrix_kind_of_itk_is_read_as_simpleitk_applies_it(tmp_path):
     }
     for kind, (parameters, fixed) in kinds.items():
         path = tmp_path / f"{kind}.tfm"
-        path.write_text(HEADER + block(kind, parameters, fixed))
+        path.write_text(HEADER + block(kind, parameters, fixed), encoding="utf-8")
         x = points(int(kind[-1]), 20)
         if kind.startswith("Compose"):
             theirs = sitk.ComposeScaleSkewVersor3DTransform()  # SimpleITK does not read its own
@@ -63,7 +63,7 @@ def test_every_matrix_kind_of_itk_is_read_as_simpleitk_applies_it(tmp_path):
             theirs = sitk.ReadTransform(str(path))
         np.testing.assert_allclose(read_transform(path)(x), [theirs.TransformPoint(p.tolist()) for p in x], atol=1e-9)
         cut = tmp_path / "cut.tfm"
-        cut.write_text(HEADER + block(kind, parameters[:-1], fixed))
+        cut.write_text(HEADER + block(kind, parameters[:-1], fixed), encoding="utf-8")
         with pytest.raises(ValueError, match=r"cut\.tfm: expected \d+ parameters"):
             read_transform(cut)
 
@@ -85,8 +85,8 @@ def test_kinds_with_the_centre_among_their_parameters_are_those_without(tmp_path
     ]
     for (centred, numbers), (plain, fewer) in pairs:
         ndim = int(plain[-1])
-        (tmp_path / "c.tfm").write_text(HEADER + block(centred, numbers, []))
-        (tmp_path / "p.tfm").write_text(HEADER + block(plain, fewer, center[:ndim]))
+        (tmp_path / "c.tfm").write_text(HEADER + block(centred, numbers, []), encoding="utf-8")
+        (tmp_path / "p.tfm").write_text(HEADER + block(plain, fewer, center[:ndim]), encoding="utf-8")
         theirs = sitk.ReadTransform(str(tmp_path / "p.tfm"))
         x = points(ndim, 20)
         np.testing.assert_allclose(
@@ -116,12 +116,12 @@ def test_several_transforms_and_composites_without_any_are_refused(tmp_path):
         "order": (HEADER + block("BSplineTransform_double_2_2_2", [1] * 50, [5, 5, 0, 0, 1, 1, 1, 0, 0, 1]), "order 3"),
     }
     for name, (text, word) in cases.items():
-        (tmp_path / "t.tfm").write_text(text)
+        (tmp_path / "t.tfm").write_text(text, encoding="utf-8")
         with pytest.raises(ValueError, match=word) as caught:
             read_transform(tmp_path / "t.tfm")
         assert "t.tfm" in str(caught.value), name
         assert "\n" not in str(caught.value)
-    (tmp_path / "t.tfm").write_text(composite + a + b)
+    (tmp_path / "t.tfm").write_text(composite + a + b, encoding="utf-8")
     assert read_transform(tmp_path / "t.tfm")(np.zeros((1, 2))).tolist() == [[12.0, 0.0]]
 
 
@@ -222,7 +222,7 @@ def test_fields_that_do_not_say_are_read_by_a_convention_only(fifth, tmp_path):
         with pytest.raises(ValueError, match=r"LPS.*RAS.*voxels.*--convention"):
             read_transform(path)
         np.testing.assert_allclose(read_transform(path, convention=convention)(x), x + LPS, atol=1e-6)
-        (tmp_path / "p.csv").write_text("x,y,z\n0,0,5\n")
+        (tmp_path / "p.csv").write_text("x,y,z\n0,0,5\n", encoding="utf-8")
         command = ["points", str(tmp_path / "p.csv"), "-t", str(path), "-o", str(tmp_path / "q.csv")]
         assert cli.main(command) == 2
         assert cli.main([*command, "--convention", convention]) == 0

@@ -62,14 +62,14 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/experiments"), metavar="FOLDER", help="of the runs")
     options = parser.parse_args()
     for study in STUDIES:
-        found = [json.loads(path.read_text()) for path in sorted(options.out.glob(f"{study}/runs/*/{RESULT}"))]
+        found = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(options.out.glob(f"{study}/runs/*/{RESULT}"))]
         if found:
             _write(found, RESULTS / f"experiment-{study}.json")
     records = {study: records for study in STUDIES if (records := read_results(study))}
     text = "\n".join(line for study, known in records.items() for line in rendered(study, known)) + "\n"
     marks = "<!-- table -->\n", "<!-- end of table -->\n"
     begin, end = map(re.escape, marks)
-    readme, count = re.subn(f"(?s)(?<={begin}).*(?={end})", lambda _: text, README.read_text())
+    readme, count = re.subn(f"(?s)(?<={begin}).*(?={end})", lambda _: text, README.read_text(encoding="utf-8"))
     if count != 1:
         parser.error(f"{README}: expected one pair of marks {marks}, got {count}")
     with atomic(README) as temporary:
@@ -79,7 +79,7 @@ def main() -> None:
 def read_results(study: str) -> list[Record]:
     """The committed results of a study; none where there are none."""
     path = RESULTS / f"experiment-{study}.json"
-    return json.loads(path.read_text())["runs"] if path.exists() else []
+    return json.loads(path.read_text(encoding="utf-8"))["runs"] if path.exists() else []
 
 
 def rendered(study: str, records: Sequence[Record]) -> Iterator[str]:
