@@ -12,7 +12,7 @@ A structure that both images show and a transform moves out of view is the worst
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +22,8 @@ from augreg.image import Labels
 from augreg.jacobian import folding, jacobian_determinant
 from augreg.transforms import Transform
 from augreg.warp import warp
+
+_T = TypeVar("_T")
 
 __all__ = [
     "dice",
@@ -133,13 +135,19 @@ def evaluate(
         report["robustness"] = robustness(transform, fixed_points, moving_points)
     if fixed_labels is not None and moving_labels is not None:
         moved = warp(moving_labels, transform, fixed_labels.grid)
-        known = set(fixed_labels.unique()) & set(moving_labels.unique())
+        maps = set(fixed_labels.unique()), set(moving_labels.unique())
+        every, known = maps[0] | maps[1], maps[0] & maps[1]
         for name, measure in (("dice", dice), ("jaccard", jaccard)):
-            overlaps = measure(fixed_labels, moved, known=known)
+            overlaps = _for_all(every, measure(fixed_labels, moved, known=known))
             report[name] = {**{str(label): value for label, value in overlaps.items()}, "mean": mean_overlap(overlaps)}
-        report["surface_distance"] = _surfaces(surface_distance(fixed_labels, moved))
+        report["surface_distance"] = _surfaces(_for_all(every, surface_distance(fixed_labels, moved)))
         report["lost"] = sorted(known - set(moved.unique()))
     return report
+
+
+def _for_all(labels: Iterable[int], measured: Mapping[int, _T | None]) -> dict[int, _T | None]:
+    """What was measured, and None for labels of one map alone that are out of view."""
+    return {label: measured.get(label) for label in sorted(labels)}
 
 
 def _surfaces(distances: Mapping[int, tuple[float, float] | None]) -> dict[str, Any]:

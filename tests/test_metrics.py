@@ -148,6 +148,11 @@ def test_a_structure_that_is_moved_out_of_view_counts_nothing():
     gone = evaluate(Affine(np.eye(2), [900.0, 0.0]), grid, fixed_labels=fixed, moving_labels=moving)
     assert gone["lost"] == [1, 2]
     assert gone["dice"]["mean"] == gone["jaccard"]["mean"] == 0.0
+    # what one map alone had is null, in view or not
+    exchanged = evaluate(Affine(np.eye(2), [900.0, 0.0]), grid, fixed_labels=moving, moving_labels=fixed)
+    for name in ("dice", "jaccard"):
+        assert exchanged[name] == {"1": 0.0, "2": 0.0, "3": None, "mean": 0.0}
+    assert exchanged["surface_distance"]["3"] is None
 
 
 def test_labels_that_no_common_type_holds_are_told_apart():
