@@ -1,6 +1,7 @@
 """Bad input gets status 2 and one line that says what; nothing is written, nothing that was there is touched."""
 
 import json
+import os
 import pickle
 
 import numpy as np
@@ -48,11 +49,11 @@ def files(tmp_path_factory):
     (folder / "truncated.png").write_bytes((folder / "good.png").read_bytes()[:900])
     (folder / "empty.mha").write_bytes(b"")
     (folder / "noise.bin").write_bytes(bytes(range(256)) * 9)
-    (folder / "text.png").write_text("not an image")
-    (folder / "two.csv").write_text("x,y\n1,2\n30,40\n")
-    (folder / "three.csv").write_text("x,y\n1,2\n3,4\n50,60\n")
-    (folder / "words.csv").write_text("x,y\none,two\n")
-    (folder / "bad.tfm").write_text("#Insight Transform File V1.0\nnothing")
+    (folder / "text.png").write_text("not an image", encoding="utf-8")
+    (folder / "two.csv").write_text("x,y\n1,2\n30,40\n", encoding="utf-8")
+    (folder / "three.csv").write_text("x,y\n1,2\n3,4\n50,60\n", encoding="utf-8")
+    (folder / "words.csv").write_text("x,y\none,two\n", encoding="utf-8")
+    (folder / "bad.tfm").write_text("#Insight Transform File V1.0\nnothing", encoding="utf-8")
     sitk.WriteTransform(sitk.AffineTransform(3), str(folder / "three.tfm"))
     sitk.WriteTransform(sitk.AffineTransform(2), str(folder / "unit.tfm"))
     np.savez(folder / "numbers.npz", a=np.arange(3))
@@ -193,9 +194,9 @@ def test_bad_input_gets_one_line_and_leaves_nothing(case, files, tmp_path, capsy
 
 def test_an_output_that_was_there_survives_a_failure(files, tmp_path, capsys):
     target = tmp_path / "t.tfm"
-    target.write_text("mine")
+    target.write_text("mine", encoding="utf-8")
     assert cli.main(["register", str(files / "constant.png"), str(files / "good.png"), "-o", str(target)]) == 2
-    assert target.read_text() == "mine"
+    assert target.read_text(encoding="utf-8") == "mine"
     capsys.readouterr()
 
 
@@ -223,3 +224,11 @@ def test_an_interrupt_is_no_traceback(files, tmp_path, capsys, monkeypatch):
     assert cli.main(arguments) == 130
     assert capsys.readouterr().err == "augreg: interrupted\n"
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(os.name != "posix", reason="links as POSIX has them")
+def test_a_link_that_leads_to_itself_is_one_line(files, tmp_path, capsys):
+    (tmp_path / "loop.nii.gz").symlink_to(tmp_path / "loop.nii.gz")
+    assert cli.main(["register", str(tmp_path / "loop.nii.gz"), str(files / "good.png"), "-o", str(tmp_path / "t.tfm")]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "loop.nii.gz" in line

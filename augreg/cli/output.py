@@ -67,11 +67,11 @@ def check_distinct(outputs: Mapping[str, str | None], inputs: Mapping[str, str |
     ------
     ValueError : if there are some.
     """
-    seen = {Path(path).resolve(): name for name, path in inputs.items() if path is not None}
+    seen = {os.path.realpath(path): name for name, path in inputs.items() if path is not None}
     for name, path in outputs.items():
         if path is None:
             continue
-        place = Path(path).resolve()
+        place = os.path.realpath(path)
         if place in seen:
             raise ValueError(f"{name}: expected a file of its own, got {path}, which is also {seen[place]}; choose another name")
         seen[place] = name

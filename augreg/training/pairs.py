@@ -255,7 +255,7 @@ def shard_spacing(directory: str | os.PathLike[str]) -> tuple[float, ...]:
     """
     path = Path(directory) / "dataset.json"
     try:
-        return tuple(float(s) for s in json.loads(path.read_text())["grid"]["spacing"])
+        return tuple(float(s) for s in json.loads(path.read_text(encoding="utf-8"))["grid"]["spacing"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ValueError(
             f"{path}: expected the description of a data set with its grid, got none; run augreg synthesize"
