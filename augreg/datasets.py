@@ -124,7 +124,7 @@ def sunnybrook(host: str = _HOST, cache: Path | None = None) -> SampleData:
     ------
     OSError, ValueError : where a file cannot be fetched or has another checksum.
     """
-    table = json.loads(resources.files("augreg").joinpath("data/sunnybrook.json").read_text())
+    table = json.loads(resources.files("augreg").joinpath("data/sunnybrook.json").read_text(encoding="utf-8"))
     base = f"{host}/{table['repository']}/{table['commit']}/"
     parts = [part for entry in table["files"].values() for part in entry.values()]
     registry = {part["path"]: f"sha256:{part['sha256']}" for part in parts}

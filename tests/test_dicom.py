@@ -269,7 +269,7 @@ def test_a_mosaic_is_refused_with_the_remedy(tmp_path):
 
 def test_files_in_the_folder_that_are_no_pictures_are_passed_by_and_damaged_slices_are_not(tmp_path):
     write(tmp_path, [(volume()[k], (0, 0, 3.0 * k)) for k in range(9)])
-    (tmp_path / "notes.txt").write_text("x" * 500)
+    (tmp_path / "notes.txt").write_text("x" * 500, encoding="utf-8")
     assert read_image(tmp_path).grid.shape == (20, 24, 9)
     whole = (tmp_path / "004.dcm").read_bytes()
     (tmp_path / "004.dcm").write_bytes(whole[:-100])
@@ -336,3 +336,20 @@ def test_threads_read_the_same(tmp_path):
     for thread in threads:
         thread.join()
     assert found == [True] * 8
+
+
+@pytest.mark.parametrize("missing", ["ImageOrientationPatient", "PixelSpacing"])
+def test_a_place_that_tags_leave_open_is_told(missing, tmp_path):
+    write(tmp_path, [(volume()[k], (0, 0, 3.0 * k)) for k in range(9)])
+    for path in tmp_path.iterdir():
+        slice_ = pydicom.dcmread(path)
+        del slice_[missing]
+        slice_.save_as(path)
+    with pytest.warns(FileWarning, match=f"no {missing} in its tags"):
+        read_image(tmp_path)
+
+
+def test_slices_of_two_frames_of_reference_are_told(tmp_path):
+    slices = [(volume()[k], (0, 0, 3.0 * k), {"FrameOfReferenceUID": f"1.2.{k // 5}"}) for k in range(9)]
+    with pytest.warns(FileWarning, match="2 frames of reference"):
+        read_image(write(tmp_path, slices))

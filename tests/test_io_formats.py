@@ -61,7 +61,7 @@ def test_reading_in_threads_leaves_the_descriptors_alone(tmp_path):
 def test_reading_works_without_a_standard_error(tmp_path):
     write_image(Image(numbers(9, 8, dtype=np.float32), Grid((9, 8))), tmp_path / "a.nii.gz")
     code = f"import os; os.close(2); import augreg; print(augreg.read_image({str(tmp_path / 'a.nii.gz')!r}).grid.shape)"
-    done = subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, check=True)
+    done = subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, encoding="utf-8", check=True)
     assert done.stdout == "(9, 8)\n"
 
 
@@ -69,7 +69,7 @@ def test_solvers_say_nothing_on_standard_output():
     done = subprocess.run(
         [sys.executable, "-c", "from solvers.highs import _Quiet; h = _Quiet(); h.run()"],
         capture_output=True,
-        text=True,
+        encoding="utf-8",
         check=True,
     )
     assert done.stdout == ""
@@ -456,7 +456,7 @@ def test_a_full_disk_costs_no_older_file(suffix, tmp_path):
         "resource.setrlimit(resource.RLIMIT_FSIZE, (2048, resource.RLIM_INFINITY))\n"
         f"ar.write_image(ar.Image(v, ar.Grid((90, 80))), {str(path)!r})\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, encoding="utf-8", check=False)
     assert done.returncode == 1
     assert "OSError" in done.stderr
     assert path.read_bytes() == before
@@ -529,9 +529,28 @@ def test_the_outcome_of_a_command_is_json_alone(tmp_path):
     (tmp_path / "a.jpg").write_bytes(content)
     (tmp_path / "t.tfm").write_text(
         "#Insight Transform File V1.0\n#Transform 0\nTransform: TranslationTransform_double_2_2\n"
-        "Parameters: 1 0\nFixedParameters: \n"
+        "Parameters: 1 0\nFixedParameters: \n",
+        encoding="utf-8",
     )
     command = [sys.executable, "-m", "augreg", "evaluate", str(tmp_path / "a.jpg"), "-t", str(tmp_path / "t.tfm"), "--json"]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    done = subprocess.run(command, capture_output=True, encoding="utf-8", check=True)
     assert json.loads(done.stdout)["folding"] == 0.0
     assert "damaged" in done.stderr
+
+
+@pytest.mark.parametrize("most", [255, 1023, 65535])
+@pytest.mark.parametrize("text", [False, True])
+def test_colours_of_ppm_keep_their_bits(most, text, tmp_path):
+    rows = RNG(1).integers(0, most + 1, (7, 9, 3))
+    body = " ".join(map(str, rows.ravel())).encode() if text else rows.astype(">u2" if most > 255 else "u1").tobytes()
+    (tmp_path / "a.ppm").write_bytes(f"P{3 if text else 6}\n# by hand\n9 7\n# most\n{most}\n".encode() + body)
+    ours = pixels(read_image(tmp_path / "a.ppm"))
+    assert ours.dtype == (np.uint8 if most == 255 else np.uint16)
+    # grey of as many bits is what Pillow keeps
+    for k in range(3):
+        (tmp_path / "g.pgm").write_bytes(
+            f"P5\n9 7\n{most}\n".encode() + rows[..., k].astype(">u2" if most > 255 else "u1").tobytes()
+        )
+        np.testing.assert_allclose(ours[..., k], np.asarray(Pillow.open(tmp_path / "g.pgm")), atol=0.51)
+    (tmp_path / "a.ppm").write_bytes((tmp_path / "a.ppm").read_bytes()[:-9])
+    refused(tmp_path / "a.ppm")

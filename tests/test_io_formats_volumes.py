@@ -14,7 +14,7 @@ import pytest
 import SimpleITK as sitk
 import spaces
 
-from augreg import Grid, Image, read_image, write_image
+from augreg import Grid, Image, read_image, read_labels, write_image
 from augreg.io import FileWarning
 
 RNG = np.random.default_rng
@@ -452,7 +452,7 @@ def test_headers_that_declare_more_cost_neither_memory_nor_time(tmp_path):
         "except ValueError as error:\n    print('refused', error)\n"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code, tmp_path / "a.nii.gz"], capture_output=True, text=True, timeout=60, check=True
+        [sys.executable, "-c", code, tmp_path / "a.nii.gz"], capture_output=True, encoding="utf-8", timeout=60, check=True
     )
     assert done.stdout.startswith("refused")
 
@@ -471,3 +471,46 @@ def test_minc_is_in_ras(tmp_path):
     # ITK writes and reads MINC's x and y as they are: the file says 10 mm to the right and 20 mm to the front
     assert image.grid.origin == (-10.0, -20.0, 30.0)
     np.testing.assert_array_equal(image.grid.direction, np.diag([-1.0, -1.0, 1.0]))
+
+
+@pytest.mark.parametrize("suffix", [".mha", ".mhd", ".nrrd", ".nhdr"])
+def test_bytes_behind_the_pixels_are_told(suffix, tmp_path):
+    path = tmp_path / f"a{suffix}"
+    sitk.WriteImage(sitk.GetImageFromArray(numbers()), path, False)
+    payload = path.with_suffix(".raw") if suffix in (".mhd", ".nhdr") else path
+    payload.write_bytes(payload.read_bytes() + b"a slice more")
+    with pytest.warns(FileWarning, match="12 bytes behind its pixels"):
+        image = read_image(path)
+    np.testing.assert_array_equal(image.values, numbers().T)
+
+
+@pytest.mark.parametrize("centers", ["node node node", "cell cell cell", "cell node ???"])
+@pytest.mark.parametrize("name", ["centers", "centerings"])
+def test_axis_mins_of_nrrd_belong_to_nodes_or_cells(name, centers, tmp_path):
+    path = nrrd(tmp_path / "a.nrrd", numbers().tobytes(order="F"), spacings="1 2 3", axis_mins="5 6 7", **{name: centers})
+    np.testing.assert_array_equal(read_image(path).grid.origin, sitk.ReadImage(path).GetOrigin())
+
+
+@pytest.mark.parametrize("field", ["space_units", "units"])
+@pytest.mark.parametrize("unit", ["cm", "um", "mm"])
+def test_lengths_of_nrrd_other_than_mm_are_told(field, unit, tmp_path):
+    units = " ".join([f'"{unit}"'] * 3)
+    place = {"space": "left-posterior-superior", "space_directions": "(1,0,0) (0,2,0) (0,0,3)"}
+    place = place if field == "space_units" else {"spacings": "1 2 3"}
+    path = nrrd(tmp_path / "a.nrrd", numbers().tobytes(order="F"), **place, **{field: units})
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        assert read_image(path).grid.spacing == (1, 2, 3)
+    assert [f"lengths in {unit}" in str(warning.message) for warning in caught] == ([] if unit == "mm" else [True])
+
+
+@pytest.mark.parametrize("dtype", ["i4", "u4"])
+def test_scaled_whole_numbers_beyond_float32_stay(dtype, tmp_path):
+    values = np.arange(504, dtype=dtype).reshape(SHAPE) + np.array(2**31 - 600 if dtype == "i4" else 2**32 - 600, dtype=dtype)
+    path = nifti(tmp_path / "a.nii", values)
+    # scl_slope and scl_inter
+    patched(path, 112, "<ff", 1.0, 1.0)
+    theirs = np.asarray(nibabel.load(path).dataobj)
+    assert theirs.max() > 2**24
+    np.testing.assert_array_equal(read_image(path).values, theirs)
+    np.testing.assert_array_equal(read_labels(path).values, theirs)

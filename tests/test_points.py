@@ -84,3 +84,27 @@ def test_rows_that_are_not_whole_are_named_by_their_line(tmp_path):
             read_points(write(tmp_path / "p.csv", text))
         assert "p.csv" in str(caught.value)
         assert "\n" not in str(caught.value)
+
+
+def test_points_and_commas_as_decimal_marks_are_not_mixed(tmp_path):
+    # 1.234 is 1234 where 2,5 is a number
+    with pytest.raises(ValueError, match="got both"):
+        read_points(write(tmp_path / "p.csv", "x;y\n1.234;2,5\n"))
+    with pytest.raises(ValueError, match="line 2, got '1_000, 2'"):
+        read_points(write(tmp_path / "p.csv", "x,y\n1_000,2\n"))
+    # words beside the coordinates may hold both
+    text = "label;x;y\na.b,c;1,5;2\n"
+    np.testing.assert_array_equal(read_points(write(tmp_path / "p.csv", text)), [[1.5, 2]])
+
+
+@pytest.mark.parametrize(
+    ("unit", "word"), [("mm", None), (["mm", "UCUM", "mm", "millimeter"], None), ("m", "'m'"), ("um", "'um'")]
+)
+def test_markups_in_other_units_are_refused(unit, word, tmp_path):
+    markups = {"coordinateSystem": "LPS", "coordinateUnits": unit, "controlPoints": [{"position": [1, 2, 3]}]}
+    path = write(tmp_path / "p.mrk.json", json.dumps({"markups": [markups]}))
+    if word is None:
+        np.testing.assert_array_equal(read_points(path), [[1, 2, 3]])
+    else:
+        with pytest.raises(ValueError, match=f"mm, got coordinateUnits {word}"):
+            read_points(path)

@@ -262,6 +262,7 @@ def _places(frames: Sequence[Frame]) -> list[list[Frame]]:
 
 def _volume(frames: Sequence[Frame], name: str) -> sitk.Image:
     stack = stack_of(frames, name)
+    _tell_guesses(frames, name)
     scales = [frame.scale for frame in stack.frames]
     slices: list[npt.NDArray[Any] | None] = [None] * len(frames)
     kinds: set[np.dtype[Any]] = set()
@@ -284,6 +285,21 @@ def _volume(frames: Sequence[Frame], name: str) -> sitk.Image:
     if not stack.regular:
         values, stack, place = _straightened(values, stack, name)
     return as_sitk(values, axes_of(stack.frames[0]), place, (*stack.frames[0].spacing, stack.apart))
+
+
+def _tell_guesses(frames: Sequence[Frame], name: str) -> None:
+    """Warn of what the tags of slices with a position leave open; pictures without one are photographs, which have no place."""
+    placed = [frame for frame in frames if frame.position is not None]
+    guesses = []
+    if any(frame.orientation is None for frame in placed):
+        guesses.append("no ImageOrientationPatient in its tags; rows along x and columns along y are taken, as ITK does")
+    if not all(frame.spaced for frame in placed):
+        guesses.append("no PixelSpacing in its tags; 1 mm is taken, as ITK does")
+    references = {frame.reference for frame in placed} - {""}
+    if len(references) > 1:
+        guesses.append(f"slices of {len(references)} frames of reference; their positions are taken as if of one")
+    for guess in guesses:
+        warnings.warn(f"{name}: {guess}", FileWarning, stacklevel=6)
 
 
 def _straightened(values: npt.NDArray[Any], stack: Stack, name: str) -> tuple[npt.NDArray[Any], Stack, FloatArray]:

@@ -66,8 +66,10 @@ class Frame:
     instance : number in the series
     shape : columns, rows
     spacing : of columns (along a row) and of rows, mm
+    spaced : whether the tags say so; else it is 1
     position : of the first pixel's centre, (3,) mm, if it is known
     orientation : directions along a row and down a column, (2, 3), if they are known
+    reference : UID of the frame of reference in which positions are given; empty if it is not known
     thickness : SpacingBetweenSlices or SliceThickness, mm, if one is known
     scale : slope and intercept
     marks : values of `MARKS`, where there are some
@@ -79,8 +81,10 @@ class Frame:
     instance: int
     shape: tuple[int, int]
     spacing: tuple[float, float]
+    spaced: bool
     position: FloatArray | None
     orientation: FloatArray | None
+    reference: str
     thickness: float | None
     scale: tuple[float, float]
     marks: dict[str, str]
@@ -196,7 +200,8 @@ def _frames(path: Path, dataset: Dataset, shape: tuple[int, int]) -> Iterator[Fr
             position = position + offsets[number] * np.cross(axes[0], axes[1])
         elif count > 1 and not each:
             position = None  # frames of a film: the file's position says nothing of each
-        steps = next((s for name in spacings if (s := _found(places, measures, name, 2)) is not None), np.ones(2))
+        said = next((s for name in spacings if (s := _found(places, measures, name, 2)) is not None), None)
+        steps = np.ones(2) if said is None else said
         if steps.min() <= 0:
             raise ValueError(f"expected pixels of a size, got a spacing of {steps[0]:g} x {steps[1]:g} mm")
         apart = [_found(places, measures, name, 1) for name in ("SpacingBetweenSlices", "SliceThickness")]
@@ -211,8 +216,10 @@ def _frames(path: Path, dataset: Dataset, shape: tuple[int, int]) -> Iterator[Fr
             instance=int(_first(numbers(dataset, "InstanceNumber", 1), 0)),
             shape=shape,
             spacing=(float(steps[1]), float(steps[0])),
+            spaced=said is not None,
             position=position,
             orientation=rows,
+            reference=text(dataset, "FrameOfReferenceUID"),
             thickness=next((abs(float(a[0])) for a in apart if a is not None and a[0] != 0), None),
             # a slope of 0 is a blank that was filled in
             scale=(slope or 1.0, _first(_found(places, whole, "RescaleIntercept", 1), 0.0)),

@@ -92,10 +92,13 @@ def _running(owner: str) -> bool:
 
 
 def existing_file(path: str | os.PathLike[str]) -> Path:
-    """The path, checked: FileNotFoundError if there is nothing, ValueError if the file is empty."""
+    """The path, checked: FileNotFoundError if there is nothing, ValueError if it is a pipe or a device, or an empty file."""
     found = Path(path)
     if not found.exists():
         raise FileNotFoundError(f"{found}: expected a file, got nothing; check the path")
+    if not (found.is_file() or found.is_dir()):
+        # one that nobody writes to would be waited for without end
+        raise ValueError(f"{found}: expected a file or a folder, got a pipe or a device; write it to a file first")
     if found.is_file() and found.stat().st_size == 0:
         raise ValueError(f"{found}: expected data, got an empty file")
     return found

@@ -92,11 +92,12 @@ def read_labels(path: str | os.PathLike[str]) -> Labels:
     if values.ndim > image.ndim:
         raise ValueError(f"{path}: expected a label map, got a colour image with {image.channels} channels")
     if values.dtype.kind == "f":
-        if not (np.isfinite(values).all() and np.array_equal(values, np.rint(values)) and np.abs(values).max() < 2**31):
+        # what a float64 counts to without gaps
+        if not (np.isfinite(values).all() and np.array_equal(values, np.rint(values)) and np.abs(values).max() <= 2**53):
             raise ValueError(
                 f"{path}: expected integer labels, got values that are not whole numbers; threshold or round them first"
             )
-        values = values.astype(np.int32)
+        values = values.astype(np.int32 if np.abs(values).max() < 2**31 else np.int64)
     return Labels(values, image.grid)
 
 
@@ -127,8 +128,6 @@ def _placed(name: str, *, stored: bool = False) -> Placed:
     """Values and place, by the reader of what the file is; `stored`: the indices of palettes."""
     chosen = chosen_of(name)
     found = existing_file(chosen.path)
-    if not (found.is_file() or found.is_dir()):
-        raise ValueError(f"{found}: expected a file or a folder, got a pipe or a device; write it to a file first")
     lower = found.name.lower()
     # a name that promises a place in the world is taken by its word
     for suffixes, read in ((nifti.SUFFIXES, read_nifti), (metaimage.SUFFIXES, read_metaimage), (nrrd.SUFFIXES, read_nrrd)):

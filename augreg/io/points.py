@@ -77,7 +77,10 @@ def _table(text: str) -> FloatArray:
         raise ValueError(f"expected a CSV header x,y or x,y,z, got {header_line.strip()[:60]!r}")
     if len(set(header) & {"x", "y", "z"}) != sum(cell in ("x", "y", "z") for cell in header):
         raise ValueError(f"expected each of x, y, z once in the header, got {header_line.strip()[:60]!r}")
-    number: Callable[[str], float] = float if mark == "," else lambda cell: float(cell.replace(",", "."))
+    cells = [row[c] for row in rows[1:] for c in columns if c < len(row)]
+    if mark != "," and any("," in cell for cell in cells) and any("." in cell for cell in cells):
+        raise ValueError("expected decimal points or decimal commas, got both: which marks thousands? use one of them")
+    number: Callable[[str], float] = _decimal if mark == "," else lambda cell: _decimal(cell.replace(",", "."))
     points = []
     for k, row in enumerate(rows[1:], first + 2):
         if any(cell.strip() for cell in row):
@@ -85,6 +88,13 @@ def _table(text: str) -> FloatArray:
             if any(cell.strip() for cell in row[len(header) :]):
                 raise ValueError(f"expected {len(header)} cells in line {k}, as in the header, got {len(row)}; see to its marks")
     return np.array(points).reshape(len(points), len(columns))
+
+
+def _decimal(cell: str) -> float:
+    """What Python takes for a number but files do not mean as one (1_000) is none."""
+    if "_" in cell:
+        raise ValueError(cell)
+    return float(cell)
 
 
 def _rows(lines: Sequence[str], mark: str) -> list[list[str]]:
@@ -119,7 +129,7 @@ def _fiducials(text: str) -> FloatArray:
             if not {"x", "y", "z"} <= set(columns):
                 raise ValueError(f"expected columns x, y and z, got {','.join(columns)[:60]!r}")
             row = _rows([line], ",")[0]
-            points.append(_point(k, [row[i] if i < len(row) else "" for i in map(columns.index, "xyz")], float))
+            points.append(_point(k, [row[i] if i < len(row) else "" for i in map(columns.index, "xyz")], _decimal))
     return np.array(points).reshape(-1, 3) * _signs(system)
 
 
@@ -131,6 +141,9 @@ def _markups(text: str) -> FloatArray:
         points = [np.empty((0, 3))]
         for markups in lists:
             signs = _signs(str(markups.get("coordinateSystem", "")).upper())
+            unit = markups.get("coordinateUnits", "mm")
+            if "mm" not in (unit, *(unit if isinstance(unit, list) else ())):
+                raise ValueError(f"expected coordinates in mm, got coordinateUnits {str(unit)[:20]!r}; convert them first")
             for k, point in enumerate(markups["controlPoints"], 1):
                 if point.get("positionStatus", "defined") == "defined":
                     points.append(_position(k, point["position"])[None] * signs)

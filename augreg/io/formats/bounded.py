@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gzip
 import os
+import warnings
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,6 +17,8 @@ from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
+
+from augreg.io.files import FileWarning
 
 # the most that DEFLATE can make of one byte
 _DEFLATE = 1032
@@ -135,6 +138,16 @@ def ended(stream: BinaryIO, name: str | os.PathLike[str]) -> int:
                 "the header is wrong"
             )
     return left
+
+
+def tell_surplus(name: str | os.PathLike[str], surplus: int, *, stacklevel: int) -> None:
+    """Warn of bytes behind the pixels: a header that declares too little leaves out a part of the image."""
+    if surplus > 0:
+        warnings.warn(
+            f"{name}: {surplus} bytes behind its pixels are not looked at; is the size in its header right?",
+            FileWarning,
+            stacklevel=stacklevel + 1,
+        )
 
 
 def inflated(file: BinaryIO, name: str | os.PathLike[str], dtype: npt.DTypeLike, count: int, held: int) -> npt.NDArray[Any]:

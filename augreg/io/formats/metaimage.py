@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import SimpleITK as sitk
 
-from augreg.io.formats.bounded import check_size, filled, inflated, refusals
+from augreg.io.formats.bounded import check_size, filled, inflated, refusals, tell_surplus
 from augreg.io.formats.detached import beside, parts_of
 from augreg.io.itk import placed_of_header, quietly
 from augreg.io.placed import Placed
@@ -152,6 +152,7 @@ def _part(
     # -1: whatever comes before the pixels, they are the end of the file
     start = held - size if skip == -1 else start + skip
     check_size(path, max(start, 0) + size, held, compressed=False)
+    tell_surplus(path, held - start - size, stacklevel=7)
     with open(file, "rb") as stream:
         stream.seek(start)
         return filled(stream, path, dtype, count)

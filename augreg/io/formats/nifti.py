@@ -1,6 +1,7 @@
 """NIfTI-1, NIfTI-2 and Analyze 7.5: headers by nibabel, geometry by ITK, values read here with nothing left out.
 
-Values are slope * stored + intercept where scl_slope is not 0 and not NaN, in float32 for whole numbers. NaN and infinity stay.
+Values are slope * stored + intercept where scl_slope is not 0 and not NaN, in float32 for whole numbers (in float64
+where whole numbers result that float32 cannot hold). NaN and infinity stay.
 The first index runs fastest, components slowest; those of a displacement (intent 1006) are vectors in RAS and become LPS.
 """
 
@@ -17,7 +18,7 @@ import numpy.typing as npt
 
 from augreg.grid import FloatArray
 from augreg.io.files import FileWarning
-from augreg.io.formats.bounded import check_size, ended, filled, is_gzip, opened, refusals
+from augreg.io.formats.bounded import check_size, ended, filled, is_gzip, opened, refusals, tell_surplus
 from augreg.io.formats.nifti_geometry import geometry
 from augreg.io.placed import Placed
 
@@ -47,8 +48,7 @@ def read_nifti(path: Path) -> Placed:
             place, said = _analyze(header, shape)
         start = _start(header, path, single=head_path == data_path)
         stored, behind = _stored(data_path, path, start, int(np.prod(shape, dtype=object)) * channels, dtype)
-        if behind:
-            said = [*said, f"{behind} bytes behind its pixels are not looked at; is the size in its header right?"]
+        tell_surplus(path, behind, stacklevel=5)
         values = _values(stored, header, shape, channels, path)
     for sentence in said:
         warnings.warn(f"{path}: {sentence}", FileWarning, stacklevel=4)
@@ -167,6 +167,9 @@ def _scaled(values: npt.NDArray[Any], header: Any, path: Path) -> npt.NDArray[An
     wide = values.astype(np.float64) * float(slope) + float(inter or 0)
     with np.errstate(over="ignore"):
         scaled = wide.astype(values.dtype if values.dtype.kind == "f" else np.float32)
+    if values.dtype.kind in "iu" and not np.array_equal(scaled, wide) and np.array_equal(wide, np.rint(wide)):
+        # float32 counts to 2^24 only: labels and counters beyond must stay what they are
+        return wide
     if not np.isfinite(scaled).all() and np.isfinite(values).all():
         raise ValueError(f"{path}: expected scaled values that float32 can hold, got scl_slope {slope:g} and scl_inter {inter:g}")
     return scaled

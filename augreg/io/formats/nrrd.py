@@ -10,6 +10,7 @@ import bz2
 import gzip
 import re
 import tempfile
+import warnings
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -17,7 +18,8 @@ import numpy as np
 import numpy.typing as npt
 import SimpleITK as sitk
 
-from augreg.io.formats.bounded import check_memory, check_size, ended, filled, refusals
+from augreg.io.files import FileWarning
+from augreg.io.formats.bounded import check_memory, check_size, ended, filled, refusals, tell_surplus
 from augreg.io.formats.detached import parts_of
 from augreg.io.itk import placed_of_header, quietly
 from augreg.io.placed import Placed
@@ -36,6 +38,16 @@ _TYPES = {
     "f8": "double",
 }
 _OF_TYPE = {name: kind for kind, names in _TYPES.items() for name in names.split("|")}
+_SYNONYMS = {
+    "datafile": "data file",
+    "lineskip": "line skip",
+    "byteskip": "byte skip",
+    "centerings": "centers",
+    "axismins": "axis mins",
+    "axismaxs": "axis maxs",
+}
+# units of length other than mm, as programs write them
+_LENGTHS = ("m", "cm", "dm", "um", "µm", "μm", "nm", "in", "micron", "microns", "meter", "metre", "micrometer", "micrometre")
 _WORLDS = ("domain", "space", "time")
 _HEADER = 1 << 20
 
@@ -88,9 +100,8 @@ def _fields(path: Path) -> tuple[dict[str, str], int]:
         key, sign, value = line.partition(": ")
         if not sign:
             raise ValueError(f"{path}: expected lines 'field: value' up to an empty one, got {line[:40]!r}")
-        key = (
-            key.strip().lower().replace("datafile", "data file").replace("lineskip", "line skip").replace("byteskip", "byte skip")
-        )
+        key = key.strip().lower()
+        key = _SYNONYMS.get(key, key)
         fields[key] = value.strip()
         if key == "data file" and value.strip().upper().startswith("LIST"):
             return fields, at
@@ -132,13 +143,15 @@ def _geometry(fields: dict[str, str], sizes: list[int], axis: int | None, path: 
         if key in fields:
             _check_numbers(fields[key] if key == "space origin" else "", key, path)
             lines.append(f"{key}: {fields[key]}")
-    for key, split in (("space directions", _vectors), ("spacings", str.split), ("axis mins", str.split)):
+    for key, split in (("space directions", _vectors), ("spacings", str.split), ("axis mins", str.split), ("centers", str.split)):
         if key in fields:
             entries = split(fields[key])
             if len(entries) != len(sizes):
                 raise ValueError(f"{path}: expected {len(sizes)} entries in {key}, got {fields[key][:60]!r}")
-            _check_numbers(" ".join(entries[a] for a in kept), key, path)
+            if key != "centers":
+                _check_numbers(" ".join(entries[a] for a in kept), key, path)
             lines.append(f"{key}: " + " ".join(entries[a] for a in kept))
+    _tell_units(fields, path)
     with tempfile.TemporaryDirectory() as folder:
         header = Path(folder) / "header.nrrd"
         header.write_text("\n".join([*lines, "encoding: raw", "", ""]), encoding="utf-8", errors="surrogateescape")
@@ -146,6 +159,18 @@ def _geometry(fields: dict[str, str], sizes: list[int], axis: int | None, path: 
         reader.SetFileName(str(header))
         quietly(reader.ReadImageInformation, path, "an NRRD image")
     return placed_of_header(reader)
+
+
+def _tell_units(fields: dict[str, str], path: Path) -> None:
+    """ITK takes every length for millimetres."""
+    given = [unit for key in ("space units", "units") for unit in re.findall(r'"([^"]*)"', fields.get(key, ""))]
+    other = sorted({unit for unit in given if unit.strip().lower() in _LENGTHS})
+    if other:
+        warnings.warn(
+            f"{path}: its header gives lengths in {', '.join(other)}; they are read as mm, as ITK does, without conversion",
+            FileWarning,
+            stacklevel=6,
+        )
 
 
 def _check_numbers(text: str, key: str, path: Path) -> None:
@@ -177,6 +202,7 @@ def _part(path: Path, file: Path, start: int, count: int, dtype: np.dtype[Any], 
         if encoding == "raw":
             skip = left - size if skip == -1 else skip
             check_size(path, max(skip, 0) + size, left, compressed=False)
+            tell_surplus(path, left - max(skip, 0) - size, stacklevel=7)
             stream.seek(skip, 1)
             return filled(stream, path, dtype, count)
         if encoding in ("gz", "gzip"):
@@ -203,5 +229,5 @@ def _whole(stream: BinaryIO, path: Path, dtype: np.dtype[Any], count: int, skip:
     if skip > 0:
         stream.read(min(skip, 1 << 28))
     values = filled(stream, path, dtype, count)
-    ended(stream, path)
+    tell_surplus(path, ended(stream, path), stacklevel=8)
     return values

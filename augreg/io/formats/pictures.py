@@ -1,13 +1,14 @@
 """PNG, JPEG, BMP, PPM and PGM: photographs and drawings, without geometry.
 
 Values are what the file shows: palettes become colours, one bit 0 and 255; `stored` keeps the indices of a palette, which is
-what a label map means. Transparency is a channel more. PNG keeps 16 bits. CMYK becomes RGB, c' = (255 - c)(255 - k) / 255. The
-orientation that a camera noted (EXIF, or XMP's tiff:Orientation) is applied, as every viewer does. PNG's CRCs are checked; JPEG
-has none, but a stream that ends early or goes astray is noticed where libjpeg would guess.
+what a label map means. Transparency is a channel more. PNG and PPM keep 16 bits. CMYK becomes RGB,
+c' = (255 - c)(255 - k) / 255. The orientation that a camera noted (EXIF, or XMP's tiff:Orientation) is applied, as every viewer
+does. PNG's CRCs are checked; JPEG has none, but a stream that ends early or goes astray is noticed where libjpeg would guess.
 """
 
 from __future__ import annotations
 
+import re
 import struct
 import warnings
 import zlib
@@ -120,6 +121,8 @@ def _by_pillow(content: bytes, path: Path, *, stored: bool) -> tuple[npt.NDArray
             check_size(path, width * height // 256, len(content), compressed=False)
         if picture.format != "JPEG" and content[:2] not in (b"P1", b"P2", b"P3"):
             _check_rows(content, path, picture)
+        if picture.format == "PPM" and picture.mode == "RGB" and (deep := _deep_colours(content, path, picture)) is not None:
+            return deep, 1
         orientation = int(picture.getexif().get(_ORIENTATION, 1))
         if picture.mode == "P" and not stored:
             return np.asarray(picture.convert("RGB")), orientation
@@ -132,6 +135,21 @@ def _by_pillow(content: bytes, path: Path, *, stored: bool) -> tuple[npt.NDArray
         if picture.mode == "I" and rows.max(initial=0) < 1 << 16:
             return rows.astype(np.uint16), orientation
     return rows, orientation
+
+
+def _deep_colours(content: bytes, path: Path, picture: Pillow.Image) -> npt.NDArray[np.uint16] | None:
+    """Colours of more than 8 bits, scaled to 16 as Pillow scales grey; Pillow itself makes 8 of them. None for 8 bits."""
+    # three numbers, with comments before each
+    header = re.match(rb"(P[36])" + 3 * rb"(?:\s+(?:#[^\n]*\n\s*)*)(\d+)" + rb"\s", content)
+    if header is None or int(header[4]) < 256:
+        return None
+    count, most = picture.width * picture.height * 3, int(header[4])
+    body = content[header.end() :]
+    numbers = np.array(body.split()[:count], dtype=np.int64) if header[1] == b"P3" else np.frombuffer(body[: 2 * count], ">u2")
+    if len(numbers) < count or numbers.max(initial=0) > most:
+        raise ValueError(f"{path}: expected {count} colours from 0 to {most}, got fewer or larger ones; copy it again")
+    scaled = np.rint(numbers * (65535 / most)).astype(np.uint16)
+    return scaled.reshape(picture.height, picture.width, 3)
 
 
 def _check_rows(content: bytes, path: Path, picture: Pillow.Image) -> None:
