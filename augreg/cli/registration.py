@@ -28,6 +28,19 @@ if TYPE_CHECKING:
 _OF_PROGRAMS = ("transform", "grid_spacing", "criterion", "rigid_mask", "tolerance", "budget", "rotation")
 _OF_NETWORKS = ("passes", "symmetric", "refine", "then_program")
 
+# inputs beside the images
+_FILES = (
+    "initial",
+    "model",
+    "fixed_labels",
+    "moving_labels",
+    "fixed_mask",
+    "moving_mask",
+    "rigid_mask",
+    "fixed_points",
+    "moving_points",
+)
+
 
 def register(options: argparse.Namespace) -> None:
     """`augreg register`."""
@@ -82,8 +95,8 @@ def _check_register(options: argparse.Namespace) -> None:
     if options.report is not None:
         check_output(options.report, PAGES)
     outputs = {"-o": options.output, "--warped": options.warped, "--report": options.report}
-    inputs = {"FIXED": options.fixed, "MOVING": options.moving, "--initial": options.initial, "--model": options.model}
-    check_distinct(outputs, inputs)
+    inputs = {"FIXED": options.fixed, "MOVING": options.moving}
+    check_distinct(outputs, inputs | {_typed([name]): getattr(options, name) for name in _FILES})
     for name in ("labels", "points"):
         check_both_or_none(options, name)
     alone = [name for name in _OF_NETWORKS if getattr(options, name)] if options.model is None else []

@@ -72,7 +72,6 @@ def joined(device: str = "auto") -> Iterator[Team]:
     team = ALONE if size == 1 else Team(int(os.environ["RANK"]), size, int(os.environ["LOCAL_RANK"]))
     chosen = checked_device(device, team.local_rank)
     if size == 1:
-        checked_device(device)
         yield ALONE
         return
     if chosen.type == "cuda":
