@@ -238,7 +238,8 @@ def test_a_link_that_leads_to_itself_is_one_line(files, tmp_path, capsys):
 def test_no_output_takes_the_place_of_an_input(option, files, capsys):
     before = contents(files)
     pair = f"--moving-labels {files}/zeros.png" if option == "--fixed-labels" else ""
-    line = f"register {files}/good.png {files}/other.png -o {files}/t.tfm --warped {files}/zeros.png {option} {files}/zeros.png {pair}"
+    outputs = f"-o {files}/t.tfm --warped {files}/zeros.png"
+    line = f"register {files}/good.png {files}/other.png {outputs} {option} {files}/zeros.png {pair}"
     assert cli.main(line.split()) == 2
     assert "which is also --" in capsys.readouterr().err
     assert contents(files) == before

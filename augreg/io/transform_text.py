@@ -36,6 +36,11 @@ def parts_of_text(path: Path) -> list[Part]:
     """
     content = path.read_bytes()
     if not content.lstrip().startswith(_HEADER):
+        if re.match(rb"\s*\(\w+ [^)\n]*\)", content):
+            raise ValueError(
+                "expected an ITK transform file, got parameters as elastix writes them; make a displacement field of them with "
+                'transformix -def all, or write ITK\'s format by (ITKTransformOutputFileNameExtension "tfm")'
+            )
         raise ValueError("expected a whole ITK transform file, got a truncated one or something else; copy it again")
     seal = _SEAL.search(content)
     if seal is not None and int(seal[1], 16) != zlib.crc32(content[: seal.start()] + content[seal.end() :]):
@@ -95,6 +100,11 @@ def parts_of_matlab(path: Path) -> list[Part]:
     ValueError : if it is cut, damaged or something else.
     """
     content, at = path.read_bytes(), 0
+    if re.fullmatch(rb"(\s*[-+.eE0-9]+){16}\s*", content):
+        raise ValueError(
+            "expected transforms in a Matlab file of version 4, got a 4 x 4 matrix as text: FSL's is in its own axes of the two "
+            "images, that of others in RAS; convert it to ITK's format first, as with c3d_affine_tool"
+        )
     found: list[tuple[str, FloatArray]] = []
     while at < len(content):
         head = np.frombuffer(content[at : at + 20], "<i4") if len(content) - at >= 20 else np.zeros(5, "<i4")
