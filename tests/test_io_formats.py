@@ -554,3 +554,19 @@ def test_colours_of_ppm_keep_their_bits(most, text, tmp_path):
         np.testing.assert_allclose(ours[..., k], np.asarray(Pillow.open(tmp_path / "g.pgm")), atol=0.51)
     (tmp_path / "a.ppm").write_bytes((tmp_path / "a.ppm").read_bytes()[:-9])
     refused(tmp_path / "a.ppm")
+
+
+@pytest.mark.parametrize("apart", [0.5, 3.0])
+@pytest.mark.parametrize("name", ["a.tif", "a.ome.tif"])
+def test_slices_farther_apart_than_pixels_are_told(name, apart, tmp_path, recwarn):
+    values = numbers(5, 7, 9, dtype=np.uint16)
+    if "ome" in name:
+        notes = {"metadata": {"axes": "ZYX", "PhysicalSizeX": 0.5, "PhysicalSizeY": 0.5, "PhysicalSizeZ": apart}}
+    else:
+        notes = {"imagej": True, "resolution": (2.0, 2.0), "metadata": {"axes": "ZYX", "spacing": apart, "unit": "um"}}
+    tifffile.imwrite(tmp_path / name, values, **notes)
+    image = read_image(tmp_path / name)
+    np.testing.assert_array_equal(image.values, values.T)
+    assert image.grid.spacing == (1, 1, 1)
+    said = [str(warning.message) for warning in recwarn]
+    assert ["6 times as far apart" in text for text in said] == ([True] if apart == 3.0 else [])

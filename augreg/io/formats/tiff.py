@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextvars
 import logging
+import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -33,6 +34,8 @@ _JPEGS = (6, 7, 33003, 33005, 34892)
 _SHOWN = ("MINISWHITE", "MINISBLACK", "RGB", "PALETTE", "MASK")
 # how many times larger than the file its pixels may be: LZW and DEFLATE make at most some 1400 bytes of one, JPEG less
 _EXPANSION = 1500
+# by how much slices may be nearer or farther than pixels, unsaid
+_CUBE = 0.01
 _HELD = ("u1", "u2", "i2", "f4")
 
 
@@ -62,12 +65,42 @@ def read_tiff(path: Path, *, stored: bool = False) -> Placed:
         rows = _looks(rows, page, shown, stored=stored)
         orientation = int(page.tags.valueof("Orientation", 1) or 1)
         rows = turned(rows, orientation)
+        flat = _flatness(file) if depth else 1.0
         damage = [
             text for text in said if "corrupt" in text.lower() or "truncat" in text.lower() or "missing data" in text.lower()
         ]
+    if abs(flat - 1) > _CUBE:
+        warnings.warn(
+            f"{path}: its slices are {flat:.4g} times as far apart as its pixels, as ImageJ or OME noted; a TIFF is read with "
+            "spacing 1 along all axes; convert it to .nii.gz or .mha with its voxel sizes",
+            FileWarning,
+            stacklevel=4,
+        )
     if damage:
         warnings.warn(f"{path}: parts of it may be wrong: {damage[0][:200]}", FileWarning, stacklevel=4)
     return of_pixels(np.ascontiguousarray(rows.swapaxes(0, 1), dtype=rows.dtype.newbyteorder("=")), 2 + depth)
+
+
+def _flatness(file: tifffile.TiffFile) -> float:
+    """Distance of slices over size of pixels, by the notes of ImageJ or OME; 1 where nothing is noted."""
+    if file.ome_metadata:
+        noted = dict(re.findall(r'PhysicalSize([XZ](?:Unit)?)="([^"]*)"', file.ome_metadata))
+        if {"X", "Z"} <= set(noted) and noted.get("XUnit") == noted.get("ZUnit"):
+            return _ratio(noted["Z"], noted["X"])
+    elif file.imagej_metadata and "spacing" in file.imagej_metadata:
+        # pixels for one unit of length
+        count, length = file.pages.first.tags.valueof("XResolution", (1, 1))
+        return _ratio(float(file.imagej_metadata["spacing"]) * count, length)
+    return 1.0
+
+
+def _ratio(a: Any, b: Any) -> float:
+    """a / b of what others noted; 1 for what is none."""
+    try:
+        ratio = abs(float(a) / float(b))
+    except (TypeError, ValueError, ArithmeticError):
+        return 1.0
+    return ratio if 0 < ratio < float("inf") else 1.0
 
 
 def _flags(path: Path) -> dict[str, Any]:
