@@ -25,19 +25,15 @@ from augreg.io.formats.nifti import read_nifti
 from augreg.io.formats.nrrd import read_nrrd
 from augreg.io.formats.pictures import is_picture, read_picture, write_picture
 from augreg.io.formats.tiff import is_tiff, read_tiff, write_tiff
-from augreg.io.itk import from_sitk, placed_of, to_sitk
-from augreg.io.itk import quietly as _quietly
+from augreg.io.itk import placed_of, quietly, to_sitk
 from augreg.io.placed import Placed, Plane, image_of, plane_of
 
 __all__ = [
     "IMAGE_SUFFIXES",
-    "_quietly",
-    "from_sitk",
     "read_image",
     "read_labels",
     "read_plane",
     "suffix",
-    "to_sitk",
     "write_image",
 ]
 
@@ -194,7 +190,7 @@ def _write_by_itk(image: Image | Labels, path: str | os.PathLike[str], temporary
     # ITK knows suffixes in lower case only
     own = temporary.with_name(temporary.name.lower())
     try:
-        _quietly(sitk.WriteImage, path, "a format that can hold the image", to_sitk(image), str(own), compress)
+        quietly(sitk.WriteImage, path, "a format that can hold the image", to_sitk(image), str(own), compress)
         os.replace(own, temporary)
     except ValueError as error:
         if "UTF-8" in str(error) or "Unknown" in str(error):

@@ -15,7 +15,7 @@ import SimpleITK as sitk
 
 from augreg.grid import FloatArray
 from augreg.image import Image, Labels
-from augreg.io.placed import Placed, image_of, of_pixels
+from augreg.io.placed import Placed
 
 _LOCK = threading.Lock()
 _CALLS: list[bool] = []
@@ -36,12 +36,6 @@ def placed_of(image: sitk.Image, name: str = "image") -> Placed:
     values = np.ascontiguousarray(sitk.GetArrayFromImage(image).transpose(axes))
     direction = np.array(image.GetDirection()).reshape(ndim, ndim)
     return Placed(values, np.array(image.GetSpacing()), np.array(image.GetOrigin()), direction)
-
-
-def from_sitk(image: sitk.Image, *, pixels: bool = False, name: str = "image") -> Image:
-    """A SimpleITK image as ours; `pixels` drops the geometry."""
-    placed = placed_of(image, name)
-    return image_of(of_pixels(placed.values, image.GetDimension()) if pixels else placed, name)
 
 
 def to_sitk(image: Image | Labels) -> sitk.Image:
