@@ -570,3 +570,14 @@ def test_slices_farther_apart_than_pixels_are_told(name, apart, tmp_path, recwar
     assert image.grid.spacing == (1, 1, 1)
     said = [str(warning.message) for warning in recwarn]
     assert ["6 times as far apart" in text for text in said] == ([True] if apart == 3.0 else [])
+
+
+@pytest.mark.parametrize(("dtype", "least"), [("f2", 0), ("f4", 2**20), ("f8", 2**31), ("f8", -(2**52))])
+def test_labels_in_any_floating_type_are_exact(dtype, least, tmp_path):
+    values = np.arange(12).reshape(3, 4) + least
+    tifffile.imwrite(tmp_path / "a.tif", values.astype(dtype))
+    np.testing.assert_array_equal(read_labels(tmp_path / "a.tif").values, values.T)
+    for wrong in (0.5, np.nan, np.inf):
+        tifffile.imwrite(tmp_path / "a.tif", np.array([[1, wrong]], dtype=dtype))
+        with pytest.raises(ValueError, match="whole numbers"):
+            read_labels(tmp_path / "a.tif")

@@ -88,12 +88,13 @@ def read_labels(path: str | os.PathLike[str]) -> Labels:
     if values.ndim > image.ndim:
         raise ValueError(f"{path}: expected a label map, got a colour image with {image.channels} channels")
     if values.dtype.kind == "f":
-        # what a float64 counts to without gaps
-        if not (np.isfinite(values).all() and np.array_equal(values, np.rint(values)) and np.abs(values).max() <= 2**53):
+        largest = float(np.abs(values).max())
+        # what a float64 counts to without gaps; NaN is not below it
+        if not (largest <= 2**53 and np.array_equal(values, np.rint(values))):
             raise ValueError(
                 f"{path}: expected integer labels, got values that are not whole numbers; threshold or round them first"
             )
-        values = values.astype(np.int32 if np.abs(values).max() < 2**31 else np.int64)
+        values = values.astype(np.int32 if largest < 2**31 else np.int64)
     return Labels(values, image.grid)
 
 
