@@ -1,4 +1,4 @@
-"""Damaged and hostile files for every reader: `python -m benchmarks.fuzz [--count 10000] [--seed 0] [--output results.json]`.
+"""Damaged and hostile files for every reader: `python -m benchmarks.fuzz [--count 10000] [--seed 0] [--output RESULTS.json]`.
 
 Each mutant of a valid file (`benchmarks.fuzz_files`) is read in a process with 4 GB of address space and 20 s. Right are: refused
 in one line; read equal; read changed where the format has no checksum. Wrong are: changed although a checksum should have told,
@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.fuzz_files import KINDS, Kind, mutant, placed, write_valid
+from benchmarks.pages import about, heading, put_into, write_record
 
 SECONDS = 20.0
 OUTCOMES = ("refused", "equal", "warned", "changed", "untold", "traceback", "crash", "hang", "escaped")
@@ -164,17 +165,22 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--only", nargs="+", choices=[kind.name for kind in KINDS], help="kinds of files (default all)")
     parser.add_argument("--output", type=Path, metavar="RESULTS.json", help="counts, and what went wrong")
+    parser.add_argument("--into", type=Path, nargs="+", default=[], metavar="PAGE.md", help="pages that show the table")
     options = parser.parse_args()
     kinds = [kind for kind in KINDS if options.only is None or kind.name in options.only]
     rows = fuzz(options.count, options.seed, kinds, options.workers)
-    print(table(rows))
+    record = about(options.workers, ["augreg", "simpleitk", "nibabel", "pydicom", "tifffile", "pillow", "imagecodecs"])
+    record |= {"count": options.count, "seed": options.seed}
+    text = f"{heading(record)}\n\n{table(rows)}\n"
+    print(text)
     faults = [row for row in rows if row["outcome"] in FAULTS]
     for row in faults[:20]:
         print(f"{row['kind']} {row['number']} {row['change']}: {row['outcome']}: {row['said']}")
     if options.output is not None:
         counts = {kind.name: dict(Counter(r["outcome"] for r in rows if r["kind"] == kind.name)) for kind in kinds}
-        record = {"count": options.count, "seed": options.seed, "outcomes": counts, "faults": faults[:200]}
-        options.output.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+        write_record(options.output, record | {"outcomes": counts, "faults": faults[:200]})
+    for page in options.into:
+        put_into(page, "fuzz", text)
 
 
 if __name__ == "__main__":
