@@ -121,9 +121,8 @@ def test_a_start_is_found_wherever_the_rotation_s_centre_lies(degrees):
         fixed, moving = (Image(sitk.GetArrayFromImage(part).T, grid) for part in (image, moved))
         ready = prepare(fixed, moving)
         (scout,) = levels_of(ready, [6.0], "ncc", Bundle(6, 2), 300)
-        (found, *_), scores = candidates(scout.fixed, scout.moving, ready.initial, nearby(2, rigid=True, degrees=45.0), count=3)
+        found, *_ = candidates(scout.fixed, scout.moving, ready.initial, nearby(2, rigid=True, degrees=45.0), count=3)
         points = grid.points_at(np.random.default_rng(0).uniform(0.3, 0.7, (50, 2)) * N)
         targets = np.array([truth.TransformPoint(p) for p in points.tolist()])
         # about a voxel of the level
         assert np.linalg.norm(found(points) - targets, axis=1).mean() < 6.0
-        assert scores[0] > 0.8

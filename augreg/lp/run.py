@@ -27,7 +27,7 @@ from augreg.lp.schedule import (
     matrix_stages,
     solid_spline_stages,
 )
-from augreg.lp.start import all_around, candidates, correlation, nearby
+from augreg.lp.start import all_around, candidates, nearby
 from augreg.registration import Prepared, State
 from augreg.transforms import Affine, BSpline, Transform
 
@@ -45,8 +45,10 @@ _PROFILE = {2: (6, 2), 3: (6, 1)}
 _SMOOTHNESS = {2: 0.003, 3: 0.00004}
 # of the B-spline along the longest side, unless its spacing is given
 _CELLS = 16
-# of poses from far away: how much nearer to 1 they must correlate, how much more of the images must agree, and how much at all
-_NEARER, _BETTER, _CONVINCING = 0.8, 0.05, 0.3
+# of poses from far away: how much more of the images must agree, and how much at all
+_BETTER, _CONVINCING = 0.05, 0.3
+# norm of what takes one matrix to another below which the two are one start: 20 degrees, or a third in size
+_ALIKE = 0.35
 
 
 class Run:
@@ -153,7 +155,7 @@ class Run:
         if scout is not None:
             rigid, degrees = self.options.transform == "rigid", self.options.rotation
             matrices = nearby(scout.fixed.grid.ndim, rigid=rigid, degrees=degrees)
-            found, _ = candidates(scout.fixed, scout.moving, self.ready.initial, matrices, count=3, contrast=self._contrast)
+            found = candidates(scout.fixed, scout.moving, self.ready.initial, matrices, count=3, contrast=self._contrast)
             # a scale that the group lacks is dropped
             tried += [MatrixPose(pose.model, pose.base, pose.model.nearest(candidate)) for candidate in found]
         # successive halving: a program for all, then one for the better half
@@ -170,7 +172,7 @@ class Run:
         if best.share >= SURE:
             return pose
         few = level.with_count(START_KEYPOINTS)
-        for start in self._from_anywhere(scout, pose, anything=best.share < _CONVINCING / 2):
+        for start in self._from_anywhere(scout, pose, anything=best.share < _CONVINCING):
             said = list(self.descent.warnings)
             tried = _last(self.descent.programs(few, start, START), start)
             found = self._agreement(level, tried)
@@ -182,22 +184,24 @@ class Run:
         return pose
 
     def _from_anywhere(self, scout: Level, pose: MatrixPose, *, anything: bool) -> Iterator[MatrixPose]:
-        """Starts all around, from the given start and from centred grids: those that correlate better than the pose, or all."""
+        """Starts all around, from the given start and from centred grids: those better than one like the pose, or the best few.
+
+        Starts are compared with starts: the pose has been fitted, and correlates better than it deserves.
+        """
         fixed, moving = scout.fixed, scout.moving
         ndim = fixed.grid.ndim
-        known = correlation(fixed, moving, pose.transform)
-        known = abs(known) if self._contrast else known
         apart = moving.grid.center - fixed.grid.center
         initials: list[Transform] = [self.ready.initial]
         if np.abs(fixed.grid.center + apart - self.ready.initial(fixed.grid.center)).max() > min(fixed.grid.spacing):
             initials.append(Affine(np.eye(ndim), apart))
         matrices = all_around(ndim, rigid=self.options.transform == "rigid")
+        back = np.linalg.inv(pose.affine.matrix)
         for initial in initials:
-            found, scores = candidates(fixed, moving, initial, matrices, count=3, far=True, contrast=self._contrast)
-            for candidate, score in zip(found, scores, strict=True):
-                # images of which most is background all correlate well
-                if anything or 1 - score < _NEARER * (1 - known):
-                    yield MatrixPose(pose.model, initial, pose.model.nearest(candidate))
+            for candidate in candidates(fixed, moving, initial, matrices, count=3, far=True, contrast=self._contrast):
+                alike = initial is self.ready.initial and np.linalg.norm(back @ candidate.matrix - np.eye(ndim), 2) < _ALIKE
+                if alike and not anything:
+                    break
+                yield MatrixPose(pose.model, initial, pose.model.nearest(candidate))
 
     def _agreement(self, level: Level, pose: Pose) -> Agreement:
         return agreement(level, pose.transform, contrast=self._contrast)

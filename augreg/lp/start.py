@@ -67,8 +67,8 @@ def candidates(
     count: int,
     far: bool = False,
     contrast: bool = False,
-) -> tuple[list[Affine], FloatArray]:
-    """The best `count` affine starts A on the fixed side (phi = initial @ A), best first, and their correlations (count,).
+) -> list[Affine]:
+    """The best `count` affine starts A on the fixed side (phi = initial @ A), best first.
 
     Parameters
     ----------
@@ -88,18 +88,7 @@ def candidates(
     best = np.argsort(-scores, kind="stable")[:count]
     turned = [Affine.about(tried[k], grid.center) for k in best]
     # behind a shift by d voxels
-    found = [Affine(t.matrix, t(grid.index_to_world @ shift)) for t, shift in zip(turned, shifts[best], strict=True)]
-    return found, scores[best]
-
-
-def correlation(fixed: Raster, moving: Raster, transform: Transform) -> float:
-    """Of fixed(x) and moving(phi(x)) over the overlap of a level; -1 where too little overlaps."""
-    points = fixed.grid.points()
-    (f, known), (m, inside) = samples(fixed, points), samples(moving, transform(points))
-    both = known & inside
-    if both.sum() < _OVERLAP * known.sum() or f[both].min() == f[both].max() or m[both].min() == m[both].max():
-        return -1.0
-    return float(np.corrcoef(f[both], m[both])[0, 1])
+    return [Affine(t.matrix, t(grid.index_to_world @ shift)) for t, shift in zip(turned, shifts[best], strict=True)]
 
 
 def _pair(fixed: Raster, moving: Raster, initial: Transform, matrices: FloatArray, grid: Grid) -> tuple[Samples, Samples]:
