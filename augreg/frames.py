@@ -6,8 +6,9 @@ look at values that occur exactly, since interpolated and noisy scenes have none
 
 padding     one value v at the end of the range, far from all others: below -1024 (no tissue of a CT), or so far below 0, or so
             far above everything, that the gap is half, or ten times, the range of the rest
-frame       values v of one and w of the other image whose borders lie at the same places of the arrays, in at least a quarter of
-            the lines' crossings and far more often than by chance, although the scene between has moved
+frame       values v of one and w of the other image whose borders, where they are steps of a tenth of the range, lie at the same
+            places of the arrays, in at least a quarter of the lines' crossings and far more often than by chance, although the
+            scene between has moved
 
 Extreme voxels (hot pixels, metal, markers) are no regions: values beyond three ranges of the middle 96 % are brought back to
 there, so that they decide no scale.
@@ -37,6 +38,8 @@ _BELOW, _ABOVE = 0.5, 10.0
 _AIR = -1024.0
 # share of values on each side that may be extreme, and how many ranges of the others are allowed
 _TAIL, _RANGES = 2.0, 3.0
+# steps that count as borders, in ranges of the middle 96 %
+_STEP = 0.1
 # lines along each axis on which borders are compared, and how many of these must agree
 _LINES = 64
 _SHARED, _CROSSINGS, _BY_CHANCE = 0.25, 12, 4.0
@@ -101,9 +104,13 @@ def shared_frame(fixed: Values, moving: Values, allowed: tuple[Mask | None, Mask
     pairs = []
     lines = [_Lines.of(fixed.shape, axis) for axis in range(fixed.ndim)]
     samples = [(line.of_fixed(fixed), line.of_moving(moving)) for line in lines]
-    borders = [(w, [_border(m == w) for _, m in samples]) for w in _constants(moving, allowed[1])]
+    steps = [
+        _STEP * float(np.ptp(np.percentile(_some(part, where), (_TAIL, 100 - _TAIL))))
+        for part, where in zip((fixed, moving), allowed, strict=True)
+    ]
+    borders = [(w, [_border(m, w, steps[1]) for _, m in samples]) for w in _constants(moving, allowed[1])]
     for v in _constants(fixed, allowed[0]):
-        own = [_border(f == v) for f, _ in samples]
+        own = [_border(f, v, steps[0]) for f, _ in samples]
         pairs += [(v, w) for w, other in borders if _agree(own, other)]
     if not pairs:
         return None
@@ -146,9 +153,10 @@ class _Lines:
         return moved[np.ix_(*places)].reshape(-1, moved.shape[-1])
 
 
-def _border(region: Mask) -> Mask:
-    """Where lines (L, n) cross the border of a region, (L, n - 1)."""
-    return region[:, 1:] != region[:, :-1]
+def _border(lines: Values, value: float, step: float) -> Mask:
+    """Where lines (L, n) cross the border of the region of a value by more than a step, (L, n - 1)."""
+    region = lines == value
+    return (region[:, 1:] != region[:, :-1]) & (np.abs(np.diff(lines, axis=1)) > step)
 
 
 def _agree(first: list[Mask], second: list[Mask]) -> bool:

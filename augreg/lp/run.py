@@ -172,9 +172,12 @@ class Run:
         if best.share >= SURE:
             return pose
         few = level.with_count(START_KEYPOINTS)
-        for start in self._from_anywhere(scout, pose, anything=best.share < _CONVINCING):
+        # what one image lacks can stretch an affine map, but hardly a similarity
+        stiff = replace(pose.model, group="similarity")
+        starts = [MatrixPose(stiff, pose.base, stiff.nearest(pose.affine))] if pose.model.group == "affine" else []
+        for start in (*starts, *self._from_anywhere(scout, pose, anything=best.share < _CONVINCING)):
             said = list(self.descent.warnings)
-            tried = _last(self.descent.programs(few, start, START), start)
+            tried = replace(_last(self.descent.programs(few, start, START), start), model=pose.model)
             found = self._agreement(level, tried)
             if found.matched > best.matched and found.share > max(best.share + _BETTER, _CONVINCING):
                 pose, best = tried, found
