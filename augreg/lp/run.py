@@ -45,8 +45,8 @@ _PROFILE = {2: (6, 2), 3: (6, 1)}
 _SMOOTHNESS = {2: 0.003, 3: 0.00004}
 # of the B-spline along the longest side, unless its spacing is given
 _CELLS = 16
-# of poses from far away: how much more of the images must agree, and how much at all
-_BETTER, _CONVINCING = 0.05, 0.3
+# of other poses: how much more of the images must agree, and how much at all; below what share all of them are tried
+_BETTER, _CONVINCING, _HARDLY = 0.05, 0.4, 0.3
 # norm of what takes one matrix to another below which the two are one start: 20 degrees, or a third in size
 _ALIKE = 0.35
 
@@ -175,7 +175,7 @@ class Run:
         # what one image lacks can stretch an affine map, but hardly a similarity
         stiff = replace(pose.model, group="similarity")
         starts = [MatrixPose(stiff, pose.base, stiff.nearest(pose.affine))] if pose.model.group == "affine" else []
-        for start in (*starts, *self._from_anywhere(scout, pose, anything=best.share < _CONVINCING)):
+        for start in (*starts, *self._from_anywhere(scout, pose, anything=best.share < _HARDLY)):
             said = list(self.descent.warnings)
             tried = replace(_last(self.descent.programs(few, start, START), start), model=pose.model)
             found = self._agreement(level, tried)
