@@ -17,6 +17,7 @@ there, so that they decide no scale.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -76,6 +77,20 @@ def without_extremes(values: Values, allowed: Mask | None) -> Values:
     if not reach > 0 or (values.min() >= low - reach and values.max() <= high + reach):
         return values
     return np.clip(values, np.float32(low - reach), np.float32(high + reach))
+
+
+def middle(values: npt.NDArray[np.generic]) -> tuple[float, float]:
+    """Ends of the middle 96 % of the finite values of an image, without the one that fills most of it; (0, 1) without any."""
+    some = _some(values, None).astype(np.float64)
+    some = some[np.isfinite(some)]
+    if some.size and some.min() < some.max():
+        common, count = _most_frequent(some)
+        if count > max(2, _FILLS * some.size) and np.ptp(some[some != common]) > 0:
+            some = some[some != common]
+    if not some.size:
+        return 0.0, 1.0
+    low, high = np.percentile(some, (_TAIL, 100 - _TAIL))
+    return float(low), float(high)
 
 
 def padding(values: Values, allowed: Mask | None) -> tuple[Mask, float] | None:
@@ -217,12 +232,12 @@ def _constants(values: Values, allowed: Mask | None) -> list[float]:
     return [float(found[k]) for k in order if counts[k] >= max(2, _FILLS * counts.sum())]
 
 
-def _most_frequent(some: Values) -> tuple[float, int]:
+def _most_frequent(some: npt.NDArray[np.floating]) -> tuple[float, int]:
     found, counts = np.unique(some, return_counts=True)
     return float(found[np.argmax(counts)]), int(counts.max())
 
 
-def _some(values: Values, allowed: Mask | None) -> Values:
+def _some(values: npt.NDArray[Any], allowed: Mask | None) -> npt.NDArray[Any]:
     """Some of the values that may be looked at, flat and evenly spread."""
     flat = values.reshape(-1)
     # an odd step does not walk along columns of images with even sides

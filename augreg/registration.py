@@ -133,24 +133,39 @@ def _on_grid(name: str, mask: Labels | None, image: Image) -> Labels | None:
 
 def _in_range(fixed: Image, moving: Image) -> tuple[Image, Image]:
     """Both images, moved and scaled alike where float32 would lose their contrast or their squares would overflow."""
-    lows, highs = [], []
-    for image in (fixed, moving):
-        finite = image.values if image.values.dtype.kind in "iub" else image.values[np.isfinite(image.values)]
-        if finite.size == 0:
-            return fixed, moving
-        lows.append(float(finite.min()))
-        highs.append(float(finite.max()))
-    spans = [high - low for low, high in zip(lows, highs, strict=True)]
-    span, far = min(spans), max(map(abs, (*lows, *highs)))
-    if not 0 < span < np.inf or (span > _TINY and far < _HUGE and far < _DEPTH * span):
+    if not any(map(_out_of_range, map(_ends, (fixed, moving)))):
+        return fixed, moving
+    # what marks missing values, such as -1e20, is no range of the scene
+    ends = [frames.middle(image.values) for image in (fixed, moving)]
+    if not any(map(_out_of_range, ends)):
+        return fixed, moving
+    (low_f, high_f), (low_m, high_m) = ends
+    spans = high_f - low_f, high_m - low_m
+    if not 0 < min(spans) <= max(spans) < np.inf:
         return fixed, moving
     # two very different ranges are brought to one: no criterion compares their values anyway
-    if max(spans) < _DEPTH * span:
-        lows, spans = [min(lows)] * 2, [max(highs) - min(lows)] * 2
-    scaled = [
-        1000 * ((i.values.astype(np.float64) - low) / size) for i, low, size in zip((fixed, moving), lows, spans, strict=True)
-    ]
+    if max(spans) < _DEPTH * min(spans):
+        low_f = low_m = min(low_f, low_m)
+        spans = (max(high_f, high_m) - low_f,) * 2
+    with np.errstate(over="ignore"):
+        scaled = [
+            1000 * ((image.values.astype(np.float64) - low) / span)
+            for image, low, span in ((fixed, low_f, spans[0]), (moving, low_m, spans[1]))
+        ]
     return fixed.with_values(scaled[0]), moving.with_values(scaled[1])
+
+
+def _ends(image: Image) -> tuple[float, float]:
+    """Least and greatest finite value; (0, 1) without any."""
+    values = image.values if image.values.dtype.kind in "iub" else image.values[np.isfinite(image.values)]
+    return (float(values.min()), float(values.max())) if values.size else (0.0, 1.0)
+
+
+def _out_of_range(ends: tuple[float, float]) -> bool:
+    """Whether float32 loses what lies between two values, or their squares; equal ones have nothing to lose."""
+    low, high = ends
+    far = max(abs(low), abs(high))
+    return low < high and not (high - low > _TINY and far < _HUGE and far < _DEPTH * (high - low))
 
 
 def _finite(name: str, image: Image, mask: Labels | None, warnings: list[str]) -> tuple[Image, Labels | None]:

@@ -180,3 +180,24 @@ def test_intensities_of_any_range_are_aligned(criterion, scale, offset):
     off, warnings = registered(*pair, criterion=criterion)
     assert off < 0.3
     assert warnings == ()
+
+
+@pytest.mark.parametrize("fill", [3.4e38, -3.4e38, 1e20, -1e20, 65535.0, -32768.0])
+@pytest.mark.parametrize("criterion", ["ncc", "ssd"])
+def test_what_marks_missing_values_is_padding_however_far_it_lies(criterion, fill):
+    fixed, moving, _, _ = scene()
+    inside = keep("circle")
+    pair = [np.where(inside, values, fill).astype("f4") for values in (fixed, moving)]
+    off, warnings = registered(*pair, criterion=criterion)
+    assert off < 0.3
+    assert sum("padding" in text for text in warnings) == 2
+
+
+@pytest.mark.parametrize("height", [1e13, 3e38])
+def test_a_voxel_beyond_all_range_leaves_the_scene_its_own(height):
+    fixed, moving, _, _ = scene()
+    bright = fixed.copy()
+    bright[50, 60] = height
+    off, warnings = registered(bright, moving)
+    assert off < 0.3
+    assert warnings == ()
