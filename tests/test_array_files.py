@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import safetensors.torch
 import torch
+from files import Bomb
 from subjects import model
 
 from augreg import read_model, write_model
@@ -45,16 +46,6 @@ def zipped(path, parts):
         for name, content in parts.items():
             archive.writestr(name, content)
     return path
-
-
-class Bomb:
-    """Makes a file wherever it is unpickled."""
-
-    def __init__(self, path):
-        self.path = str(path)
-
-    def __reduce__(self):
-        return (open, (self.path, "w"))
 
 
 @pytest.fixture(scope="module")

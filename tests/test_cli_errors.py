@@ -9,20 +9,11 @@ import pytest
 import safetensors.numpy
 import SimpleITK as sitk
 import skimage.data
+from files import Bomb
 
 from augreg import Grid, Image, Labels, LPRegistration, cli, datasets, fit_appearance_model, write_image, write_model
 
 CAMERA = skimage.data.camera()[::4, ::4].T
-
-
-class Bomb:
-    """Makes a file wherever it is unpickled."""
-
-    def __init__(self, path):
-        self.path = str(path)
-
-    def __reduce__(self):
-        return (open, (self.path, "w"))
 
 
 @pytest.fixture(scope="module")
