@@ -30,6 +30,70 @@ def test_reading_in_threads_leaves_the_descriptors_alone(tmp_path):
     assert sitk.ProcessObject.GetGlobalWarningDisplay() == display
 
 
+# eight threads read whole and broken images, another one says numbered lines on descriptor 2
+TALK = """
+import os, sys, threading
+from pathlib import Path
+from augreg import read_image, write_image
+
+folder = Path(sys.argv[1])
+files = sorted(folder.iterdir())
+done, refusals = threading.Event(), []
+
+def talk():
+    number = 0
+    while number < 500 or not done.is_set():
+        os.write(2, b"line %d\\n" % number)
+        number += 1
+        done.wait(1e-4)
+    os.write(2, b"last %d\\n" % number)
+
+def read(mine):
+    for turn in range(6):
+        for path in files[mine:] + files[:mine]:
+            try:
+                image = read_image(path)
+            except ValueError:
+                refusals.append(path.name)
+        write_image(image, folder.parent / f"{mine}.nii.gz")
+
+talker = threading.Thread(target=talk)
+readers = [threading.Thread(target=read, args=(mine,)) for mine in range(8)]
+for thread in (talker, *readers):
+    thread.start()
+for thread in readers:
+    thread.join()
+done.set()
+talker.join()
+print(*sorted(set(refusals)))
+"""
+
+
+def test_what_others_say_on_standard_error_while_threads_read_arrives(tmp_path):
+    folder = tmp_path / "files"
+    folder.mkdir()
+    image = Image(numbers(40, 30, dtype=np.float32), Grid((40, 30)))
+    for suffix in (".nii.gz", ".mha", ".nrrd"):
+        write_image(image, folder / f"whole{suffix}")
+        content = (folder / f"whole{suffix}").read_bytes()
+        (folder / f"broken{suffix}").write_bytes(content[: len(content) // 2])
+    # a quaternion that is none: read with a warning, and not as ITK would
+    write_image(image, folder / "odd.nii")
+    content = bytearray((folder / "odd.nii").read_bytes())
+    content[123], content[252:256] = 7, (1).to_bytes(2, "little") + bytes(2)
+    content[256:268] = np.array([3, 3, 3], "<f4").tobytes()
+    (folder / "odd.nii").write_bytes(content)
+    write_image(Image(numbers(40, 30), Grid((40, 30))), folder / "whole.jpg")
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", TALK, str(folder)], capture_output=True, encoding="utf-8", check=True
+    )
+    assert {"broken.mha", "broken.nii.gz", "broken.nrrd"} <= set(done.stdout.split())
+    said = done.stderr.splitlines()
+    count = int(next(line for line in said if line.startswith("last ")).removeprefix("last "))
+    assert count >= 500
+    assert [line for line in said if line.startswith("line ")] == [f"line {number}" for number in range(count)]
+
+
 def test_reading_works_without_a_standard_error(tmp_path):
     write_image(Image(numbers(9, 8, dtype=np.float32), Grid((9, 8))), tmp_path / "a.nii.gz")
     code = f"import os; os.close(2); import augreg; print(augreg.read_image({str(tmp_path / 'a.nii.gz')!r}).grid.shape)"
