@@ -1,16 +1,25 @@
-"""`numba.njit`, and a place for what it compiled wherever a package is installed.
+"""`@kernel` compiles a function that Python calls, `@inlined` one that only kernels call; a place for what was compiled.
+
+A kernel is compiled once, without numba's own threads (`parallel=True`): it works on a range of its outermost index and releases
+the interpreter, so that several threads may call it side by side. What makes it cheap to compile: few arguments, loops over
+numbers, no array expressions and no assignment of one array to another (two seconds each), no tuples of arrays.
 
 numba keeps compiled code beside the source, else in the user's cache folder, and refuses to compile at all where neither can be
 written. Here a folder of the user's own among the temporary files comes next: made for its owner alone, and used only if it still
 is, since what lies in it is unpickled. Where that fails too, every process compiles again.
 
-A file that was cut or changed is compiled again: a checksum stands behind the data, where numba itself does not look.
+numba renews compiled code when the file of the function changes, not when a function that it calls does. Here the stamp is the
+content of all files of kernels. A file of compiled code that was cut or changed is compiled again: a checksum stands behind the
+data, where numba itself does not look.
 """
 
 from __future__ import annotations
 
+import glob
+import hashlib
 import os
 import stat
+import sys
 import tempfile
 import warnings
 import zlib
@@ -27,24 +36,51 @@ from numba.core.caching import (
     UserWideCacheLocator,
 )
 
+Function = Callable[..., Any]
+# loops of sums and maxima become vector instructions
+FAST = frozenset({"contract", "reassoc", "nsz", "arcp"})
 _REMEDY = "set NUMBA_CACHE_DIR to a folder that can be written"
+_listeners: list[Callable[[str], None]] = []
 
 
-def njit(**options: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Decorator: `numba.njit` with these options; `cache=True` keeps the compiled code as the module says."""
+def kernel(function: Function | None = None, *, fastmath: frozenset[str] = frozenset()) -> Any:
+    """Decorator of a function that Python calls: compiled at its first call, kept as the module says."""
+    if function is None:
+        return lambda later: kernel(later, fastmath=fastmath)
+    dispatcher = numba.njit(nogil=True, error_model="numpy", no_cfunc_wrapper=True, fastmath=set(fastmath))(function)
+    # under NUMBA_DISABLE_JIT it is the function itself
+    if hasattr(dispatcher, "enable_caching"):
+        try:
+            dispatcher._cache = _Cache(dispatcher.py_func)
+        except RuntimeError:  # numba's "no locator"
+            _say(f"compiled kernels cannot be kept, each process compiles them again; {_REMEDY}")
+    return dispatcher
+
+
+def inlined(function: Function | None = None, *, fastmath: frozenset[str] = frozenset()) -> Any:
+    """Decorator of a function that only kernels call: it becomes a part of each of them."""
+    if function is None:
+        return lambda later: inlined(later, fastmath=fastmath)
+    options = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True, "fastmath": set(fastmath)}
+    return numba.njit(nogil=True, error_model="numpy", **options)(function)
+
+
+def njit(**options: Any) -> Callable[[Function], Any]:
+    """Of before; goes with its last user."""
     keep = options.pop("cache", False)
 
-    def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+    def compiled(function: Function) -> Any:
         dispatcher = numba.njit(**options)(function)
-        # under NUMBA_DISABLE_JIT it is the function itself
         if keep and hasattr(dispatcher, "enable_caching"):
-            try:
-                dispatcher._cache = _Cache(dispatcher.py_func)
-            except RuntimeError:  # numba's "no locator"
-                _say(f"compiled kernels cannot be kept, each process compiles them for minutes; {_REMEDY}")
+            dispatcher._cache = _Cache(dispatcher.py_func)
         return dispatcher
 
     return compiled
+
+
+def on_compile(listener: Callable[[str], None]) -> None:
+    """Call `listener` with the name of each kernel before it is compiled; not of those that are only loaded."""
+    _listeners.append(listener)
 
 
 class _Locator(UserWideCacheLocator):
@@ -88,27 +124,49 @@ class _Cache(FunctionCache):
 
     def __init__(self, function: Callable[..., Any]) -> None:
         super().__init__(function)
-        stamp = self._impl.locator.get_source_stamp()
-        self._cache_file = _CheckedFile(self._cache_path, self._impl.filename_base, stamp)
+        stamp = _digest(function.__module__.partition(".")[0])
+        # numba's own name has a line number, and leaves old files behind
+        self._base = f"{function.__module__}.{function.__qualname__}.{sys.implementation.cache_tag}"
+        self._cache_file = _CheckedFile(self._cache_path, f"{self._base}.{stamp[:12]}", stamp)
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
         """The compiled code, or None: where there is none, or none that is whole."""
         try:
-            return super().load_overload(sig, target_context)
+            found = super().load_overload(sig, target_context)
         except Exception:  # whatever unpickling of damaged data raises
+            found = None
             try:
                 self.flush()
             except OSError:
                 self.disable()
-            return None
+        if found is None:
+            for listener in _listeners:
+                listener(self._py_func.__qualname__)
+        return found
 
     def save_overload(self, sig: Any, data: Any) -> None:
         """Keep compiled code; where it cannot be kept, a full disk say, it serves this process all the same."""
         try:
             super().save_overload(sig, data)
+            for path in Path(self._cache_path).glob(f"{glob.escape(self._base)}.*"):
+                if not path.name.startswith(self._cache_file._index_name.removesuffix("nbi")):
+                    path.unlink(missing_ok=True)
         except OSError as error:
             self.disable()
-            _say(f"compiled kernels cannot be kept ({error.strerror}), each process compiles them for minutes; {_REMEDY}")
+            _say(f"compiled kernels cannot be kept ({error.strerror}), each process compiles them again; {_REMEDY}")
+
+
+@cache
+def _digest(package: str) -> str:
+    """Of the content of all files of kernels, those here and those of the package."""
+    digest = hashlib.sha256(numba.__version__.encode())
+    module = sys.modules.get(package)
+    files = [] if hasattr(module, "__path__") else [Path(str(getattr(module, "__file__", __file__)))]
+    for folder in {str(Path(__file__).parent), *getattr(module, "__path__", ())}:
+        files += [*Path(folder).glob("**/*kernels*.py"), *Path(folder).glob("**/kernels/*.py")]
+    for path in sorted({__file__, *map(str, files)}):
+        digest.update(Path(path).read_bytes())
+    return digest.hexdigest()
 
 
 @cache
