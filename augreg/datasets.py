@@ -1,54 +1,39 @@
-"""Sample data: the user's own images, real cardiac MR, or subjects simulated from real MNI152 maps, in this order.
+"""Images to try things with: hearts that come with augreg, or the user's own.
 
-* images given, or the folder named by the environment variable AUGREG_DATA; label maps lie beside them (`_labels` or `_lv`);
-* the 30 patients of the Sunnybrook Cardiac Data (Radau et al. 2009, The MIDAS Journal; public domain), from the public
-  repository SegNetCMR, fetched once, checked by SHA-256 and cached;
-* an axial slice of the MNI152 T1 and tissue maps that nilearn ships, turned into subjects by smooth random deformation and
-  contrast. This one needs no network.
+* `hearts()`: 30 patients of the Sunnybrook Cardiac Data (Radau et al. 2009, The MIDAS Journal; public domain, CC0), of each a
+  mid-ventricular short-axis MR slice at end-diastole and one at end-systole; `augreg/data/hearts/README.md` has their source;
+* `own_images(paths)`: the user's, with label maps that lie beside them (`_labels` or `_lv`).
 """
 
 from __future__ import annotations
 
-import importlib.util
-import json
 import os
 import warnings
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 
-import numpy as np
-import pooch
-import requests
-
-from augreg.grid import Grid
 from augreg.image import Image, Labels
 from augreg.io import FileWarning, read_image, read_labels
-from augreg.transforms import BSpline
-from augreg.warp import warp
 
+_HEARTS = Path(__file__).parent / "data" / "hearts"
 _LABEL_SUFFIXES = ("_labels", "_lv")
 _PHASES = ("ed", "es")
 _IMAGE_SUFFIXES = (".nii.gz", ".nii", ".mha", ".nrrd", ".png", ".jpg", ".tif", ".tiff", ".bmp")
-_HOST = "https://raw.githubusercontent.com"
-# a closed network must be recognised within seconds
-_TIMEOUT = 4.0
-_SUBJECTS = 24
 _FEWEST = 4
-_CONNECTIONS = 8
 
 
 @dataclass(frozen=True, eq=False)
 class SampleData:
-    """Images of several subjects.
+    """Images of several subjects; what belongs to an image stands at its number.
 
     Parameters
     ----------
-    images, labels : in order of the subjects; labels is None where there are none
+    images : in order of the subjects
+    labels : label maps; None where there are none
     names : of the images
-    subjects : whom each image shows; two images of one subject are its end-diastole and end-systole
+    subjects : whom each image shows
+    phases : "ed" (end-diastole) or "es" (end-systole) of each image; None where images are not phases of a motion
     source : one line that says where they come from
     """
 
@@ -56,15 +41,33 @@ class SampleData:
     labels: tuple[Labels, ...] | None
     names: tuple[str, ...]
     subjects: tuple[str, ...]
+    phases: tuple[str, ...] | None
     source: str
 
 
-def sample_data(images: Sequence[str] | None = None, *, host: str = _HOST, cache: Path | None = None) -> SampleData:
-    """The first of the three sources that there is.
+def hearts() -> SampleData:
+    """30 patients at end-diastole and end-systole, in turns: 60 slices of 256 x 256 pixels, and label 1 in the left ventricle.
+
+    Their pixel spacing is lost (about 1.4 mm) and counts as 1.
+    """
+    names = tuple(sorted(path.name.removesuffix("_lv.png") for path in _HEARTS.glob("*_lv.png")))
+    subjects, _, phases = zip(*(name.rpartition("_") for name in names), strict=True)
+    return SampleData(
+        images=tuple(read_image(_HEARTS / f"{name}.png") for name in names),
+        labels=tuple(read_labels(_HEARTS / f"{name}_lv.png") for name in names),
+        names=names,
+        subjects=subjects,
+        phases=phases,
+        source=f"Sunnybrook Cardiac Data, {len(set(subjects))} patients at end-diastole and end-systole",
+    )
+
+
+def sample_data(images: Sequence[str] | None = None) -> SampleData:
+    """The images given, else those of the folder that the environment variable AUGREG_DATA names, else `hearts`.
 
     Raises
     ------
-    FileNotFoundError, ValueError : for given images that cannot be used. A failed download is no error: the next source serves.
+    FileNotFoundError, ValueError : for images that cannot be used.
     """
     folder = os.environ.get("AUGREG_DATA")
     if images:
@@ -74,12 +77,7 @@ def sample_data(images: Sequence[str] | None = None, *, host: str = _HOST, cache
         if not found:
             raise FileNotFoundError(f"AUGREG_DATA: expected a folder with images, got none in {folder}")
         return own_images(found, f"The folder {Path(folder).name} named by AUGREG_DATA")
-    try:
-        return sunnybrook(host, cache)
-    except (OSError, ValueError) as error:
-        lost = isinstance(error, requests.RequestException)
-        reason = f"no answer from {host}" if lost else " ".join(str(error).split())[:120]
-        return simulated_brains(f"Subjects simulated from MNI152 maps, since nothing could be downloaded ({reason})")
+    return hearts()
 
 
 def own_images(paths: Sequence[Path], source: str) -> SampleData:
@@ -96,7 +94,8 @@ def own_images(paths: Sequence[Path], source: str) -> SampleData:
     kinds = sorted({_kind(path) for path in images})
     subjects = {_subject(path) for path in images}
     several = 1 < len(kinds) < len(images) and len(subjects) < len(images)
-    if several and kinds != list(_PHASES):
+    motion = several and kinds == list(_PHASES)
+    if several and not motion:
         images = [path for path in images if _kind(path) == kinds[0]]
         source += f", the images ending in _{kinds[0]}"
     names = tuple(_stem(path) for path in images)
@@ -114,69 +113,8 @@ def own_images(paths: Sequence[Path], source: str) -> SampleData:
             stacklevel=2,
         )
     labels = tuple(read_labels(path) for path in known) if len(known) == len(images) else None
-    return SampleData(tuple(read_image(path) for path in images), labels, names, of, source)
-
-
-def sunnybrook(host: str = _HOST, cache: Path | None = None) -> SampleData:
-    """Slices of 30 patients at end-diastole and end-systole with the endocardium of the left ventricle, fetched once.
-
-    Raises
-    ------
-    OSError, ValueError : where a file cannot be fetched or has another checksum.
-    """
-    table = json.loads(resources.files("augreg").joinpath("data/sunnybrook.json").read_text(encoding="utf-8"))
-    base = f"{host}/{table['repository']}/{table['commit']}/"
-    parts = [part for entry in table["files"].values() for part in entry.values()]
-    registry = {part["path"]: f"sha256:{part['sha256']}" for part in parts}
-    store = pooch.create(path=cache or pooch.os_cache("augreg"), base_url=base, registry=registry, retry_if_failed=0)
-    missing = [path for path in registry if not (store.abspath / path).is_file()]
-    if missing:
-        # one small request decides whether there is a way out
-        requests.head(base + missing[0], timeout=_TIMEOUT, allow_redirects=True).raise_for_status()
-    fetch = pooch.HTTPDownloader(timeout=_TIMEOUT, progressbar=False)
-    pooch.get_logger().setLevel("WARNING")
-    with ThreadPoolExecutor(_CONNECTIONS) as pool:
-        found = list(pool.map(lambda path: store.fetch(path, downloader=fetch), registry))
-    files = dict(zip(registry, found, strict=True))
-    names = tuple(table["files"])
-    images = tuple(read_image(files[entry["image"]["path"]]).luminance() for entry in table["files"].values())
-    masks = [read_image(files[entry["lv"]["path"]]).luminance() for entry in table["files"].values()]
-    labels = tuple(Labels(np.greater(mask.values, 0).astype(np.uint8), mask.grid) for mask in masks)
-    subjects = tuple(name.rpartition("_")[0] for name in names)
-    source = f"Sunnybrook Cardiac Data, {len(set(subjects))} patients at end-diastole and end-systole"
-    return SampleData(images, labels, names, subjects, source)
-
-
-def simulated_brains(source: str, seed: int = 0) -> SampleData:
-    """Subjects made of one axial MNI152 slice: smooth random deformations (control spacing 30 mm), contrasts; three tissues."""
-    found = importlib.util.find_spec("nilearn")
-    if found is None or found.origin is None:
-        raise ValueError("nilearn: expected the package with the MNI152 maps, got none; install nilearn")
-    folder = Path(found.origin).parent / "datasets" / "data"
-    t1, grey, white = (
-        read_image(folder / f"mni_icbm152_{part}_tal_nlin_sym_09a_converted.nii.gz") for part in ("t1", "gm", "wm")
-    )
-    level = t1.grid.shape[2] // 2
-    grid = Grid(t1.grid.shape[:2], t1.grid.spacing[:2])
-    # the file's first axes run to the right and to the front; pictures show the front above
-    planes = [np.ascontiguousarray(part.values[:, ::-1, level], dtype=np.float32) for part in (t1, grey, white)]
-    head = planes[0] / planes[0].max()
-    tissue = np.argmax(np.stack([np.full_like(head, 0.3 * max(planes[1].max(), 1e-6)), planes[1], planes[2]]), axis=0)
-    tissue = np.where((tissue == 0) & (head > 0.05), 3, tissue).astype(np.uint8)
-    rng = np.random.default_rng(seed)
-    images, labels = [], []
-    for _ in range(_SUBJECTS):
-        zero = BSpline.zeros(grid, 30.0)
-        coefficients = np.where(zero.free[..., None], rng.normal(0, 5.0, zero.coefficients.shape), 0.0)
-        coefficients = np.clip(coefficients, -0.45 * min(zero.grid.spacing), 0.45 * min(zero.grid.spacing))
-        phi = BSpline(coefficients, zero.grid)
-        contrast = rng.uniform(0.8, 1.25)
-        gain = rng.uniform(0.9, 1.1)
-        values = warp(Image(head, grid), phi, grid, interpolation="cubic").values.clip(0, 1) ** contrast * gain
-        images.append(Image((1000 * values + rng.normal(0, 8, grid.shape)).astype(np.float32), grid))
-        labels.append(warp(Labels(tissue, grid), phi, grid))
-    names = tuple(f"simulated-{i:02d}" for i in range(_SUBJECTS))
-    return SampleData(tuple(images), tuple(labels), names, names, source)
+    phases = tuple(_kind(path) for path in images) if motion else None
+    return SampleData(tuple(read_image(path) for path in images), labels, names, of, phases, source)
 
 
 def _stem(path: Path) -> str:

@@ -54,14 +54,14 @@ def files(tmp_path_factory):
     (folder / "pickle.npz").write_bytes(pickle.dumps(Bomb(folder / "exploded")))
     (folder / "pickle.safetensors").write_bytes(pickle.dumps(Bomb(folder / "exploded")))
     safetensors.numpy.save_file({"a": np.zeros(3)}, folder / "foreign.safetensors")
-    subjects = datasets.simulated_brains("test")
+    subjects = datasets.hearts()
     coarse = Grid(subjects.images[0].values[::4, ::4].shape)
-    brains = [Image(one.values[::4, ::4].copy(), coarse) for one in subjects.images[:4]]
-    tissues = [Labels(one.values[::4, ::4].copy(), coarse) for one in subjects.labels[:4]]
-    for i, (brain, tissue) in enumerate(zip(brains, tissues, strict=True)):
-        write_image(brain, folder / f"brain{i}.mha")
-        write_image(tissue, folder / f"brain{i}_labels.png")
-    write_model(fit_appearance_model(brains, labels=tissues), folder / "model.npz")
+    hearts = [Image(np.float32(one.values[::4, ::4] / 255), coarse) for one in subjects.images[:8:2]]
+    ventricles = [Labels(one.values[::4, ::4].copy(), coarse) for one in subjects.labels[:8:2]]
+    for i, (heart, ventricle) in enumerate(zip(hearts, ventricles, strict=True)):
+        write_image(heart, folder / f"heart{i}.mha")
+        write_image(ventricle, folder / f"heart{i}_labels.png")
+    write_model(fit_appearance_model(hearts, labels=ventricles), folder / "model.npz")
     content = (folder / "model.npz").read_bytes()
     (folder / "truncated.npz").write_bytes(content[: len(content) // 2])
     return folder
@@ -73,8 +73,8 @@ def contents(folder):
 
 SHORT = {
     "GO": "good.png other.png -o {o}/t.tfm",
-    "BRAINS": "brain0.mha brain1.mha",
-    "LABELS": "brain0_labels.png brain1_labels.png",
+    "HEARTS": "heart0.mha heart1.mha",
+    "LABELS": "heart0_labels.png heart1_labels.png",
     "UNEQUAL": "--fixed-points two.csv --moving-points three.csv",
     "WORDS": "--fixed-points words.csv --moving-points words.csv",
 }
@@ -129,24 +129,24 @@ BAD = {
         "points",
     ),
     "fit to two images": (
-        "sam fit BRAINS --labels LABELS -o {o}/m.npz",
+        "sam fit HEARTS --labels LABELS -o {o}/m.npz",
         "at least 3",
     ),
     "fit with too few label maps": (
-        "sam fit BRAINS brain2.mha --labels brain0_labels.png -o {o}/m.npz",
+        "sam fit HEARTS heart2.mha --labels heart0_labels.png -o {o}/m.npz",
         "--labels",
     ),
-    "fit to images of unequal size": ("sam fit brain0.mha good.png brain2.mha -o {o}/m.npz", "images[1]"),
+    "fit to images of unequal size": ("sam fit heart0.mha good.png heart2.mha -o {o}/m.npz", "images[1]"),
     "fit with an image as label map": (
-        "sam fit BRAINS brain2.mha --labels brain0.mha brain1.mha brain2.mha -o {o}/m.npz",
-        "brain0.mha",
+        "sam fit HEARTS heart2.mha --labels heart0.mha heart1.mha heart2.mha -o {o}/m.npz",
+        "heart0.mha",
     ),
     "show something else": ("sam show numbers.npz -o {o}/p.html", "numbers.npz"),
     "show a pickle in npz": ("sam show bomb.npz -o {o}/p.html", "bomb.npz"),
     "show a pickle": ("sam show pickle.npz -o {o}/p.html", "pickle.npz"),
     "show a truncated model": ("sam show truncated.npz -o {o}/p.html", "truncated.npz"),
-    "show labels without images": ("sam show model.npz --labels brain0_labels.png -o {o}/p.html", "--labels"),
-    "evaluate a missing model": ("sam evaluate none.npz brain0.mha", "none.npz"),
+    "show labels without images": ("sam show model.npz --labels heart0_labels.png -o {o}/p.html", "--labels"),
+    "evaluate a missing model": ("sam evaluate none.npz heart0.mha", "none.npz"),
     "synthesize from an image": ("synthesize good.png -n 2 -o {o}/pairs", "good.png"),
     "synthesize none": ("synthesize model.npz -n 0 -o {o}/pairs", "positive"),
     "synthesize on a cluster": ("synthesize model.npz -n 1 -o {o}/pairs --scheduler 127.0.0.1:1", "scheduler: expected"),
@@ -156,7 +156,7 @@ BAD = {
     "resume nothing": ("train model.npz -o {o}/run --steps 1 --resume", "expected a checkpoint"),
     "init from something else": ("train model.npz -o {o}/run --steps 1 --init foreign.safetensors", "foreign.safetensors"),
     "demo into a file": (
-        "demo -o good.png --images brain0.mha brain1.mha brain2.mha brain0.mha",
+        "demo -o good.png --images heart0.mha heart1.mha heart2.mha heart0.mha",
         "expected a folder to write to",
     ),
     "demo on one image": ("demo -o {o}/demo --images good.png", "at least 4"),

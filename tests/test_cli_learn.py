@@ -10,10 +10,9 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from realdata import path
 
 import augreg as ar
-from augreg import cli
+from augreg import cli, datasets
 from augreg.networks import FlowNetS, read_network, write_network
 from augreg.training import read_pairs, seeded_network
 
@@ -22,10 +21,8 @@ from augreg.training import read_pairs, seeded_network
 def folder(tmp_path_factory):
     """Hearts of 64 x 64 voxels with label maps, and a model of them."""
     folder = tmp_path_factory.mktemp("learn")
-    data = path("cardiac2d")
-    patients = sorted(p.name.removesuffix("_ed.png") for p in data.glob("*_ed.png"))[:4]
-    for number, patient in enumerate(patients):
-        image, labels = ar.read_image(data / f"{patient}_ed.png"), ar.read_labels(data / f"{patient}_ed_lv.png")
+    hearts = datasets.hearts()
+    for number, (image, labels) in enumerate(zip(hearts.images[:8:2], hearts.labels[:8:2], strict=True)):
         grid = image.grid.with_shape((64, 64))
         ar.write_image(ar.resample(image.with_values(image.values.astype(np.float32)), grid), folder / f"i{number}.mha")
         ar.write_image(ar.resample(labels, grid), folder / f"l{number}.mha")

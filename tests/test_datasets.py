@@ -1,62 +1,17 @@
 import hashlib
-import http.server
-import json
-import threading
+import subprocess
+import sys
+from importlib import resources
 
 import numpy as np
 import pytest
+from realdata import path
+from scipy.ndimage import binary_dilation
 
-from augreg import Grid, Image, Labels, datasets, write_image
+from augreg import Grid, Image, Labels, datasets, read_image, write_image
 from augreg.io import FileWarning
 
-
-@pytest.fixture
-def server(tmp_path):
-    """A local copy of the repository's layout; yields its address and the folder it serves."""
-    folder = tmp_path / "served"
-    folder.mkdir()
-
-    class Handler(http.server.SimpleHTTPRequestHandler):
-        def __init__(self, *arguments):
-            super().__init__(*arguments, directory=str(folder))
-
-        def log_message(self, *_):
-            pass
-
-        def copyfile(self, source, outputfile):
-            content = source.read()
-            # a line that breaks in the middle of this file
-            outputfile.write(content[: len(content) // 2] if "broken" in self.path else content)
-
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as running:
-        thread = threading.Thread(target=running.serve_forever, daemon=True)
-        thread.start()
-        yield f"http://127.0.0.1:{running.server_port}", folder
-        running.shutdown()
-
-
-@pytest.fixture
-def table(monkeypatch, tmp_path, server):
-    """A small table of four patients in place of the shipped one, with its files on the server."""
-    _, folder = server
-    grid = Grid((8, 9))
-    files = {}
-    for i in range(4):
-        entry = {}
-        for kind in ("image", "lv"):
-            path = folder / "owner/name/abc" / f"{i}-{kind}.png"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            values = np.random.default_rng(i).integers(0, 255 if kind == "image" else 2, grid.shape).astype(np.uint8)
-            write_image(Image(values, grid), path)
-            entry[kind] = {"path": path.name, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
-        files[f"P{i}_ed"] = entry
-    package = tmp_path / "package"
-    (package / "data").mkdir(parents=True)
-    (package / "data" / "sunnybrook.json").write_text(
-        json.dumps({"repository": "owner/name", "commit": "abc", "files": files}), encoding="utf-8"
-    )
-    monkeypatch.setattr(datasets.resources, "files", lambda _: package)
-    return folder / "owner/name/abc"
+HEARTS = resources.files("augreg") / "data" / "hearts"
 
 
 @pytest.fixture(autouse=True)
@@ -64,54 +19,65 @@ def _no_folder(monkeypatch):
     monkeypatch.delenv("AUGREG_DATA", raising=False)
 
 
-def test_the_download_is_checked_and_cached(server, table, tmp_path):
-    host, _ = server
-    data = datasets.sample_data(host=host, cache=tmp_path / "cache")
-    assert data.names == ("P0_ed", "P1_ed", "P2_ed", "P3_ed")
-    assert data.labels is not None
-    assert data.labels[1].unique() == (1,)
-    for path in table.iterdir():
-        path.unlink()
-    again = datasets.sample_data(host=host, cache=tmp_path / "cache")
-    np.testing.assert_array_equal(again.images[2].values, data.images[2].values)
+def test_hearts_are_thirty_patients_in_two_phases():
+    data = datasets.hearts()
+    assert len(data.images) == len(data.labels) == len(data.names) == len(data.subjects) == len(data.phases) == 60
+    assert data.phases == ("ed", "es") * 30
+    assert data.subjects[::2] == data.subjects[1::2]
+    assert len(set(data.subjects)) == 30
+    for name, subject, phase in zip(data.names, data.subjects, data.phases, strict=True):
+        assert name == f"{subject}_{phase}"
+    for image, labels in zip(data.images, data.labels, strict=True):
+        assert image.grid == labels.grid == Grid((256, 256))
+        assert image.values.dtype == np.uint8
+        assert labels.unique() == (1,)
+    # between its phases a heart contracts: the files are not exchanged
+    volumes = np.array([np.count_nonzero(labels.values) for labels in data.labels])
+    assert np.all(volumes[::2] > volumes[1::2])
+    assert "Sunnybrook" in data.source
 
 
-def test_a_wrong_checksum_is_noticed_and_the_simulation_serves(server, table, tmp_path):
-    host, _ = server
-    (table / "2-image.png").write_bytes(b"something else")
-    with pytest.raises(ValueError, match="SHA256 hash"):
-        datasets.sunnybrook(host, tmp_path / "cache")
-    data = datasets.sample_data(host=host, cache=tmp_path / "other")
-    assert "simulated" in data.source
-    assert not list((tmp_path / "other").glob("*2-image*"))
+def test_blood_is_brighter_than_the_wall_around_it():
+    # a label map that is turned, or of another image, would not say so: turned ones do for half of the images
+    data = datasets.hearts()
+    ratios = []
+    for image, labels in zip(data.images, data.labels, strict=True):
+        inside = labels.values == 1
+        wall = binary_dilation(inside, iterations=4) & ~binary_dilation(inside)
+        ratios.append(image.values[inside].mean() / image.values[wall].mean())
+    assert np.mean(np.array(ratios) > 1.2) > 0.95
 
 
-def test_a_transfer_that_breaks_off_ends_in_the_simulation(server, table, tmp_path, monkeypatch):
-    host, _ = server
-    description = json.loads(datasets.resources.files("augreg").joinpath("data/sunnybrook.json").read_text(encoding="utf-8"))
-    description["files"]["P1_ed"]["image"]["path"] = "broken.png"
-    (table / "1-image.png").rename(table / "broken.png")
-    datasets.resources.files("augreg").joinpath("data/sunnybrook.json").write_text(json.dumps(description), encoding="utf-8")
-    data = datasets.sample_data(host=host, cache=tmp_path / "cache")
-    assert "nothing could be downloaded" in data.source
-    assert not [p for p in (tmp_path / "cache").rglob("*") if "broken" in p.name]
+def test_the_files_of_hearts_are_those_that_were_put_there_with_their_source_and_licence():
+    sums = dict(line.split()[::-1] for line in (HEARTS / "SHA256SUMS").read_text(encoding="utf-8").splitlines())
+    files = {file.name: file.read_bytes() for file in HEARTS.iterdir()}
+    assert {name for name in files if name.endswith(".png")} == set(sums)
+    for name, known in sums.items():
+        assert hashlib.sha256(files[name]).hexdigest() == known, name
+    assert sum(map(len, files.values())) <= 2_000_000
+    about = files["README.md"].decode()
+    for word in ("Radau", "2009", "CC0", "SegNetCMR", "1f41bb8bf653cafa02af7914c12d5e6b248359f9"):
+        assert word in about
+    assert "1f41bb8bf653cafa02af7914c12d5e6b248359f9" in files["sources.json"].decode()
 
 
-def test_no_answer_ends_in_the_simulation(tmp_path):
-    data = datasets.sample_data(host="http://127.0.0.1:9", cache=tmp_path / "cache")
-    assert "no answer from http://127.0.0.1:9" in data.source
-    assert "nothing could be downloaded" in data.source
-    assert "\n" not in data.source
-    assert len(data.images) == len(data.labels) == len(data.names)
+def test_hearts_are_the_images_of_the_shared_folder():
+    folder, data = path("cardiac2d"), datasets.hearts()
+    assert sorted(file.name.removesuffix("_lv.png") for file in folder.glob("*_lv.png")) == list(data.names)
+    for name, image in zip(data.names, data.images, strict=True):
+        np.testing.assert_array_equal(image.values, read_image(folder / f"{name}.png").values)
 
 
-def test_simulated_subjects_differ_and_have_tissues():
-    data = datasets.simulated_brains("test")
-    a, b = data.images[:2]
-    assert np.abs(a.values - b.values).mean() > 10
-    assert data.labels[0].unique() == (1, 2, 3)
-    again = datasets.simulated_brains("test")
-    np.testing.assert_array_equal(again.images[3].values, data.images[3].values)
+def test_sample_data_are_hearts_and_nothing_is_asked_of_a_network():
+    code = (
+        "import socket\n"
+        "def refuse(*_): raise AssertionError('a connection')\n"
+        "socket.socket.connect = refuse\n"
+        "from augreg.datasets import sample_data\n"
+        "print(len(sample_data().images))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, encoding="utf-8", check=True)
+    assert done.stdout == "60\n"
 
 
 def _folder(path, names):
@@ -127,6 +93,7 @@ def test_own_images_find_their_labels_and_phases_stay_together(tmp_path, monkeyp
     data = datasets.sample_data()
     assert data.names[:3] == ("0_ed", "0_es", "1_ed")
     assert data.subjects[:3] == ("0", "0", "1")
+    assert data.phases[:3] == ("ed", "es", "ed")
     assert len(data.labels) == 8
 
 
@@ -136,6 +103,7 @@ def test_of_several_kinds_the_first_is_taken(tmp_path, monkeypatch):
     data = datasets.sample_data()
     assert data.names == ("0_z08", "1_z08", "2_z08", "3_z08")
     assert len(set(data.subjects)) == 4
+    assert data.phases is None
     assert "_z08" in data.source
 
 

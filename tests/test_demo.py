@@ -7,7 +7,7 @@ import pytest
 from realdata import path
 
 from augreg import demo, write_image
-from augreg.datasets import simulated_brains
+from augreg.datasets import hearts
 from augreg.sam import fit_appearance_model
 from augreg.training import pairs_from_model
 
@@ -47,9 +47,9 @@ def test_the_whole_story_on_a_few_hearts(tmp_path, monkeypatch):
 
 def test_images_without_labels_are_registered_and_measured_by_correlation(tmp_path, monkeypatch):
     monkeypatch.setattr(demo, "_SIDE", 48)
-    data = simulated_brains("test")
-    names = [tmp_path / f"{name}.nii.gz" for name in data.names[:6]]
-    for image, name in zip(data.images, names, strict=False):
+    data = hearts()
+    names = [tmp_path / f"{subject}.nii.gz" for subject in data.subjects[:12:2]]
+    for image, name in zip(data.images[:12:2], names, strict=True):
         write_image(image, name)
     *_, last = demo.run(tmp_path / "out", images=[str(name) for name in names], seconds=1.0)
     assert last.summary["measure"] == "NCC"
@@ -57,7 +57,7 @@ def test_images_without_labels_are_registered_and_measured_by_correlation(tmp_pa
 
 
 def test_a_busy_machine_does_not_make_the_demo_long(monkeypatch):
-    images = simulated_brains("test")
+    images = hearts()
     rng = np.random.default_rng(0)
     marks = [LANDMARKS + rng.normal(0, 2, LANDMARKS.shape) for _ in range(4)]
     model = fit_appearance_model([demo._working(image) for image in images.images[:4]], landmarks=marks)
@@ -71,7 +71,7 @@ def test_a_busy_machine_does_not_make_the_demo_long(monkeypatch):
 
 
 def test_too_few_images_are_said(tmp_path):
-    image = simulated_brains("test").images[0]
+    image = hearts().images[0]
     write_image(image, tmp_path / "a.nii.gz")
     with pytest.raises(ValueError, match="at least 4 subjects"):
         list(demo.run(tmp_path / "out", images=[str(tmp_path / "a.nii.gz")]))

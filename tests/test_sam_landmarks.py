@@ -1,10 +1,9 @@
 import numpy as np
 import pytest
-from realdata import path
 from subjects import grid, people
 
-from augreg import Grid, Labels, read_labels
-from augreg.datasets import simulated_brains
+from augreg import Grid, Labels
+from augreg.datasets import hearts
 from augreg.sam import Contours, contours_correspond
 from augreg.sam.alignment import align, pose_transform, procrustes
 from augreg.sam.landmarks import anchors, lattice, outlines
@@ -125,8 +124,7 @@ def test_lattices_cover_the_grid_and_anchors_surround_it():
 
 
 def test_real_label_maps_have_corresponding_contours():
-    folder = path("cardiac2d")
-    labels = [read_labels(p) for p in sorted(folder.glob("*_ed_lv.png"))[:6]]
+    labels = hearts().labels[:12:2]
     scheme = Contours.from_labels(labels, points=40)
     points = scheme.corresponding(labels)
     assert points.shape == (6, 41, 2)
@@ -157,6 +155,7 @@ def test_contours_are_trusted_where_structures_are_whole_and_not_folded():
 
 
 def test_tissues_have_no_corresponding_contours_and_hearts_have():
-    hearts = [read_labels(p) for p in sorted(path("cardiac2d").glob("*_ed_lv.png"))]
-    assert contours_correspond(hearts)
-    assert not contours_correspond(simulated_brains("test").labels[:4])
+    data = hearts()
+    assert contours_correspond(data.labels[::2])
+    tissues = [Labels(np.digitize(image.values, (60, 110)), image.grid) for image in data.images[:8:2]]
+    assert not contours_correspond(tissues)

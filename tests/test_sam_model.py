@@ -3,10 +3,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from realdata import path
 from subjects import grid, model, people
 
-from augreg import Affine, Grid, Image, Labels, dice, fit_appearance_model, read_image, read_labels, read_model, write_model
+from augreg import Affine, Grid, Image, Labels, dice, fit_appearance_model, read_model, write_model
+from augreg.datasets import hearts
 from augreg.io import write_arrays
 from augreg.sam import DisplacementMaps, Locality, Threshold, evaluate, find_landmarks
 from augreg.sam.alignment import align, pose_transform, procrustes
@@ -377,16 +377,10 @@ def test_landmarks_of_other_models_are_refused():
 
 
 def test_models_of_real_hearts_generalise_to_other_patients():
-    folder = path("cardiac2d")
-    names = sorted(folder.glob("*_ed.png"))
-
-    def load(part):
-        images = [read_image(p) for p in part]
-        return images, [read_labels(p.with_name(p.name.replace(".png", "_lv.png"))) for p in part]
-
-    images, labels = load(names[:8])
+    data = hearts()
+    images, labels = data.images[:16:2], data.labels[:16:2]
     m = fit_appearance_model(images, labels=labels, points=40, rank=20, locality=Locality(levels=2))
-    unseen, unseen_labels = load(names[-3:])
+    unseen, unseen_labels = data.images[-6::2], data.labels[-6::2]
     result = evaluate(m, unseen, find_landmarks(m, unseen, unseen_labels), np.random.default_rng(0), samples=20)
     assert result.shape_generalisation.mean < 1.5  # pixels; the ventricle's radius is about 25
     assert json.dumps(result.shape_compactness.tolist())
