@@ -2,9 +2,9 @@
 
     shared(kernel, count, nanoseconds, *arguments)    is    kernel(0, count, *arguments),
 
-in as many pieces as are worth a thread. Kernels release the interpreter, and what they compute for an index does not depend on the
-range, so results have the same bits however many threads there are. Any number of Python threads may do this at once: they share
-one pool, and none of them waits for a worker that has not begun.
+in as many pieces as are worth a thread. Kernels release the interpreter, and what they compute for an index does not depend on
+the range, so results have the same bits however many threads there are. Any number of Python threads may do this at once: they
+share one pool, and none of them waits for a worker that has not begun.
 
 A forked child has none of its parent's threads: its pool is made anew. torch's threads cannot be, so that a forked child uses
 one of them.

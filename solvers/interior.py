@@ -24,7 +24,8 @@ import numpy as np
 import numpy.typing as npt
 import scipy.sparse
 
-from solvers import _band_kernels, _interior_kernels
+from solvers import _band_kernels
+from solvers._search import search
 from solvers.highs import HiGHS
 from solvers.problem import PiecewiseLinearProgram
 from solvers.solution import Solution
@@ -68,28 +69,12 @@ class InteriorPoint:
         steps = 0
         # a start may be a bad one: then once more without it
         for guess in (start, None) if _fits(start, n) else (None,):
-            c = np.zeros(n) if guess is None else guess.x.copy()
+            c = np.zeros(n) if guess is None else guess.x
             sloped = guess is not None and len(guess.multipliers) == m
-            y = guess.multipliers.copy() if guess is not None and sloped else np.zeros(m)
-            ended, iterations = _interior_kernels.search(
-                matrix.indptr,
-                matrix.indices,
-                matrix.data,
-                program.lower,
-                program.values,
-                program.pointers,
-                program.widths,
-                program.slopes,
-                places,
-                width,
-                c,
-                y,
-                sloped,
-                self.tolerance,
-                self.iterations,
-            )
+            y = guess.multipliers if guess is not None and sloped else np.zeros(m)
+            c, y, certified, iterations = search(program, places, width, (c, y, sloped), self.tolerance, self.iterations)
             steps += iterations
-            if ended == _interior_kernels.CERTIFIED:
+            if certified:
                 return Solution.judged(program, c, y, "optimal", steps, time.perf_counter() - begin, "InteriorPoint")
         return self.fallback(program)
 

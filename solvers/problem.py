@@ -24,6 +24,7 @@ import scipy.sparse
 from solvers import _problem_kernels
 
 FloatArray = npt.NDArray[np.floating]
+IntArray = npt.NDArray[np.integer]
 
 # by the numbers that the kernel returns
 _FAULTS = (
@@ -111,25 +112,39 @@ class PiecewiseLinearProgram:
 
     def dual_objective(self, mu: FloatArray) -> float:
         """-sum_i f_i*(mu_i): a lower bound of the optimum for every mu with A^T mu = 0."""
-        out = np.empty(len(self.lower))
         mu = np.ascontiguousarray(mu, dtype=np.float64)
-        _problem_kernels.conjugates(self.lower, self.values, self.pointers, self.widths, self.slopes, mu, out)
-        return -float(out.sum())
+        return -float(_problem_kernels.conjugates(self.lower, self.values, self.pointers, self.widths, self.slopes, mu))
 
     def balance(self, mu: FloatArray) -> tuple[FloatArray, FloatArray]:
         """A^T mu, the dual residual, and |A|^T |mu|, its scale, (n,) each."""
-        matrix, mu = self.matrix, np.ascontiguousarray(mu, dtype=np.float64)
-        residual, scale = np.empty(matrix.shape[1]), np.empty(matrix.shape[1])
-        _problem_kernels.balances(matrix.indptr, matrix.indices, matrix.data, mu, residual, scale)
+        residual, scale = np.empty((2, self.matrix.shape[1]))
+        self._balanced(mu, residual, scale)
         return residual, scale
 
     def terms_and_excess(self, c: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Both in one pass."""
-        matrix, c = self.matrix, np.ascontiguousarray(c, dtype=np.float64)
-        f, excess = np.empty(len(self.lower)), np.empty(len(self.lower))
-        segments = (self.lower, self.values, self.pointers, self.widths, self.slopes)
-        _problem_kernels.costs(matrix.indptr, matrix.indices, matrix.data, *segments, c, f, excess)
+        f, excess = np.empty((2, len(self.lower)))
+        self._costs(c, f, excess)
         return f, excess
+
+    def judged(self, c: FloatArray, mu: FloatArray) -> tuple[float, float, float, float]:
+        """Primal and dual objective, the largest excess, and the largest imbalance relative to 1 + its scale."""
+        m, n = self.matrix.shape
+        room = np.empty((2, max(m, n)))
+        primal, outside = self._costs(c, room[0, :m], room[1, :m])
+        unbalanced = self._balanced(mu, room[0, :n], room[1, :n])
+        return primal, self.dual_objective(mu), outside, unbalanced
+
+    def _costs(self, c: FloatArray, f: FloatArray, excess: FloatArray) -> tuple[float, float]:
+        matrix, c = self.matrix, np.ascontiguousarray(c, dtype=np.float64)
+        segments = (self.lower, self.values, self.pointers, self.widths, self.slopes)
+        found: tuple[float, float] = _problem_kernels.costs(matrix.indptr, matrix.indices, matrix.data, *segments, c, f, excess)
+        return found
+
+    def _balanced(self, mu: FloatArray, residual: FloatArray, scale: FloatArray) -> float:
+        matrix, mu = self.matrix, np.ascontiguousarray(mu, dtype=np.float64)
+        found: float = _problem_kernels.balances(matrix.indptr, matrix.indices, matrix.data, mu, residual, scale)
+        return found
 
 
 def _canonical(matrix: scipy.sparse.sparray) -> scipy.sparse.csr_array:

@@ -8,7 +8,8 @@ from __future__ import annotations
 import numpy as np
 import scipy.sparse
 
-from solvers import _band_kernels, _quadratic_kernels
+from solvers._band_kernels import bandwidth
+from solvers._systems import system_of
 from solvers.problem import FloatArray
 
 # operations of a band factorisation beyond which conjugate gradients take over
@@ -28,12 +29,14 @@ def least_squares(matrix: scipy.sparse.csr_array, weights: FloatArray, right: Fl
     damping : relative increase of the normal matrix' diagonal (Levenberg-Marquardt)
     """
     n = matrix.shape[1]
-    width = float(_band_kernels.bandwidth(matrix.indptr, matrix.indices, np.arange(n)))
-    if n * width**2 <= _LARGE:
-        x = np.empty(n)
-        arrays = (matrix.indptr, matrix.indices, matrix.data, weights, right)
-        if _quadratic_kernels.normal_solution(*arrays, int(width), damping, x):
-            return x
+    m, places = len(weights), np.arange(n)
+    width = int(bandwidth(matrix.indptr, matrix.indices, places))
+    if n * float(width) ** 2 <= _LARGE:
+        system = system_of(matrix, np.arange(m), places, width)
+        if system.factorise(weights, damping):
+            x, rows = system.unknowns(), np.zeros((3, m))
+            system.newton(weights, right, rows[0], rows[1], x, rows[2])
+            return x[:n]
     from scipy.sparse.linalg import LinearOperator, cg  # slow to import, and needed for wide bands only
 
     transposed = matrix.T.tocsr()

@@ -51,17 +51,15 @@ class Solution:
         solver: str = "",
     ) -> Solution:
         """Recompute residuals and gap: a solver's own claim is not evidence."""
-        balance, scale = program.balance(multipliers)
-        terms, excess = program.terms_and_excess(x)
-        primal, dual = float(terms.sum()), program.dual_objective(multipliers)
+        primal, dual, outside, unbalanced = program.judged(x, multipliers)
         return Solution(
             x=x,
             multipliers=multipliers,
             status=status,
             iterations=iterations,
             seconds=seconds,
-            primal_residual=float(excess.max(initial=0.0)),
-            dual_residual=float((np.abs(balance) / (1 + scale)).max(initial=0.0)),
+            primal_residual=outside,
+            dual_residual=unbalanced,
             gap=(primal - dual) / (1 + abs(primal)),
             objective=primal,
             solver=solver,

@@ -3,7 +3,10 @@ import numpy as np
 import pytest
 import scipy.sparse
 
-from solvers import PiecewiseLinearProgram, _band_kernels, _interior_kernels, _problem_kernels, _row_kernels, _segment_kernels
+from solvers import PiecewiseLinearProgram, _band_kernels, _problem_kernels, _segment_kernels
+from solvers._compile import kernel
+from solvers._search import search
+from solvers._systems import FEW, BandSystem, FullSystem, system_of
 
 pytestmark = pytest.mark.kernels
 
@@ -20,48 +23,98 @@ def small(m=9, n=4, seed=0, density=0.6):
     return PiecewiseLinearProgram(rows, lower, rng.normal(size=m + n), np.concatenate([[0], np.cumsum(counts)]), widths, slopes)
 
 
-def arranged(program):
-    """Rows, segments and order, as the search holds them."""
-    A = program.matrix
-    order = _segment_kernels.row_order(program.pointers)
-    rows = _row_kernels.arranged(A.indptr, A.indices, A.data, order, np.arange(A.shape[1]))
-    return rows, _segment_kernels.slabs(program.pointers, order, program.values, program.widths, program.slopes, 0.0), order
+def slabs(program):
+    """Segments, offsets and order, as the search holds them."""
+    m, count = len(program.lower), len(program.widths)
+    order, offsets = np.empty(m, dtype=np.int64), np.zeros(count + 2, dtype=np.int64)
+    offsets = offsets[: _segment_kernels.row_order(program.pointers, order, offsets) + 1]
+    segments, low = np.empty((3, count)), np.empty(m)
+    parts = (program.pointers, order, program.lower, program.values, program.widths, program.slopes)
+    constant, far = _segment_kernels.slabs(*parts, 0.0, offsets, segments, low)
+    np.testing.assert_array_equal(low, program.lower[order])
+    assert constant == pytest.approx(program.values.sum())
+    assert far == 1 + np.abs(program.lower).max()
+    return segments, offsets, order
 
 
-def by_rows(program, segments, order, values):
+def by_rows(program, offsets, order, values):
     """Numbers of slabs in the order of the program."""
     out = np.empty(len(values))
     for i, row in enumerate(order):
         for k in range(program.pointers[row + 1] - program.pointers[row]):
-            out[program.pointers[row] + k] = values[segments.offsets[k] + i]
+            out[program.pointers[row] + k] = values[offsets[k] + i]
     return out
 
 
 @pytest.mark.parametrize("n", [5, 19])
-def test_products_with_the_rows_agree_with_their_definitions(n):
+def test_products_with_the_rows_and_newton_steps_agree_with_their_definitions(n):
     program = small(12, n, density=0.3)
-    rows, _, order = arranged(program)
-    A, rng = program.matrix.toarray()[order], np.random.default_rng(1)
+    rng = np.random.default_rng(1)
+    order = slabs(program)[2]
+    places = rng.permutation(n)
+    A = np.empty((len(order), n))
+    A[:, places] = program.matrix.toarray()[order]
+    width = _band_kernels.bandwidth(program.matrix.indptr, program.matrix.indices, places)
+    spans = [np.flatnonzero(row) for row in A]
+    assert width == max(int(c.max() - c.min()) for c in spans if c.size)
+    system = system_of(program.matrix, order, places, width)
+    assert isinstance(system, FullSystem if n <= FEW else BandSystem)
     m = len(A)
-    x, y, weights = rng.normal(size=n), rng.normal(size=m), rng.uniform(1, 2, m)
-    out = np.empty(m)
-    _row_kernels.forward(rows, x, out)
-    np.testing.assert_allclose(out, A @ x, atol=1e-12)
-    back, scale = np.empty(n), np.empty(n)
-    _row_kernels.backward(rows, y, back)
-    np.testing.assert_allclose(back, A.T @ y, atol=1e-12)
-    worst = _row_kernels.imbalance(rows, y, back, scale)
-    np.testing.assert_allclose(back, A.T @ y, atol=1e-12)
+    c, low, y, q, weights = rng.normal(size=n), rng.normal(size=m), rng.normal(size=m), rng.normal(size=m), rng.uniform(1, 2, m)
+    x, back, scale = np.empty(m), system.unknowns(), np.empty(n)
+    worst = system.products(c, low, y, x, back, scale)
+    np.testing.assert_allclose(x, A @ c - low, atol=1e-12)
+    np.testing.assert_allclose(back[:n], A.T @ y, atol=1e-12)
     np.testing.assert_allclose(scale, np.abs(A.T) @ np.abs(y))
     assert worst == pytest.approx(np.max(np.abs(A.T @ y) / (1 + np.abs(A.T) @ np.abs(y))))
-    spans = [np.flatnonzero(row) for row in A]
-    width = max(int(c.max() - c.min()) for c in spans if c.size)
-    assert _band_kernels.bandwidth(program.matrix.indptr, program.matrix.indices, np.arange(n)) == width
+    # half of each diagonal entry once more
+    assert system.factorise(weights, 0.5)
+    full = A.T @ np.diag(weights) @ A
+    full += 0.5 * np.diag(np.diag(full))
+    dc, dy, right = system.unknowns(), np.empty(m), np.empty(m)
+    system.newton(weights, q, y, right, dc, dy)
+    np.testing.assert_allclose(dc[:n], np.linalg.solve(full, A.T @ (weights * q - y)), atol=1e-9)
+    np.testing.assert_allclose(dy, weights * (A @ dc[:n] - q), atol=1e-9)
+    assert system.factorise(weights, 0.0)
+    exact = y.copy()
+    system.balance(weights, back, right, exact)
+    np.testing.assert_allclose(A.T @ exact, 0, atol=1e-9)
+    np.testing.assert_allclose(exact, y - weights * (A @ np.linalg.solve(A.T @ np.diag(weights) @ A, A.T @ y)), atol=1e-9)
+    assert not system.factorise(-weights, 0.0) or not np.any(A)
+
+
+def test_a_second_look_takes_away_what_rounding_has_left():
+    n = 19
+    program = small(12, n, density=0.3)
+    order, rng = slabs(program)[2], np.random.default_rng(2)
+    system = BandSystem.of(program.matrix, order, np.arange(n), n - 1)
+    A, m = program.matrix.toarray()[order], len(order)
+    weights, q, y = rng.uniform(1, 2, m), rng.normal(size=m), rng.normal(size=m)
+    dc, dy, right, residual, scale = system.unknowns(), np.empty(m), np.empty(m), system.unknowns(), np.zeros(n)
+    assert system.factorise(weights, 0.0)
+    system.newton(weights, q, y, right, dc, dy)
+    np.testing.assert_allclose(A.T @ (y + dy), 0, atol=1e-9)
+    right_dc, right_dy = dc.copy(), dy.copy()
+    assert not system.refine(weights, y, scale, 1e-6, right, residual, dc, dy)
+    # an error of dc, and what it does to dy
+    error = rng.normal(size=n)
+    dc[:n] += error
+    dy += weights * (A @ error)
+    assert system.refine(weights, y, scale, 1e-6, right, residual, dc, dy)
+    np.testing.assert_allclose(dc, right_dc, atol=1e-9)
+    np.testing.assert_allclose(dy, right_dy, atol=1e-9)
+
+
+def _zero_band(n, width):
     band = _band_kernels.empty_band(n, width)
-    _row_kernels.normal_matrix(rows, weights, np.empty(m), band)
-    np.testing.assert_allclose(naive.unpacked(band, n), np.tril(A.T @ np.diag(weights) @ A), atol=1e-12)
-    _row_kernels.lift_diagonal(band, n, 0.5)
-    np.testing.assert_allclose(np.diag(naive.unpacked(band, n)), 1.5 * np.diag(A.T @ np.diag(weights) @ A))
+    assert band.ctypes.data % 64 == 0
+    band[:] = 0
+    return band
+
+
+@kernel
+def _substituted(band, x):
+    _band_kernels.substitute(band, x)
 
 
 @pytest.mark.parametrize(("n", "width"), [(10, 0), (21, 3), (21, 13), (16, 15), (3, 2)])
@@ -70,21 +123,21 @@ def test_band_systems_are_solved_and_indefinite_ones_refused(n, width):
     factor = np.tril(rng.normal(size=(n, n)))
     factor[np.subtract.outer(np.arange(n), np.arange(n)) > width] = 0
     full = factor @ factor.T + 0.5 * np.eye(n)
-    band = naive.packed(full, _band_kernels.empty_band(n, width))
+    band = naive.packed(full, _zero_band(n, width))
     right = rng.normal(size=n)
-    x = _band_kernels.empty_vector(band)
+    x = np.zeros(_band_kernels.padded(band))
     x[:n] = right
     assert _band_kernels.factorise(band)
     np.testing.assert_allclose(naive.unpacked(band, n), np.linalg.cholesky(full), atol=1e-9)
-    _band_kernels.substitute(band, x)
+    _substituted(band, x)
     np.testing.assert_allclose(full @ x[:n], right, atol=1e-9)
     np.testing.assert_array_equal(x[n:], 0)
-    assert not _band_kernels.factorise(naive.packed(full - 100 * np.eye(n), _band_kernels.empty_band(n, width)))
+    assert not _band_kernels.factorise(naive.packed(full - 100 * np.eye(n), _zero_band(n, width)))
 
 
 def test_costs_and_conjugates_agree_with_their_definitions():
     program = small()
-    _, segments, order = arranged(program)
+    segments, offsets, order = slabs(program)
     c, y = np.random.default_rng(2).normal(scale=2, size=4), np.random.default_rng(3).normal(size=13)
     xi = program.matrix @ c
     f = np.array([naive.cost(program, i, xi[i]) for i in range(13)])
@@ -98,10 +151,17 @@ def test_costs_and_conjugates_agree_with_their_definitions():
     residual, scale = program.balance(y)
     np.testing.assert_allclose(residual, program.matrix.T @ y)
     np.testing.assert_allclose(scale, abs(program.matrix).T @ np.abs(y))
+    assert program.judged(c, y) == pytest.approx(
+        (f.sum(), -dual.sum(), beyond.max(), np.max(np.abs(residual) / (1 + scale))), abs=1e-12
+    )
     out, conjugate = np.empty(13), np.empty(13)
-    _segment_kernels.true_costs(segments, (xi - program.lower)[order], y[order], out, conjugate)
+    length = (program.upper - program.lower)[order]
+    parts = (offsets, segments, program.lower[order], length, program.values.sum(), (xi - program.lower)[order], y[order])
+    gap, outside = _segment_kernels.costs(*parts, out, conjugate)
     np.testing.assert_allclose(out, f[order])
     np.testing.assert_allclose(conjugate, (dual - y * program.lower + program.values)[order], atol=1e-12)
+    assert gap == pytest.approx(abs(f.sum() + dual.sum()) / (1 + abs(f.sum())))
+    assert outside == pytest.approx(beyond.max())
 
 
 @pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning")
@@ -119,22 +179,24 @@ def test_faults_are_found():
 
 def test_the_first_iterate_and_the_slabs_hold_every_segment_once():
     program = small()
-    _, segments, order = arranged(program)
+    segments, offsets, order = slabs(program)
     assert list(np.diff(program.pointers)[order]) == sorted(np.diff(program.pointers), reverse=True)
     c = np.random.default_rng(4).normal(size=4)
     s, y, z, v = naive.start(program, c)
     mu = np.empty(13)
     x = (program.matrix @ c - program.lower)[order]
-    iterate, filled, length = _segment_kernels.started(segments, x, mu, False)
+    left, filled, length = np.empty((3, 13))
+    iterate = np.empty((7, len(program.widths)))
+    _segment_kernels.started(offsets, segments, x, False, mu, left, iterate, filled, length)
     np.testing.assert_array_equal(mu, y[order])
     for ours, theirs in (
-        (iterate.s, s),
-        (iterate.t, program.widths - s),
-        (iterate.z, z),
-        (iterate.v, v),
-        (segments.slopes, program.slopes),
+        (iterate[0], s),
+        (iterate[1], program.widths - s),
+        (iterate[2], z),
+        (iterate[3], v),
+        (segments[1], program.slopes),
     ):
-        np.testing.assert_allclose(by_rows(program, segments, order, ours), theirs)
+        np.testing.assert_allclose(by_rows(program, offsets, order, ours), theirs)
     np.testing.assert_allclose(length, (program.upper - program.lower)[order])
     np.testing.assert_allclose(filled, np.add.reduceat(s, program.pointers[:-1])[order])
 
@@ -149,10 +211,8 @@ def test_steps_agree_with_the_whole_newton_system(n):
     first = np.random.default_rng(5).normal(scale=0.1, size=n)
     c, (s, y, z, v) = first, naive.start(program, first)
     for steps in range(5):
-        mine, mu = first.copy(), np.zeros(m)
-        parts = (program.lower, program.values, program.pointers, program.widths, program.slopes)
-        ended, taken = _interior_kernels.search(A.indptr, A.indices, A.data, *parts, places, width, mine, mu, False, 1e-12, steps)
-        assert (ended, taken) == (_interior_kernels.TIRED, steps)
+        mine, mu, certified, taken = search(program, places, width, (first, np.zeros(m), False), 1e-12, steps)
+        assert (certified, taken) == (False, steps)
         np.testing.assert_allclose(mine, c, atol=1e-8)
         np.testing.assert_allclose(mu, y, atol=1e-8)
-        c, s, y, z, v = naive.step(program, c, s, y, z, v, rounds=0 if n <= _row_kernels.FULL else 2)
+        c, s, y, z, v = naive.step(program, c, s, y, z, v, rounds=0 if n <= FEW else 2)
