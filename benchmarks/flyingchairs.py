@@ -22,7 +22,7 @@ from augreg.networks import ARCHITECTURES
 from augreg.synthesis import PairBatch
 from augreg.training import Machine, TrainingOptions, pairs_error, seeded_network, train
 from benchmarks.cases import DATA
-from benchmarks.run import machine
+from benchmarks.machine import machine
 
 
 def main() -> None:

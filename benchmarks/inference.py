@@ -24,7 +24,7 @@ from torch import nn
 from augreg import Grid, Image
 from augreg.networks import FlowNetC, FlowNetS
 from augreg.training import FlowRegistration
-from benchmarks.run import machine
+from benchmarks.machine import machine
 
 _SHAPES = {2: (256, 256), 3: (160, 192, 224)}
 _MARKS = "<!-- inference -->\n", "<!-- end of inference -->\n"

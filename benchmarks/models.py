@@ -26,7 +26,7 @@ from augreg.sam.alignment import procrustes
 from augreg.sam.factors import Factor, Local, RepairedFactor
 from augreg.sam.locality import landmark_taper, local_subspace
 from benchmarks.cases import DATA
-from benchmarks.run import machine
+from benchmarks.machine import machine
 
 RANKS = (5, 10, 20, 40, 80)
 TEST_PEOPLE = ("1003", "1007", "1018", "1036", "1104", "1110", "1116", "1128")

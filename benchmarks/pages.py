@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.run import machine
+from benchmarks.machine import machine
 
 
 def about(threads: int, packages: Sequence[str]) -> dict[str, Any]:

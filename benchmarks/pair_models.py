@@ -59,7 +59,21 @@ def brain3d(voxel: float = 4.0, shape: tuple[int, ...] = (48, 56, 48)) -> People
     return People("brain3d", images, None)
 
 
+def brain3d_labels(voxel: float = 4.0, shape: tuple[int, ...] = (48, 56, 48)) -> list[ar.Labels]:
+    """The label maps of the same people on the same grid."""
+    paths = sorted((DATA / "brain3d").glob("????.nii.gz"))
+    boxes = [_box(_coarse(ar.read_image(path), voxel), voxel, shape) for path in paths]
+    labels = [ar.read_labels(path.with_name(f"{path.name[:4]}_labels.nii.gz")) for path in paths]
+    return [ar.Labels(ar.resample(one, box).values, _anywhere(box)) for one, box in zip(labels, boxes, strict=True)]
+
+
 def _centred(image: ar.Image, voxel: float, shape: tuple[int, ...]) -> ar.Image:
+    coarse = _coarse(image, voxel)
+    box = _box(coarse, voxel, shape)
+    return ar.Image(ar.resample(coarse, box).values, _anywhere(box))
+
+
+def _coarse(image: ar.Image, voxel: float) -> ar.Image:
     step = [max(1, int(voxel / s)) for s in image.grid.spacing]
     # block means, so that coarse voxels do not alias
     values = np.asarray(image.values, dtype=np.float32)
@@ -69,12 +83,19 @@ def _centred(image: ar.Image, voxel: float, shape: tuple[int, ...]) -> ar.Image:
     direction = np.asarray(image.grid.direction)
     origin = np.asarray(image.grid.origin) + direction @ ((np.asarray(step) - 1) / 2 * image.grid.spacing)
     spacing = tuple(np.asarray(image.grid.spacing) * step)
-    coarse = ar.Image(values, ar.Grid(values.shape, spacing, tuple(origin), image.grid.direction))
-    center = coarse.grid.points_at(np.argwhere(values > 0.2 * values.max()).mean(axis=0))
-    start = center - direction @ (voxel * (np.asarray(shape) - 1) / 2)
-    box = ar.Grid(shape, (voxel,) * len(shape), tuple(start), image.grid.direction)
+    return ar.Image(values, ar.Grid(values.shape, spacing, tuple(origin), image.grid.direction))
+
+
+def _box(coarse: ar.Image, voxel: float, shape: tuple[int, ...]) -> ar.Grid:
+    """A grid with the head in its middle."""
+    center = coarse.grid.points_at(np.argwhere(coarse.values > 0.2 * coarse.values.max()).mean(axis=0))
+    start = center - np.asarray(coarse.grid.direction) @ (voxel * (np.asarray(shape) - 1) / 2)
+    return ar.Grid(shape, (voxel,) * len(shape), tuple(start), coarse.grid.direction)
+
+
+def _anywhere(box: ar.Grid) -> ar.Grid:
     # all on one grid: where a head lies in the scanner is not its shape
-    return ar.Image(ar.resample(coarse, box).values, ar.Grid(shape, box.spacing, (0.0,) * len(shape), image.grid.direction))
+    return ar.Grid(box.shape, box.spacing, (0.0,) * len(box.shape), box.direction)
 
 
 PEOPLE = {"brain2d": brain2d, "brain2d-z20": partial(brain2d, "z20"), "cardiac2d": cardiac2d, "brain3d": brain3d}

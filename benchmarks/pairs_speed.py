@@ -10,7 +10,6 @@ and wrote its outputs once. On `--device cuda`: augreg, and those that run there
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
 import sys
 import time
@@ -18,18 +17,18 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from statistics import median
 from typing import Any
-from unittest import mock
 
 import numpy as np
 import torch
 
 import augreg as ar
 from augreg.sam import AppearanceModel
-from augreg.synthesis import AppearancePairs, PairGenerator, RandomDeformations, appearance, compiled, make_pairs, render, spline
+from augreg.synthesis import AppearancePairs, PairGenerator, RandomDeformations, make_pairs
 from augreg.warp import set_threads as set_own_threads
 from benchmarks.pages import about, heading, put_into, table, write_record
 from benchmarks.pair_models import People, brain3d, cardiac2d
 from benchmarks.pair_rivals import RIVALS, set_threads
+from benchmarks.pairs_profile import profile_table, profiled, wait_for
 
 _MARK = "pairs speed"
 # name: people, pairs a batch on the CPU and on CUDA, calls of a rival per repeat
@@ -38,27 +37,6 @@ _CASES: dict[str, tuple[Callable[[], People], tuple[int, ...], tuple[int, ...], 
     "3-D, 128 x 128 x 128": (lambda: brain3d(1.7, (128, 128, 128)), (1,), (4, 8), 1),
 }
 _PACKAGES = ("numpy", "scipy", "numba", "torch", *dict.fromkeys(rival.package for rival in RIVALS))
-# the functions whose time is a step's: owner, attribute, step
-_STEPS = (
-    (AppearancePairs, "draw", "draw"),
-    (RandomDeformations, "draw", "draw"),
-    (appearance, "per_axis", "fields of the mosaic"),
-    (compiled, "blend", "mosaic"),
-    (spline, "blend", "mosaic"),
-    (render, "unfolded", "check of folding"),
-    (render, "_poses", "poses"),
-    (compiled, "pull", "inversion"),
-    (spline, "pull", "inversion"),
-    (compiled, "push", "forward map, flow, mask"),
-    (spline, "push", "forward map, flow, mask"),
-    (compiled, "prefilter", "prefilter"),
-    (spline, "prefilter", "prefilter"),
-    (compiled, "interpolate", "interpolation"),
-    (spline, "interpolate", "interpolation"),
-    (render, "gains", "light"),
-    (compiled, "nearest", "labels"),
-    (spline, "nearest", "labels"),
-)
 
 
 def main() -> None:
@@ -82,7 +60,7 @@ def main() -> None:
     for case in options.only:
         people = _CASES[case][0]()
         model = _model(people, options.models, case)
-        found = profiled(model, case, options) if options.profile else list(measured(people, model, case, options))
+        found = _steps(model, case, options) if options.profile else list(measured(people, model, case, options))
         kept = [row for row in record[kind] if (row["case"], row["device"]) != (case, options.device)]
         record = {**record, **about(options.threads, _PACKAGES), kind: [*kept, *found]}
         if options.device != "cpu":
@@ -103,6 +81,11 @@ def _model(people: People, folder: Path | None, case: str) -> AppearanceModel:
         path.parent.mkdir(parents=True, exist_ok=True)
         ar.write_model(model, path)
     return model
+
+
+def _steps(model: AppearanceModel, case: str, options: argparse.Namespace) -> list[dict[str, Any]]:
+    batch = (_CASES[case][1] if options.device == "cpu" else _CASES[case][2])[0]
+    return profiled(AppearancePairs(model), case, batch, options.device, options.repeats)
 
 
 def generators(people: People, model: AppearanceModel) -> dict[str, PairGenerator[Any]]:
@@ -136,7 +119,7 @@ def measured(people: People, model: AppearanceModel, case: str, options: argpars
         for name, (run, count, about_it) in runs.items():
             begin, spent = time.perf_counter(), time.process_time()
             run(max(repeat, 0))
-            _wait(device)
+            wait_for(device)
             took, cpu = time.perf_counter() - begin, time.process_time() - spent
             if repeat >= 0:  # the first round is the warm-up
                 row = {"case": case, "device": device, "method": name, "repeat": repeat, "count": count}
@@ -150,11 +133,6 @@ def _batches(generator: PairGenerator[Any], batch: int, device: str) -> Callable
 
 def _calls(deform: Callable[[], Any], calls: int) -> Callable[[int], Any]:
     return lambda _: [deform() for _ in range(calls)]
-
-
-def _wait(device: str) -> None:
-    if device != "cpu":
-        torch.cuda.synchronize()
 
 
 def _pair_size(batch: Any) -> float:
@@ -177,82 +155,10 @@ def _ramp_size(deform: Callable[[], Any], shape: tuple[int, ...], count: int = 3
     return total**0.5
 
 
-def profiled(model: AppearanceModel, case: str, options: argparse.Namespace) -> list[dict[str, Any]]:
-    """Seconds and bytes of each step per pair, medians over the repeats."""
-    device, generator = options.device, AppearancePairs(model)
-    batch = (_CASES[case][1] if device == "cpu" else _CASES[case][2])[0]
-    make_pairs(generator, 0, range(batch), device)
-    repeats = []
-    for repeat in range(options.repeats):
-        steps: dict[str, list[float]] = {}
-        with contextlib.ExitStack() as stack:
-            for owner, attribute, step in _STEPS:
-                if hasattr(owner, attribute):
-                    timed = _timed(getattr(owner, attribute), steps, step, device)
-                    stack.enter_context(mock.patch.object(owner, attribute, timed))
-            begin = time.perf_counter()
-            make_pairs(generator, 1, range(repeat * batch, (repeat + 1) * batch), device)
-            _wait(device)
-            steps["all"] = [time.perf_counter() - begin, 0.0]
-        repeats.append(steps)
-    bandwidth = memory_bandwidth(device)
-    rows = []
-    for step in repeats[0]:
-        seconds, size = (median(steps[step][part] / batch for steps in repeats if step in steps) for part in (0, 1))
-        rows.append({"case": case, "device": device, "batch": batch, "step": step, "seconds": seconds, "bytes": size})
-    return [row | {"bandwidth": bandwidth} for row in rows]
-
-
-def _timed(function: Callable[..., Any], steps: dict[str, list[float]], step: str, device: str) -> Callable[..., Any]:
-    def inner(*arguments: Any, **named: Any) -> Any:
-        if steps.get("running"):  # part of another step
-            return function(*arguments, **named)
-        steps["running"] = [1.0]
-        _wait(device)
-        begin = time.perf_counter()
-        try:
-            result = function(*arguments, **named)
-            _wait(device)
-        finally:
-            del steps["running"]
-        seconds, size = steps.get(step, (0.0, 0.0))
-        # the model's own arrays, such as the stage, are not seen here: they are small
-        steps[step] = [seconds + time.perf_counter() - begin, size + _bytes([arguments, named, result])]
-        return result
-
-    return inner
-
-
-def _bytes(value: Any) -> int:
-    if isinstance(value, torch.Tensor):
-        return min(value.untyped_storage().nbytes(), value.numel() * value.element_size())
-    if isinstance(value, np.ndarray):
-        return value.nbytes
-    if isinstance(value, dict):
-        return sum(map(_bytes, value.values()))
-    if isinstance(value, (list, tuple)):
-        return sum(map(_bytes, value))
-    return sum(_bytes(part) for part in vars(value).values()) if type(value).__name__.endswith("Draw") else 0
-
-
-def memory_bandwidth(device: str, size: int = 1 << 25) -> float:
-    """Bytes per second of a = b + c on arrays of `size` floats, the best of ten."""
-    b, c = torch.ones(size, device=device), torch.ones(size, device=device)
-    a = torch.empty_like(b)
-    best = np.inf
-    for _ in range(10):
-        _wait(device)
-        begin = time.perf_counter()
-        torch.add(b, c, out=a)
-        _wait(device)
-        best = min(best, time.perf_counter() - begin)
-    return 3 * 4 * size / best
-
-
 def rendered(record: dict[str, Any]) -> str:
     """Tables of both kinds."""
     text = heading(record) + (f" GPU: {record['gpu']}." if "gpu" in record else "") + "\n"
-    for kind, shown in (("speed", _speed_table), ("profile", _profile_table)):
+    for kind, shown in (("speed", _speed_table), ("profile", profile_table)):
         for case, device in dict.fromkeys((row["case"], row["device"]) for row in record[kind]):
             rows = [row for row in record[kind] if (row["case"], row["device"]) == (case, device)]
             title = f"{case}, {device}" + (": where the time of a pair goes" if kind == "profile" else "")
@@ -272,21 +178,6 @@ def _speed_table(rows: list[dict[str, Any]]) -> str:
         kind = "pairs" if mine[0].get("pairs") else "images"
         cells.append([method, kind, f"{rate:.3g}", f"{1000 * spent:.3g}", f"{mine[0]['rms']:.1f}", str(mine[0]["order"])])
     return table(["", "gives", "a second", "CPU ms each", "displacement, rms px per axis", "order"], cells)
-
-
-def _profile_table(rows: list[dict[str, Any]]) -> str:
-    whole = next(row for row in rows if row["step"] == "all")
-    known = sorted((row for row in rows if row["step"] != "all"), key=lambda row: -row["seconds"])
-    rest = whole["seconds"] - sum(row["seconds"] for row in known)
-    cells = []
-    for row in known:
-        share = row["bytes"] / row["seconds"] / row["bandwidth"]
-        cells.append([row["step"], f"{1000 * row['seconds']:.3g}", f"{row['seconds'] / whole['seconds']:.0%}"])
-        cells[-1] += [f"{row['bytes'] / 1e6:.3g}", f"{share:.0%}"]
-    cells.append(["the rest", f"{1000 * rest:.3g}", f"{rest / whole['seconds']:.0%}", "", ""])
-    cells.append(["all", f"{1000 * whole['seconds']:.3g}", "100%", "", ""])
-    head = ["step", "ms", "share", "MB in and out", f"of {whole['bandwidth'] / 1e9:.3g} GB/s"]
-    return f"Batches of {whole['batch']}.\n\n" + table(head, cells)
 
 
 if __name__ == "__main__":

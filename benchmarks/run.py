@@ -11,13 +11,13 @@ import contextlib
 import datetime
 import json
 import os
-import platform
 import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
 from benchmarks.cases import Case, read_cases
+from benchmarks.machine import machine
 from benchmarks.measures import identity, quality
 from benchmarks.process import Process
 from benchmarks.rivals import DISTRIBUTIONS, METHODS, Method
@@ -91,21 +91,6 @@ def _begun(output: Path, threads: int) -> dict[str, Any]:
     if known["machine"] != machine() or known["threads"] != threads:
         sys.exit(f"--output: {output} has rows of another machine or another number of threads; give another name")
     return known
-
-
-def machine() -> dict[str, Any]:
-    """What the figures were measured on."""
-    return {
-        "processor": _processor(),
-        "cores": os.cpu_count(),
-        "system": platform.system(),
-        "python": platform.python_version(),
-    }
-
-
-def _processor() -> str:
-    lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines() if Path("/proc/cpuinfo").exists() else []
-    return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.machine())
 
 
 def _write(output: Path, record: dict[str, Any]) -> None:

@@ -12,8 +12,6 @@ import argparse
 import datetime
 import importlib.metadata
 import json
-import os
-import platform
 import re
 import time
 from collections.abc import Callable, Iterator
@@ -23,8 +21,8 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.machine import machine
 from benchmarks.record_programs import read_program
-from benchmarks.run import _processor
 from benchmarks.solver_rivals import Clarabel, Linprog
 from solvers import HiGHS, InteriorPoint, PiecewiseLinearProgram, Solution
 
@@ -71,12 +69,7 @@ def main() -> None:
     parser.add_argument("--limit", type=float, default=20.0, help="seconds per program, for the others")
     options = parser.parse_args()
     record = {
-        "machine": {
-            "processor": _processor(),
-            "cores": os.cpu_count(),
-            "system": platform.system(),
-            "python": platform.python_version(),
-        },
+        "machine": machine(),
         "date": str(datetime.date.today()),
         "limit": options.limit,
         "versions": {name: importlib.metadata.version(name) for name in _PACKAGES},

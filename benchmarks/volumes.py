@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.cases import DATA
-from benchmarks.run import machine
+from benchmarks.machine import machine
 
 # name -> options of LPRegistration
 _SETTINGS: dict[str, dict[str, Any]] = {

@@ -4,12 +4,10 @@ solution = InteriorPoint()(PiecewiseLinearProgram(matrix, lower, values, pointer
 
 HiGHS is the reference; InteriorPoint exploits the structure and is many times faster (benchmarks/README.md). Both take a start,
 the solution of a program like this one, as a second argument; `Solution.solver` says whose answer it is.
+
+Nothing is imported before it is asked for: who compiles kernels needs no HiGHS.
 """
 
-from solvers.highs import HiGHS
-from solvers.interior import InteriorPoint
-from solvers.problem import PiecewiseLinearProgram
-from solvers.quadratic import least_squares
-from solvers.solution import Solution
+import lazy_loader as _lazy
 
-__all__ = ["HiGHS", "InteriorPoint", "PiecewiseLinearProgram", "Solution", "least_squares"]
+__getattr__, __dir__, __all__ = _lazy.attach_stub(__name__, __file__)

@@ -9,7 +9,7 @@ folding    share of pixels where the transform folds
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -18,7 +18,9 @@ from augreg.image import Labels
 from augreg.transforms import Transform
 from augreg.warp import warp
 from benchmarks.experiments.people import Pair, Study
-from benchmarks.experiments.software import Method
+
+if TYPE_CHECKING:  # software needs other people's
+    from benchmarks.experiments.software import Method
 
 _LEAST_PIXELS = 30
 

@@ -16,16 +16,16 @@ from pathlib import Path
 
 import numpy as np
 
+from augreg import io
 from augreg.grid import Grid
 from augreg.image import Image, Labels
-from augreg.io import read_image, read_labels
 
 DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
 # corners of the brain's field of view, voxels; nothing but air is outside
 _HEAD = ((16, 176), (22, 214))
 # side of the heart's field of view
 _CHEST = 160
-_TEST_BRAINS = ("1003", "1007", "1018", "1036", "1104", "1110", "1116", "1128")
+TEST_BRAINS = ("1003", "1007", "1018", "1036", "1104", "1110", "1116", "1128")
 _TEST_HEARTS = 10
 # of four training people, one chooses settings
 _CHOOSING = 3.5
@@ -121,19 +121,23 @@ def read_study(name: str) -> Study:
     return _STUDIES[name]()
 
 
+def read_slices(level: str) -> list[Subject]:
+    """The heads of all people of `brain2d` at one of its levels, z08 or z20."""
+    people = sorted(path.name.split("_")[0] for path in _folder("brain2d").glob(f"*_{level}.nii.gz"))
+    return [_head(person, level) for person in people]
+
+
 def _brain() -> Study:
-    people = sorted(path.name.split("_")[0] for path in _folder("brain2d").glob("*_z08.nii.gz"))
-    subjects = [_head(person) for person in people]
-    return _split("brain", subjects, _TEST_BRAINS)
+    return _split("brain", read_slices("z08"), TEST_BRAINS)
 
 
-def _head(person: str) -> Subject:
+def _head(person: str, level: str) -> Subject:
     (left, right), (bottom, top) = _HEAD
-    path = DATA / "brain2d" / f"{person}_z08"
-    image, labels = read_image(f"{path}.nii.gz"), read_labels(f"{path}_labels.nii.gz")
+    path = DATA / "brain2d" / f"{person}_{level}"
+    image, labels = io.read_image(f"{path}.nii.gz"), io.read_labels(f"{path}_labels.nii.gz")
     grid = Grid((right - left, top - bottom))
     seen = np.s_[left:right, bottom:top]
-    return Subject(person, "z08", Image(image.values[seen].astype(np.float32), grid), Labels(labels.values[seen], grid))
+    return Subject(person, level, Image(image.values[seen].astype(np.float32), grid), Labels(labels.values[seen], grid))
 
 
 def _heart() -> Study:
@@ -144,12 +148,12 @@ def _heart() -> Study:
 
 def _phases(person: str) -> list[Subject]:
     folder, grid = DATA / "cardiac2d", Grid((_CHEST, _CHEST))
-    ventricle = read_labels(folder / f"{person}_ed_lv.png").values
+    ventricle = io.read_labels(folder / f"{person}_ed_lv.png").values
     corner = np.rint(np.argwhere(ventricle > 0).mean(axis=0)).astype(int) - _CHEST // 2
     subjects = []
     for phase in ("ed", "es"):
-        image = read_image(folder / f"{person}_{phase}.png").values.astype(np.float32)
-        labels = read_labels(folder / f"{person}_{phase}_lv.png").values
+        image = io.read_image(folder / f"{person}_{phase}.png").values.astype(np.float32)
+        labels = io.read_labels(folder / f"{person}_{phase}_lv.png").values
         # air where the field of view reaches beyond the image
         seen = [np.pad(values, _CHEST)[tuple(slice(c + _CHEST, c + 2 * _CHEST) for c in corner)] for values in (image, labels)]
         subjects.append(Subject(person, phase, Image(seen[0], grid), Labels(seen[1], grid)))
