@@ -41,11 +41,15 @@ class DrawnAhead:
     seed : of everything
     device : where they are rendered
     workers : processes that draw
+    together : steps whose pairs are rendered at once: a card has too little to do with those of one
     """
 
-    def __init__(self, generator: PairGenerator[Any], batch: int, seed: int, device: str, workers: int) -> None:
-        self.generator, self.batch, self.seed, self.device = generator, batch, seed, device
-        self.ahead = 4 * workers
+    def __init__(
+        self, generator: PairGenerator[Any], batch: int, seed: int, device: str, workers: int, together: int = 1
+    ) -> None:
+        self.generator, self.batch, self.seed, self.device, self.together = generator, batch * together, seed, device, together
+        self.rendered: tuple[int, PairBatch] | None = None
+        self.ahead = 3 * workers
         spawn = multiprocessing.get_context("spawn")
         self.pool = ProcessPoolExecutor(workers, spawn, _hold, (generator,))
         self.waiting: dict[int, Future[Any]] = {}
@@ -61,14 +65,21 @@ class DrawnAhead:
 
     def __call__(self, step: int) -> PairBatch:
         """The pairs of a step."""
-        self._ask(step)
-        draw = self.waiting.pop(step).result()
-        indices = range(step * self.batch, (step + 1) * self.batch)
+        group, number = divmod(step, self.together)
+        if self.rendered is None or self.rendered[0] != group:
+            self.rendered = group, self._group(group)
+        size = self.batch // self.together
+        return self.rendered[1][number * size : (number + 1) * size]
+
+    def _group(self, group: int) -> PairBatch:
+        self._ask(group)
+        draw = self.waiting.pop(group).result()
+        indices = range(group * self.batch, (group + 1) * self.batch)
         return make_pairs(_Ready(self.generator, [draw]), self.seed, indices, self.device)
 
-    def _ask(self, step: int) -> None:
-        self.waiting = {number: future for number, future in self.waiting.items() if number >= step}
-        for number in range(step, step + self.ahead):
+    def _ask(self, group: int) -> None:
+        self.waiting = {number: future for number, future in self.waiting.items() if number >= group}
+        for number in range(group, group + self.ahead):
             if number not in self.waiting:
                 begin = number * self.batch
                 self.waiting[number] = self.pool.submit(_drawn, self.seed, begin, begin + self.batch)

@@ -17,7 +17,7 @@ import torch
 
 from augreg.networks import FlowNet, FlowNetS
 from benchmarks.card.checks import tf32
-from benchmarks.card.parts import hard_stop, median_ms, peak_memory, release, tried
+from benchmarks.card.parts import OutOfTime, described, hard_stop, median_ms, peak_memory, release, tried
 from benchmarks.card.sizes import Sizes
 
 _PRECISIONS = ("float32", "tf32", "bfloat16")
@@ -40,8 +40,11 @@ def time_networks(sizes: Sizes, device: str, rows: list[dict[str, Any]], end: fl
         about = {"network": "FlowNetS", "width": width, "shape": sizes.flat, "batch": 1, "precision": "bfloat16"}
         left = min(_COMPILING, end - time.monotonic() - 5)
         if device != "cpu" and left > 15:
-            with hard_stop(left):
-                tried(rows, {**about, "how": "compiled"}, lambda: _timed(about, "compiled", sizes, device))  # noqa: B023
+            try:
+                with hard_stop(left):
+                    tried(rows, {**about, "how": "compiled"}, lambda: _timed(about, "compiled", sizes, device))  # noqa: B023
+            except OutOfTime as error:
+                rows.append({**about, "how": "compiled", "error": described(error)})
 
 
 def _timed(about: dict[str, Any], how: str, sizes: Sizes, device: str) -> dict[str, Any]:

@@ -6,8 +6,8 @@ Two stages, both of `augreg.training.train`:
     with people  half the steps have two real training people, no truth: likeness and smoothness
 
 The steps of a stage follow from its share of the time and from what the first steps took. The rates are below the study's own,
-since a network four times as wide wants smaller steps, and a batch four times as large allows larger ones; they were chosen before
-any card was seen. The test people are met after each stage; the second one's figures are the result.
+since a network four times as wide wants smaller steps, and a batch four times as large allows larger ones; they were chosen
+before any card was seen. The test people are met after each stage; the second one's figures are the result.
 """
 
 from __future__ import annotations
@@ -56,16 +56,20 @@ _FIRST = 0.65
 _TRIED, _LEFT_OUT = 24, 8
 # seconds for the test, the weights and what a checkpoint takes
 _AFTER = 14.0
+# bytes of a file of weights
 _PIECE = 15_500_000
+# steps whose pairs are rendered at once
+_TOGETHER = 4
 
 
 @dataclass
 class Waiting:
-    """Batches, and the seconds that they have taken."""
+    """Batches, the seconds that they have taken, and their share of a stage."""
 
     batches: Batches
     device: str
     seconds: float = 0.0
+    share: float = 0.0
 
     def __call__(self, step: int) -> PairBatch:
         """The pairs of a step."""
@@ -83,20 +87,23 @@ def learn_slices(pack: Pack, sizes: Sizes, device: str, found: dict[str, Any], o
     objective = Alike(supervised, settings["likeness"])
     found |= {"width": sizes.widths[0], "batch": sizes.batch, "rates": _RATES, "stages": []}
     begin = time.monotonic()
-    with DrawnAhead(pack.slices, sizes.batch // 2, 0, device, sizes.workers) as drawn:
+    with DrawnAhead(pack.slices, sizes.batch // 2, 0, device, sizes.workers, _TOGETHER) as drawn:
         synthetic = sideways(in_both_directions(drawn), 0)
-        found["tests"] = {"without": tests(people, {"without": []}, device)}
+        found["tests"] = {"nothing": tests(people, {"without": []}, {"without": []}, device)}
         first_end = begin + _FIRST * (end - begin - _AFTER)
         found["stages"].append(stage(network, synthetic, objective, _RATES[0], sizes, device, first_end))
-        found["tests"]["synthetic"] = tests(people, ways(network, settings["refining"]), device)
+        found["weights"] = write_pieces(network, (1.0, 1.0), output)
+        few = {"alone": [network], "twice": [network] * 2}
+        found["tests"]["synthetic"] = tests(people, few, few, device)
         print(found["stages"][-1], found["tests"], flush=True)
         real = from_people(people["z08"], sizes.batch, device)
         mixed = in_turns(synthetic, sideways(real, 1))
         unsure = Unsure(objective, Smooth(Likeness(), settings["smoothness"]), settings["likeness"])
-        found["stages"].append(stage(network, mixed, unsure, _RATES[1], sizes, device, end - _AFTER, start=sizes.steps))
+        second = {"start": 2 * sizes.steps, "precision": "float32"}
+        found["stages"].append(stage(network, mixed, unsure, _RATES[1], sizes, device, end - _AFTER, **second))
     found["memory_gb"] = peak_memory(device)
     found["weights"] = write_pieces(network, (1.0, 1.0), output)
-    found["tests"]["with people"] = tests(people, ways(network, settings["refining"]), device)
+    found["tests"]["with people"] = tests(people, ways(network, settings["refining"]), few, device)
 
 
 def stage(
@@ -117,13 +124,13 @@ def stage(
     options = TrainingOptions(learning_rate=rate, warm_up=100, checkpoint_seconds=1e9, machine=machine)
 
     def run(steps: int, most: float) -> tuple[int, float, list[dict[str, float]]]:
-        """Steps that were taken, seconds of those that count, and the curve."""
-        curve, began, taken = [], time.monotonic(), 0
+        """Steps that were taken, seconds of one, and the curve."""
+        curve, began, taken, left_out = [], time.monotonic(), 0, min(_LEFT_OUT, steps // 2)
         # checkpoints of seconds each would be a large part of a stage of minutes
         with TemporaryDirectory() as folder, mock.patch.object(checkpoints, "save"):
             for state in train(network, batches_from, spacing, folder, replace(options, steps=steps), objective=objective):
                 taken += 1
-                if taken == min(_LEFT_OUT, steps - 1):
+                if taken == left_out:
                     began, waiting.seconds = time.monotonic(), 0.0
                 if taken % max(1, steps // 20) == 0:
                     about = {"step": taken, "loss": state.loss, "epe": state.epe, "epe_without": state.epe_without}
@@ -131,22 +138,22 @@ def stage(
                 # the last step is not asked for: files of the run would come with it
                 if time.monotonic() > most or taken == steps - 1:
                     break
-        return taken, time.monotonic() - began, curve
+        seconds = time.monotonic() - began
+        waiting.share = waiting.seconds / seconds
+        return taken, seconds / max(1, taken - left_out), curve
 
     batches_from: Batches = waiting
-    tried, seconds, _ = run(min(_TRIED, sizes.steps) + 1, end)
-    each = seconds / max(1, tried - min(_LEFT_OUT, tried - 1))
+    tried, each, _ = run(min(_TRIED, sizes.steps) + 1, end)
     steps = int(np.clip(0.97 * (end - time.monotonic() - 2.0) / each, 2, sizes.steps))
     batches_from = lambda step: waiting(tried + step)  # noqa: E731
-    taken, seconds, curve = run(steps + 1, end)
-    counted = max(1, taken - min(_LEFT_OUT, steps))
+    taken, each, curve = run(steps + 1, end)
     network.eval()
     return {
         "steps": tried + taken,
         "planned": steps,
-        "steps_per_second": counted / seconds,
-        "pairs_per_second": counted / seconds * sizes.batch,
-        "waiting": waiting.seconds / seconds,
+        "steps_per_second": 1 / each,
+        "pairs_per_second": sizes.batch / each,
+        "waiting": waiting.share,
         "curve": curve,
     }
 
@@ -199,17 +206,17 @@ def ways(network: FlowNet, refining: int) -> dict[str, Sequence[Any]]:
     return {"alone": [network], "twice": [network] * 2, "thrice": [network] * 3, "then gradient": [network, refined]}
 
 
-def tests(people: dict[str, People], how: dict[str, Sequence[Any]], device: str) -> dict[str, Any]:
-    """Of the test people of both levels; the upper one was learned from by nobody."""
+def tests(people: dict[str, People], lower: dict[str, Any], upper: dict[str, Any], device: str) -> dict[str, Any]:
+    """Of the test people at both levels, by ways of using networks; from the upper level nothing was learned."""
     found = {}
-    for level in ("z08", "z20"):
+    for level, how in (("z08", lower), ("z20", upper)):
         tested = people[level].tested
         found[level] = measured(how, people[level].images[tested], people[level].labels[tested], device)
     return found
 
 
 def write_pieces(network: FlowNet, spacing: tuple[float, ...], output: Path) -> list[str]:
-    """The weights in half precision, as `.safetensors` files that are small enough to be sent: rows of large ones are shared out."""
+    """The weights in half precision, as `.safetensors` files small enough to be sent: rows of large ones are shared out."""
     pieces: list[dict[str, torch.Tensor]] = [{}]
     size = 0
     for name, tensor in network.state_dict().items():

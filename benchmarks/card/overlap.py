@@ -1,7 +1,7 @@
-"""Overlap of labels after registration, all pairs of people at once, on the card: as `benchmarks.experiments.measures`, by tensors.
+"""Overlap of labels after registration, of all pairs of people: `benchmarks.experiments.measures`, by tensors.
 
-A network is used again on what it has left: with u what it has found so far, it sees the moving image warped by u and finds v, and
-the two are composed, x -> x + v(x) + u(x + v(x)). Labels are taken from the nearest voxel, 0 outside.
+A network is used again on what it has left: with u what it has found so far, it sees the moving image warped by u and finds v,
+and the two are composed, x -> x + v(x) + u(x + v(x)). Labels are taken from the nearest voxel, 0 outside.
 """
 
 from __future__ import annotations
@@ -14,11 +14,13 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from augreg.networks import normalised, warped
+from augreg.networks import RefinedFlow, normalised, warped
 from augreg.networks.warping import composed, positions
 
 # of a label in both maps
 _LEAST_VOXELS = 30
+# pairs that are registered at once
+_TOGETHER = 28
 
 
 class Predicts(Protocol):
@@ -36,10 +38,13 @@ def measured(
     tensors = torch.from_numpy(images.astype(np.float32))[:, None].to(device)
     found = {}
     for how, networks in ways.items():
+        # steps on the pair at hand look at one pair
+        together = 1 if any(isinstance(network, RefinedFlow) for network in networks) else _TOGETHER
         rows = []
-        for one, other in pairs:
-            flow = registered(networks, tensors[one : one + 1], tensors[other : other + 1])
-            rows.append(overlap(labels[one], labels[other], flow))
+        for begin in range(0, len(pairs), together):
+            some = pairs[begin : begin + together]
+            flows = registered(networks, *(tensors[list(side)] for side in zip(*some, strict=True)))
+            rows += [overlap(labels[a], labels[b], flow) for (a, b), flow in zip(some, flows.split(1), strict=True)]
         found[how] = {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
     return found
 

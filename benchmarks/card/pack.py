@@ -1,7 +1,7 @@
 """What travels to the card, made from the data folder: slices of `brain2d`, volumes of `brain3d`, and a model of each.
 
-The model of slices is the one that the experiments learn from. That of volumes is fitted by registration to the first four people,
-in voxels of 2 mm; the others are tested.
+The model of slices is the one that the experiments learn from. That of volumes is fitted by registration to the first four
+people, in voxels of 2 mm; the others are tested.
 """
 
 from __future__ import annotations

@@ -25,7 +25,7 @@ def by_tensors() -> Iterator[None]:
     """Rendering by tensor operations on every device: in a rehearsal the CPU does what the card does."""
     with ExitStack() as stack:
         for module in (render, appearance):
-            stack.enter_context(mock.patch.object(module, "maths_on", lambda _: spline))
+            stack.enter_context(mock.patch.object(module, "maths_on", return_value=spline))
         yield
 
 

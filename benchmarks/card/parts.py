@@ -16,7 +16,7 @@ import torch
 from benchmarks.pages import write_record
 
 
-class OutOfTime(Exception):
+class OutOfTime(Exception):  # noqa: N818
     """A part has used up its share."""
 
 

@@ -1,4 +1,4 @@
-"""What the CPU's compiled kernels make of the same random numbers, and how fast: by a process of its own, beside the card's work."""
+"""What the CPU's compiled kernels make of the same random numbers, and how fast: a process of its own beside the card."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def reference_in_the_making(data: Path, folder: Path, tiny: bool) -> Iterator[su
 
 
 def compared(found: PairBatch, wanted: PairBatch) -> dict[str, float]:
-    """The largest differences: of images as a share of their range, flows in voxels where both masks agree, shares of the rest."""
+    """The largest differences of images, and of flows where both masks agree; of masks and labels the shares that differ."""
     mine = PairBatch(**{p.name: None if (v := getattr(found, p.name)) is None else v.cpu() for p in fields(found)})
     span = float(wanted.fixed.max() - wanted.fixed.min())
     both, both_reverse = mine.mask & wanted.mask, mine.reverse_mask & wanted.reverse_mask

@@ -29,14 +29,17 @@ def run(data: Path, output: Path, end: float, device: str, sizes: Sizes, only: l
     record: dict[str, Any] = {**about(torch.get_num_threads(), _PACKAGES), "torch": torch.__version__, "device": device}
     if device != "cpu":
         record |= {"card": torch.cuda.get_device_name(), "cudnn": torch.backends.cudnn.version(), "cuda": torch.version.cuda}
+    else:
+        # a rehearsal's tensors are too small for threads, which would wait for each other
+        torch.set_num_threads(1)
     record["parts"] = {}
     with TemporaryDirectory() as scratch, reference_in_the_making(data, Path(scratch), tiny), by_tensors():
         reference = Path(scratch)
         listed = [
             Part("networks", 0.07, lambda found, _: check_networks(sizes, device, _rows(found))),
             Part("inference", 0.16, lambda found, end: time_networks(sizes, device, _rows(found), end)),
-            Part("rendering", 0.08, lambda found, end: check_rendering(pack, reference, device, _rows(found), end)),
             Part("pairs", 0.10, lambda found, _: time_pairs(pack, sizes, device, found, output / "kernels.txt")),
+            Part("rendering", 0.08, lambda found, end: check_rendering(pack, reference, device, _rows(found), end)),
             Part("slices", 0.46, lambda found, end: learn_slices(pack, sizes, device, found, output, end)),
             Part("volumes", 0.13, lambda found, end: learn_volumes(pack, sizes, device, found, end)),
         ]

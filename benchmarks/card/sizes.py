@@ -28,13 +28,13 @@ class Sizes:
     widths: tuple[float, ...] = (1.0, 0.25)
     solid_width: float = 0.5
     batches: tuple[int, ...] = (16, 64, 256)
-    solid_batches: tuple[int, ...] = (1, 4)
+    solid_batches: tuple[int, ...] = (1, 2)
     many: int = 32
     repeats: int = 30
     batch: int = 16
     solid_batch: int = 2
     steps: int = 20_000
-    workers: int = 12
+    workers: int = 8
 
 
 FULL = Sizes()
