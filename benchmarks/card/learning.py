@@ -57,7 +57,7 @@ _TRIED, _LEFT_OUT = 24, 8
 # seconds for the test, the weights and what a checkpoint takes
 _AFTER = 14.0
 # bytes of a file of weights
-_PIECE = 15_500_000
+_PIECE = 16_300_000
 # steps whose pairs are rendered at once
 _TOGETHER = 4
 
@@ -130,7 +130,7 @@ def stage(
         with TemporaryDirectory() as folder, mock.patch.object(checkpoints, "save"):
             for state in train(network, batches_from, spacing, folder, replace(options, steps=steps), objective=objective):
                 taken += 1
-                if taken == left_out:
+                if taken == left_out and time.monotonic() < most:
                     began, waiting.seconds = time.monotonic(), 0.0
                 if taken % max(1, steps // 20) == 0:
                     about = {"step": taken, "loss": state.loss, "epe": state.epe, "epe_without": state.epe_without}
@@ -143,10 +143,11 @@ def stage(
         return taken, seconds / max(1, taken - left_out), curve
 
     batches_from: Batches = waiting
-    tried, each, _ = run(min(_TRIED, sizes.steps) + 1, end)
-    steps = int(np.clip(0.97 * (end - time.monotonic() - 2.0) / each, 2, sizes.steps))
+    tried, each, curve = run(min(_TRIED, sizes.steps) + 1, end)
+    steps, taken = int(min(0.97 * (end - time.monotonic() - 2.0) / each, sizes.steps)), 0
     batches_from = lambda step: waiting(tried + step)  # noqa: E731
-    taken, each, curve = run(steps + 1, end)
+    if steps > 1:
+        taken, each, curve = run(steps + 1, end)
     network.eval()
     return {
         "steps": tried + taken,
@@ -221,7 +222,7 @@ def write_pieces(network: FlowNet, spacing: tuple[float, ...], output: Path) -> 
     size = 0
     for name, tensor in network.state_dict().items():
         half = tensor.detach().half().cpu()
-        rows = half.split(max(1, int(_PIECE / 4 // max(1, 2 * half[0].numel())))) if half.ndim > 1 else [half]
+        rows = half.split(max(1, int(_PIECE / 64 // max(1, 2 * half[0].numel())))) if half.ndim > 1 else [half]
         for number, part in enumerate(rows):
             taken = 2 * part.numel()
             if size + taken > _PIECE:
