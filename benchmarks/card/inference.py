@@ -27,8 +27,9 @@ _COMPILING = 60.0
 
 def time_networks(sizes: Sizes, device: str, rows: list[dict[str, Any]], end: float) -> None:
     """A row per network, shape, batch, precision and way of calling."""
-    torch.backends.cudnn.benchmark = True
     for shape, batches in ((sizes.flat, (1, sizes.many)), (sizes.solid, (1,))):
+        # the search for the best algorithm of every layer would take most of the time in 3-D
+        torch.backends.cudnn.benchmark = len(shape) == 2
         for width in sizes.widths:
             for precision in _PRECISIONS:
                 for batch in batches:
@@ -36,6 +37,7 @@ def time_networks(sizes: Sizes, device: str, rows: list[dict[str, Any]], end: fl
                     for how in ("eager", "graph") if device != "cpu" else ("eager",):
                         tried(rows, {**about, "how": how}, lambda: _timed(about, how, sizes, device))  # noqa: B023
                     release()
+    torch.backends.cudnn.benchmark = True
     for width in sizes.widths:
         about = {"network": "FlowNetS", "width": width, "shape": sizes.flat, "batch": 1, "precision": "bfloat16"}
         left = min(_COMPILING, end - time.monotonic() - 5)

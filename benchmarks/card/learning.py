@@ -44,7 +44,7 @@ from augreg.training import (
 from benchmarks.card.ahead import DrawnAhead
 from benchmarks.card.overlap import measured
 from benchmarks.card.pack_files import Pack, People
-from benchmarks.card.parts import peak_memory
+from benchmarks.card.parts import described, peak_memory
 from benchmarks.card.sizes import Sizes
 from benchmarks.pairs_profile import wait_for
 
@@ -73,6 +73,8 @@ class Waiting:
 
     def __call__(self, step: int) -> PairBatch:
         """The pairs of a step."""
+        # what the step before has left to do is no waiting
+        wait_for(self.device)
         begin = time.perf_counter()
         batch = self.batches(step)
         wait_for(self.device)
@@ -83,6 +85,8 @@ class Waiting:
 def learn_slices(pack: Pack, sizes: Sizes, device: str, found: dict[str, Any], output: Path, end: float) -> None:
     """Train, test, and write the weights."""
     settings, people = pack.settings, pack.people
+    # the best algorithm for each layer is searched for: sizes never change
+    torch.backends.cudnn.benchmark = True
     network = seeded_network(0, 2, sizes.widths[0])
     objective = Alike(supervised, settings["likeness"])
     found |= {"width": sizes.widths[0], "batch": sizes.batch, "rates": _RATES, "stages": []}
@@ -91,7 +95,12 @@ def learn_slices(pack: Pack, sizes: Sizes, device: str, found: dict[str, Any], o
         synthetic = sideways(in_both_directions(drawn), 0)
         found["tests"] = {"nothing": tests(people, {"without": []}, {"without": []}, device)}
         first_end = begin + _FIRST * (end - begin - _AFTER)
-        found["stages"].append(stage(network, synthetic, objective, _RATES[0], sizes, device, first_end))
+        try:
+            found["stages"].append(stage(network, synthetic, objective, _RATES[0], sizes, device, first_end))
+        except FloatingPointError as error:
+            found["stages"].append({"error": described(error)})
+            network = seeded_network(0, 2, sizes.widths[0])
+            found["stages"].append(stage(network, synthetic, objective, _RATES[0] / 4, sizes, device, first_end))
         found["weights"] = write_pieces(network, (1.0, 1.0), output)
         few = {"alone": [network], "twice": [network] * 2}
         found["tests"]["synthetic"] = tests(people, few, few, device)
@@ -100,7 +109,11 @@ def learn_slices(pack: Pack, sizes: Sizes, device: str, found: dict[str, Any], o
         mixed = in_turns(synthetic, sideways(real, 1))
         unsure = Unsure(objective, Smooth(Likeness(), settings["smoothness"]), settings["likeness"])
         second = {"start": 2 * sizes.steps, "precision": "float32"}
-        found["stages"].append(stage(network, mixed, unsure, _RATES[1], sizes, device, end - _AFTER, **second))
+        try:
+            found["stages"].append(stage(network, mixed, unsure, _RATES[1], sizes, device, end - _AFTER, **second))
+        except FloatingPointError as error:
+            # the weights are those of the last good step
+            found["stages"].append({"error": described(error)})
     found["memory_gb"] = peak_memory(device)
     found["weights"] = write_pieces(network, (1.0, 1.0), output)
     found["tests"]["with people"] = tests(people, ways(network, settings["refining"]), few, device)
@@ -257,6 +270,7 @@ def read_pieces(folder: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
 
 def learn_volumes(pack: Pack, sizes: Sizes, device: str, found: dict[str, Any], end: float) -> None:
     """The same in 3-D, in one stage: what a step takes, and what some seconds of them bring."""
+    torch.backends.cudnn.benchmark = False
     people = pack.people["volumes"]
     network = seeded_network(0, 3, sizes.solid_width)
     found |= {"width": sizes.solid_width, "batch": sizes.solid_batch, "shape": list(people.images.shape[1:])}

@@ -42,7 +42,7 @@ def _pairs(part: dict[str, Any]) -> str:
 
 def _learned(part: dict[str, Any]) -> str:
     names = ("steps", "planned", "steps_per_second", "pairs_per_second", "waiting")
-    stages = [{name: one[name] for name in names} for one in part.get("stages", [])]
+    stages = [{name: one.get(name) for name in names} for one in part.get("stages", [])]
     text = f"Width {part.get('width')}, batches of {part.get('batch')}, {_cell(part.get('memory_gb'))} GB.\n\n" + _table(stages)
     rows = []
     for learned, tests in part.get("tests", {}).items():
