@@ -1,4 +1,4 @@
-"""The cubic B-spline: its four weights at 0 <= t <= 1 between the second and the third of four knots, and their slopes,
+"""The cubic B-spline: its four weights at 0 <= t <= 1 between the second and the third of four knots, and their slopes.
 
 w = ((1 - t)^3, 3 t^3 - 6 t^2 + 4, -3 t^3 + 3 t^2 + 3 t + 1, t^3) / 6        (Unser 1999, IEEE SPM 16(6), eq. 5).
 """

@@ -1,193 +1,147 @@
-"""Numba kernels of bundles, envelopes and rows, parallel over keypoints; those of costs are in `_cost_kernels`.
+"""Kernels of bundles, envelopes and rows, over keypoints; those of costs are in `_cost_kernels`.
 
-Rasters are (n0, n1, n2, C) with n0 = 1 in 2-D, as in `augreg._kernels`. A bundle at a keypoint is a set of parallel lines; its
-samples are (C, L, T): channels, lines, samples along a line, NaN outside the image or its mask. A mask `allowed` without
-elements allows all.
+Rasters are (n0, n1, n2, C) with n0 = 1 in 2-D. A bundle at a keypoint is a set of parallel lines; its samples are (C, L, T):
+channels, lines, samples along a line, NaN outside the image or its mask. A mask `allowed` without elements allows all.
 """
 
 import numpy as np
-from numba import prange
 
-from augreg._compile import kernel, njit
-from augreg._kernels import EDGE, _cubic_weights
+from augreg.kernels.cubic import first_knot, weights
+from augreg.kernels.sampling import EDGE
+from augreg.kernels.small import determinant
+from solvers._compile import inlined, kernel
 
 
-@kernel()
-def moved_bundles(normals, across, jacobian, along, moved_across, covectors):
+@kernel
+def moved_bundles(begin, end, normals, across, jacobian, along, moved_across):
     """Bundles seen through a map with Jacobians J: along = q / |q|^2 with q = J^-T n, and J t for every offset t.
 
-    normals (N, D), across (N, L, D), jacobian (N, D, D); out: along (N, D), moved_across (N, L, D), covectors q (N, D). All are
-    NaN where J is singular.
+    normals (N, D), across (N, L, D), jacobian (N, D D), row by row; out: along (N, D), NaN where J is singular, moved_across
+    (N, L, D).
     """
-    count, ndim = normals.shape
-    for i in prange(count):
-        J, n, q = jacobian[i], normals[i], covectors[i]
+    ndim = normals.shape[1]
+    for i in range(begin, end):
+        J, n, q = jacobian[i], normals[i], along[i]
         if ndim == 2:
-            det = J[0, 0] * J[1, 1] - J[0, 1] * J[1, 0]
-            q[0] = J[1, 1] * n[0] - J[1, 0] * n[1]
-            q[1] = J[0, 0] * n[1] - J[0, 1] * n[0]
+            det = J[0] * J[3] - J[1] * J[2]
+            q[0] = J[3] * n[0] - J[2] * n[1]
+            q[1] = J[0] * n[1] - J[1] * n[0]
         else:
             # rows of the cofactor matrix: J^-T = cof(J) / det J
             for a in range(3):
-                b, c = (a + 1) % 3, (a + 2) % 3
+                b, c = (a + 1) % 3 * 3, (a + 2) % 3 * 3
                 q[a] = 0.0
                 for d in range(3):
                     e, f = (d + 1) % 3, (d + 2) % 3
-                    q[a] += (J[b, e] * J[c, f] - J[b, f] * J[c, e]) * n[d]
-            det = J[0, 0] * (J[1, 1] * J[2, 2] - J[1, 2] * J[2, 1])
-            det += J[0, 1] * (J[1, 2] * J[2, 0] - J[1, 0] * J[2, 2])
-            det += J[0, 2] * (J[1, 0] * J[2, 1] - J[1, 1] * J[2, 0])
+                    q[a] += (J[b + e] * J[c + f] - J[b + f] * J[c + e]) * n[d]
+            det = determinant(J[0], J[1], J[2], J[3], J[4], J[5], J[6], J[7], J[8])
+        det = det if abs(det) > 1e-12 else np.nan
         size = 0.0
         for a in range(ndim):
-            q[a] = q[a] / det if abs(det) > 1e-12 else np.nan
+            q[a] /= det
             size += q[a] * q[a]
         for a in range(ndim):
-            along[i, a] = q[a] / size
-            for line in range(across.shape[1]):
+            q[a] /= size
+        for line in range(across.shape[1]):
+            for a in range(ndim):
                 total = 0.0
                 for b in range(ndim):
-                    total += J[a, b] * across[i, line, b]
+                    total += J[a * ndim + b] * across[i, line, b]
                 moved_across[i, line, a] = total
 
 
-@njit(cache=True, nogil=True)
-def _line_2d(values, y, z, dy, dz, out):
-    """Linear interpolation along a line that lies wholly inside; values (n1, n2, C), out (C, T)."""
-    n1, n2, channels = values.shape
-    for t in range(out.shape[1]):
-        a, b = max(y + t * dy, 0.0), max(z + t * dz, 0.0)
-        q, r = min(int(a), n1 - 2), min(int(b), n2 - 2)
-        v, w = np.float32(a - q), np.float32(b - r)
-        for c in range(channels):
-            low = values[q, r, c] + w * (values[q, r + 1, c] - values[q, r, c])
-            high = values[q + 1, r, c] + w * (values[q + 1, r + 1, c] - values[q + 1, r, c])
-            out[c, t] = low + v * (high - low)
+@inlined
+def _inside(x, size):
+    return x >= -EDGE and x <= size - 1 + EDGE
 
 
-@njit(cache=True, nogil=True)
-def _grey_line_2d(values, y, z, dy, dz, out):
-    """The same with one channel: values (n1, n2), out (T,)."""
-    last, end = values.shape[0] - 2, values.shape[1] - 2
-    for t in range(len(out)):
-        a, b = max(y + t * dy, 0.0), max(z + t * dz, 0.0)
-        q, r = min(int(a), last), min(int(b), end)
-        v, w = np.float32(a - q), np.float32(b - r)
-        upper, lower = values[q], values[q + 1]
-        low = upper[r] + w * (upper[r + 1] - upper[r])
-        high = lower[r] + w * (lower[r + 1] - lower[r])
-        out[t] = low + v * (high - low)
+@inlined
+def _lower(x, last):
+    """The lower one of two neighbours, and the share of the other."""
+    x = x if x > 0.0 else 0.0
+    i = np.int64(x)
+    i = i if i < last else last
+    return i, np.float32(x - i)
 
 
-@njit(cache=True, nogil=True)
-def _line_3d(values, x, y, z, dx, dy, dz, out):
-    """Linear interpolation along a line that lies wholly inside; values (n0, n1, n2, C), out (C, T)."""
-    n0, n1, n2, channels = values.shape
-    for t in range(out.shape[1]):
-        o, a, b = max(x + t * dx, 0.0), max(y + t * dy, 0.0), max(z + t * dz, 0.0)
-        p, q, r = min(int(o), n0 - 2), min(int(a), n1 - 2), min(int(b), n2 - 2)
-        u, v, w = np.float32(o - p), np.float32(a - q), np.float32(b - r)
-        for c in range(channels):
-            near_low = values[p, q, r, c] + w * (values[p, q, r + 1, c] - values[p, q, r, c])
-            near_high = values[p, q + 1, r, c] + w * (values[p, q + 1, r + 1, c] - values[p, q + 1, r, c])
-            near = near_low + v * (near_high - near_low)
-            far_low = values[p + 1, q, r, c] + w * (values[p + 1, q, r + 1, c] - values[p + 1, q, r, c])
-            far_high = values[p + 1, q + 1, r, c] + w * (values[p + 1, q + 1, r + 1, c] - values[p + 1, q + 1, r, c])
-            far = far_low + v * (far_high - far_low)
-            out[c, t] = near + u * (far - near)
+@inlined
+def _linear(values, at, deep, down, right, u, v, w):
+    """Linear interpolation from the flat place `at` and those one layer, row and column on; shares u, v, w float32."""
+    low = values[at] + w * (values[at + right] - values[at])
+    high = values[at + down] + w * (values[at + down + right] - values[at + down])
+    near = low + v * (high - low)
+    if deep == 0:
+        return near
+    at += deep
+    low = values[at] + w * (values[at + right] - values[at])
+    high = values[at + down] + w * (values[at + down + right] - values[at + down])
+    return near + u * (low + v * (high - low) - near)
 
 
-@njit(cache=True, nogil=True, inline="always")
-def _inside(x, y, z, shape):
-    return (
-        x >= -EDGE
-        and x <= shape[0] - 1 + EDGE
-        and y >= -EDGE
-        and y <= shape[1] - 1 + EDGE
-        and z >= -EDGE
-        and z <= shape[2] - 1 + EDGE
-    )
-
-
-@njit(cache=True, nogil=True)
-def _line_checked(values, allowed, x, y, z, dx, dy, dz, nearest, out):
-    """Samples one by one: NaN outside the voxel centres or where `allowed` is false; linear, or nearest for labels."""
-    n0, n1, n2, channels = values.shape
-    for t in range(out.shape[1]):
-        o, a, b = x + t * dx, y + t * dy, z + t * dz
-        inside = _inside(o, a, b, values.shape)
-        if inside and allowed.size > 0:
-            inside = allowed[int(o + 0.5), int(a + 0.5), int(b + 0.5)]
-        if not inside:
-            for c in range(channels):
-                out[c, t] = np.nan
-            continue
-        if nearest:
-            for c in range(channels):
-                out[c, t] = values[int(o + 0.5), int(a + 0.5), int(b + 0.5), c]
-            continue
-        p, q, r = max(int(o), 0), max(int(a), 0), max(int(b), 0)
-        u, v, w = max(o - p, 0.0), max(a - q, 0.0), max(b - r, 0.0)
-        p1, q1, r1 = min(p + 1, n0 - 1), min(q + 1, n1 - 1), min(r + 1, n2 - 1)
-        for c in range(channels):
-            near = (1 - v) * ((1 - w) * values[p, q, r, c] + w * values[p, q, r1, c])
-            near += v * ((1 - w) * values[p, q1, r, c] + w * values[p, q1, r1, c])
-            if n0 > 1:
-                far = (1 - v) * ((1 - w) * values[p1, q, r, c] + w * values[p1, q, r1, c])
-                far += v * ((1 - w) * values[p1, q1, r, c] + w * values[p1, q1, r1, c])
-                near += u * (far - near)
-            out[c, t] = near
-
-
-@kernel()
-def sample_lines(values, allowed, nearest, origin, world_to_index, centers, along, across, first, step, out):
+@kernel
+def sample_lines(begin, end, values, shape, allowed, nearest, origin, world_to_index, centers, along, across, first, step, out):
     """Values on bundles of lines: out[i, c, l, t] at centers[i] + across[i, l] + (first + t) step along[i]; NaN outside.
 
-    centers, along (N, D), across (N, L, D) mm; out (N, C, L, T). Linear interpolation, or nearest for labels.
+    values, of `shape` (n0, n1, n2, C), and allowed are flat; centers, along (N, D), across (N, L, D) mm; out (N, C, L, T). Linear
+    interpolation between voxel centres, or nearest for labels.
     """
-    count, ndim = centers.shape
-    lead = 3 - ndim
-    shape = values.shape
-    lines, last = out.shape[2], out.shape[3] - 1
-    for i in prange(count):
-        base = np.zeros(3)
-        ahead = np.zeros(3)
-        for line in range(lines):
+    n0, n1, n2, channels = shape
+    length, ndim = out.shape[3], centers.shape[1]
+    # an axis of length one has no neighbours; an index without a sign is not asked whether it counts from the end
+    deep, down = np.uint64(n1 * n2 * channels * (n0 > 1)), np.uint64(n2 * channels * (n1 > 1))
+    right = np.uint64(channels * (n2 > 1))
+    last_0, last_1, last_2 = n0 - 2 if n0 > 1 else 0, n1 - 2 if n1 > 1 else 0, n2 - 2 if n2 > 1 else 0
+    # where a line begins and its step, index units; in 2-D the first axis has no part in it
+    start, ahead = np.empty(3), np.empty(3)
+    start[0], ahead[0] = 0.0, 0.0
+    for i in range(begin, end):
+        for a in range(ndim):
+            total = 0.0
+            for b in range(ndim):
+                total += world_to_index[a, b] * step * along[i, b]
+            ahead[3 - ndim + a] = total
+        dx, dy, dz = ahead[0], ahead[1], ahead[2]
+        for line in range(out.shape[2]):
             for a in range(ndim):
-                base[lead + a] = 0.0
-                ahead[lead + a] = 0.0
+                total = 0.0
                 for b in range(ndim):
-                    start = centers[i, b] + across[i, line, b] - origin[b] + first * step * along[i, b]
-                    base[lead + a] += world_to_index[a, b] * start
-                    ahead[lead + a] += world_to_index[a, b] * step * along[i, b]
-            x, y, z, dx, dy, dz = base[0], base[1], base[2], ahead[0], ahead[1], ahead[2]
-            whole = (
-                allowed.size == 0
-                and not nearest
-                and _inside(x, y, z, shape)
-                and _inside(x + last * dx, y + last * dy, z + last * dz, shape)
-            )
-            if not whole:
-                _line_checked(values, allowed, x, y, z, dx, dy, dz, nearest, out[i, :, line])
-            elif ndim == 2 and shape[3] == 1:
-                _grey_line_2d(values[0, :, :, 0], y, z, dy, dz, out[i, 0, line])
-            elif ndim == 2:
-                _line_2d(values[0], y, z, dy, dz, out[i, :, line])
-            else:
-                _line_3d(values, x, y, z, dx, dy, dz, out[i, :, line])
+                    total += world_to_index[a, b] * (centers[i, b] + across[i, line, b] - origin[b] + first * step * along[i, b])
+                start[3 - ndim + a] = total
+            x, y, z = start[0], start[1], start[2]
+            whole = allowed.size == 0 and not nearest
+            for t in (0, length - 1):
+                whole = whole and _inside(x + t * dx, n0) and _inside(y + t * dy, n1) and _inside(z + t * dz, n2)
+            row = out[i, 0, line]
+            for t in range(length):
+                o, p, q = x + t * dx, y + t * dy, z + t * dz
+                if not whole:
+                    e, f, g = np.int64(o + 0.5), np.int64(p + 0.5), np.int64(q + 0.5)
+                    voxel = (e * n1 + f) * n2 + g
+                    known = _inside(o, n0) and _inside(p, n1) and _inside(q, n2) and (allowed.size == 0 or allowed[voxel])
+                    if nearest or not known:
+                        for c in range(channels):
+                            out[i, c, line, t] = values[voxel * channels + c] if known else np.nan
+                        continue
+                j, u = _lower(o, last_0) if deep > 0 else (0, np.float32(0.0))
+                k, v = _lower(p, last_1)
+                r, w = _lower(q, last_2)
+                at = np.uint64(((j * n1 + k) * n2 + r) * channels)
+                # grey images, the usual ones, see no loop
+                row[t] = _linear(values, at, deep, down, right, u, v, w)
+                for c in range(1, channels):
+                    out[i, c, line, t] = _linear(values, at + np.uint64(c), deep, down, right, u, v, w)
 
 
-@njit(cache=True, nogil=True)
-def lower_envelopes(costs, step, weights, counts, widths, slopes):
-    """Segments of the lower convex hull of (x step, weights[i] costs[i, x]) for every row (monotone chain).
+@kernel
+def lower_envelopes(costs, step, factors, knots, counts, widths, slopes):
+    """Segments of the lower convex hull of (x step, factors[i] costs[i, x]) for every row (monotone chain).
 
-    counts (N,); widths, slopes (N 2X,) are filled one row after the other. Returns the number of segments.
+    knots (2X+1,) is a buffer, counts (N,); widths, slopes (N 2X,) are filled one row after the other.
     """
-    count, length = costs.shape
-    knots = np.empty(length, np.int64)
     used = 0
-    for i in range(count):
+    for i in range(costs.shape[0]):
         n = 0
-        for x in range(length):
+        for x in range(costs.shape[1]):
             while n >= 2:
                 a, b = knots[n - 2], knots[n - 1]
                 # b lies on or above the chord from a to x: equal slopes merge
@@ -201,45 +155,45 @@ def lower_envelopes(costs, step, weights, counts, widths, slopes):
         for k in range(n - 1):
             a, b = knots[k], knots[k + 1]
             widths[used] = (b - a) * step
-            slopes[used] = weights[i] * (costs[i, b] - costs[i, a]) / widths[used]
+            slopes[used] = factors[i] * (costs[i, b] - costs[i, a]) / widths[used]
             if k > 0:
                 # up to rounding they ascend
                 slopes[used] = max(slopes[used], slopes[used - 1])
             used += 1
-    return used
 
 
-@kernel()
-def spline_rows(points, directions, origin, world_to_index, shape, numbers, columns, values):
-    """Sparse rows n . v(p) of a B-spline displacement v with control grid `shape` (3,).
+@kernel
+def spline_rows(begin, end, points, directions, origin, world_to_index, shape, numbers, columns, values, fillers):
+    """Sparse rows n . v(p) of a B-spline displacement v with control grid `shape` (n0, n1, n2).
 
-    points, directions (N, D) mm; numbers (n0 n1 n2): the position of a coefficient among the unknowns, -1 if it is fixed at 0;
-    columns, values (N, 4^D D). Entries of fixed coefficients have value 0 and column 0; their number is returned.
+    points, directions (N, D) mm; numbers flat: the position of a coefficient among the unknowns, -1 if it is fixed at 0; columns,
+    values (N, 4^D D). Entries of fixed coefficients have value 0 and column 0; fillers (N,) is how many of a row.
     """
-    count, ndim = points.shape
-    lead = 3 - ndim
-    fillers = 0
-    for i in prange(count):
-        weights = np.zeros((3, 4))
-        weights[0, 0] = 1.0
-        first = np.zeros(3, np.int64)
+    ndim = points.shape[1]
+    n1, n2 = shape[1], shape[2]
+    # in 2-D the first axis has one tap
+    taps, corner = np.empty(12), np.empty(3, np.int64)
+    taps[0], corner[0] = 1.0, 0
+    for i in range(begin, end):
         for a in range(ndim):
             index = 0.0
             for b in range(ndim):
                 index += world_to_index[a, b] * (points[i, b] - origin[b])
-            size = shape[lead + a]
-            first[lead + a] = min(max(int(np.floor(index)) - 1, 0), size - 4)
-            _cubic_weights(index - first[lead + a] - 1.0, weights[lead + a])
-        entry = 0
-        for p in range(1 if ndim == 2 else 4):
+            axis = 3 - ndim + a
+            knot = first_knot(index, shape[axis])
+            corner[axis] = knot
+            w0, w1, w2, w3 = weights(index - knot - 1.0)
+            taps[4 * axis], taps[4 * axis + 1], taps[4 * axis + 2], taps[4 * axis + 3] = w0, w1, w2, w3
+        entry, fixed = 0, 0
+        for p in range(4 if ndim == 3 else 1):
             for q in range(4):
+                at = ((corner[0] + p) * n1 + corner[1] + q) * n2 + corner[2]
                 for r in range(4):
-                    w = weights[0, p] * weights[1, q] * weights[2, r]
-                    number = numbers[first[0] + p, first[1] + q, first[2] + r]
+                    number = numbers[at + r]
+                    weight = taps[p] * taps[4 + q] * taps[8 + r] if number >= 0 else 0.0
+                    fixed += number < 0
                     for d in range(ndim):
                         columns[i, entry] = max(number, 0) * ndim + d
-                        values[i, entry] = w * directions[i, d] if number >= 0 else 0.0
+                        values[i, entry] = weight * directions[i, d]
                         entry += 1
-                    if number < 0:
-                        fillers += 1
-    return fillers
+        fillers[i] = fixed

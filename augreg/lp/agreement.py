@@ -19,13 +19,13 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from augreg._compile import threads_for
 from augreg.grid import FloatArray
 from augreg.lp import _patch_kernels
 from augreg.lp.boundary import find_keypoints
 from augreg.lp.criteria import noise_floor
 from augreg.lp.level import Level
 from augreg.lp.start import Samples, samples
+from augreg.threads import shared
 from augreg.transforms import Transform
 
 Values = npt.NDArray[np.float32]
@@ -104,9 +104,9 @@ def agreement(level: Level, transform: Transform, *, contrast: bool = False) -> 
 
 def _matched(still: Values, moved: Values, centers: Indices, half: Indices, reach: Indices, floor: FloatArray) -> Agreement:
     offsets, scores = np.zeros_like(centers), np.zeros((len(centers), 3))
-    pairs = len(centers) * np.prod(2 * half + 1) * np.prod(2 * reach + 1)
-    with threads_for(_PAIR * float(pairs)):
-        _patch_kernels.best_offsets(still, moved, reach, centers, half, reach, floor, _LEAST, offsets, scores)
+    work = _PAIR * float(np.prod(2 * half + 1) * np.prod(2 * reach + 1))
+    patches = (still, moved, reach, centers, half, reach, floor, _LEAST)
+    shared(_patch_kernels.best_offsets, len(centers), work, *patches, offsets, scores)
     seen = np.isfinite(scores[:, 1])
     at_home = np.abs(offsets).max(axis=1, initial=0) <= 1
     opposite = -scores[:, 2] > scores[:, 0]

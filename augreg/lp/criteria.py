@@ -24,6 +24,7 @@ from augreg.grid import FloatArray
 from augreg.lp import _cost_kernels
 from augreg.lp.profiles import Profiles
 from augreg.lp.pyramid import Raster
+from augreg.threads import shared
 
 CriterionName = Literal["ncc", "ssd", "mi", "labels", "classes"]
 # criteria of label maps
@@ -38,6 +39,8 @@ _FLOOR = 2e-3
 _TRUST = 0.02
 # voxels that suffice to know a variance or a percentile
 _ENOUGH = 20000
+# nanoseconds per pair of samples, per product of two, and per classified sample, about
+_PAIR, _PRODUCT, _CLASS = 1, 0.3, 30
 
 
 class Criterion(ABC):
@@ -80,7 +83,10 @@ class _Ncc(Criterion):
 
     def costs(self, profiles: Profiles) -> FloatArray:
         out = _output(profiles)
-        _cost_kernels.ncc_costs(profiles.fixed, profiles.moving, profiles.window.ratio, self.floor, profiles.least, out)
+        fixed, moving, window = _flat(profiles.fixed), _flat(profiles.moving), profiles.window
+        work = _PAIR * fixed[:1].size * out.shape[1]
+        settings = (profiles.lines, window.ratio, self.floor, profiles.least)
+        shared(_cost_kernels.ncc_costs, len(out), work, fixed, moving, *settings, out)
         return out
 
     def weights(self, costs: FloatArray) -> FloatArray:
@@ -88,9 +94,16 @@ class _Ncc(Criterion):
         return np.clip(1 - costs.min(axis=1), _TRUST, 1.0)
 
     def tensors(self, profiles: Profiles, step: float, ndim: int) -> tuple[FloatArray, FloatArray]:
-        side, hessian, gradient = _derivatives(profiles, ndim)
-        _cost_kernels.ncc_tensors(profiles.fixed, profiles.moving, side, step, self.floor, hessian, gradient)
-        return hessian, gradient
+        # centred f, g and dg, scaled to unit norm: 1 - NCC = |f' - g'|^2 / 2
+        products, n = _inner_products(profiles, step, ndim)
+        sums = products[..., 0, 1:]
+        products = products[..., 1:, 1:] - sums[..., None] * sums[..., None, :] / n
+        vf, vg = products[..., 0, 0] + n * self.floor[0], products[..., 1, 1] + n * self.floor[1]
+        # g' is projected out of dg'
+        share = products[..., 1, 2:] / vg[..., None]
+        hessian = (products[..., 2:, 2:] - share[..., None] * products[..., 1, None, 2:]) / vg[..., None, None]
+        gradient = (share * products[..., 0, 1, None] - products[..., 0, 2:]) / np.sqrt(vf * vg)[..., None]
+        return _known(hessian.mean(axis=1), gradient.mean(axis=1))
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,13 +112,18 @@ class _Ssd(Criterion):
 
     def costs(self, profiles: Profiles) -> FloatArray:
         out = _output(profiles)
-        _cost_kernels.ssd_costs(profiles.fixed, profiles.moving, profiles.window.ratio, self.variance, profiles.least, out)
+        fixed, moving, window = _flat(profiles.fixed), _flat(profiles.moving), profiles.window
+        work = _PAIR * fixed[:1].size * out.shape[1]
+        settings = (profiles.lines, window.ratio, self.variance, profiles.least)
+        shared(_cost_kernels.ssd_costs, len(out), work, fixed, moving, *settings, out)
         return out
 
     def tensors(self, profiles: Profiles, step: float, ndim: int) -> tuple[FloatArray, FloatArray]:
-        side, hessian, gradient = _derivatives(profiles, ndim)
-        _cost_kernels.ssd_tensors(profiles.fixed, profiles.moving, side, step, self.variance, hessian, gradient)
-        return hessian, gradient
+        products, n = _inner_products(profiles, step, ndim)
+        scale = 2 / (n * self.variance)
+        hessian = products[..., 3:, 3:] * scale[:, None, None]
+        gradient = (products[..., 2, 3:] - products[..., 1, 3:]) * scale[:, None]
+        return _known(hessian.mean(axis=1), gradient.mean(axis=1))
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,12 +134,13 @@ class _Table(Criterion):
     moving_bounds: FloatArray
 
     def costs(self, profiles: Profiles) -> FloatArray:
-        window, out = profiles.window, _output(profiles)
+        lines, window, out = profiles.lines, profiles.window, _output(profiles)
         f = _classes(profiles.fixed, self.fixed_bounds)
         m = _classes(profiles.moving, self.moving_bounds)
         histogram = np.zeros((len(self.fixed_bounds), len(self.moving_bounds)))
-        _cost_kernels.joint_histogram(f, m, window.ratio, window.shifts, histogram)
-        _cost_kernels.table_costs(f, m, window.ratio, self.table(histogram), profiles.least, out)
+        _cost_kernels.joint_histogram(f, m, lines, window.ratio, window.shifts, histogram)
+        work = _PAIR * f.shape[1] * out.shape[1]
+        shared(_cost_kernels.table_costs, len(out), work, f, m, lines, window.ratio, self.table(histogram), profiles.least, out)
         return out
 
     @abstractmethod
@@ -157,9 +176,26 @@ def _output(profiles: Profiles) -> FloatArray:
     return np.empty((len(profiles.fixed), 2 * profiles.window.shifts + 1))
 
 
-def _derivatives(profiles: Profiles, ndim: int) -> tuple[int, FloatArray, FloatArray]:
-    count = len(profiles.fixed)
-    return profiles.bundle.side, np.empty((count, ndim, ndim)), np.empty((count, ndim))
+def _inner_products(profiles: Profiles, step: float, ndim: int) -> tuple[FloatArray, int]:
+    """Of 1, f, g and the D derivatives of g by shifts along normal and tangents, (N, C, D+3, D+3), and the number of samples."""
+    fixed, moving = _flat(profiles.fixed), _flat(profiles.moving)
+    count, channels, n = fixed.shape
+    products = np.empty((count, channels, ndim + 3, ndim + 3))
+    work = _PRODUCT * channels * n * (ndim + 3) ** 2
+    shared(_cost_kernels.inner_products, count, work, fixed, moving, profiles.bundle.side, 0.5 / step, products)
+    return products, n
+
+
+def _known(hessian: FloatArray, gradient: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Both, 0 for bundles with a sample outside."""
+    outside = np.flatnonzero(np.isnan(gradient).any(axis=1))
+    hessian[outside], gradient[outside] = 0.0, 0.0
+    return hessian, gradient
+
+
+def _flat(samples: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """(N, C, L, T) -> (N, C, L T)."""
+    return samples.reshape(*samples.shape[:2], -1)
 
 
 def noise_floor(fixed: Raster, moving: Raster) -> FloatArray:
@@ -183,7 +219,9 @@ def _bins(raster: Raster) -> FloatArray:
 
 
 def _classes(samples: npt.NDArray[np.float32], bounds: FloatArray) -> npt.NDArray[np.int16]:
-    count, _, lines, length = samples.shape
-    classes = np.empty((count, lines, length), dtype=np.int16)
-    _cost_kernels.classify(samples, bounds, classes)
+    """Of (N, C, L, T) the classes (N, L T)."""
+    flat = _flat(samples)
+    count, channels, n = flat.shape
+    classes = np.empty((count, n), dtype=np.int16)
+    shared(_cost_kernels.classify, count, n * (_CLASS + channels), flat, bounds, classes)
     return classes

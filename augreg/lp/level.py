@@ -9,7 +9,6 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
-from augreg._compile import threads_for
 from augreg.grid import FloatArray
 from augreg.image import Labels
 from augreg.lp.boundary import Keypoints, find_keypoints
@@ -25,8 +24,6 @@ FEWEST = 12
 _ROOM = 14
 # share of a bundle's samples that must lie inside both images, of ordinary and of thin ones
 _LEAST, _LEAST_THIN = 0.5, 0.25
-# nanoseconds per sample of a bundle and per voxel, about
-_SAMPLE, _VOXEL = 6, 4
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,14 +47,12 @@ class Level:
     @cached_property
     def keypoints(self) -> Keypoints:
         """Of the fixed image."""
-        with threads_for(_VOXEL * self.fixed.values.size):
-            return find_keypoints(self.fixed, self.count)
+        return find_keypoints(self.fixed, self.count)
 
     @cached_property
     def bundles(self) -> npt.NDArray[np.float32]:
         """The fixed image around all keypoints: they stand still while the transform moves."""
-        with threads_for(_SAMPLE * 65 * len(self.keypoints)):
-            return fixed_bundles(self.fixed, self.keypoints, self.bundle)
+        return fixed_bundles(self.fixed, self.keypoints, self.bundle)
 
     @cached_property
     def thin(self) -> bool:
@@ -70,19 +65,15 @@ class Level:
 
         Of thin images the costs are continued where a shift would lead out of the image: see `continued`.
         """
-        with threads_for(_SAMPLE * self.bundles.size * (1 + window.shifts / 4)):
-            moving = moving_bundles(self.moving, self.keypoints, self.bundle, transform, self.fixed.step, window)
-            least = _LEAST_THIN if self.thin else _LEAST
-            costs = self.criterion.costs(Profiles(self.bundles, moving, self.bundle, window, least))
+        moving = moving_bundles(self.moving, self.keypoints, self.bundle, transform, self.fixed.step, window)
+        least = _LEAST_THIN if self.thin else _LEAST
+        costs = self.criterion.costs(Profiles(self.bundles, moving, self.bundle, window, least))
         return continued(costs) if self.thin else costs
 
     def tensors(self, transform: Transform) -> tuple[FloatArray, FloatArray] | None:
         """Gauss-Newton matrices (N, D, D) and gradients (N, D) of the costs; None for criteria without derivatives."""
-        with threads_for(2 * _SAMPLE * self.bundles.size):
-            moving = moving_bundles(self.moving, self.keypoints, self.bundle, transform, self.fixed.step, HERE, margin=1)
-            return self.criterion.tensors(
-                Profiles(self.bundles, moving, self.bundle, HERE), self.fixed.step, self.fixed.grid.ndim
-            )
+        moving = moving_bundles(self.moving, self.keypoints, self.bundle, transform, self.fixed.step, HERE, margin=1)
+        return self.criterion.tensors(Profiles(self.bundles, moving, self.bundle, HERE), self.fixed.step, self.fixed.grid.ndim)
 
     def with_count(self, count: int) -> Level:
         """The same images with another number of keypoints."""

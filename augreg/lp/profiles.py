@@ -16,7 +16,11 @@ from augreg.grid import FloatArray
 from augreg.lp import _kernels
 from augreg.lp.boundary import Keypoints
 from augreg.lp.pyramid import Raster
+from augreg.threads import shared
 from augreg.transforms import Transform
+
+# nanoseconds per sample, and per line of a moved bundle, about
+_SAMPLE, _LINE = 8, 10
 
 
 @dataclass(frozen=True)
@@ -74,11 +78,16 @@ class Profiles:
     window: Window
     least: float = 0.5
 
+    @property
+    def lines(self) -> int:
+        """L, lines of a bundle of the fixed image."""
+        return self.fixed.shape[2]
+
 
 def fixed_bundles(fixed: Raster, keypoints: Keypoints, bundle: Bundle) -> npt.NDArray[np.float32]:
     """The fixed image around all keypoints, (N, C, L, 2H+1)."""
     across = keypoints.across(bundle.half_width, fixed.step)
-    return _sampled(fixed, keypoints.points, keypoints.normals, across, bundle.half_length, fixed.step)
+    return sampled(fixed, keypoints.points, keypoints.normals, across, bundle.half_length, fixed.step)
 
 
 def moving_bundles(
@@ -90,16 +99,22 @@ def moving_bundles(
     """
     normals = keypoints.normals
     across = keypoints.across(bundle.half_width + margin, step)
-    along, moved_across, covectors = np.empty_like(normals), np.empty_like(across), np.empty_like(normals)
-    _kernels.moved_bundles(normals, across, transform.jacobian(keypoints.points), along, moved_across, covectors)
+    along, moved_across = np.empty_like(normals), np.empty_like(across)
+    jacobian = transform.jacobian(keypoints.points).reshape(len(normals), -1)
+    shared(_kernels.moved_bundles, len(normals), _LINE * across.shape[1], normals, across, jacobian, along, moved_across)
     half = bundle.half_length * window.ratio + window.shifts + margin
-    return _sampled(moving, transform(keypoints.points), along, moved_across, half, step / window.ratio)
+    return sampled(moving, transform(keypoints.points), along, moved_across, half, step / window.ratio)
 
 
-def _sampled(
+def sampled(
     raster: Raster, centers: FloatArray, along: FloatArray, across: FloatArray, half: int, step: float
 ) -> npt.NDArray[np.float32]:
+    """Values on lines at centers[i] + across[i, l] + (-half .. half) step along[i], (N, C, L, 2 half + 1); NaN where unknown.
+
+    centers, along (N, D), across (N, L, D) mm.
+    """
     out = np.empty((len(centers), raster.values.shape[-1], across.shape[1], 2 * half + 1), dtype=np.float32)
-    image = (raster.values, raster.allowed, raster.nearest, *raster.frame)
-    _kernels.sample_lines(*image, centers, along, across, float(-half), step, out)
+    image = (raster.values.reshape(-1), raster.values.shape, raster.allowed.reshape(-1), raster.nearest, *raster.frame)
+    work = _SAMPLE * out[:1].size
+    shared(_kernels.sample_lines, len(out), work, *image, centers, along, across, float(-half), step, out)
     return out

@@ -58,7 +58,9 @@ def data_rows(matrix: scipy.sparse.csr_array, center: FloatArray, costs: FloatAr
     count, length = costs.shape
     counts = np.empty(count, dtype=np.int64)
     widths, slopes = np.empty((2, count * (length - 1)))
-    used = _kernels.lower_envelopes(costs, step, weights, counts, widths, slopes)
+    knots = np.empty(length, dtype=np.int64)
+    _kernels.lower_envelopes(costs, step, weights, knots, counts, widths, slopes)
+    used = int(counts.sum())
     reach = (length - 1) / 2 * step
     return Rows(matrix, center - reach, costs[:, 0] * weights, counts, widths[:used], slopes[:used])
 

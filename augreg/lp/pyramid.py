@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from augreg._compile import threads_for
 from augreg.grid import FloatArray, Grid
 from augreg.image import Image, Labels
 from augreg.lp import _raster_kernels
+from augreg.threads import shared
 from augreg.warp import resample
 
 # voxels: enough to make gradients and profiles insensitive to pixel noise, little enough to keep edges
@@ -108,8 +108,8 @@ def _factors(grid: Grid, spacing: float) -> npt.NDArray[np.int64]:
 
 def _block_means(values: npt.NDArray[np.float32], factors: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
     out = np.empty((*(np.asarray(values.shape[:3]) // factors), values.shape[3]), dtype=np.float32)
-    with threads_for(_VOXEL * values.size):
-        _raster_kernels.block_means(values, factors, out)
+    lines = out.shape[0] * out.shape[1]
+    shared(_raster_kernels.block_means, lines, _VOXEL * values.size / lines, values, factors, out)
     return out
 
 
@@ -126,7 +126,7 @@ def _smooth(values: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     offsets = np.arange(-_RADIUS, _RADIUS + 1)
     gauss = np.exp(-0.5 * (offsets / _SMOOTHING) ** 2)
     taps = np.array([gauss / gauss.sum() if n > _FEWEST else offsets == 0 for n in values.shape[:3]], dtype=np.float32)
-    out = np.empty(values.shape, dtype=np.float32)
-    with threads_for(_VOXEL * values.size):
-        _raster_kernels.smooth(values, taps, out)
-    return out
+    n0, n1, n2, channels = values.shape
+    out = np.empty((n0, n1, n2 * channels), dtype=np.float32)
+    shared(_raster_kernels.smooth, n0 * n1, _VOXEL * out[0, 0].size, values.reshape(out.shape), channels, taps, out)
+    return out.reshape(values.shape)

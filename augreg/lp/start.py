@@ -12,14 +12,14 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
 import scipy.fft
 
-from augreg._compile import threads_for
 from augreg.grid import FloatArray, Grid
-from augreg.lp import _kernels
+from augreg.lp.profiles import sampled
 from augreg.lp.pyramid import Raster
 from augreg.transforms import Affine, Transform
 
@@ -33,8 +33,6 @@ _REACH, _FAR = 0.3, 0.5
 _WIDE_TURN = 15.0
 _WIDE_SCALES = (0.5, 0.63, 0.8, 1.0, 1.25, 1.6, 2.0)
 _LEFT = 16
-# nanoseconds per sample, about
-_SAMPLE = 20
 
 Samples = tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]
 
@@ -119,13 +117,9 @@ def _rotations(ndim: int, degrees: float) -> list[FloatArray]:
 def samples(raster: Raster, points: FloatArray) -> Samples:
     """Mean over channels of a raster at points (..., D) mm, 0 where it is not known, and where it is."""
     flat = np.ascontiguousarray(points.reshape(-1, raster.grid.ndim))
-    out = np.empty((len(flat), raster.values.shape[-1], 1, 1), dtype=np.float32)
-    # bundles of a single sample
+    # bundles of a single sample; of labels, too, a mean counts
     still = np.zeros_like(flat)
-    with threads_for(_SAMPLE * out.size):
-        image = (raster.values, raster.allowed, False, *raster.frame)
-        _kernels.sample_lines(*image, flat, still, still[:, None], 0.0, 1.0, out)
-    values = out.mean(axis=1).reshape(points.shape[:-1])
+    values = sampled(replace(raster, nearest=False), flat, still, still[:, None], 0, 1.0).mean(axis=1).reshape(points.shape[:-1])
     valid = np.isfinite(values)
     return np.where(valid, values, np.float32(0.0)), valid
 
