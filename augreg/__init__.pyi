@@ -22,6 +22,8 @@ from .sam import AppearanceModel as AppearanceModel
 from .sam import fit_appearance_model as fit_appearance_model
 from .sam import read_model as read_model
 from .sam import write_model as write_model
+from .threads import get_threads as get_threads
+from .threads import set_threads as set_threads
 from .transforms import Affine as Affine
 from .transforms import BSpline as BSpline
 from .transforms import Composition as Composition

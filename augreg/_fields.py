@@ -5,8 +5,12 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from augreg import _kernels
 from augreg.grid import FloatArray, Grid, reals
+from augreg.kernels import points as kernels
+from augreg.threads import shared
+
+# nanoseconds that a point takes, about
+POINT, GRADIENT = 10, 100
 
 
 def checked_vectors(name: str, values: npt.ArrayLike, grid: Grid) -> FloatArray:
@@ -31,20 +35,22 @@ def frame(grid: Grid) -> tuple[FloatArray, FloatArray]:
 
 def stencils(index: FloatArray, size: int) -> tuple[npt.NDArray[np.int64], FloatArray]:
     """First indices and cubic weights along one axis."""
-    first, weights = _kernels.cubic_stencils(index, size)
+    first, weights = np.empty(len(index), dtype=np.int64), np.empty((len(index), 4))
+    kernels.stencils(index, size, first, weights)
     return first, weights
 
 
 def grid_points(grid: Grid) -> FloatArray:
     """World points of a grid, (N, D)."""
     out = np.empty((*grid.shape, grid.ndim))
-    _kernels.grid_points(np.asarray(grid.origin), grid.index_to_world, three_axes(out))
+    room = three_axes(out)
+    shared(kernels.grid_points, room.shape[0] * room.shape[1], room.shape[2], np.asarray(grid.origin), grid.index_to_world, room)
     return out.reshape(-1, grid.ndim)
 
 
-def field_jacobian(points: FloatArray, grid: Grid, vectors: FloatArray, taps: int) -> FloatArray:
-    """Jacobians (N, D, D) of x + u(x), u interpolated with so many taps."""
+def field_jacobian(points: FloatArray, grid: Grid, vectors: FloatArray, order: int) -> FloatArray:
+    """Jacobians (N, D, D) of x + u(x), u of that order (`kernels.LINEAR`, `CUBIC`)."""
     out = np.empty((len(points), grid.ndim, grid.ndim))
-    _kernels.displacement_gradient_at(points, *frame(grid), three_axes(vectors), taps, out)
+    shared(kernels.displacement_gradient_at, len(points), GRADIENT, points, *frame(grid), three_axes(vectors), order, out)
     out += np.eye(grid.ndim)
     return out

@@ -19,14 +19,14 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from augreg import _kernels
-from augreg._compile import threads_for
-from augreg._fields import checked_vectors, field_jacobian, frame, grid_points, stencils, three_axes
+from augreg._fields import POINT, checked_vectors, field_jacobian, frame, grid_points, stencils, three_axes
 from augreg._newton import solve, solve_from_box
 from augreg.grid import FloatArray, Grid, reals
+from augreg.kernels import points as kernels
+from augreg.threads import shared
 
-# nanoseconds that mapping one coordinate takes, about
-_POINT = 20
+# nanoseconds that an interpolated vector takes, about
+_VECTOR = 60
 # of Newton's method, at most
 _ITERATIONS = 60
 
@@ -67,14 +67,12 @@ class Transform(ABC):
         ValueError : if the last axis is not D.
         """
         array = reals("points", points)
-        with threads_for(_POINT * array.size):
-            return self._map(_flat(array, self.ndim)).reshape(array.shape)
+        return self._map(_flat(array, self.ndim)).reshape(array.shape)
 
     def jacobian(self, points: npt.ArrayLike) -> FloatArray:
         """D phi at world points, (..., D) -> (..., D, D); entry [..., d, b] is d phi_d / d x_b."""
         array = reals("points", points)
-        with threads_for(_POINT * array.size):
-            return self._jacobian(_flat(array, self.ndim)).reshape(*array.shape, self.ndim)
+        return self._jacobian(_flat(array, self.ndim)).reshape(*array.shape, self.ndim)
 
     def displacement(self, grid: Grid) -> FloatArray:
         """u(x) = phi(x) - x on a grid, (*shape, D) mm."""
@@ -155,7 +153,7 @@ class Affine(Transform):
 
     def _map(self, points: FloatArray) -> FloatArray:
         out = np.empty_like(points)
-        _kernels.affine_at(points, self.matrix, self.translation, out)
+        shared(kernels.affine_at, len(points), POINT, points, self.matrix, self.translation, out)
         return out
 
     def _jacobian(self, points: FloatArray) -> FloatArray:
@@ -232,12 +230,12 @@ class BSpline(Transform):
 
     def _map(self, points: FloatArray) -> FloatArray:
         out = np.empty_like(points)
-        _kernels.spline_at(points, *frame(self.grid), three_axes(self.coefficients), out)
+        shared(kernels.spline_at, len(points), _VECTOR, points, *frame(self.grid), three_axes(self.coefficients), out)
         out += points
         return out
 
     def _jacobian(self, points: FloatArray) -> FloatArray:
-        return field_jacobian(points, self.grid, self.coefficients, _kernels.CUBIC)
+        return field_jacobian(points, self.grid, self.coefficients, kernels.CUBIC)
 
     def _map_grid(self, grid: Grid) -> FloatArray:
         # where the grid is parallel to the control grid, lines share their weights: several times faster
@@ -252,7 +250,9 @@ class BSpline(Transform):
             taps.insert(0, (np.zeros(1, dtype=np.int64), np.array([[1.0, 0.0, 0.0, 0.0]])))
         out = np.empty((*grid.shape, grid.ndim))
         flat = [array for axis in taps for array in axis]
-        _kernels.spline_on_grid(three_axes(self.coefficients), *flat, three_axes(out))
+        room = three_axes(out)
+        count, each = room.shape[0] * room.shape[1], POINT * room.shape[2]
+        shared(kernels.spline_on_grid, count, each, three_axes(self.coefficients), *flat, room)
         mapped = out.reshape(-1, grid.ndim)
         mapped += grid_points(grid)
         return mapped
@@ -290,12 +290,12 @@ class DisplacementField(Transform):
 
     def _map(self, points: FloatArray) -> FloatArray:
         out = np.empty_like(points)
-        _kernels.sample_at(three_axes(self.values), points, *frame(self.grid), _kernels.LINEAR, 0.0, out)
+        shared(kernels.linear_at, len(points), _VECTOR, three_axes(self.values), points, *frame(self.grid), 0.0, out)
         out += points
         return out
 
     def _jacobian(self, points: FloatArray) -> FloatArray:
-        return field_jacobian(points, self.grid, self.values, _kernels.LINEAR)
+        return field_jacobian(points, self.grid, self.values, kernels.LINEAR)
 
     def _map_grid(self, grid: Grid) -> FloatArray:
         if grid != self.grid:

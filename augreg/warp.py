@@ -6,23 +6,24 @@ A voxel reaches half a voxel beyond its centre; outside the voxels of the moving
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable
 from typing import Any, Literal, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
-from augreg import _affine_kernels, _kernels
-from augreg._compile import threads_for
 from augreg.grid import FloatArray, Grid, reals
 from augreg.image import Image, Labels
+from augreg.kernels import lines as lines_kernels
+from augreg.kernels import points as points_kernels
+from augreg.threads import shared
 from augreg.transforms import Affine, DisplacementField, Transform
 
 Interpolation = Literal["nearest", "linear", "cubic"]
 Raster = TypeVar("Raster", Image, Labels)
 
-# points handled at a time where the map is not affine: they stay in the cache and large volumes need little memory
-_SLAB = 1 << 17
+# voxels handled at a time: they stay in the cache, and large volumes need little memory
+_SLAB = 1 << 16
 # nanoseconds that one interpolation takes, about
 _SAMPLE = 20
 
@@ -53,13 +54,18 @@ def warp(
             f"warp: expected one dimension, got a {moving.ndim}-D image, a {transform.ndim}-D transform, a {grid.ndim}-D grid"
         )
     way = _interpolation(moving, interpolation)
-    if way == "nearest":
-        values = _nearest(moving, transform, grid, fill)
-    elif way == "linear" and isinstance(transform, Affine):
-        values = _linear(moving, transform, grid, fill)
-    else:
-        values = _smooth(moving, transform, grid, way, fill)
-    return type(moving)(values, grid)
+    out = np.empty((*grid.shape, *moving.values.shape[moving.ndim :]), dtype=moving.values.dtype)
+    fill_slab = _nearest(moving, transform, grid, fill) if way == "nearest" else _smooth(moving, transform, grid, way, fill)
+    layer = grid.size // grid.shape[0]
+    thickness = max(1, _SLAB // layer)
+    starts = range(0, grid.shape[0], thickness)
+
+    def slabs(begin: int, end: int) -> None:
+        for start in starts[begin:end]:
+            fill_slab(start, out[start : start + thickness])
+
+    shared(slabs, len(starts), _SAMPLE * thickness * layer)
+    return type(moving)(out, grid)
 
 
 def resample(image: Raster, grid: Grid, *, interpolation: Interpolation | None = None, fill: float = 0.0) -> Raster:
@@ -81,32 +87,18 @@ def sample(
     flat = array.reshape(-1, image.ndim)
     way = _interpolation(image, interpolation)
     tail = image.values.shape[image.ndim :]
+    channels = image.values.size // image.grid.size
     if way == "nearest":
-        source = np.ascontiguousarray(image.values, dtype=np.float64).reshape(_raster_shape(image))
-        out = np.empty((len(flat), source.shape[-1]))
-        with threads_for(_SAMPLE * out.size):
-            _kernels.nearest_at(source, flat, *_frame(image.grid), fill, out)
+        places = np.empty(len(flat), dtype=np.int64)
+        shared(points_kernels.nearest_at, len(flat), _SAMPLE, _sizes(image), flat, *_frame(image.grid), places)
+        out = np.full((len(flat), channels), fill)
+        out[places >= 0] = image.values.reshape(-1, channels)[places[places >= 0]]
     else:
         source = _source(image, way).astype(np.float64, copy=False)
-        out = np.empty((len(flat), source.shape[-1]))
-        with threads_for(_SAMPLE * out.size):
-            _kernels.sample_at(source, flat, *_frame(image.grid), _TAPS[way], fill, out)
+        out = np.empty((len(flat), channels))
+        kernel = points_kernels.linear_at if way == "linear" else points_kernels.cubic_at
+        shared(kernel, len(flat), _SAMPLE * channels, source, flat, *_frame(image.grid), float(fill), out)
     return out.reshape(*array.shape[:-1], *tail)
-
-
-def set_threads(count: int) -> None:
-    """Number of threads of all parallel kernels of augreg.
-
-    Raises
-    ------
-    ValueError : if count is below 1 or above the number of threads numba has (the cores, or NUMBA_NUM_THREADS).
-    """
-    _kernels.set_threads(count)
-
-
-# pixel types with kernels of their own; others are rare and go through float64
-_NATIVE = (np.uint8, np.int16, np.uint16, np.float32, np.float64)
-_TAPS = {"linear": _kernels.LINEAR, "cubic": _kernels.CUBIC_MIRRORED}
 
 
 def _interpolation(image: Image | Labels, wanted: Interpolation | None) -> Interpolation:
@@ -135,45 +127,69 @@ def _source(image: Image | Labels, way: Interpolation) -> npt.NDArray[np.floatin
     return np.ascontiguousarray(values).reshape(_raster_shape(image))
 
 
-def _linear(moving: Image | Labels, transform: Affine, grid: Grid, fill: float) -> npt.NDArray[Any]:
-    """The commonest case, on the values as they are: no conversion, no coordinates in memory."""
-    dtype = moving.values.dtype
-    source = moving.values if dtype in _NATIVE else moving.values.astype(np.float64)
-    out = np.empty((*grid.shape, *moving.values.shape[moving.ndim :]), dtype=source.dtype)
-    rounded = source.dtype.kind in "iu"
-    precision = np.zeros(1, dtype=np.result_type(source.dtype, np.float32))
-    outside = float(_as_type(np.asarray(fill, dtype=float), source.dtype))
-    raster = np.ascontiguousarray(source).reshape(_raster_shape(moving))
-    lines = out.reshape(*(1, *grid.shape)[-3:], raster.shape[-1])
-    _affine_kernels.linear_affine(raster, *_index_map(moving, transform, grid), outside, rounded, precision, lines)
-    return _as_type(out, dtype)
+# writes one slab of the output, whose first layer is given
+_Slab = Callable[[int, npt.NDArray[Any]], None]
 
 
-def _smooth(moving: Image | Labels, transform: Transform, grid: Grid, way: Interpolation, fill: float) -> npt.NDArray[Any]:
-    source = _source(moving, way)
-    out = np.empty((*grid.shape, source.shape[-1]), dtype=source.dtype)
-    if isinstance(transform, Affine):
-        _affine_kernels.cubic_affine(source, *_index_map(moving, transform, grid), fill, _three_axes(out, grid.ndim))
-    else:
-        flat = out.reshape(-1, source.shape[-1])
-        for rows, points in _slabs(transform, grid):
-            _kernels.sample_at(source, points, *_frame(moving.grid), _TAPS[way], fill, flat[rows])
-    return _as_type(out.reshape(*grid.shape, *moving.values.shape[moving.ndim :]), moving.values.dtype)
+def _smooth(moving: Image | Labels, transform: Transform, grid: Grid, way: Interpolation, fill: float) -> _Slab:
+    source, dtype = _source(moving, way), moving.values.dtype
+    channels = source.shape[-1]
+    outside = source.dtype.type(_as_type(np.asarray(fill, dtype=float), dtype) if way == "linear" else fill)
+    # linear interpolation stays between its values
+    exact = way == "linear"
+
+    if not isinstance(transform, Affine):
+        kernel = points_kernels.linear_at if way == "linear" else points_kernels.cubic_at
+
+        def at_points(start: int, out: npt.NDArray[Any]) -> None:
+            mapped = _mapped(transform, grid, start, len(out))
+            values = _room(out, (len(mapped), channels), source.dtype)
+            kernel(0, len(mapped), source, mapped, *_frame(moving.grid), outside, values)
+            _store(values, out, exact)
+
+        return at_points
+
+    planes = [np.ascontiguousarray(source[..., c : c + 1]) for c in range(channels)]
+    matrix, offset = _index_map(moving, transform, grid)
+    first_axis = 3 - grid.ndim
+
+    def in_lines(start: int, out: npt.NDArray[Any]) -> None:
+        here = offset + start * matrix[:, first_axis]
+        n0, n1, n2 = (1, *out.shape[: grid.ndim])[-3:]
+        for c, plane in enumerate(planes):
+            part = out if channels == 1 else out[..., c]
+            values = _room(part, (n0, n1, n2), source.dtype)
+            if way == "linear":
+                lines_kernels.linear_lines(0, n0 * n1, plane, plane.reshape(-1), matrix, here, outside, values)
+            else:
+                lines_kernels.cubic_lines(0, n0 * n1, plane, matrix, here, outside, values)
+            _store(values, part, exact)
+
+    return in_lines
 
 
-def _nearest(moving: Image | Labels, transform: Transform, grid: Grid, fill: float) -> npt.NDArray[Any]:
-    # values are only moved: seen as unsigned integers of their size, four compiled kernels serve all types
+def _nearest(moving: Image | Labels, transform: Transform, grid: Grid, fill: float) -> _Slab:
+    # values are only moved: seen as unsigned integers of their size, few kernels serve all types
     kind = np.dtype(f"u{moving.values.dtype.itemsize}")
-    source = np.ascontiguousarray(moving.values).view(kind).reshape(_raster_shape(moving))
+    channels = moving.values.size // moving.grid.size
+    flat = np.ascontiguousarray(moving.values).view(kind).reshape(-1, channels)
     outside = _as_type(np.asarray(fill), moving.values.dtype).view(kind)[()]
-    out = np.empty((*grid.shape, source.shape[-1]), dtype=kind)
-    if isinstance(transform, Affine):
-        _affine_kernels.nearest_affine(source, *_index_map(moving, transform, grid), outside, _three_axes(out, grid.ndim))
-    else:
-        flat = out.reshape(-1, source.shape[-1])
-        for rows, points in _slabs(transform, grid):
-            _kernels.nearest_at(source, points, *_frame(moving.grid), outside, flat[rows])
-    return out.reshape(*grid.shape, *moving.values.shape[moving.ndim :]).view(moving.values.dtype)
+    sizes = _sizes(moving)
+    affine = _index_map(moving, transform, grid) if isinstance(transform, Affine) else None
+
+    def slab(start: int, out: npt.NDArray[Any]) -> None:
+        n0, n1, n2 = (1, *out.shape[: grid.ndim])[-3:]
+        places = np.empty(n0 * n1 * n2, dtype=np.int64)
+        if affine is None:
+            mapped = _mapped(transform, grid, start, len(out))
+            points_kernels.nearest_at(0, len(mapped), sizes, mapped, *_frame(moving.grid), places)
+        else:
+            matrix, offset = affine
+            here = offset + start * matrix[:, 3 - grid.ndim]
+            lines_kernels.nearest_lines(0, n0 * n1, sizes, matrix, here, places.reshape(n0, n1, n2))
+        points_kernels.gathered(0, len(places), flat, places, outside, out.view(kind).reshape(-1, channels))
+
+    return slab
 
 
 def _index_map(moving: Image | Labels, transform: Affine, grid: Grid) -> tuple[FloatArray, FloatArray]:
@@ -184,24 +200,34 @@ def _index_map(moving: Image | Labels, transform: Affine, grid: Grid) -> tuple[F
     return matrix, offset
 
 
-def _slabs(transform: Transform, grid: Grid) -> Iterator[tuple[slice, FloatArray]]:
-    """The mapped points of the grid, (N, D), in pieces of whole layers of the first axis, with their flat positions."""
-    layer = grid.size // grid.shape[0]
-    thickness = max(1, _SLAB // layer)
-    for start in range(0, grid.shape[0], thickness):
-        count = min(thickness, grid.shape[0] - start)
-        corner = grid.points_at([start] + [0] * (grid.ndim - 1))
-        slab = Grid((count, *grid.shape[1:]), grid.spacing, tuple(corner), grid.direction)
-        # a field on the whole grid is not interpolated, but cut
-        if isinstance(transform, DisplacementField) and transform.grid == grid:
-            part: Transform = DisplacementField(transform.values[start : start + count], slab)
-        else:
-            part = transform
-        yield slice(start * layer, (start + count) * layer), part._map_grid(slab)
+def _mapped(transform: Transform, grid: Grid, start: int, count: int) -> FloatArray:
+    """The mapped points, (N, D), of so many layers of the grid's first axis."""
+    corner = grid.points_at([start] + [0] * (grid.ndim - 1))
+    slab = Grid((count, *grid.shape[1:]), grid.spacing, tuple(corner), grid.direction)
+    # a field on the whole grid is not interpolated, but cut
+    if isinstance(transform, DisplacementField) and transform.grid == grid:
+        transform = DisplacementField(transform.values[start : start + count], slab)
+    return transform._map_grid(slab)
 
 
-def _three_axes(values: npt.NDArray[Any], ndim: int) -> npt.NDArray[Any]:
-    return values if ndim == 3 else values[None]
+def _room(out: npt.NDArray[Any], shape: tuple[int, ...], dtype: np.dtype) -> npt.NDArray[Any]:
+    """`out` itself where it can hold such values, else an array that can."""
+    return out.reshape(shape) if out.dtype == dtype and out.flags.c_contiguous else np.empty(shape, dtype=dtype)
+
+
+def _store(values: npt.NDArray[Any], out: npt.NDArray[Any], exact: bool) -> None:
+    """Values into `out`, in its type; `exact` if none is beyond its range."""
+    if np.shares_memory(values, out):
+        return
+    values = values.reshape(out.shape)
+    if exact and out.dtype.kind in "iu":
+        np.rint(values, out=out, casting="unsafe")
+    else:
+        out[...] = _as_type(values, out.dtype)
+
+
+def _sizes(image: Image | Labels) -> npt.NDArray[np.int64]:
+    return np.array((1, *image.grid.shape)[-3:], dtype=np.int64)
 
 
 def _raster_shape(image: Image | Labels) -> tuple[int, int, int, int]:

@@ -24,7 +24,7 @@ import torch
 import augreg as ar
 from augreg.sam import AppearanceModel
 from augreg.synthesis import AppearancePairs, PairGenerator, RandomDeformations, make_pairs
-from augreg.warp import set_threads as set_own_threads
+from augreg.threads import set_threads as set_own_threads
 from benchmarks.pages import about, heading, put_into, table, write_record
 from benchmarks.pair_models import People, brain3d, cardiac2d
 from benchmarks.pair_rivals import RIVALS, set_threads

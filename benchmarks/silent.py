@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 import augreg as ar
-from augreg.warp import set_threads
+from augreg.threads import set_threads
 from benchmarks.pages import about, heading, put_into, write_record
 from benchmarks.silent_cases import Silent, cases
 

@@ -80,7 +80,7 @@ def main() -> None:
 
 def _own(pair: tuple[str, str], threads: int, done: set[tuple[str, str]], *, warm_up: bool) -> Any:
     import augreg as ar  # not in the rival's environment
-    from augreg.warp import set_threads
+    from augreg.threads import set_threads
 
     set_threads(threads)
     (fixed, fixed_labels), (moving, moving_labels) = (

@@ -17,8 +17,9 @@ from augreg.cli.progress import bar
 from augreg.grid import Grid
 from augreg.image import Image
 from augreg.registration import State
+from augreg.threads import set_threads
 from augreg.transforms import Transform
-from augreg.warp import set_threads, warp
+from augreg.warp import warp
 
 if TYPE_CHECKING:
     from augreg.chain import SteppedRegistration

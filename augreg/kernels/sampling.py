@@ -51,12 +51,13 @@ def taps(index, size, weight, where):
 def cubic(values, weight, where, c):
     """Channel c from the taps of the three axes, (3, 4) each; an axis of length one has one tap of weight 1."""
     layers = 4 if values.shape[0] > 1 else 1
+    r0, r1, r2, r3 = where[2, 0], where[2, 1], where[2, 2], where[2, 3]
+    w0, w1, w2, w3 = weight[2, 0], weight[2, 1], weight[2, 2], weight[2, 3]
     total = 0.0
     for p in range(layers):
         for q in range(4):
-            line = 0.0
-            for r in range(4):
-                line += weight[2, r] * values[where[0, p], where[1, q], where[2, r], c]
+            row = values[where[0, p], where[1, q]]
+            line = w0 * row[r0, c] + w1 * row[r1, c] + w2 * row[r2, c] + w3 * row[r3, c]
             total += weight[0, p] * weight[1, q] * line
     return total
 

@@ -36,7 +36,7 @@ from augreg.training import (
     train,
 )
 from augreg.transforms import Transform
-from augreg.warp import set_threads
+from augreg.threads import set_threads
 from benchmarks.experiments.measures import measured_rows
 from benchmarks.experiments.people import STUDIES, Study, read_study
 from benchmarks.experiments.settings import SETTINGS, Settings

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 import augreg as ar
-from augreg.warp import set_threads
+from augreg.threads import set_threads
 from benchmarks.rivals import Maps
 
 
