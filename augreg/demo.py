@@ -1,13 +1,15 @@
-"""The demo: a few images, an appearance model, synthetic pairs, a network that learns from them, and a linear program."""
+"""The demo: a few images, an appearance model, synthetic pairs, a network that learns from them, and a linear program.
+
+Nothing here depends on a clock: the network learns for a number of steps, so a busy machine takes longer and shows the same. What
+was measured in milliseconds is told, and is not on the page: the same seed gives the same page, byte for byte, on one machine.
+"""
 
 from __future__ import annotations
 
-import os
-import platform
 import tempfile
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -16,15 +18,15 @@ import numpy as np
 
 from augreg import metrics
 from augreg.datasets import sample_data
+from augreg.grid import Grid
 from augreg.image import Image, Labels
 from augreg.io import atomic
 from augreg.lp import LPRegistration
 from augreg.networks import FlowNet
-from augreg.report import DemoStory, demo_page
-from augreg.sam import contours_correspond, fit_appearance_model
+from augreg.report import DemoStory, HeldOut, Scores, demo_page
+from augreg.sam import AppearanceModel, contours_correspond, fit_appearance_model
 from augreg.synthesis import AppearancePairs, PairBatch, make_pairs, training_pairs
 from augreg.training import (
-    Batches,
     FlowRegistration,
     Machine,
     TrainingOptions,
@@ -39,25 +41,53 @@ from augreg.training import (
 from augreg.transforms import Affine, Transform
 from augreg.warp import resample, warp
 
-# what a network learns from in a minute or two on two cores: voxels along the longest side, width, pairs per step, rate of Adam
-_SIDE = 128
-_WIDTH = 0.125
-_BATCH = 8
-_RATE = 2e-3
-# drawing a pair takes as long as several steps with it: the share of the time, and the most pairs that are drawn
-_DRAWING = 0.3
-_POOL = 512
-# steps that show how long one takes, and the share of the time after which training ends wherever it is
-_TRIAL = 6
-_PATIENCE = 1.2
 # how pairs are drawn that stand for two people, and for two phases of one: there the body rests and looks the same
 _PEOPLE: dict[str, Any] = {"pose": 1.0, "appearances": ("shared", "independent")}
 _PHASES: dict[str, Any] = {"pose": 0.05, "appearances": ("shared",)}
 _TRAINING_IMAGES = 32
 _FEWEST = 3
 _HELD_OUT = 6
-_CHECKS = 16
+_UNSEEN = 16
+_LOOKS = 16
+# where a bar stands when a part begins: as their seconds are on two quiet cores
+_FITTED, _DRAWN, _TRAINED, _COMPARED = 0.12, 0.3, 0.85, 0.95
 Method = Callable[..., Transform]
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """How much a network learns from: pairs and steps, never seconds.
+
+    After a third of these steps it halves the error of doing nothing on unseen pairs of hearts; in the end it leaves a third.
+
+    Parameters
+    ----------
+    side : voxels along the longest side of images; of volumes half as many
+    width : of the FlowNetS
+    pairs : drawn once and kept in memory
+    batch : pairs of a step
+    steps : of Adam
+    rate : of Adam
+    seed : of pairs, weights and their order
+    """
+
+    side: int = 128
+    width: float = 0.125
+    pairs: int = 512
+    batch: int = 8
+    steps: int = 800
+    rate: float = 2e-3
+    seed: int = 0
+
+    def working(self, image: Image) -> Image:
+        """Grey, and not larger than `side`."""
+        return _at_most(image.luminance(), self.side if image.ndim == 2 else self.side // 2)
+
+    def of(self, grid: Grid) -> Lesson:
+        """The same with fewer pairs, and fewer in a step, where they have more voxels than a square of `side`."""
+        share = min(1.0, self.side**2 / np.prod(grid.shape))
+        batch = max(1, round(share * self.batch))
+        return replace(self, batch=batch, pairs=max(4, round(share * self.pairs / batch)) * batch)
 
 
 @dataclass(frozen=True)
@@ -69,14 +99,14 @@ class Event:
     summary: dict[str, Any] = field(default_factory=dict)
 
 
-def run(directory: Path, *, images: Sequence[str] | None = None, seconds: float = 90.0) -> Iterator[Event]:
+def run(directory: Path, *, images: Sequence[str] | None = None, lesson: Lesson | None = None) -> Iterator[Event]:
     """Run the demo; its page is `directory/index.html`.
 
     Parameters
     ----------
     directory : made if it does not exist
     images : the user's own; see `augreg.datasets.sample_data`
-    seconds : spent on training, about
+    lesson : how much the network learns from
 
     Raises
     ------
@@ -87,7 +117,8 @@ def run(directory: Path, *, images: Sequence[str] | None = None, seconds: float 
         raise ValueError(f"{directory}: expected a folder to write to, got a file, {there}; choose another")
     yield Event(0.0, "sample data")
     data = sample_data(images)
-    working = [_working(image) for image in data.images]
+    lesson = lesson or Lesson()
+    working = [lesson.working(image) for image in data.images]
     labels = data.labels and [resample(part, image.grid) for part, image in zip(data.labels, working, strict=True)]
     known, pairs, phases = _split(data.subjects)
     if len(known) < _FEWEST:
@@ -95,19 +126,19 @@ def run(directory: Path, *, images: Sequence[str] | None = None, seconds: float 
             f"images: expected those of at least {_FEWEST + 2} people, {_FEWEST} images to learn from and two others, "
             f"got {len(data.images)} images of {len(set(data.subjects))}"
         )
-    yield Event(0.05, data.source)
+    yield Event(0.02, f"a model of {len(known)} images")
     contours = labels is not None and contours_correspond([labels[i] for i in known])
     if labels is not None and contours:
         model = fit_appearance_model([working[i] for i in known], labels=[labels[i] for i in known])
     else:
         model = fit_appearance_model([working[i] for i in known], registration=LPRegistration())
-    yield Event(0.2, f"model with {model.shape.rank} shape modes")
     how = _PHASES if phases else _PEOPLE
+    lesson = lesson.of(model.template)
+    yield Event(_FITTED, f"model with {model.shape.rank} shape modes")
     # one appearance in both images: what the page says of a pair holds for all that it shows
-    unseen = make_pairs(AppearancePairs(model, pose=how["pose"]), 0, range(2 * _BATCH))
-    draw = pairs_from_model(model, _BATCH, seed=1, **how)
-    network, curve = yield from _trained(draw, unseen, model.template.spacing, seconds)
-    learned = FlowRegistration(network.cpu(), model.template.spacing)
+    unseen = make_pairs(AppearancePairs(model, pose=how["pose"]), lesson.seed, range(_UNSEEN))
+    network, curve = yield from _taught(model, lesson, unseen, how)
+    learned = FlowRegistration(network, model.template.spacing)
     program = LPRegistration(transform="bspline")
 
     def flow(fixed: Image, moving: Image) -> Transform:
@@ -115,18 +146,20 @@ def run(directory: Path, *, images: Sequence[str] | None = None, seconds: float 
             return learned(fixed, moving)
 
     methods: dict[str, Method] = {
-        "linear program": program,
         "network": flow,
+        "linear program": program,
         "network, then linear program": lambda f, m: program(f, m, initial=flow(f, m)),
     }
-    yield Event(0.82, "registering held-out subjects")
-    results, alignments = yield from _compared(methods, working, labels, pairs)
+    yield Event(_TRAINED, "registering held-out subjects")
+    alignments, milliseconds = yield from _compared(methods, working, pairs)
+    scores = _scores(alignments, working, labels, pairs)
+    yield Event(_COMPARED, "the page")
 
     shown = list(training_pairs(unseen, model.template))
     clearest = max(shown, key=lambda pair: float(np.abs(pair.displacement.values).mean()))
-    measure = "NCC" if labels is None else "Dice"
-    rows = [(name, f"{score:.3f}", "" if ms is None else f"{ms:.0f}") for name, (score, ms) in results.items()]
-    first, second = pairs[0]
+    typical = int(np.argsort(scores.values["network"], kind="stable")[len(pairs) // 2])
+    first, second = (data.images[i].luminance() for i in pairs[typical])
+    maps = data.labels and tuple(data.labels[i] for i in pairs[typical])
     story = DemoStory(
         source=data.source,
         training=[working[i] for i in known],
@@ -134,82 +167,101 @@ def run(directory: Path, *, images: Sequence[str] | None = None, seconds: float 
         model=model,
         synthetic=[pair.fixed for pair in shown],
         pair=(clearest.fixed, clearest.moving, clearest.displacement),
+        lesson=f"{lesson.steps} steps of {lesson.batch} out of {lesson.pairs} pairs",
         curve=curve,
         without=pairs_error(None, unseen),
-        held_out=(working[first], working[second]),
+        held_out=HeldOut(first, second, maps, typical, {name: parts[typical] for name, parts in alignments.items()}),
         what="end-systole to end-diastole of a person" if phases else "two people",
-        alignments=alignments,
-        header=("method", f"mean {measure}", "milliseconds"),
-        rows=rows,
-        machine=f"{len(pairs)} pairs; {platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}.",
+        scores=scores,
     )
     directory.mkdir(parents=True, exist_ok=True)
     path = directory / "index.html"
     with atomic(path) as temporary:
         temporary.write_text(demo_page(story), encoding="utf-8")
-    lines = [f"{name:<30} {measure} {value:>6} {ms:>7}{' ms' if ms else ''}" for name, value, ms in rows]
+    told = {"before": None, **milliseconds}
+    lines = [
+        f"{name:<30} {scores.measure} {scores.mean(name):>6.3f} {'' if ms is None else f'{ms:>7.0f} ms'}".rstrip()
+        for name, ms in told.items()
+    ]
     summary = {
         "page": str(path),
         "source": data.source,
         "training_images": len(known),
         "pairs": len(pairs),
-        "measure": measure,
-        "results": {name: {"mean": score, "milliseconds": ms} for name, (score, ms) in results.items()},
+        "steps": lesson.steps,
+        "seed": lesson.seed,
+        "error": {"without": story.without, "network": curve[-1][1]},
+        "measure": scores.measure,
+        "results": {name: {"mean": scores.mean(name), "milliseconds": ms} for name, ms in told.items()},
     }
-    yield Event(1.0, "\n".join([data.source, *lines, f"page: {path}"]), summary)
+    yield Event(1.0, "\n".join([data.source, story.learned, *lines, scores.verdict, f"page: {path}"]), summary)
 
 
-def _trained(
-    draw: Batches, unseen: PairBatch, spacing: tuple[float, ...], seconds: float
+def _taught(
+    model: AppearanceModel, lesson: Lesson, unseen: PairBatch, how: dict[str, Any]
 ) -> Generator[Event, None, tuple[FlowNet, list[tuple[int, float]]]]:
     """A network, and its error on unseen pairs as it learns."""
-    begin = time.perf_counter()
+    draw = pairs_from_model(model, lesson.batch, seed=lesson.seed + 1, **how)
     drawn: list[PairBatch] = []
-    while not drawn or (len(drawn) * _BATCH < _POOL and time.perf_counter() - begin < _DRAWING * seconds):
-        drawn.append(draw(len(drawn)))
-        yield Event(0.2 + 0.15 * len(drawn) * _BATCH / _POOL, f"{len(drawn) * _BATCH} pairs with exact truth")
-    batches = mirrored_by_chance(pairs_from_memory(PairBatch.concatenate(drawn), _BATCH))
-    left = seconds - (time.perf_counter() - begin)
-    network = seeded_network(0, unseen.flow.shape[1], _WIDTH)
+    for number in range(lesson.pairs // lesson.batch):
+        share = number * lesson.batch / lesson.pairs
+        yield Event(_between(_FITTED, _DRAWN, share), f"{number * lesson.batch} of {lesson.pairs} pairs with exact truth")
+        drawn.append(draw(number))
+    batches = mirrored_by_chance(pairs_from_memory(PairBatch.concatenate(drawn), lesson.batch, lesson.seed), lesson.seed)
+    network = seeded_network(lesson.seed, unseen.flow.shape[1], lesson.width)
+    # on one thread of the CPU: threads that wait for each other are slow on a busy machine, and sums keep their order
+    options = TrainingOptions(
+        steps=lesson.steps, learning_rate=lesson.rate, checkpoint_seconds=1e9, machine=Machine("cpu", threads=1)
+    )
     without = pairs_error(None, unseen)
     curve: list[tuple[int, float]] = []
-    steps = _affordable(batches, spacing, unseen, left)
     with tempfile.TemporaryDirectory() as folder:
-        options = TrainingOptions(steps=steps, learning_rate=_RATE, checkpoint_seconds=1e9, machine=Machine(threads=1))
-        for state in train(network, batches, spacing, folder, options):
-            # a machine that has become busy must not make the demo long
-            late = state.seconds > _PATIENCE * left
-            if late or state.step % max(1, steps // _CHECKS) == 0 or state.step in (1, steps):
-                curve.append((state.step, pairs_error(network, unseen)))
-            message = f"training: end-point error {curve[-1][1]:.2f} voxels (without {without:.2f})"
-            yield Event(0.35 + 0.45 * state.step / steps, message)
-            if late:
-                break
+        for state in train(network, batches, model.template.spacing, folder, options):
+            if state.step % max(1, lesson.steps // _LOOKS) == 0 or state.step in (1, lesson.steps):
+                with torch_threads(1):
+                    curve.append((state.step, pairs_error(network, unseen)))
+            message = f"step {state.step} of {lesson.steps}: error {curve[-1][1]:.2f} voxels (without {without:.2f})"
+            yield Event(_between(_DRAWN, _TRAINED, state.step / lesson.steps), message)
     return network, curve
 
 
 def _compared(
-    methods: dict[str, Method], images: Sequence[Image], labels: Sequence[Labels] | None, pairs: Sequence[tuple[int, int]]
-) -> Generator[Event, None, tuple[dict[str, tuple[float, float | None]], dict[str, Transform]]]:
-    """Mean score and median milliseconds of every method, and its transform of the first pair."""
+    methods: dict[str, Method], images: Sequence[Image], pairs: Sequence[tuple[int, int]]
+) -> Generator[Event, None, tuple[dict[str, list[Transform]], dict[str, float]]]:
+    """Transforms of every pair by every method, and median milliseconds."""
     for method in methods.values():  # compiled code is loaded once
         method(images[pairs[0][0]], images[pairs[0][1]])
-    scores: dict[str, list[float]] = {name: [] for name in ("before", *methods)}
+    alignments: dict[str, list[Transform]] = {"before": [Affine.identity(images[0].ndim)] * len(pairs)}
     times: dict[str, list[float]] = {name: [] for name in methods}
-    alignments: dict[str, Transform] = {}
     for number, (i, j) in enumerate(pairs):
-        fixed, moving = images[i], images[j]
-        truth = None if labels is None else (labels[i], labels[j])
-        scores["before"].append(_score(fixed, moving, truth, Affine.identity(fixed.ndim)))
         for name, method in methods.items():
             begin = time.perf_counter()
-            phi = method(fixed, moving)
+            alignments.setdefault(name, []).append(method(images[i], images[j]))
             times[name].append(time.perf_counter() - begin)
-            scores[name].append(_score(fixed, moving, truth, phi))
-            alignments.setdefault(name, phi)
-        yield Event(0.82 + 0.12 * (number + 1) / len(pairs), f"held-out pair {number + 1} of {len(pairs)}")
-    milliseconds = {name: 1e3 * float(np.median(taken)) for name, taken in times.items()}
-    return {name: (float(np.mean(of)), milliseconds.get(name)) for name, of in scores.items()}, alignments
+        share = (number + 1) / len(pairs)
+        yield Event(_between(_TRAINED, _COMPARED, share), f"held-out pair {number + 1} of {len(pairs)}")
+    return alignments, {name: 1e3 * float(np.median(taken)) for name, taken in times.items()}
+
+
+def _scores(
+    alignments: dict[str, list[Transform]],
+    images: Sequence[Image],
+    labels: Sequence[Labels] | None,
+    pairs: Sequence[tuple[int, int]],
+) -> Scores:
+    values = {
+        name: [
+            _score(images[i], images[j], None if labels is None else (labels[i], labels[j]), phi)
+            for (i, j), phi in zip(pairs, transforms, strict=True)
+        ]
+        for name, transforms in alignments.items()
+    }
+    return Scores("NCC" if labels is None else "Dice", values)
+
+
+def _between(begin: float, end: float, share: float) -> float:
+    """Where a bar stands; exactly at the end there."""
+    return (1 - share) * begin + share * end
 
 
 def _split(subjects: Sequence[str]) -> tuple[list[int], list[tuple[int, int]], bool]:
@@ -229,24 +281,11 @@ def _split(subjects: Sequence[str]) -> tuple[list[int], list[tuple[int, int]], b
     return known, [(a[0], b[0]) for a, b in pairwise(unseen)], False
 
 
-def _working(image: Image) -> Image:
-    """Grey, at most _SIDE voxels along the longest side."""
-    grey = image.luminance()
-    factor = max(grey.grid.shape) / _SIDE
-    grid = grey.grid if factor <= 1 else grey.grid.with_shape([max(2, round(n / factor)) for n in grey.grid.shape])
-    return resample(grey.with_values(np.asarray(grey.values, dtype=np.float32)), grid)
-
-
-def _affordable(batches: Batches, spacing: tuple[float, ...], unseen: PairBatch, seconds: float) -> int:
-    """How many steps fit into the time, from a few of them and one look at the error."""
-    network = seeded_network(0, unseen.flow.shape[1], _WIDTH)
-    trial = TrainingOptions(steps=_TRIAL, checkpoint_seconds=1e9, machine=Machine(threads=1))
-    with tempfile.TemporaryDirectory() as folder:
-        times = [state.seconds for state in train(network, batches, spacing, folder, trial)]
-    begin = time.perf_counter()
-    pairs_error(network, unseen)
-    looking = _CHECKS * (time.perf_counter() - begin)
-    return int(np.clip((seconds - looking) / float(np.median(np.diff(times))), 20, 20_000))
+def _at_most(image: Image, side: int) -> Image:
+    """At most so many voxels along the longest side, as float32."""
+    factor = max(image.grid.shape) / side
+    grid = image.grid if factor <= 1 else image.grid.with_shape([max(2, round(n / factor)) for n in image.grid.shape])
+    return resample(image.with_values(np.asarray(image.values, dtype=np.float32)), grid)
 
 
 def _score(fixed: Image, moving: Image, labels: tuple[Labels, Labels] | None, phi: Transform) -> float:

@@ -10,10 +10,11 @@ import spaces
 from matplotlib.figure import Figure
 from test_transforms import bspline
 
-from augreg import Image
+from augreg import Image, Labels
 from augreg.report import figures, registration_page
 from augreg.report.demo import _curve
 from augreg.report.page import page, section, table
+from augreg.report.view import view
 
 
 def image(ndim):
@@ -76,3 +77,49 @@ def test_pages_do_not_depend_on_the_environment_s_backend(backend):
     assert named == backend
     # pyplot finds the one of the environment where there is one
     assert (used.strip() == "svg") == (backend == "svg")
+
+
+def test_a_view_is_a_square_of_the_world_around_all_structures():
+    grid = spaces.grid(2)
+    one, other = np.zeros(grid.shape, dtype=np.uint8), np.zeros(grid.shape, dtype=np.uint8)
+    one[4:6, 5:7], other[7:9, 4:6] = 1, 3
+    seen = view(grid, [Labels(one, grid), Labels(other, grid)])
+    places = np.concatenate([np.argwhere(one), np.argwhere(other)])
+    inside = seen.indices_at(grid.points_at(places))
+    assert np.all(inside > -0.5)
+    assert np.all(inside < np.array(seen.shape) - 0.5)
+    # voxels of a picture are about as long across as down, and it is a square up to a voxel of the grid
+    assert seen.extent.max() - seen.extent.min() <= max(grid.spacing)
+    # it lies within the grid
+    corners = grid.indices_at(seen.points_at(np.array([[0, 0], np.array(seen.shape) - 1])))
+    assert np.all(corners > -0.5)
+    assert np.all(corners < np.array(grid.shape) - 0.5)
+    assert max(seen.shape) == 320
+    assert seen.direction == grid.direction
+
+
+def test_a_view_of_a_volume_is_the_slice_amid_its_structures():
+    grid = spaces.grid(3)
+    values = np.zeros(grid.shape, dtype=np.uint8)
+    values[2:5, 3:6, -3:] = 1
+    seen = view(grid, [Labels(values, grid)])
+    assert seen.shape[2] == 1
+    at = grid.indices_at(seen.points_at(np.zeros(3)))
+    assert at[2] == pytest.approx(grid.shape[2] - 2)
+    # without structures everything, and the middle
+    whole = view(grid)
+    assert whole.shape == (*grid.shape[:2], 1)
+    np.testing.assert_allclose(whole.points_at(np.zeros(3)), grid.points_at(np.array([0, 0, grid.shape[2] // 2])))
+    assert view(grid.with_shape((640, 320, 9))).shape == (320, 160, 1)
+
+
+def test_outlines_lie_on_the_borders_of_structures():
+    grid = spaces.grid(2)
+    inside = np.zeros(grid.shape, dtype=np.float32)
+    inside[2:6, 3:8] = 1
+    ax = Figure().subplots()
+    figures.outlined(figures.picture(image(2)), ([Image(inside, grid)], "red"))(ax)
+    corners = np.concatenate([path.vertices for part in ax.collections for path in part.get_paths()])
+    # x to the right: the first axis of the array
+    np.testing.assert_allclose(corners.min(axis=0), (1.5, 2.5))
+    np.testing.assert_allclose(corners.max(axis=0), (5.5, 7.5))

@@ -273,7 +273,7 @@ def demo(options: argparse.Namespace) -> None:
 
     event = None
     with bar("demo", 1.0) as update:
-        for event in story.run(Path(options.output), images=options.images, seconds=options.seconds):
+        for event in story.run(Path(options.output), images=options.images, lesson=story.Lesson(seed=options.seed)):
             update(event.done, event.message)
     assert event is not None
     report(event.summary, event.message, as_json=options.json)

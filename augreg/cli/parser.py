@@ -390,6 +390,6 @@ def _demo(commands: _Commands) -> None:
         commands, "demo", "learn", "demo", "the whole story on sample data, as one page", "augreg demo -o augreg-demo"
     )
     parser.add_argument("-o", "--output", metavar="DIR", default="augreg-demo", help="of the page (default augreg-demo)")
-    parser.add_argument("--seconds", type=positive(float), default=90.0, metavar="S", help="of training (default 90)")
     parser.add_argument("--images", nargs="+", metavar="I", help="your own images; label maps beside them as NAME_labels")
+    parser.add_argument("--seed", type=seed, default=0, metavar="S", help="same seed, same page (default 0)")
     _json(parser)

@@ -2,8 +2,19 @@
 
 from augreg.report import _backend  # noqa: F401  # before whatever imports matplotlib
 from augreg.report.curves import Curve, Diagram, evaluation_diagrams
-from augreg.report.demo import DemoStory, demo_page
+from augreg.report.demo import DemoStory, HeldOut, demo_page
 from augreg.report.model import model_page
 from augreg.report.registration import registration_page
+from augreg.report.scores import Scores
 
-__all__ = ["Curve", "DemoStory", "Diagram", "demo_page", "evaluation_diagrams", "model_page", "registration_page"]
+__all__ = [
+    "Curve",
+    "DemoStory",
+    "Diagram",
+    "HeldOut",
+    "Scores",
+    "demo_page",
+    "evaluation_diagrams",
+    "model_page",
+    "registration_page",
+]

@@ -2,17 +2,50 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 from matplotlib.axes import Axes
 
-from augreg.image import Image
+from augreg.grid import Grid
+from augreg.image import Image, Labels
 from augreg.report import figures
 from augreg.report.model import mode_panels
-from augreg.report.page import figure, page, section, table
+from augreg.report.page import caption, figure, page, section, table
+from augreg.report.scores import Scores, learned
+from augreg.report.view import view
 from augreg.sam import AppearanceModel
 from augreg.transforms import Affine, DisplacementField, Transform
+from augreg.warp import resample, warp
+
+# of the fixed and of the moving structures, as in the overlay below them
+_FIXED, _MOVED = "#ff3b30", "#00d5e8"
+
+
+@dataclass(frozen=True, eq=False)
+class HeldOut:
+    """A pair of images that nothing was learned from.
+
+    Parameters
+    ----------
+    fixed, moving : the images
+    labels : their label maps, if there are any, on the grids of the images or others
+    number : of the pair in the scores
+    alignments : transforms of the pair by method, "before" the first
+    """
+
+    fixed: Image
+    moving: Image
+    labels: tuple[Labels, ...] | None
+    number: int
+    alignments: Mapping[str, Transform]
+
+    @property
+    def near(self) -> Image:
+        """The fixed image where all labelled structures are seen before they are brought together."""
+        maps = () if self.labels is None else (self.labels[0], resample(self.labels[1], self.labels[0].grid))
+        return resample(self.fixed, view(self.fixed.grid if self.labels is None else self.labels[0].grid, maps))
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,13 +60,12 @@ class DemoStory:
     model : the appearance model
     synthetic : images of synthetic pairs
     pair : fixed, moving and displacement of one synthetic pair
+    lesson : how much the network learned from
     curve : (step, end-point error in voxels on synthetic pairs that are not trained on)
     without : that error without registration
-    held_out : fixed and moving image of a held-out pair
+    held_out : the pair of unseen images that is shown
     what : is held out
-    alignments : transforms of that pair by method
-    header, rows : the table of results
-    machine : one line
+    scores : of all such pairs by method
     """
 
     source: str
@@ -42,18 +74,21 @@ class DemoStory:
     model: AppearanceModel
     synthetic: Sequence[Image]
     pair: tuple[Image, Image, DisplacementField]
+    lesson: str
     curve: Sequence[tuple[int, float]]
     without: float
-    held_out: tuple[Image, Image]
+    held_out: HeldOut
     what: str
-    alignments: dict[str, Transform]
-    header: Sequence[str]
-    rows: Sequence[Sequence[str]]
-    machine: str
+    scores: Scores
+
+    @property
+    def learned(self) -> str:
+        """What the network has learned, in a sentence."""
+        return learned(self.curve[-1][1], self.without)
 
 
 def demo_page(story: DemoStory) -> str:
-    """The page."""
+    """The page: first the picture and the sentence that tell the story, then how it came to them."""
     fixed, moving, displacement = story.pair
     real = [(f"real {i + 1}", figures.picture(image)) for i, image in enumerate(story.training[:6])]
     made = [(f"synthetic {i + 1}", figures.picture(image)) for i, image in enumerate(story.synthetic[:6])]
@@ -63,12 +98,18 @@ def demo_page(story: DemoStory) -> str:
         ("displacement as a grid", figures.deformed_grid(fixed, displacement)),
         *figures.alignment(fixed, moving, displacement, "moving at x + u(x)")[:2],
     ]
-    target, source = story.held_out
-    panels = figures.alignment(target, source, Affine.identity(target.ndim), "before")
-    for name, transform in story.alignments.items():
-        panels += figures.alignment(target, source, transform, name)
+    unseen, near = story.held_out, story.held_out.near
+    panels = []
+    for name, transform in unseen.alignments.items():
+        panels += figures.alignment(near, unseen.moving, transform, name)
     inputs = [(f"image {i + 1}", figures.picture(image)) for i, image in enumerate(story.training[:12])]
     sections = [
+        section(
+            f"Never seen before: {story.what}",
+            story.scores.verdict,
+            figure(_opening(story), "a held-out pair before, by the network, and by the linear program"),
+            caption(_legend(story)),
+        ),
         section(
             "1. A few images",
             f"{story.source}. Shown: some of the {len(story.training)} images that all below is learned from.",
@@ -96,28 +137,65 @@ def demo_page(story: DemoStory) -> str:
         ),
         section(
             "5. A network learns from such pairs",
-            "End-point error of the predicted displacement, in voxels, on synthetic pairs it is not trained on. Dashed: the "
-            "error of doing nothing.",
+            f"{story.lesson}. {story.learned} The curve: mean end-point error of the predicted displacement on such pairs. "
+            "Dashed: the error of doing nothing.",
             figure(figures.plot(lambda ax: _curve(ax, story.curve, story.without)), "training curve"),
         ),
         section(
             f"6. Registration of what it has never seen: {story.what}",
-            "Overlay: fixed in red, moving in cyan, grey where they agree. Difference: white where they agree, blue where "
-            "moving is brighter, orange where fixed is. Checkerboard: contours continue where the images are aligned. Grid: "
-            "where a regular grid of the fixed image goes.",
+            "That pair. Overlay: fixed in red, moving in cyan, grey where they agree. Difference: white where they agree, "
+            "blue where moving is brighter, orange where fixed is. Checkerboard: contours go on where the images are aligned. "
+            "Grid: where a regular grid of the fixed image goes.",
             figure(figures.panels(panels, columns=4), "a held-out pair before and after"),
         ),
         section(
             "7. In numbers",
-            f"Means over all held-out pairs, median milliseconds per pair. {story.machine}",
-            table(story.header, story.rows),
+            f"{story.scores.verdict} The command says, on the terminal and with --json, how many milliseconds each took: they "
+            "differ from run to run, and this page does not.",
+            table(*_numbers(story.scores)),
         ),
     ]
     lead = (
         "From a few images to two registrations: an appearance model makes training pairs with exact displacements, a network "
         "learns from them, and a linear program aligns two images without any training."
     )
-    return page("augreg: the whole story on sample data", lead, sections)
+    return page("augreg: the whole story", lead, sections)
+
+
+def _opening(story: DemoStory) -> str:
+    """Overlays of a held-out pair side by side: before, by the network, by the linear program."""
+    pair, near = story.held_out, story.held_out.near
+    draws = []
+    for name in ("before", "network", "linear program"):
+        transform = pair.alignments[name]
+        draw = figures.overlay(near, warp(pair.moving, transform, near.grid))
+        if pair.labels is not None:
+            fixed, moving = pair.labels
+            lines = _structures(fixed, Affine.identity(near.ndim), near.grid), _structures(moving, transform, near.grid)
+            draw = figures.outlined(draw, (lines[0], _FIXED), (lines[1], _MOVED))
+        draws.append((f"{name}: {story.scores.measure} {story.scores.values[name][pair.number]:.2f}", draw))
+    return figures.panels(draws, columns=3, title_size=13)
+
+
+def _structures(labels: Labels, transform: Transform, grid: Grid) -> list[Image]:
+    """For every structure an image that is 1 inside it, seen through a transform."""
+    return [warp(Image((labels.values == label).astype(np.float32), labels.grid), transform, grid) for label in labels.unique()]
+
+
+def _legend(story: DemoStory) -> str:
+    colours = "Fixed image in red, moving image in cyan, grey where they agree"
+    if story.held_out.labels is not None:
+        colours += "; lines: the labelled structures of both"
+    return f"{colours}. Of {len(story.scores.values['before'])} pairs this is the one in the middle by the network's score."
+
+
+def _numbers(scores: Scores) -> tuple[list[str], list[list[str]]]:
+    """The table of all pairs."""
+    count = len(scores.values["before"])
+    header = ["method", f"mean {scores.measure}", *(f"pair {number + 1}" for number in range(count))]
+    return header, [
+        [name, f"{scores.mean(name):.3f}", *(f"{value:.2f}" for value in values)] for name, values in scores.values.items()
+    ]
 
 
 def _curve(ax: Axes, curve: Sequence[tuple[int, float]], without: float) -> None:

@@ -19,17 +19,19 @@ from augreg.warp import warp
 Draw = Callable[[Axes], None]
 
 
-def panels(draws: Sequence[tuple[str, Draw]], columns: int, width: float = 11.0, aspect: float = 1.0) -> str:
+def panels(
+    draws: Sequence[tuple[str, Draw]], columns: int, width: float = 11.0, aspect: float = 1.0, title_size: float = 9.0
+) -> str:
     """A grid of pictures, titled or not, `aspect` times as high as wide, as a data URI."""
     rows = -(-len(draws) // columns)
-    side, title_height = width / columns, 0.3 if any(title for title, _ in draws) else 0.0
+    side, title_height = width / columns, title_size / 30 if any(title for title, _ in draws) else 0.0
     figure = Figure(figsize=(width, rows * (side * aspect + title_height)), layout="constrained")
     axes = np.atleast_1d(figure.subplots(rows, columns, squeeze=False)).ravel()
     for ax in axes:
         ax.set_axis_off()
     for ax, (title, draw) in zip(axes, draws, strict=False):
         draw(ax)
-        ax.set_title(title, fontsize=9)
+        ax.set_title(title, fontsize=title_size)
     return _uri(figure)
 
 
@@ -57,6 +59,21 @@ def overlay(fixed: Image, moved: Image) -> Draw:
     """Fixed in red, moved in cyan; grey where they agree."""
     f, m = (_unit(plane(image)) for image in (fixed, moved))
     return lambda ax: _show(ax, fixed.grid, np.stack([f, m, m], axis=-1))
+
+
+def outlined(draw: Draw, *groups: tuple[Sequence[Image], str]) -> Draw:
+    """What `draw` draws, and outlines: of images that are 1 inside a structure and 0 outside, each group in its colour."""
+    lines = [(plane(inside), color) for images, color in groups for inside in images]
+
+    def both(ax: Axes) -> None:
+        draw(ax)
+        for values, color in lines:
+            if values.min() < 0.5 < values.max():
+                # a dark rim keeps lines apart from images of their own colour
+                for rim, width in (("black", 3.2), (color, 1.6)):
+                    ax.contour(np.swapaxes(values, 0, 1), levels=[0.5], colors=[rim], linewidths=width)
+
+    return both
 
 
 def difference(fixed: Image, moved: Image) -> Draw:

@@ -19,6 +19,7 @@ p { margin: .3rem 0 .8rem; max-width: 70rem; }
 img { width: 100%; height: auto; display: block; }
 table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
 th, td { text-align: right; padding: .35rem .7rem; border-bottom: 1px solid #e2e6ec; }
+small { color: #5b6675; }
 th:first-child, td:first-child { text-align: left; }
 """
 
@@ -42,6 +43,11 @@ def section(title: str, text: str, *parts: str) -> str:
 def figure(uri: str, description: str) -> str:
     """A picture with its description for those who cannot see it."""
     return f'<img src="{uri}" alt="{html.escape(description)}">'
+
+
+def caption(text: str) -> str:
+    """Small print below a picture."""
+    return f"<p><small>{html.escape(text)}</small></p>"
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
