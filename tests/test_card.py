@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -250,3 +251,21 @@ def test_rates_and_steps_of_a_stage_follow_from_its_time(monkeypatch):
     assert all(b == a + 1 for a, b in pairwise(calls[:20]))
     assert 0 < found["waiting"] < 1
     assert found["steps_per_second"] < 50
+
+
+def test_the_curve_of_a_stage_has_a_truth_where_there_is_one():
+    from augreg.training import Likeness
+    from benchmarks.card.sizes import FULL
+
+    known = make_pairs(AppearancePairs(subjects.model("landmarks")), 0, range(2))
+    unknown = PairBatch.without_truth(known.fixed, known.moving)
+    both = learning.Unsure(Likeness(), Likeness(), 1.0)
+    sizes = replace(FULL, steps=61, batch=2)
+    batches = learning.in_turns(lambda _: known, lambda _: unknown)
+    curve = learning.stage(seeded_network(0, 2, 1 / 32), batches, both, 1e-3, sizes, "cpu", time.monotonic() + 60)["curve"]
+    assert len(curve) > 10
+    errors = [row["epe"] for row in curve]
+    assert None in errors
+    assert any(error is not None and error > 0 for error in errors)
+    # no NaN, which only Python reads
+    json.dumps(curve, allow_nan=False)

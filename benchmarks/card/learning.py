@@ -12,6 +12,7 @@ before any card was seen. The test people are met after each stage; the second o
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -136,7 +137,7 @@ def stage(
     spacing = (1.0,) * network.ndim
     options = TrainingOptions(learning_rate=rate, warm_up=100, checkpoint_seconds=1e9, machine=machine)
 
-    def run(steps: int, most: float) -> tuple[int, float, list[dict[str, float]]]:
+    def run(steps: int, most: float) -> tuple[int, float, list[dict[str, float | None]]]:
         """Steps that were taken, seconds of one, and the curve."""
         curve, began, taken, left_out = [], time.monotonic(), 0, min(_LEFT_OUT, steps // 2)
         # checkpoints of seconds each would be a large part of a stage of minutes
@@ -145,9 +146,10 @@ def stage(
                 taken += 1
                 if taken == left_out and time.monotonic() < most:
                     began, waiting.seconds = time.monotonic(), 0.0
-                if taken % max(1, steps // 20) == 0:
+                # an odd number of steps: where every second step has no truth, both kinds are seen
+                if taken % (steps // 20 | 1) == 0:
                     about = {"step": taken, "loss": state.loss, "epe": state.epe, "epe_without": state.epe_without}
-                    curve.append({name: round(value, 4) for name, value in about.items()})
+                    curve.append({name: None if math.isnan(value) else round(value, 4) for name, value in about.items()})
                 # the last step is not asked for: files of the run would come with it
                 if time.monotonic() > most or taken == steps - 1:
                     break
