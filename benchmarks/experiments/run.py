@@ -25,6 +25,7 @@ from augreg.chain import Chained
 from augreg.image import Image
 from augreg.io import atomic
 from augreg.networks import RefinedFlow
+from augreg.threads import set_threads
 from augreg.training import (
     CHECKPOINT,
     WEIGHTS,
@@ -36,7 +37,6 @@ from augreg.training import (
     train,
 )
 from augreg.transforms import Transform
-from augreg.threads import set_threads
 from benchmarks.experiments.measures import measured_rows
 from benchmarks.experiments.people import STUDIES, Study, read_study
 from benchmarks.experiments.settings import SETTINGS, Settings
