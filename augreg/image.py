@@ -106,5 +106,8 @@ class Labels:
 
 
 def _in_order(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """The same numbers in C order and native bytes: sums run over them in one order, so results have the same bytes."""
-    return np.require(values, dtype=values.dtype.newbyteorder("="), requirements=["C", "A"])
+    """The same numbers in C order and native bytes: sums run over them in one order, so results have the same bytes.
+
+    A copy of what may not be written to: kernels would be compiled once more for it.
+    """
+    return np.require(values, dtype=values.dtype.newbyteorder("="), requirements=["C", "A", "W"])

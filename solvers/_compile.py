@@ -36,11 +36,12 @@ from numba.core.caching import (
     UserWideCacheLocator,
 )
 
+from solvers.compiling import tell
+
 Function = Callable[..., Any]
 # loops of sums and maxima become vector instructions
 FAST = frozenset({"contract", "reassoc", "nsz", "arcp"})
 _REMEDY = "set NUMBA_CACHE_DIR to a folder that can be written"
-_listeners: list[Callable[[str], None]] = []
 
 
 def kernel(function: Function | None = None, *, fastmath: frozenset[str] = frozenset()) -> Any:
@@ -76,11 +77,6 @@ def njit(**options: Any) -> Callable[[Function], Any]:
         return dispatcher
 
     return compiled
-
-
-def on_compile(listener: Callable[[str], None]) -> None:
-    """Call `listener` with the name of each kernel before it is compiled; not of those that are only loaded."""
-    _listeners.append(listener)
 
 
 class _Locator(UserWideCacheLocator):
@@ -140,8 +136,7 @@ class _Cache(FunctionCache):
             except OSError:
                 self.disable()
         if found is None:
-            for listener in _listeners:
-                listener(self._py_func.__qualname__)
+            tell(self._py_func.__qualname__)
         return found
 
     def save_overload(self, sig: Any, data: Any) -> None:

@@ -62,7 +62,7 @@ class PiecewiseLinearProgram:
     slopes: FloatArray
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "matrix", _canonical(self.matrix))
+        object.__setattr__(self, "matrix", canonical(self.matrix))
         for name in ("lower", "values", "widths", "slopes"):
             object.__setattr__(self, name, np.ascontiguousarray(getattr(self, name), dtype=np.float64))
         object.__setattr__(self, "pointers", np.ascontiguousarray(self.pointers, dtype=np.int64))
@@ -147,7 +147,7 @@ class PiecewiseLinearProgram:
         return found
 
 
-def _canonical(matrix: scipy.sparse.sparray) -> scipy.sparse.csr_array:
+def canonical(matrix: scipy.sparse.sparray) -> scipy.sparse.csr_array:
     """CSR with ascending columns, none twice, and indices of one type; the same object where it is so."""
     if not isinstance(matrix, scipy.sparse.csr_array) or matrix.dtype != np.float64:
         matrix = scipy.sparse.csr_array(matrix, dtype=np.float64)

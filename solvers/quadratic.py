@@ -10,7 +10,7 @@ import scipy.sparse
 
 from solvers._band_kernels import bandwidth
 from solvers._systems import system_of
-from solvers.problem import FloatArray
+from solvers.problem import FloatArray, canonical
 
 # operations of a band factorisation beyond which conjugate gradients take over
 _LARGE = 3e8
@@ -28,8 +28,8 @@ def least_squares(matrix: scipy.sparse.csr_array, weights: FloatArray, right: Fl
     right : r, (m,)
     damping : relative increase of the normal matrix' diagonal (Levenberg-Marquardt)
     """
-    n = matrix.shape[1]
-    m, places = len(weights), np.arange(n)
+    matrix = canonical(matrix)
+    (m, n), places = matrix.shape, np.arange(matrix.shape[1])
     width = int(bandwidth(matrix.indptr, matrix.indices, places))
     if n * float(width) ** 2 <= _LARGE:
         system = system_of(matrix, np.arange(m), places, width)

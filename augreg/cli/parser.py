@@ -39,6 +39,7 @@ def build_parser() -> argparse.ArgumentParser:
     _synthesize(commands)
     _train(commands)
     _demo(commands)
+    _compile(commands)
     return parser
 
 
@@ -392,4 +393,16 @@ def _demo(commands: _Commands) -> None:
     parser.add_argument("-o", "--output", metavar="DIR", default="augreg-demo", help="of the page (default augreg-demo)")
     parser.add_argument("--images", nargs="+", metavar="I", help="your own images; label maps beside them as NAME_labels")
     parser.add_argument("--seed", type=seed, default=0, metavar="S", help="same seed, same page (default 0)")
+    _json(parser)
+
+
+def _compile(commands: _Commands) -> None:
+    parser = _command(
+        commands,
+        "compile",
+        "ahead",
+        "compile_all",
+        "compile every kernel ahead of its first use: for images of containers, and machines that must not wait",
+        "augreg compile",
+    )
     _json(parser)

@@ -1,0 +1,119 @@
+"""`augreg compile`: every kernel compiled ahead of its first use, by doing a little of everything on tiny images."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable, Iterator
+
+import numpy as np
+
+from augreg import metrics
+from augreg.cli.output import report
+from augreg.cli.progress import bar
+from augreg.grid import Grid
+from augreg.image import Image, Labels
+from augreg.lp import LPRegistration, superpixel_classes
+from augreg.transforms import Affine, BSpline, DisplacementField
+from augreg.warp import sample, warp
+from solvers.compiling import listening
+
+Job = Callable[[], object]
+
+
+def compile_all(options: argparse.Namespace) -> None:
+    """`augreg compile`."""
+    begin, names = time.perf_counter(), list[str]()
+    jobs = [*_registrations(2), *_registrations(3), *_warps(2), *_warps(3), *_learning()]
+    with bar("compile", float(len(jobs))) as update, listening(names.append):
+        for number, (what, job) in enumerate(jobs):
+            update(float(number), what)
+            job()
+        update(float(len(jobs)), "")
+    seconds = time.perf_counter() - begin
+    text = f"{len(names)} kernels compiled in {seconds:.1f} s" if names else "every kernel was compiled before"
+    report({"compiled": len(names), "seconds": seconds}, text, as_json=options.json)
+
+
+def _scene(ndim: int, shift: float = 0.0) -> Image:
+    """Blobs that a registration can hold on to."""
+    shape = (48, 44, 12)[:ndim]
+    x = np.meshgrid(*(np.arange(n, dtype=float) for n in shape), indexing="ij")
+    values = np.zeros(shape)
+    for number, center in enumerate(np.random.default_rng(0).uniform(0.2, 0.8, (5, ndim))):
+        away = sum((x[a] - shift - c * shape[a]) ** 2 for a, c in enumerate(center))
+        values += (100 + 30 * number) * np.exp(-away / 30)
+    return Image(values.astype(np.float32), Grid(shape))
+
+
+def _parts(image: Image) -> Labels:
+    return Labels((image.values > 40).astype(np.uint8) + (image.values > 90).astype(np.uint8), image.grid)
+
+
+def _field(grid: Grid) -> BSpline:
+    spline = BSpline.zeros(grid, 12.0)
+    return BSpline(0.3 * np.cos(np.arange(spline.coefficients.size)).reshape(spline.coefficients.shape), spline.grid)
+
+
+def _registrations(ndim: int) -> Iterator[tuple[str, Job]]:
+    fixed, moving = _scene(ndim), _scene(ndim, 1.5)
+    labels = {"fixed_labels": _parts(fixed), "moving_labels": _parts(moving)}
+    masks = {"fixed_mask": _parts(fixed), "moving_mask": _parts(moving)}
+    methods = [
+        ("affine", LPRegistration(transform="affine"), {}),
+        ("bspline", LPRegistration(transform="bspline"), masks),
+        ("rigid, differences", LPRegistration(transform="rigid", criterion="ssd"), {}),
+        ("mutual information", LPRegistration(transform="affine", criterion="mi"), {}),
+        ("labels", LPRegistration(transform="bspline", criterion="labels"), labels),
+        ("boundaries", LPRegistration(transform="bspline"), labels),
+    ]
+    for what, method, known in methods:
+        yield f"{ndim}-D registration: {what}", lambda method=method, known=known: method(fixed, moving, **known)
+    colour = [Image(np.stack([image.values] * 3, axis=-1).astype(np.uint8), image.grid) for image in (fixed, moving)]
+    yield f"{ndim}-D registration: colour", lambda: LPRegistration(transform="affine")(*colour)
+    if ndim == 2:
+        yield "superpixels", lambda: superpixel_classes(fixed)
+
+
+def _warps(ndim: int) -> Iterator[tuple[str, Job]]:
+    image = _scene(ndim)
+    grid, spline = image.grid, _field(image.grid)
+    field = DisplacementField(spline.displacement(grid), grid)
+    turned = Grid(grid.shape, grid.spacing, grid.origin, np.eye(ndim)[::-1])
+    for transform in (Affine(1.1 * np.eye(ndim)), spline, field):
+        for dtype in (np.float32, np.float64):
+            for way in ("linear", "cubic"):
+                typed = image.with_values(image.values.astype(dtype))
+                yield f"{ndim}-D warp", lambda i=typed, t=transform, w=way: warp(i, t, grid, interpolation=w)
+        for kind in (np.uint8, np.uint16, np.uint32, np.uint64):
+            labels = Labels(image.values.astype(kind), grid)
+            yield f"{ndim}-D warp of labels", lambda i=labels, t=transform: warp(i, t, grid)
+        yield f"{ndim}-D folding", lambda t=transform: metrics.folding(t, grid)
+        yield f"{ndim}-D inverse", lambda t=transform: t.inverse(grid)
+        yield f"{ndim}-D points", lambda t=transform: t.displacement(turned)
+    for way in ("linear", "cubic", "nearest"):
+        yield f"{ndim}-D points", lambda w=way: sample(image, grid.points()[:9], interpolation=w)
+
+
+def _learning() -> Iterator[tuple[str, Job]]:
+    """Models and pairs, in 2-D and 3-D, from contours and from registrations."""
+    from augreg import sam  # torch comes with pairs
+    from augreg.synthesis import AppearancePairs, RandomDeformations, SmoothField, make_pairs
+
+    for ndim in (2, 3):
+        images = [_scene(ndim, 0.8 * number) for number in range(4)]
+        ways: list[tuple[str, dict[str, object]]] = [
+            ("contours", {"labels": [_parts(image) for image in images]}),
+            ("displacements", {"registration": LPRegistration(), "dense": sam.DisplacementMaps(), "rounds": 1}),
+            ("velocities", {"registration": LPRegistration(), "dense": sam.VelocityMaps(), "rounds": 1}),
+        ]
+        rest = (SmoothField(12.0, (0.2,)),)
+        for what, how in ways:
+
+            def pairs(images: list[Image] = images, how: dict[str, object] = how, rest: tuple[SmoothField, ...] = rest) -> None:
+                model = sam.fit_appearance_model(images, points=40, **how)  # type: ignore[arg-type]
+                for correlation in ("shared", "independent", 0.5):
+                    make_pairs(AppearancePairs(model, appearance=correlation, rest=rest), 0, range(2))
+
+            yield f"{ndim}-D pairs: {what}", pairs
+        yield f"{ndim}-D pairs: deformations", lambda i=images[0]: make_pairs(RandomDeformations.of([i]), 0, range(2))
