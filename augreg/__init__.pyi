@@ -1,5 +1,13 @@
 __version__: str
 
+from . import datasets as datasets
+from . import io as io
+from . import lp as lp
+from . import metrics as metrics
+from . import networks as networks
+from . import sam as sam
+from . import synthesis as synthesis
+from . import training as training
 from .chain import Chained as Chained
 from .consistency import ConsistentRegistration as ConsistentRegistration
 from .grid import Grid as Grid

@@ -1,6 +1,7 @@
 """Imports go downward only, and each heavy package has one home."""
 
 import ast
+import functools
 import subprocess
 import sys
 from pathlib import Path
@@ -100,6 +101,22 @@ def _modules_after(code: str) -> set[str]:
 def test_import_augreg_brings_no_heavy_package():
     loaded = _modules_after("import augreg")
     assert not loaded & {"torch", "matplotlib", "numba", "scipy", "SimpleITK", "numpy"}
+
+
+@pytest.mark.parametrize("name", ["datasets", "io", "lp", "metrics", "networks", "sam", "synthesis", "training"])
+def test_the_parts_of_augreg_are_its_attributes(name):
+    loaded = _modules_after(f"import augreg, types; assert isinstance(augreg.{name}, types.ModuleType)")
+    assert f"augreg.{name}" in loaded
+    # and the rest of it is left alone: matplotlib is loaded where pages are drawn, torch where networks are
+    assert "matplotlib" not in loaded
+    assert ("torch" in loaded) == (name in ("networks", "synthesis", "training"))
+    assert name in _listed()
+
+
+@functools.cache
+def _listed():
+    code = "import augreg, sys; before = set(sys.modules); print(*dir(augreg)); assert set(sys.modules) == before"
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, encoding="utf-8", check=True).stdout.split()
 
 
 def test_the_linear_program_needs_neither_torch_nor_matplotlib():
