@@ -15,6 +15,7 @@ data, where numba itself does not look.
 
 from __future__ import annotations
 
+import gc
 import glob
 import hashlib
 import os
@@ -24,7 +25,7 @@ import tempfile
 import warnings
 import zlib
 from collections.abc import Callable
-from functools import cache
+from functools import cache, wraps
 from pathlib import Path
 from typing import Any
 
@@ -51,11 +52,28 @@ def kernel(function: Function | None = None, *, fastmath: frozenset[str] = froze
     dispatcher = numba.njit(nogil=True, error_model="numpy", no_cfunc_wrapper=True, fastmath=set(fastmath))(function)
     # under NUMBA_DISABLE_JIT it is the function itself
     if hasattr(dispatcher, "enable_caching"):
+        dispatcher._compiler.compile = _undisturbed(dispatcher._compiler.compile)
         try:
             dispatcher._cache = _Cache(dispatcher.py_func)
         except RuntimeError:  # numba's "no locator"
             _say(f"compiled kernels cannot be kept, each process compiles them again; {_REMEDY}")
     return dispatcher
+
+
+def _undisturbed(compile_: Function) -> Function:
+    """The same while the garbage collector rests: it would look at the compiler's many objects again and again."""
+
+    @wraps(compile_)
+    def call(*arguments: Any) -> Any:
+        collecting = gc.isenabled()
+        gc.disable()
+        try:
+            return compile_(*arguments)
+        finally:
+            if collecting:
+                gc.enable()
+
+    return call
 
 
 def inlined(function: Function | None = None, *, fastmath: frozenset[str] = frozenset()) -> Any:
