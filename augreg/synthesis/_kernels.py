@@ -1,189 +1,170 @@
-"""Numba kernels of the maps of `augreg.synthesis.spline` on the CPU, parallel over points: many times faster than torch.
+"""Kernels of the maps of `augreg.synthesis.spline` on the CPU, over pixels: many times faster than torch.
 
 A point is solved for in registers, starting from the displacements of its neighbours on the line, extrapolated by a cubic, so
 that hardly more than one Newton step remains.
+
+Coefficients are (B, n0, n1, 2) in 2-D and (B, 3, n0, n1, n2) in 3-D: these orders of axes, with taps written out in 2-D and loops
+in 3-D, are what compiles to vector instructions. A dimension is compiled when it is first asked for: `c.ndim` is known by then.
 """
 
 import numpy as np
-from numba import get_num_threads, prange, set_num_threads
 
-from augreg._compile import kernel, njit
+from augreg.kernels.cubic import slopes, weights
+from augreg.kernels.small import determinant, solved_2, solved_3
+from solvers._compile import inlined, kernel
 
-CHUNK = 1024
 LINES = 8
 # targets may miss the grid by rounding
 EDGE = 1e-6
+_SUMS = frozenset({"contract", "reassoc", "nsz"})
 
 
-def threads():
-    """Number of threads of all kernels."""
-    return get_num_threads()
+@inlined(fastmath=_SUMS)
+def _dot(w, a0, a1, a2, a3):
+    return w[0] * a0 + w[1] * a1 + w[2] * a2 + w[3] * a3
 
 
-def set_threads(count):
-    """Set that number."""
-    set_num_threads(count)
-
-
-@njit(cache=True, nogil=True, inline="always")
-def weights(t):
-    s = 1.0 - t
-    return s * s * s / 6.0, (3.0 * t - 6.0) * t * t / 6.0 + 2.0 / 3.0, (3.0 * s - 6.0) * s * s / 6.0 + 2.0 / 3.0, t * t * t / 6.0
-
-
-@njit(cache=True, nogil=True, inline="always")
-def _slopes(t):
-    s = 1.0 - t
-    return -0.5 * s * s, (1.5 * t - 2.0) * t, (2.0 - 1.5 * s) * s, 0.5 * t * t
-
-
-@njit(cache=True, nogil=True, inline="always")
+@inlined(fastmath=_SUMS)
 def _across(c, i, j, d, w):
     """sum_p w_p c[i + p, j, d]."""
     return w[0] * c[i, j, d] + w[1] * c[i + 1, j, d] + w[2] * c[i + 2, j, d] + w[3] * c[i + 3, j, d]
 
 
-@njit(cache=True, nogil=True, inline="always")
-def _along(c, i, j, d, w, s, v, r):
-    """One component at (i, j): value and its two derivatives, from the weights w, v and slopes s, r of the two axes."""
-    a0, a1, a2, a3 = _across(c, i, j, d, w), _across(c, i, j + 1, d, w), _across(c, i, j + 2, d, w), _across(c, i, j + 3, d, w)
-    b0, b1, b2, b3 = _across(c, i, j, d, s), _across(c, i, j + 1, d, s), _across(c, i, j + 2, d, s), _across(c, i, j + 3, d, s)
-    return (
-        v[0] * a0 + v[1] * a1 + v[2] * a2 + v[3] * a3,
-        v[0] * b0 + v[1] * b1 + v[2] * b2 + v[3] * b3,
-        r[0] * a0 + r[1] * a1 + r[2] * a2 + r[3] * a3,
-    )
+@inlined(fastmath=_SUMS)
+def _lines(c, i, j, d, w):
+    """`_across` at j .. j + 3."""
+    return _across(c, i, j, d, w), _across(c, i, j + 1, d, w), _across(c, i, j + 2, d, w), _across(c, i, j + 3, d, w)
 
 
-@njit(cache=True, nogil=True, fastmath={"contract", "reassoc", "nsz"})
+@inlined
+def _knot(x, start, step, size):
+    """The first of the four coefficients around x, -1 outside [1, size - 2], and the offset from the second."""
+    t = start + step * x
+    if not (t >= 1.0 and t <= size - 2.0):
+        return -1, 0.0
+    i = min(np.int64(t), size - 3) - 1
+    return i, t - i - 1.0
+
+
+@inlined(fastmath=_SUMS)
 def _field(c, start, step, x, u, J, rows):
-    """u (D,) and its derivatives J (D, D) at a point x (D,); c (1, n1, n2, 2) or (3, n0, n1, n2); buffers rows (3, 4).
-
-    These orders of axes, and taps written out in 2-D, loops in 3-D, are what compiles to vector instructions.
-    """
-    ndim = x.size
-    u[:] = 0.0
-    J[:] = 0.0
-    if ndim == 2:
-        t0, t1 = start[0] + step[0] * x[0], start[1] + step[1] * x[1]
-        if not (t0 >= 1.0 and t0 <= c.shape[1] - 2.0 and t1 >= 1.0 and t1 <= c.shape[2] - 2.0):
-            return
-        i, j = min(int(t0), c.shape[1] - 3), min(int(t1), c.shape[2] - 3)
-        w, s = weights(t0 - i), _slopes(t0 - i)
-        v, r = weights(t1 - j), _slopes(t1 - j)
-        for d in range(2):
-            value, by0, by1 = _along(c[0], i - 1, j - 1, d, w, s, v, r)
-            u[d] = value
-            J[d, 0] = step[0] * by0
-            J[d, 1] = step[1] * by1
-        return
-    t0, t1, t2 = start[0] + step[0] * x[0], start[1] + step[1] * x[1], start[2] + step[2] * x[2]
-    n0, n1, n2 = c.shape[1], c.shape[2], c.shape[3]
-    if not (t0 >= 1.0 and t0 <= n0 - 2.0 and t1 >= 1.0 and t1 <= n1 - 2.0 and t2 >= 1.0 and t2 <= n2 - 2.0):
-        return
-    k, i, j = min(int(t0), n0 - 3) - 1, min(int(t1), n1 - 3) - 1, min(int(t2), n2 - 3) - 1
-    p, q = weights(t0 - k - 1.0), _slopes(t0 - k - 1.0)
-    w, s = weights(t1 - i - 1.0), _slopes(t1 - i - 1.0)
-    v, r = weights(t2 - j - 1.0), _slopes(t2 - j - 1.0)
-    A, B, E = rows[0], rows[1], rows[2]
-    for d in range(3):
-        A[:] = 0.0
-        B[:] = 0.0
-        E[:] = 0.0
-        for a in range(4):
-            for b in range(4):
-                c0, c1 = c[d, k, i + a, j + b], c[d, k + 1, i + a, j + b]
-                c2, c3 = c[d, k + 2, i + a, j + b], c[d, k + 3, i + a, j + b]
-                m = p[0] * c0 + p[1] * c1 + p[2] * c2 + p[3] * c3
-                A[b] += w[a] * m
-                B[b] += w[a] * (q[0] * c0 + q[1] * c1 + q[2] * c2 + q[3] * c3)
-                E[b] += s[a] * m
-        u[d] = v[0] * A[0] + v[1] * A[1] + v[2] * A[2] + v[3] * A[3]
-        J[d, 0] = step[0] * (v[0] * B[0] + v[1] * B[1] + v[2] * B[2] + v[3] * B[3])
-        J[d, 1] = step[1] * (v[0] * E[0] + v[1] * E[1] + v[2] * E[2] + v[3] * E[3])
-        J[d, 2] = step[2] * (r[0] * A[0] + r[1] * A[1] + r[2] * A[2] + r[3] * A[3])
+    """u (D,) and its derivatives J (D D,) at a point x (D,); buffers rows (3, 4). Both 0 outside."""
+    for d in range(x.size):
+        u[d] = 0.0
+    for d in range(J.size):
+        J[d] = 0.0
+    if c.ndim == 3:
+        i, s = _knot(x[0], start[0], step[0], c.shape[0])
+        j, t = _knot(x[1], start[1], step[1], c.shape[1])
+        if i >= 0 and j >= 0:
+            along, by = weights(t), slopes(t)
+            for d in range(2):
+                a, b = _lines(c, i, j, d, weights(s)), _lines(c, i, j, d, slopes(s))
+                u[d] = _dot(along, a[0], a[1], a[2], a[3])
+                J[2 * d] = step[0] * _dot(along, b[0], b[1], b[2], b[3])
+                J[2 * d + 1] = step[1] * _dot(by, a[0], a[1], a[2], a[3])
+    else:
+        k, s = _knot(x[0], start[0], step[0], c.shape[1])
+        i, t = _knot(x[1], start[1], step[1], c.shape[2])
+        j, v = _knot(x[2], start[2], step[2], c.shape[3])
+        if k >= 0 and i >= 0 and j >= 0:
+            p, q, w, r, along, by = weights(s), slopes(s), weights(t), slopes(t), weights(v), slopes(v)
+            A, B, E = rows[0], rows[1], rows[2]
+            for d in range(3):
+                for b in range(4):
+                    A[b] = 0.0
+                    B[b] = 0.0
+                    E[b] = 0.0
+                for a in range(4):
+                    for b in range(4):
+                        c0, c1 = c[d, k, i + a, j + b], c[d, k + 1, i + a, j + b]
+                        c2, c3 = c[d, k + 2, i + a, j + b], c[d, k + 3, i + a, j + b]
+                        m = _dot(p, c0, c1, c2, c3)
+                        A[b] += w[a] * m
+                        B[b] += w[a] * _dot(q, c0, c1, c2, c3)
+                        E[b] += r[a] * m
+                u[d] = _dot(along, A[0], A[1], A[2], A[3])
+                J[3 * d] = step[0] * _dot(along, B[0], B[1], B[2], B[3])
+                J[3 * d + 1] = step[1] * _dot(along, E[0], E[1], E[2], E[3])
+                J[3 * d + 2] = step[2] * _dot(by, A[0], A[1], A[2], A[3])
 
 
-@njit(cache=True, nogil=True, fastmath={"contract", "reassoc", "nsz"})
+@inlined(fastmath=_SUMS)
 def _value(c, start, step, x, u, rows):
     """u (D,) alone, see `_field`."""
-    ndim = x.size
-    u[:] = 0.0
-    if ndim == 2:
-        t0, t1 = start[0] + step[0] * x[0], start[1] + step[1] * x[1]
-        if not (t0 >= 1.0 and t0 <= c.shape[1] - 2.0 and t1 >= 1.0 and t1 <= c.shape[2] - 2.0):
-            return
-        i, j = min(int(t0), c.shape[1] - 3), min(int(t1), c.shape[2] - 3)
-        w, v = weights(t0 - i), weights(t1 - j)
-        for d in range(2):
-            u[d] = _along(c[0], i - 1, j - 1, d, w, w, v, v)[0]
-        return
-    t0, t1, t2 = start[0] + step[0] * x[0], start[1] + step[1] * x[1], start[2] + step[2] * x[2]
-    n0, n1, n2 = c.shape[1], c.shape[2], c.shape[3]
-    if not (t0 >= 1.0 and t0 <= n0 - 2.0 and t1 >= 1.0 and t1 <= n1 - 2.0 and t2 >= 1.0 and t2 <= n2 - 2.0):
-        return
-    k, i, j = min(int(t0), n0 - 3) - 1, min(int(t1), n1 - 3) - 1, min(int(t2), n2 - 3) - 1
-    p, w, v = weights(t0 - k - 1.0), weights(t1 - i - 1.0), weights(t2 - j - 1.0)
-    A = rows[0]
-    for d in range(3):
-        A[:] = 0.0
-        for a in range(4):
-            for b in range(4):
-                c0, c1 = c[d, k, i + a, j + b], c[d, k + 1, i + a, j + b]
-                c2, c3 = c[d, k + 2, i + a, j + b], c[d, k + 3, i + a, j + b]
-                A[b] += w[a] * (p[0] * c0 + p[1] * c1 + p[2] * c2 + p[3] * c3)
-        u[d] = v[0] * A[0] + v[1] * A[1] + v[2] * A[2] + v[3] * A[3]
+    for d in range(x.size):
+        u[d] = 0.0
+    if c.ndim == 3:
+        i, s = _knot(x[0], start[0], step[0], c.shape[0])
+        j, t = _knot(x[1], start[1], step[1], c.shape[1])
+        if i >= 0 and j >= 0:
+            across, along = weights(s), weights(t)
+            for d in range(2):
+                a = _lines(c, i, j, d, across)
+                u[d] = _dot(along, a[0], a[1], a[2], a[3])
+    else:
+        k, s = _knot(x[0], start[0], step[0], c.shape[1])
+        i, t = _knot(x[1], start[1], step[1], c.shape[2])
+        j, v = _knot(x[2], start[2], step[2], c.shape[3])
+        if k >= 0 and i >= 0 and j >= 0:
+            p, w, along = weights(s), weights(t), weights(v)
+            A = rows[0]
+            for d in range(3):
+                for b in range(4):
+                    A[b] = 0.0
+                for a in range(4):
+                    for b in range(4):
+                        c0, c1 = c[d, k, i + a, j + b], c[d, k + 1, i + a, j + b]
+                        c2, c3 = c[d, k + 2, i + a, j + b], c[d, k + 3, i + a, j + b]
+                        A[b] += w[a] * _dot(p, c0, c1, c2, c3)
+                u[d] = _dot(along, A[0], A[1], A[2], A[3])
 
 
-@njit(cache=True, nogil=True)
-def _newton(J, r, dx):
-    """(I + J) dx = r; near a singular matrix dx is short of it."""
-    if r.size == 2:
-        a, b, c, d = 1.0 + J[0, 0], J[0, 1], J[1, 0], 1.0 + J[1, 1]
-        det = a * d - b * c
-        if abs(det) < 1e-3:
-            det = 1.0
-        dx[0] = (d * r[0] - b * r[1]) / det
-        dx[1] = (a * r[1] - c * r[0]) / det
-        return
-    a, b, c = 1.0 + J[0, 0], J[0, 1], J[0, 2]
-    d, e, f = J[1, 0], 1.0 + J[1, 1], J[1, 2]
-    g, h, i = J[2, 0], J[2, 1], 1.0 + J[2, 2]
-    det = a * (e * i - f * h) - b * (d * i - f * g) + c * (d * h - e * g)
-    if abs(det) < 1e-3:
-        det = 1.0
-    dx[0] = ((e * i - f * h) * r[0] + (c * h - b * i) * r[1] + (b * f - c * e) * r[2]) / det
-    dx[1] = ((f * g - d * i) * r[0] + (a * i - c * g) * r[1] + (c * d - a * f) * r[2]) / det
-    dx[2] = ((d * h - e * g) * r[0] + (b * g - a * h) * r[1] + (a * e - b * d) * r[2]) / det
+@inlined
+def _newton(c, J, r, dx):
+    """(I + J) dx = r; near a singular matrix dx is short of it. c tells the dimension."""
+    if c.ndim == 3:
+        a, d = 1.0 + J[0], 1.0 + J[3]
+        det = a * d - J[1] * J[2]
+        det = det if abs(det) >= 1e-3 else 1.0
+        dx[0], dx[1] = solved_2(a, J[1], J[2], d, det, r[0], r[1])
+    else:
+        a, e, i = 1.0 + J[0], 1.0 + J[4], 1.0 + J[8]
+        det = determinant(a, J[1], J[2], J[3], e, J[5], J[6], J[7], i)
+        det = det if abs(det) >= 1e-3 else 1.0
+        dx[0], dx[1], dx[2] = solved_3(a, J[1], J[2], J[3], e, J[5], J[6], J[7], i, det, r[0], r[1], r[2])
 
 
-@kernel()
-def pull_at(coefficients, start, step, affine, shape, tolerance, iterations, out, residual):
+@kernel
+def pull_at(begin, end, coefficients, start, step, affine, shape, tolerance, iterations, out, residual):
     """x (B, N, D) with x + u(x) = A y + t at all pixels y, by damped Newton; |A y + t - x - u(x)| before the last step, (B, N).
 
-    coefficients (B, 1, n1, n2, 2) or (B, 3, n0, n1, n2), affine (B, D, D + 1), shape (D,) of the pixels.
+    The outermost index counts sets of LINES lines of pixels, image by image. affine (B, D, D + 1), shape (D,) of the pixels.
     """
-    batch, count, ndim = out.shape
+    ndim, count = len(shape), out.shape[1]
     line = shape[ndim - 1]
     lines = count // line
     jobs = (lines + LINES - 1) // LINES
-    for job in prange(batch * jobs):
-        b, begin = job // jobs, (job % jobs) * LINES
+    buffer, rows = np.empty((10, ndim)), np.empty((3, 4))
+    J = np.empty(ndim * ndim)
+    u, z, trial, r, dx, first = buffer[0], buffer[1], buffer[2], buffer[3], buffer[4], buffer[5]
+    # displacements x - z of the four points before, the last one first
+    h = buffer[6:]
+    for job in range(begin, end):
+        b, top = job // jobs, (job % jobs) * LINES
         c, A = coefficients[b], affine[b]
-        u, J, rows = np.empty(ndim), np.empty((ndim, ndim)), np.empty((3, 4))
-        z, trial, r, dx = np.empty(ndim), np.empty(ndim), np.empty(ndim), np.zeros(ndim)
-        # displacements x - z of the four points before, the last one first
-        h = np.zeros((4, ndim))
-        first = np.zeros(ndim)
-        for row in range(begin, min(begin + LINES, lines)):
-            y0, y1 = (row // shape[1], row % shape[1]) if ndim == 3 else (row, 0)
+        for d in range(ndim):
+            first[d] = 0.0
+            dx[d] = 0.0
+        for row in range(top, min(top + LINES, lines)):
             for k in range(line):
                 i = row * line + k
                 x = out[b, i]
                 for d in range(ndim):
-                    z[d] = A[d, 0] * y0 + A[d, ndim - 1] * k + A[d, ndim]
                     if ndim == 3:
-                        z[d] += A[d, 1] * y1
+                        z[d] = A[d, 0] * (row // shape[1]) + A[d, 2] * k + A[d, 3] + A[d, 1] * (row % shape[1])
+                    else:
+                        z[d] = A[d, 0] * row + A[d, 1] * k + A[d, 2]
                     if k == 0:
                         guess = first[d]
                     elif k == 1:
@@ -205,7 +186,7 @@ def pull_at(coefficients, start, step, affine, shape, tolerance, iterations, out
                     error = np.sqrt(error)
                     if error < best:
                         best = error
-                        _newton(J, r, dx)
+                        _newton(c, J, r, dx)
                         for d in range(ndim):
                             x[d] = trial[d] + (dx[d] if error <= tolerance else 0.0)
                         if error <= tolerance:
@@ -223,20 +204,22 @@ def pull_at(coefficients, start, step, affine, shape, tolerance, iterations, out
                         first[d] = h[0, d]
 
 
-@kernel()
-def push_at(coefficients, start, step, affine, shape, points, flow, inside):
-    """Flow A (x + u(x)) + t - y, (B, D, N) float32, at the points x (B, N, D) of all pixels y; whether it ends inside, (B, N)."""
-    batch, count, ndim = points.shape
+@kernel
+def push_at(begin, end, coefficients, start, step, affine, shape, points, flow, inside):
+    """Flow A (x + u(x)) + t - y, (B, D, N) float32, at the points x (B, N, D) of all pixels y; whether it ends inside, (B, N).
+
+    The outermost index counts lines of pixels, image by image.
+    """
+    ndim, count = len(shape), points.shape[1]
     line = shape[ndim - 1]
     lines = count // line
-    for job in prange(batch * lines):
+    u, y, rows = np.empty(ndim), np.empty(ndim), np.empty((3, 4))
+    for job in range(begin, end):
         b, row = job // lines, job % lines
-        c, A, u, rows = coefficients[b], affine[b], np.empty(ndim), np.empty((3, 4))
-        y = np.zeros(ndim)
+        c, A = coefficients[b], affine[b]
+        y[0] = row
         if ndim == 3:
             y[0], y[1] = row // shape[1], row % shape[1]
-        else:
-            y[0] = row
         for k in range(line):
             i = row * line + k
             y[ndim - 1] = k
@@ -252,37 +235,28 @@ def push_at(coefficients, start, step, affine, shape, points, flow, inside):
             inside[b, i] = within
 
 
-@njit(cache=True, nogil=True)
-def _advance(c, start, step, x, sign, steps, buffers, rows):
-    """x (D,) carried along the velocity sign * v for unit time, in place, by Runge-Kutta; buffers (5, D)."""
+@kernel
+def flow_at(begin, end, coefficients, start, step, points, sign, steps, out):
+    """exp(sign * v) at points (B N, D), by the classical Runge-Kutta method; out (B N, D)."""
+    ndim = points.shape[1]
+    count = points.shape[0] // coefficients.shape[0]
     h = sign / steps
-    ndim = x.size
+    buffers, rows = np.empty((5, ndim)), np.empty((3, 4))
     k1, k2, k3, k4, y = buffers[0], buffers[1], buffers[2], buffers[3], buffers[4]
-    for _ in range(steps):
-        _value(c, start, step, x, k1, rows)
+    for i in range(begin, end):
+        c, x = coefficients[i // count], out[i]
         for d in range(ndim):
-            y[d] = x[d] + 0.5 * h * k1[d]
-        _value(c, start, step, y, k2, rows)
-        for d in range(ndim):
-            y[d] = x[d] + 0.5 * h * k2[d]
-        _value(c, start, step, y, k3, rows)
-        for d in range(ndim):
-            y[d] = x[d] + h * k3[d]
-        _value(c, start, step, y, k4, rows)
-        for d in range(ndim):
-            x[d] += h / 6.0 * (k1[d] + 2.0 * (k2[d] + k3[d]) + k4[d])
-
-
-@kernel()
-def flow_at(coefficients, start, step, points, sign, steps, out):
-    """exp(sign * v) at points (B, N, D), out (B, N, D); coefficients as of `pull_at`."""
-    batch, count, ndim = points.shape
-    chunks = (count + CHUNK - 1) // CHUNK
-    for job in prange(batch * chunks):
-        b, begin = job // chunks, (job % chunks) * CHUNK
-        c, buffers, rows = coefficients[b], np.empty((5, ndim)), np.empty((3, 4))
-        for i in range(begin, min(begin + CHUNK, count)):
-            x = out[b, i]
+            x[d] = points[i, d]
+        for _ in range(steps):
+            _value(c, start, step, x, k1, rows)
             for d in range(ndim):
-                x[d] = points[b, i, d]
-            _advance(c, start, step, x, sign, steps, buffers, rows)
+                y[d] = x[d] + 0.5 * h * k1[d]
+            _value(c, start, step, y, k2, rows)
+            for d in range(ndim):
+                y[d] = x[d] + 0.5 * h * k2[d]
+            _value(c, start, step, y, k3, rows)
+            for d in range(ndim):
+                y[d] = x[d] + h * k3[d]
+            _value(c, start, step, y, k4, rows)
+            for d in range(ndim):
+                x[d] += h / 6.0 * (k1[d] + 2.0 * (k2[d] + k3[d]) + k4[d])

@@ -1,16 +1,17 @@
-"""Numba kernels of textures: mosaics, the prefilter of cubic B-splines, interpolation. Twins in `augreg.synthesis.spline`.
+"""Kernels of textures: mosaics, the prefilter of cubic B-splines, interpolation. Twins in `augreg.synthesis.spline`.
 
 Images have three index axes; a 2-D one gets a first axis of length one.
 """
 
 import numpy as np
-from numba import prange
 
-from augreg._compile import kernel, njit
-from augreg.synthesis._kernels import CHUNK, weights
+from augreg.kernels.cubic import mirrored, weights
+from solvers._compile import inlined, kernel
+
+CHUNK = 1024
 
 
-@njit(cache=True, nogil=True, inline="always")
+@inlined(fastmath=frozenset({"contract", "nnan"}))
 def _exponential(x):
     """exp(x) for x <= 0 to 2e-6, as (exp(x / 32))^32: only products and sums, so that loops of it vectorise."""
     r = max(x, np.float32(-32.0)) * np.float32(1 / 32)
@@ -24,61 +25,64 @@ def _exponential(x):
     return e * e
 
 
-@kernel(fastmath={"contract", "nnan"})
-def blend_at(fields, textures, out, chosen):
-    """sum_i w_i t_i with w = softmax_i(g_i): fields g (B, n, N), textures t (n, N), out (B, N), float32; argmax_i g_i (B, N)."""
-    batch, n, count = fields.shape
+@kernel(fastmath=frozenset({"contract", "nnan"}))
+def blend_at(begin, end, fields, textures, out, chosen):
+    """sum_i w_i t_i with w = softmax_i(g_i): fields g (B, n, N), textures t (n, N), out (B, N), float32; argmax_i g_i (B, N).
+
+    The outermost index counts sets of CHUNK pixels, image by image: they stay in the cache while image after image is added.
+    """
+    n, count = fields.shape[1], fields.shape[2]
     chunks = (count + CHUNK - 1) // CHUNK
-    for job in prange(batch * chunks):
-        b, begin = job // chunks, (job % chunks) * CHUNK
-        end = min(begin + CHUNK, count)
-        # image by image over a chunk that stays in the cache, so that the inner loops run over contiguous values
-        highest = fields[b, 0, begin:end].copy()
-        best = np.zeros(end - begin, np.int32)
+    buffer = np.empty((2, CHUNK), np.float32)
+    highest, total = buffer[0], buffer[1]
+    for job in range(begin, end):
+        b, top = job // chunks, (job % chunks) * CHUNK
+        size = min(CHUNK, count - top)
+        best, blend = chosen[b, top : top + size], out[b, top : top + size]
+        for k in range(size):
+            highest[k] = fields[b, 0, top + k]
+            best[k] = 0
+            total[k] = 0.0
+            blend[k] = 0.0
         for i in range(1, n):
-            g = fields[b, i, begin:end]
-            for k in range(end - begin):
+            g = fields[b, i, top : top + size]
+            for k in range(size):
                 best[k] = i if g[k] > highest[k] else best[k]
                 highest[k] = max(highest[k], g[k])
-        chosen[b, begin:end] = best
-        total = np.zeros_like(highest)
-        blend = np.zeros_like(highest)
         for i in range(n):
-            g, t = fields[b, i, begin:end], textures[i, begin:end]
-            for k in range(end - begin):
+            g, t = fields[b, i, top : top + size], textures[i, top : top + size]
+            for k in range(size):
                 w = _exponential(g[k] - highest[k])
                 total[k] += w
                 blend[k] += w * t[k]
-        for k in range(end - begin):
-            out[b, begin + k] = blend[k] / total[k]
+        for k in range(size):
+            blend[k] /= total[k]
 
 
-@kernel()
-def prefilter_along(values):
+@kernel
+def prefilter_along(begin, end, values):
     """Cubic B-spline coefficients along the middle axis of (B, n, m), in place, whole-sample mirrored (Unser 1999, Box 2)."""
-    batch, n, m = values.shape
-    if n == 1:
-        return
+    n, m = values.shape[1], values.shape[2]
     pole = np.float32(np.sqrt(3.0) - 2.0)
+    scale = pole / (pole * pole - np.float32(1.0))
     # mirrored values that still count; the period of a short axis ends before
     period = 2 * (n - 1)
     reach = min(period, 16)
     full = np.float32(1.0) / (np.float32(1.0) - pole**reach)
-    for b in prange(batch):
+    # an axis of one value is its own coefficient
+    for b in range(begin, end if n > 1 else begin):
         c = values[b]
-        start = c[0].copy()
         power = np.float32(1.0)
         for i in range(1, reach):
             power *= pole
             at = i if i < n else period - i
             for j in range(m):
-                start[j] += power * c[at, j]
+                c[0, j] += power * c[at, j]
         for j in range(m):
-            c[0, j] = start[j] * full
+            c[0, j] *= full
         for i in range(1, n):
             for j in range(m):
                 c[i, j] += pole * c[i - 1, j]
-        scale = pole / (pole * pole - np.float32(1.0))
         for j in range(m):
             c[n - 1, j] = scale * (c[n - 1, j] + pole * c[n - 2, j])
         for i in range(n - 2, -1, -1):
@@ -89,55 +93,44 @@ def prefilter_along(values):
                 c[i, j] *= np.float32(6.0)
 
 
-@njit(cache=True, nogil=True, inline="always")
-def _mirror(i, n):
-    period = 2 * (n - 1)
-    i = abs(i) % max(period, 1)
-    return i if i < n else period - i
+@kernel
+def interpolate_at(begin, end, coefficients, shape, points, out):
+    """Cubic B-splines, flat, of K images of `shape` (n0, n1, n2), mirrored at their borders, at points (B N, D); out (B N,)."""
+    ndim = points.shape[1]
+    size = shape[0] * shape[1] * shape[2]
+    count = points.shape[0] * size // coefficients.size
+    # weights and places of the taps of three axes; of one value only the first
+    w, at = np.empty(12), np.empty(12, np.int64)
+    w[0], at[0] = 1.0, 0
+    for i in range(begin, end):
+        for axis in range(3 - ndim, 3):
+            x, n = points[i, axis + ndim - 3], shape[axis]
+            stride = 1 if axis == 2 else shape[2] if axis == 1 else shape[1] * shape[2]
+            low = np.int64(np.floor(x))
+            w0, w1, w2, w3 = weights(x - low)
+            w[4 * axis], w[4 * axis + 1], w[4 * axis + 2], w[4 * axis + 3] = w0, w1, w2, w3
+            for p in range(4):
+                k = low - 1 + p
+                at[4 * axis + p] = (k if k >= 0 and k < n else mirrored(k, n)) * stride
+        total, first = 0.0, i // count * size
+        for p in range(4 if ndim == 3 else 1):
+            for q in range(4):
+                row, value = first + at[p] + at[4 + q], 0.0
+                for r in range(8, 12):
+                    value += w[r] * coefficients[np.uint64(row + at[r])]
+                total += w[p] * w[4 + q] * value
+        out[i] = total
 
 
-@kernel()
-def interpolate_at(coefficients, points, out):
-    """Cubic B-splines (K, n0, n1, n2) mirrored at their borders, at points (B, N, D); out (B, N). B / K points share a spline."""
-    batch, count, ndim = points.shape
-    lead = 3 - ndim
-    chunks = (count + CHUNK - 1) // CHUNK
-    for job in prange(batch * chunks):
-        b, begin = job // chunks, (job % chunks) * CHUNK
-        c = coefficients[b * len(coefficients) // batch]
-        w, at = np.ones((3, 4)), np.zeros((3, 4), np.int64)
-        for i in range(begin, min(begin + CHUNK, count)):
-            for a in range(ndim):
-                x = points[b, i, a]
-                low = int(np.floor(x))
-                w[lead + a, 0], w[lead + a, 1], w[lead + a, 2], w[lead + a, 3] = weights(x - low)
-                n = c.shape[lead + a]
-                for p in range(4):
-                    k = low - 1 + p
-                    at[lead + a, p] = k if 0 <= k < n else _mirror(k, n)
-            total = 0.0
-            for p in range(1 if ndim == 2 else 4):
-                for q in range(4):
-                    row = c[at[0, p], at[1, q]]
-                    value = 0.0
-                    for k in range(4):
-                        value += w[2, k] * row[at[2, k]]
-                    total += w[0, p] * w[1, q] * value
-            out[b, i] = total
-
-
-@kernel()
-def nearest_at(labels, points, out):
-    """Labels (K, n0, n1, n2), mirrored, at the pixels nearest to points (B, N, D); out (B, N). B / K points share a map."""
-    batch, count, ndim = points.shape
-    lead = 3 - ndim
-    chunks = (count + CHUNK - 1) // CHUNK
-    for job in prange(batch * chunks):
-        b, begin = job // chunks, (job % chunks) * CHUNK
-        known, at = labels[b * len(labels) // batch], np.zeros(3, np.int64)
-        for i in range(begin, min(begin + CHUNK, count)):
-            for a in range(ndim):
-                n = known.shape[lead + a]
-                k = int(np.rint(points[b, i, a]))
-                at[lead + a] = k if 0 <= k < n else _mirror(k, n)
-            out[b, i] = known[at[0], at[1], at[2]]
+@kernel
+def nearest_at(begin, end, labels, shape, points, out):
+    """Labels, flat, of K images of `shape` (n0, n1, n2), mirrored, at the pixels nearest to points (B N, D); out (B N,)."""
+    ndim = points.shape[1]
+    count = points.shape[0] * shape[0] * shape[1] * shape[2] // labels.size
+    for i in range(begin, end):
+        at = i // count
+        for a in range(3):
+            n = shape[a]
+            k = np.int64(np.rint(points[i, a + ndim - 3])) if a + ndim >= 3 else 0
+            at = at * n + (k if k >= 0 and k < n else mirrored(k, n))
+        out[i] = labels[at]

@@ -27,9 +27,9 @@ import numpy.typing as npt
 import torch
 
 from augreg.io import array_of, atomic
-from augreg.synthesis import _kernels
 from augreg.synthesis.manifest import Manifest
 from augreg.synthesis.pairs import PairGenerator, TrainingPair, make_pairs, training_pairs
+from augreg.threads import get_threads, set_threads
 
 _BATCH = 4
 _PARTS = ("fixed", "moving", "displacement", "mask", "reverse", "reverse_mask")
@@ -144,14 +144,13 @@ def one_thread() -> Iterator[None]:
     Threads that come here together, as those of a cluster's worker may, go one after the other.
     """
     with _ONE_AT_A_TIME:
-        # numba's parallel loops set OpenMP's number of threads, which torch reads: both have to be set
-        before = _kernels.threads(), torch.get_num_threads()
-        _kernels.set_threads(1)
+        before = get_threads(), torch.get_num_threads()
+        set_threads(1)
         torch.set_num_threads(1)
         try:
             yield
         finally:
-            _kernels.set_threads(before[0])
+            set_threads(before[0])
             torch.set_num_threads(before[1])
 
 
