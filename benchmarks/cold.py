@@ -1,0 +1,196 @@
+"""The first minute: commands in new processes with empty caches, CPU seconds on one core.
+
+    python -m benchmarks.cold --output benchmarks/results/cold.json [--before CHECKOUT] [--into benchmarks/README.md]
+
+Every command runs twice: once with a cache of compiled kernels of its own, empty, once with what the first run left there. CPU
+seconds are user and system time of the process and its children, imports, reading and writing included; all on one core with one
+thread. With `--before`, the package of another checkout does the same, command by command in turns. The second table says what
+a cold command consists of: the interpreter's imports, numba's own start-up (the first trivial kernel), and each kernel.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import augreg as ar
+from augreg.datasets import hearts
+from benchmarks.pages import about, heading, put_into, table, write_record
+
+_MARK = "cold"
+_ROOT = Path(__file__).resolve().parents[1]
+# CPU seconds that a command should need at most, cold
+_GOALS = {
+    "register --transform affine": 10,
+    "register": 20,
+    "register, 3-D": 25,
+    "warp": 4,
+    "sam fit": 15,
+    "synthesize -n 8": 15,
+    "train --steps 5": 20,
+    "compile": 60,
+}
+# runs a command and prints, on the last line of stderr, the seconds of every compilation without those inside it
+_WATCHED = """
+import json, sys, time
+import numba
+from numba.core import event
+from augreg.cli import main
+stack, seconds = [], {}
+class Watch(event.Listener):
+    def on_start(self, e):
+        stack.append([e.data["dispatcher"].py_func.__qualname__, time.process_time(), 0.0])
+    def on_end(self, e):
+        name, begin, inner = stack.pop()
+        taken = time.process_time() - begin
+        seconds[name] = seconds.get(name, 0.0) + taken - inner
+        if stack:
+            stack[-1][2] += taken
+event.register("numba:compile", Watch())
+begin = time.process_time()
+numba.njit(lambda x: x + 1)(1)
+first = time.process_time() - begin
+status = main(sys.argv[1:])
+seconds["<lambda>"] = first
+print(json.dumps(seconds), file=sys.stderr)
+sys.exit(status)
+"""
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.cold", description=__doc__.split("\n")[0])
+    parser.add_argument("--output", type=Path, required=True, metavar="ROWS.json")
+    parser.add_argument("--before", type=Path, metavar="CHECKOUT", help="another checkout, whose package is measured too")
+    parser.add_argument("--only", nargs="+", default=list(_GOALS), choices=list(_GOALS))
+    parser.add_argument("--into", type=Path, metavar="PAGE.md")
+    options = parser.parse_args()
+    record: dict[str, Any] = about(1, ("numba", "numpy", "torch", "SimpleITK")) | {"rows": []}
+    trees = {"now": _ROOT, **({"before": options.before.resolve()} if options.before else {})}
+    with tempfile.TemporaryDirectory() as folder:
+        commands = _commands(Path(folder))
+        for name in options.only:
+            row: dict[str, Any] = {"command": name, "goal": _GOALS[name]}
+            for when, tree in trees.items():
+                if name == "compile" and when == "before":
+                    continue
+                with tempfile.TemporaryDirectory() as cache:
+                    row[when] = [_cpu(commands[name], tree, cache) for _ in range(2)]
+                print(f"{name:30} {when:7} cold {row[when][0]:6.1f} s, warm {row[when][1]:6.1f} s", flush=True)
+            with tempfile.TemporaryDirectory() as cache:
+                row["kernels"] = _kernels(commands[name], cache)
+            record["rows"].append(row)
+    write_record(options.output, record)
+    text = _text(record)
+    print(text)
+    if options.into is not None:
+        put_into(options.into, _MARK, text)
+
+
+def _commands(folder: Path) -> dict[str, list[str]]:
+    """The commands' arguments, and their inputs in a folder."""
+    data = hearts()
+    ends = [number for number, phase in enumerate(data.phases) if phase == "ed"][:12]
+    images, labels = [], []
+    for number in ends:
+        images.append(str(folder / f"{data.names[number]}.nii.gz"))
+        labels.append(str(folder / f"{data.names[number]}_lv.nii.gz"))
+        ar.write_image(data.images[number], images[-1])
+        ar.write_image(ar.Image(data.labels[number].values, data.labels[number].grid), labels[-1])
+    volumes = [str(folder / f"volume-{number}.nii.gz") for number in range(2)]
+    for number, path in enumerate(volumes):
+        ar.write_image(_volume(2.0 * number), path)
+    field, model = str(folder / "field.h5"), str(folder / "model.npz")
+    _run(["register", *images[:2], "-o", field], _ROOT, str(folder / "cache"))
+    _run(["sam", "fit", *images, "--labels", *labels, "-o", model], _ROOT, str(folder / "cache"))
+    out = str(folder / "out")
+    return {
+        "register --transform affine": ["register", *images[:2], "--transform", "affine", "--threads", "1", "-o", f"{out}.h5"],
+        "register": ["register", *images[:2], "--threads", "1", "-o", f"{out}.h5"],
+        "register, 3-D": ["register", *volumes, "--threads", "1", "-o", f"{out}.h5"],
+        "warp": ["warp", images[1], "-t", field, "-r", images[0], "-o", f"{out}.nii.gz"],
+        "sam fit": ["sam", "fit", *images, "--labels", *labels, "-o", f"{out}.npz"],
+        "synthesize -n 8": ["synthesize", model, "-n", "8", "-o", f"{out}-pairs-TURN"],
+        "train --steps 5": ["train", model, "--steps", "5", "-o", f"{out}-run-TURN"],
+        "compile": ["compile"],
+    }
+
+
+def _volume(shift: float) -> ar.Image:
+    """Forty blobs in 64 x 60 x 40 voxels of 2 mm, moved and squeezed a little."""
+    rng = np.random.default_rng(0)
+    shape = (64, 60, 40)
+    x = np.stack(np.meshgrid(*(np.arange(n, dtype=float) for n in shape), indexing="ij"), axis=-1)
+    x = x + shift * np.sin(x[..., ::-1] / 9.0)
+    values = np.zeros(shape)
+    for center, size in zip(rng.uniform(6, np.array(shape) - 6, (40, 3)), rng.uniform(2, 6, 40), strict=True):
+        values += rng.uniform(40, 200) * np.exp(-((x - center) ** 2).sum(-1) / (2 * size**2))
+    return ar.Image(values.astype(np.float32), ar.Grid(shape, (2.0, 2.0, 2.0)))
+
+
+_turn = iter(range(10**6))
+
+
+def _run(arguments: Sequence[str], tree: Path, cache: str, code: str = "") -> str:
+    """Standard error of a command of the package in `tree`, on one core."""
+    words = [word.replace("TURN", str(next(_turn))) for word in arguments]
+    single = dict.fromkeys(("OMP_NUM_THREADS", "NUMBA_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+    environment = {**os.environ, **single, "NUMBA_CACHE_DIR": cache, "HOME": cache, "PYTHONPATH": str(tree)}
+    start = ["-c", code] if code else ["-m", "augreg"]
+    done = subprocess.run(
+        [sys.executable, *start, *words],
+        capture_output=True,
+        encoding="utf-8",
+        env=environment,
+        preexec_fn=_on_one_core if hasattr(os, "sched_setaffinity") else None,
+        check=False,
+    )
+    if done.returncode:
+        raise RuntimeError(f"augreg {' '.join(words)}: expected status 0, got {done.returncode}: {done.stderr}")
+    return done.stderr
+
+
+def _on_one_core() -> None:
+    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+
+
+def _cpu(arguments: Sequence[str], tree: Path, cache: str) -> float:
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    _run(arguments, tree, cache)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
+def _kernels(arguments: Sequence[str], cache: str) -> dict[str, float]:
+    """Seconds of every function that a cold command compiles."""
+    return json.loads(_run(arguments, _ROOT, cache, _WATCHED).strip().splitlines()[-1])
+
+
+def _text(record: dict[str, Any]) -> str:
+    rows, parts = [], []
+    for row in record["rows"]:
+        before = [f"{seconds:.1f}" for seconds in row.get("before", ())] or ["", ""]
+        now = [f"{seconds:.1f}" for seconds in row["now"]]
+        rows.append([f"`{row['command']}`", before[0], now[0], str(row["goal"]), before[1], now[1]])
+        start = row["kernels"]["<lambda>"]
+        kernels = {name: seconds for name, seconds in row["kernels"].items() if name != "<lambda>"}
+        most = sorted(kernels, key=lambda name: -kernels[name])[:4]
+        longest = ", ".join(f"`{name}` {kernels[name]:.2f}" for name in most)
+        parts.append([f"`{row['command']}`", f"{row['now'][1]:.1f}", f"{start:.1f}", f"{sum(kernels.values()):.1f}", longest])
+    header = ("command", "cold, before", "cold, now", "goal", "warm, before", "warm, now")
+    consists = ("command", "warm", "numba's start-up", "compiling", "the longest")
+    return f"{heading(record)}\n\n{table(header, rows)}\nWhat a cold command consists of, seconds:\n\n{table(consists, parts)}"
+
+
+if __name__ == "__main__":
+    main()
