@@ -84,19 +84,6 @@ def inlined(function: Function | None = None, *, fastmath: frozenset[str] = froz
     return numba.njit(nogil=True, error_model="numpy", **options)(function)
 
 
-def njit(**options: Any) -> Callable[[Function], Any]:
-    """Of before; goes with its last user."""
-    keep = options.pop("cache", False)
-
-    def compiled(function: Function) -> Any:
-        dispatcher = numba.njit(**options)(function)
-        if keep and hasattr(dispatcher, "enable_caching"):
-            dispatcher._cache = _Cache(dispatcher.py_func)
-        return dispatcher
-
-    return compiled
-
-
 class _Locator(UserWideCacheLocator):
     """A folder among the temporary files that belongs to the user alone."""
 

@@ -112,9 +112,10 @@ with ThreadPoolExecutor(4) as pool:
 def module(tmp_path):
     """A module with two kernels, and code that imports it and prints what they say and how often they were compiled."""
     (tmp_path / "tiny_kernels.py").write_text(
-        "from augreg._compile import kernel, njit\n"
-        "@njit(cache=True, nogil=True)\ndef double(x):\n    return 2.0 * x\n"
-        "@kernel()\ndef fill(out):\n    for i in range(len(out)):\n        out[i] = double(i)\n",
+        "from solvers._compile import inlined, kernel\n"
+        "@inlined\ndef twice(x):\n    return 2.0 * x\n"
+        "@kernel\ndef double(x):\n    return twice(x)\n"
+        "@kernel\ndef fill(out):\n    for i in range(len(out)):\n        out[i] = twice(i)\n",
         encoding="utf-8",
     )
     code = "import numpy as np, tiny_kernels as k\nout = np.empty(3)\nk.fill(out)\nprint(out.tolist(), k.double(4.0))\n"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import numpy as np
 
@@ -46,8 +47,12 @@ def _scene(ndim: int, shift: float = 0.0) -> Image:
     return Image(values.astype(np.float32), Grid(shape))
 
 
+def _noise(image: Image) -> Image:
+    return image.with_values(np.random.default_rng(1).normal(size=image.grid.shape).astype(np.float32))
+
+
 def _parts(image: Image) -> Labels:
-    return Labels((image.values > 40).astype(np.uint8) + (image.values > 90).astype(np.uint8), image.grid)
+    return Labels(np.digitize(image.values.astype(np.float64), (40.0, 90.0)).astype(np.uint8), image.grid)
 
 
 def _field(grid: Grid) -> BSpline:
@@ -68,9 +73,11 @@ def _registrations(ndim: int) -> Iterator[tuple[str, Job]]:
         ("boundaries", LPRegistration(transform="affine"), labels),
     ]
     for what, method, known in methods:
-        yield f"{ndim}-D registration: {what}", lambda method=method, known=known: method(fixed, moving, **known)
+        yield f"{ndim}-D registration: {what}", partial(method, fixed, moving, **known)  # type: ignore[arg-type]
     colour = [Image(np.stack([image.values] * 3, axis=-1).astype(np.uint8), image.grid) for image in (fixed, moving)]
     yield f"{ndim}-D registration: colour", lambda: LPRegistration(transform="affine")(*colour)
+    # patches are asked where images hardly agree
+    yield f"{ndim}-D registration: unlike images", partial(LPRegistration(transform="affine"), fixed, _noise(fixed))
     if ndim == 2:
         yield "superpixels", lambda: superpixel_classes(fixed)
 
@@ -84,15 +91,15 @@ def _warps(ndim: int) -> Iterator[tuple[str, Job]]:
         for dtype in (np.float32, np.float64):
             for way in ("linear", "cubic"):
                 typed = image.with_values(image.values.astype(dtype))
-                yield f"{ndim}-D warp", lambda i=typed, t=transform, w=way: warp(i, t, grid, interpolation=w)
+                yield f"{ndim}-D warp", partial(warp, typed, transform, grid, interpolation=way)
         for kind in (np.uint8, np.uint16, np.uint32, np.uint64):
             labels = Labels(image.values.astype(kind), grid)
-            yield f"{ndim}-D warp of labels", lambda i=labels, t=transform: warp(i, t, grid)
-        yield f"{ndim}-D folding", lambda t=transform: metrics.folding(t, grid)
-        yield f"{ndim}-D inverse", lambda t=transform: t.inverse(grid)
-        yield f"{ndim}-D points", lambda t=transform: t.displacement(turned)
+            yield f"{ndim}-D warp of labels", partial(warp, labels, transform, grid)
+        yield f"{ndim}-D folding", partial(metrics.folding, transform, grid)
+        yield f"{ndim}-D inverse", partial(transform.inverse, grid)
+        yield f"{ndim}-D points", partial(transform.displacement, turned)
     for way in ("linear", "cubic", "nearest"):
-        yield f"{ndim}-D points", lambda w=way: sample(image, grid.points()[:9], interpolation=w)
+        yield f"{ndim}-D points", partial(sample, image, grid.points()[:9], interpolation=way)  # type: ignore[arg-type]
 
 
 def _learning() -> Iterator[tuple[str, Job]]:
@@ -119,4 +126,4 @@ def _learning() -> Iterator[tuple[str, Job]]:
                 make_pairs(AppearancePairs(model, appearance=0.5, rest=rest), 0, range(1))
 
             yield f"{ndim}-D pairs: {what}", pairs
-        yield f"{ndim}-D pairs: deformations", lambda i=images[0]: make_pairs(RandomDeformations.of([i]), 0, range(1))
+        yield f"{ndim}-D pairs: deformations", partial(make_pairs, RandomDeformations.of(images[:1]), 0, range(1))
