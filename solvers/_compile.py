@@ -52,7 +52,7 @@ def kernel(function: Function | None = None, *, fastmath: frozenset[str] = froze
     dispatcher = numba.njit(nogil=True, error_model="numpy", no_cfunc_wrapper=True, fastmath=set(fastmath))(function)
     # under NUMBA_DISABLE_JIT it is the function itself
     if hasattr(dispatcher, "enable_caching"):
-        dispatcher._compiler.compile = _undisturbed(dispatcher._compiler.compile)
+        dispatcher._compiler.compile = _undisturbed(dispatcher._compiler.compile, function.__qualname__)
         try:
             dispatcher._cache = _Cache(dispatcher.py_func)
         except RuntimeError:  # numba's "no locator"
@@ -60,11 +60,12 @@ def kernel(function: Function | None = None, *, fastmath: frozenset[str] = froze
     return dispatcher
 
 
-def _undisturbed(compile_: Function) -> Function:
-    """The same while the garbage collector rests: it would look at the compiler's many objects again and again."""
+def _undisturbed(compile_: Function, name: str) -> Function:
+    """The same, told of, while the garbage collector rests: it would look at the compiler's many objects again and again."""
 
     @wraps(compile_)
     def call(*arguments: Any) -> Any:
+        tell(name)
         collecting = gc.isenabled()
         gc.disable()
         try:
@@ -133,16 +134,13 @@ class _Cache(FunctionCache):
     def load_overload(self, sig: Any, target_context: Any) -> Any:
         """The compiled code, or None: where there is none, or none that is whole."""
         try:
-            found = super().load_overload(sig, target_context)
+            return super().load_overload(sig, target_context)
         except Exception:  # whatever unpickling of damaged data raises
-            found = None
             try:
                 self.flush()
             except OSError:
                 self.disable()
-        if found is None:
-            tell(self._py_func.__qualname__)
-        return found
+            return None
 
     def save_overload(self, sig: Any, data: Any) -> None:
         """Keep compiled code; where it cannot be kept, a full disk say, it serves this process all the same."""

@@ -37,8 +37,14 @@ def run(code, timeout=300, **environment):
     return done
 
 
+# as users find it, without OpenMP, and on one core
+SURROUNDINGS = [{}, {"NUMBA_THREADING_LAYER": "workqueue", "NUMBA_NUM_THREADS": "2"}, {"NUMBA_NUM_THREADS": "1"}]
+everywhere = pytest.mark.parametrize("environment", SURROUNDINGS, ids=["default", "workqueue", "one thread"])
+
+
 @needs_fork
-def test_a_forked_pool_does_what_its_parent_did():
+@everywhere
+def test_a_forked_pool_does_what_its_parent_did(environment):
     run(
         WORK
         + """
@@ -49,30 +55,36 @@ with multiprocessing.get_context("fork").Pool(2) as pool:
     assert pool.map_async(warp, range(3)).get(timeout=200) == 3 * [large]
 # and the parent goes on
 assert warp() == large
-"""
+""",
+        **environment,
     )
 
 
-@needs_fork
-def test_a_forked_loader_makes_pairs_after_its_parent_did():
-    run(
-        WORK
-        + """
-import torch
+@everywhere
+@pytest.mark.parametrize("start", [pytest.param("fork", marks=needs_fork), "spawn"])
+def test_a_loader_with_workers_gives_the_pairs_of_its_parent(environment, start, tmp_path):
+    # a spawned worker imports the script once more
+    script = tmp_path / "loads.py"
+    script.write_text(
+        """
+import numpy as np, torch, augreg as ar
 from augreg.synthesis import PairStream, RandomDeformations, make_pairs
 from torch.utils.data import DataLoader
 
-# large enough for torch's own threads, too
-noise = np.random.default_rng(0).random((300, 280)).astype(np.float32)
-pairs = RandomDeformations.of([ar.Image(noise, ar.Grid(noise.shape))])
-known = make_pairs(pairs, 5, range(4))
-torch.ones(500, 500) @ torch.ones(500, 500)
-loader = DataLoader(PairStream(pairs, 5, 4), batch_size=2, num_workers=2, multiprocessing_context="fork", timeout=200)
-found = {int(i): moving for batch in loader for i, moving in zip(batch["index"], batch["moving"])}
-assert sorted(found) == [0, 1, 2, 3]
-assert all(torch.allclose(found[i], known.moving[i], atol=1e-4) for i in range(4))
-"""
+if __name__ == "__main__":
+    # large enough for torch's own threads, too
+    noise = np.random.default_rng(0).random((300, 280)).astype(np.float32)
+    pairs = RandomDeformations.of([ar.Image(noise, ar.Grid(noise.shape))])
+    known = make_pairs(pairs, 5, range(4))
+    torch.ones(500, 500) @ torch.ones(500, 500)
+    loader = DataLoader(PairStream(pairs, 5, 4), batch_size=2, num_workers=2, multiprocessing_context="START", timeout=200)
+    found = {int(i): moving for batch in loader for i, moving in zip(batch["index"], batch["moving"])}
+    assert sorted(found) == [0, 1, 2, 3]
+    assert all(torch.allclose(found[i], known.moving[i], atol=1e-4) for i in range(4))
+""".replace("START", start),
+        encoding="utf-8",
     )
+    run(f"import runpy; runpy.run_path({str(script)!r}, run_name='__main__')", **environment)
 
 
 @needs_fork
@@ -92,19 +104,67 @@ assert all(np.allclose(a, b, atol=1e-4) for a, b in zip(found, known))
     )
 
 
-@pytest.mark.parametrize("layer", ["workqueue", "default"])
-def test_threads_register_and_warp_at_once(layer):
+@everywhere
+def test_eight_threads_that_do_different_things_give_the_bits_of_one(environment):
+    run(
+        WORK
+        + f"""
+import sys
+from concurrent.futures import ThreadPoolExecutor
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+from test_solver_programs import PROGRAMS, recorded
+from augreg.synthesis import RandomDeformations, make_pairs
+from solvers import InteriorPoint
+
+programs = [recorded(path) for path in PROGRAMS[:: max(1, len(PROGRAMS) // 4)]]
+noise = np.random.default_rng(0).random((90, 80)).astype(np.float32)
+pairs = RandomDeformations.of([ar.Image(noise, ar.Grid(noise.shape))])
+def elastic(n): return ar.LPRegistration()(blob(45, 35), blob(45 + n, 33)).displacement(ar.Grid((90, 70))).tobytes()
+def solve(n): return [InteriorPoint()(program).x.tobytes() for program in programs]
+def render(n): return make_pairs(pairs, n, range(3)).moving.numpy().tobytes()
+works = [(work, n) for n in (2, 3) for work in (register, elastic, warp, solve, render)]
+alone = [work(n) for work, n in works]
+with ThreadPoolExecutor(8) as pool:
+    together = list(pool.map(lambda job: job[0](job[1]), 3 * works))
+assert together == 3 * alone
+ar.set_threads(1)
+assert [work(n) for work, n in works] == alone
+""",
+        **environment,
+    )
+
+
+@pytest.mark.skipif(os.name != "posix", reason="of signals")
+def test_an_interrupt_in_the_middle_leaves_no_thread_behind():
     run(
         WORK
         + """
-from concurrent.futures import ThreadPoolExecutor
-known, large = [register(s) for s in (2, 3, 4)], warp()
-with ThreadPoolExecutor(4) as pool:
-    assert list(pool.map(register, 4 * (2, 3, 4))) == 4 * known
-    assert list(pool.map(warp, range(12))) == 12 * [large]
-""",
-        NUMBA_THREADING_LAYER=layer,
-        NUMBA_NUM_THREADS="2",
+import signal, threading, time
+from augreg.threads import get_threads, shared
+warp()
+assert any(thread.name.startswith("augreg") for thread in threading.enumerate()) == (get_threads() > 1)
+
+def slow(begin, end, done):
+    for i in range(begin, end):
+        time.sleep(0.02)
+        done[i] = 1
+
+done = np.zeros(400)
+signal.signal(signal.SIGALRM, lambda *_: signal.raise_signal(signal.SIGINT))
+signal.setitimer(signal.ITIMER_REAL, 0.4)
+try:
+    shared(slow, len(done), 1e7, done)
+    raise AssertionError("nobody has interrupted")
+except KeyboardInterrupt:
+    pass
+before = done.sum()
+assert 0 < before < len(done)
+time.sleep(0.5)
+assert done.sum() == before, "somebody goes on"
+assert [thread.name for thread in threading.enumerate()] == ["MainThread"]
+# and work goes on afterwards
+assert warp() == warp()
+"""
     )
 
 
@@ -149,6 +209,44 @@ def test_where_nothing_can_be_written_compiled_code_is_kept_among_temporary_file
     assert third.stdout.splitlines()[0] == "[0.0, 2.0, 4.0] 8.0"
     assert third.stderr.count("UserWarning: compiled kernels cannot be kept") == third.stderr.count("UserWarning") == 1
     assert "compiled 0" not in third.stdout or not any(folder.iterdir())
+
+
+def test_a_kernel_is_compiled_anew_when_another_file_whose_function_it_calls_has_changed(module, tmp_path):
+    code, environment = module
+    environment["NUMBA_CACHE_DIR"] = str(tmp_path / "cache")
+    package = tmp_path / "tiny"
+    package.mkdir()
+    (package / "__init__.py").write_text("", encoding="utf-8")
+    (package / "_parts_kernels.py").write_text(
+        "from solvers._compile import inlined\n@inlined\ndef part(x):\n    return x + 1.0\n", encoding="utf-8"
+    )
+    (package / "_whole_kernels.py").write_text(
+        "from solvers._compile import kernel\nfrom tiny._parts_kernels import part\n@kernel\ndef whole(x):\n    return part(x)\n",
+        encoding="utf-8",
+    )
+    code = "from tiny._whole_kernels import whole\nprint(whole(1.0), sum(whole.stats.cache_misses.values()))"
+    assert run(code, **environment).stdout.split() == ["2.0", "1"]
+    assert run(code, **environment).stdout.split() == ["2.0", "0"]
+    parts = package / "_parts_kernels.py"
+    kept = parts.stat()
+    parts.write_text(parts.read_text(encoding="utf-8").replace("1.0", "5.0"), encoding="utf-8")
+    # not even its time tells
+    os.utime(parts, ns=(kept.st_atime_ns, kept.st_mtime_ns))
+    assert run(code, **environment).stdout.split() == ["6.0", "1"]
+    assert run(code, **environment).stdout.split() == ["6.0", "0"]
+    # and nothing of before is left
+    assert len(list((tmp_path / "cache").rglob("*.nbc"))) == 1
+
+
+def test_listeners_are_told_of_what_is_compiled_and_not_of_what_is_loaded(module, tmp_path):
+    code, environment = module
+    environment["NUMBA_CACHE_DIR"] = str(tmp_path / "cache")
+    code = (
+        "from solvers.compiling import listening\nimport tiny_kernels as k\nnames = []\n"
+        "with listening(names.append):\n    k.double(1.0)\n    k.double(2.0)\nk.double(1)\nprint(names)"
+    )
+    assert run(code, **environment).stdout == "['double']\n"
+    assert run(code, **environment).stdout == "[]\n"
 
 
 @pytest.mark.parametrize("harm", ["cut", "emptied", "zeroed", "changed"])

@@ -1,0 +1,93 @@
+"""Sharing work among threads: every index once, whoever asks, whatever happens."""
+
+import threading
+import time
+
+import numpy as np
+import pytest
+
+from augreg import get_threads, set_threads
+from augreg.threads import shared
+
+MUCH = 1e9
+
+
+@pytest.fixture(autouse=True)
+def several():
+    before = get_threads()
+    yield
+    set_threads(before)
+
+
+def count(begin, end, out):
+    for i in range(begin, end):
+        out[i] += 1
+
+
+@pytest.mark.parametrize("size", [0, 1, 2, 7, 1000])
+@pytest.mark.parametrize("nanoseconds", [0.0, 1e3, MUCH])
+def test_every_index_is_worked_on_once(size, nanoseconds):
+    out = np.zeros(size)
+    shared(count, size, nanoseconds, out)
+    np.testing.assert_array_equal(out, 1)
+
+
+def test_little_work_stays_in_the_thread_that_asks():
+    seen = set()
+    shared(lambda begin, end: seen.add((begin, end, threading.current_thread())), 100, 10.0)
+    assert seen == {(0, 100, threading.current_thread())}
+
+
+def test_much_work_goes_to_as_many_threads_as_were_asked_for():
+    def note(begin, end, seen):
+        seen.add(threading.current_thread())
+        time.sleep(0.02)
+
+    for threads in range(1, get_threads() + 1):
+        set_threads(threads)
+        seen = set()
+        shared(note, 16, MUCH, seen)
+        assert len(seen) == threads
+
+
+def test_work_within_work_does_not_wait_for_itself():
+    out = np.zeros((20, 50))
+    shared(lambda begin, end: [shared(count, 50, MUCH, out[i]) for i in range(begin, end)], 20, MUCH)
+    np.testing.assert_array_equal(out, 1)
+
+
+@pytest.mark.parametrize("failing", [0, 15])
+def test_an_exception_of_any_piece_reaches_the_caller_and_nobody_goes_on(failing):
+    begun = []
+
+    def fails(begin, end):
+        begun.append(begin)
+        time.sleep(0.01)
+        if begin <= failing < end:
+            raise ZeroDivisionError("one of them")
+
+    with pytest.raises(ZeroDivisionError, match="one of them"):
+        shared(fails, 16, MUCH)
+    known = len(begun)
+    time.sleep(0.1)
+    assert len(begun) == known
+    out = np.zeros(30)
+    shared(count, 30, MUCH, out)
+    np.testing.assert_array_equal(out, 1)
+
+
+def test_many_threads_share_one_pool():
+    outs = [np.zeros(200) for _ in range(16)]
+    threads = [threading.Thread(target=shared, args=(count, 200, MUCH, out)) for out in outs]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(timeout=60)
+    np.testing.assert_array_equal(outs, 1)
+    assert sum(thread.name.startswith("augreg") for thread in threading.enumerate()) <= get_threads()
+
+
+@pytest.mark.parametrize("wrong", [0, -1, 10_000])
+def test_a_number_of_threads_that_cannot_be_is_refused(wrong):
+    with pytest.raises(ValueError, match=f"threads: expected 1 to .*, got {wrong}"):
+        set_threads(wrong)
