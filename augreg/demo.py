@@ -58,11 +58,13 @@ Method = Callable[..., Transform]
 class Lesson:
     """How much a network learns from: pairs and steps, never seconds.
 
-    After a third of these steps it halves the error of doing nothing on unseen pairs of hearts; in the end it leaves a third.
+    After two thirds of these steps the error on unseen pairs of hearts is less than half of that of doing nothing, and in the end
+    about a third (seeds 0 to 2).
 
     Parameters
     ----------
     side : voxels along the longest side of images; of volumes half as many
+    points : of the contour of a structure; at this size more of them tell nothing new
     width : of the FlowNetS
     pairs : drawn once and kept in memory
     batch : pairs of a step
@@ -72,10 +74,11 @@ class Lesson:
     """
 
     side: int = 128
+    points: int = 60
     width: float = 0.125
     pairs: int = 512
     batch: int = 8
-    steps: int = 800
+    steps: int = 1000
     rate: float = 2e-3
     seed: int = 0
 
@@ -129,7 +132,8 @@ def run(directory: Path, *, images: Sequence[str] | None = None, lesson: Lesson 
     yield Event(0.02, f"a model of {len(known)} images")
     contours = labels is not None and contours_correspond([labels[i] for i in known])
     if labels is not None and contours:
-        model = fit_appearance_model([working[i] for i in known], labels=[labels[i] for i in known])
+        points = lesson.points * max(len(labels[i].unique()) for i in known)
+        model = fit_appearance_model([working[i] for i in known], labels=[labels[i] for i in known], points=points)
     else:
         model = fit_appearance_model([working[i] for i in known], registration=LPRegistration())
     how = _PHASES if phases else _PEOPLE
