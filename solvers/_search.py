@@ -88,24 +88,24 @@ def search(
         if not _factorised(system, weights):
             break
         system.newton(weights, q, y, first, dc, dy)
-        aim = predicted(offsets, segments, iterate, y, dy, step, first, second)
+        aim = predicted(offsets, segments, iterate, y, dy, step, first)
 
         corrected(offsets, segments, iterate, y, filled, x, step, aim, aims, q)
         system.newton(weights, q, y, first, dc, dy)
-        primal, dual = lengths(offsets, iterate, aims, dy, step, first, second)
+        primal, dual = lengths(offsets, iterate, aims, dy, step)
         for _ in range(_ROUNDS if careful else 0):
             if min(primal, dual) > _LONG:
                 break
             before = (step.copy(), dc.copy(), dy.copy())
             centred(offsets, iterate, filled, x, step, aim, min(1.0, primal + _LONGER), min(1.0, dual + _LONGER), aims, q)
             system.newton(weights, q, y, first, dc, dy)
-            further = lengths(offsets, iterate, aims, dy, step, first, second)
+            further = lengths(offsets, iterate, aims, dy, step)
             if sum(further) < primal + dual + 0.1 * _LONGER:
                 step, dc, dy = before
                 break
             primal, dual = further
         if isinstance(system, BandSystem) and system.refine(weights, y, scale, _LEFT * tolerance, first, balance, dc, dy):
-            primal, dual = lengths(offsets, iterate, aims, dy, step, first, second)
+            primal, dual = lengths(offsets, iterate, aims, dy, step)
 
         if not isfinite(primal + dual + dc.sum()):
             break

@@ -119,12 +119,21 @@ def started(offsets, segments, x, sloped, y, left, iterate, filled, length):
 
 
 @inlined(fastmath=ORDERED)
-def _largest(values):
-    """The maximum, or 0."""
-    out = 0.0
-    for i in range(len(values)):
-        out = values[i] if values[i] > out else out
-    return out
+def _spread(offsets, rows, segments):
+    """A row's number to all its segments."""
+    for k in range(len(offsets) - 1):
+        part = segments[offsets[k] : offsets[k + 1]]
+        for i in range(len(part)):
+            part[i] = rows[i]
+
+
+@inlined(fastmath=ORDERED)
+def _add_products(offsets, a, b, rows):
+    """Add sum_k a_ik b_ik to the row's number."""
+    for k in range(len(offsets) - 1):
+        x, y = a[offsets[k] : offsets[k + 1]], b[offsets[k] : offsets[k + 1]]
+        for i in range(len(x)):
+            rows[i] += x[i] * y[i]
 
 
 @kernel(fastmath=ORDERED)
@@ -156,74 +165,69 @@ def costs(offsets, segments, low, length, constant, x, y, f, conjugate):
 @kernel(fastmath=ORDERED)
 def scaled(offsets, segments, iterate, y, filled, x, weights, q):
     """1 / s, 1 / t, 1 / theta; weights 1 / d_i with d_i = sum_k 1 / theta_ik, and q_i of the predictor, whose h = y - g."""
+    s, t, z, v = iterate[0], iterate[1], iterate[2], iterate[3]
+    inverse, over_s, over_t, slopes = iterate[4], iterate[5], iterate[6], segments[1]
+    for j in range(len(s)):
+        over_s[j] = 1 / s[j]
+        over_t[j] = 1 / t[j]
+        inverse[j] = 1 / (z[j] * over_s[j] + v[j] * over_t[j])
     m = len(y)
     for i in range(m):
         weights[i] = 0.0
         q[i] = filled[i] - x[i]
     for k in range(len(offsets) - 1):
-        here = slice(offsets[k], offsets[k + 1])
-        s, t, z, v = iterate[0, here], iterate[1, here], iterate[2, here], iterate[3, here]
-        inverse, over_s, over_t, g = iterate[4, here], iterate[5, here], iterate[6, here], segments[1, here]
-        for i in range(len(s)):
-            over_s[i] = 1 / s[i]
-            over_t[i] = 1 / t[i]
-            inverse[i] = 1 / (z[i] * over_s[i] + v[i] * over_t[i])
-            weights[i] += inverse[i]
-            q[i] += inverse[i] * (y[i] - g[i])
+        part, g = inverse[offsets[k] : offsets[k + 1]], slopes[offsets[k] : offsets[k + 1]]
+        for i in range(len(part)):
+            weights[i] += part[i]
+            q[i] += part[i] * (y[i] - g[i])
     for i in range(m):
         weights[i] = 1 / weights[i]
 
 
 @kernel(fastmath=ORDERED)
-def predicted(offsets, segments, iterate, y, dy, step, primal, dual):
+def predicted(offsets, segments, iterate, y, dy, step, scratch):
     """ds; the product that the corrector aims at, after Mehrotra: the better the predictor, the less is left to centre.
 
     With p = ds / s and q = ds / t: dz / z = -(1 + p), dv / v = -(1 - q), and the products after steps a and b are
     s z (1 + a p) (1 - b (1 + p)) + t v (1 - a q) (1 - b (1 - q)).
     """
+    s, t, z, v = iterate[0], iterate[1], iterate[2], iterate[3]
+    inverse, over_s, over_t, g, ds = iterate[4], iterate[5], iterate[6], segments[1], step[0]
     for i in range(len(y)):
-        primal[i] = 1.0
-        dual[i] = 1.0
-    now, linear, square = 0.0, 0.0, 0.0
-    for k in range(len(offsets) - 1):
-        here = slice(offsets[k], offsets[k + 1])
-        s, t, z, v = iterate[0, here], iterate[1, here], iterate[2, here], iterate[3, here]
-        inverse, over_s, over_t = iterate[4, here], iterate[5, here], iterate[6, here]
-        g, ds = segments[1, here], step[0, here]
-        for i in range(len(s)):
-            change = (dy[i] + y[i] - g[i]) * inverse[i]
-            ds[i] = change
-            p, q = change * over_s[i], change * over_t[i]
-            fall = -p if -p > q else q
-            primal[i] = fall if fall > primal[i] else primal[i]
-            fall = 1 + p if p > -q else 1 - q
-            dual[i] = fall if fall > dual[i] else dual[i]
-            sz, tv = s[i] * z[i], t[i] * v[i]
-            now += sz + tv
-            linear += sz * p - tv * q
-            square += sz * p * p + tv * q * q
-    a, b = 1 / _largest(primal), 1 / _largest(dual)
+        scratch[i] = y[i] + dy[i]
+    _spread(offsets, scratch, ds)
+    now, linear, square, primal, dual = 0.0, 0.0, 0.0, 1.0, 1.0
+    for j in range(len(s)):
+        change = (ds[j] - g[j]) * inverse[j]
+        ds[j] = change
+        p, q = change * over_s[j], change * over_t[j]
+        primal = max(primal, -p, q)
+        dual = max(dual, 1 + p, 1 - q)
+        sz, tv = s[j] * z[j], t[j] * v[j]
+        now += sz + tv
+        linear += sz * p - tv * q
+        square += sz * p * p + tv * q * q
+    a, b = 1 / primal, 1 / dual
     ahead = (1 - b) * now + (a * (1 - b) - b) * linear - a * b * square
     share = ahead / now if ahead > 0.0 else 0.0
-    return now / (2 * iterate.shape[1]) * share * share * share
+    return now / (2 * len(s)) * share * share * share
 
 
 @kernel(fastmath=ORDERED)
 def corrected(offsets, segments, iterate, y, filled, x, step, aim, aims, q):
     """r_z, r_v, h and q_i: s z and t v shall become `aim`, with the predictor's products of steps taken off."""
+    s, t, z, v = iterate[0], iterate[1], iterate[2], iterate[3]
+    inverse, over_s, over_t, g, ds = iterate[4], iterate[5], iterate[6], segments[1], step[0]
+    h, r_z, r_v = aims[0], aims[1], aims[2]
+    _spread(offsets, y, h)
+    for j in range(len(s)):
+        rise, fall = ds[j] * over_s[j], ds[j] * over_t[j]
+        r_z[j] = aim - s[j] * z[j] * (1 - rise * (1 + rise))
+        r_v[j] = aim - t[j] * v[j] * (1 + fall * (1 - fall))
+        h[j] += z[j] - v[j] - g[j] + r_z[j] * over_s[j] - r_v[j] * over_t[j]
     for i in range(len(y)):
         q[i] = filled[i] - x[i]
-    for k in range(len(offsets) - 1):
-        here = slice(offsets[k], offsets[k + 1])
-        s, t, z, v = iterate[0, here], iterate[1, here], iterate[2, here], iterate[3, here]
-        inverse, over_s, over_t = iterate[4, here], iterate[5, here], iterate[6, here]
-        g, ds, h, r_z, r_v = segments[1, here], step[0, here], aims[0, here], aims[1, here], aims[2, here]
-        for i in range(len(s)):
-            rise, fall = ds[i] * over_s[i], ds[i] * over_t[i]
-            r_z[i] = aim - s[i] * z[i] * (1 - rise * (1 + rise))
-            r_v[i] = aim - t[i] * v[i] * (1 + fall * (1 - fall))
-            h[i] = y[i] - g[i] + z[i] - v[i] + r_z[i] * over_s[i] - r_v[i] * over_t[i]
-            q[i] += inverse[i] * h[i]
+    _add_products(offsets, inverse, h, q)
 
 
 @inlined(fastmath=ORDERED)
@@ -237,62 +241,54 @@ def _missing(product, aim):
 @kernel(fastmath=ORDERED)
 def centred(offsets, iterate, filled, x, step, aim, primal, dual, aims, q):
     """Change r_z, r_v, h and q_i so that no product is far from `aim` after such long steps (Gondzio 1996)."""
+    s, t, z, v = iterate[0], iterate[1], iterate[2], iterate[3]
+    inverse, over_s, over_t = iterate[4], iterate[5], iterate[6]
+    ds, dz, dv, h, r_z, r_v = step[0], step[1], step[2], aims[0], aims[1], aims[2]
+    for j in range(len(s)):
+        more_z = _missing((s[j] + primal * ds[j]) * (z[j] + dual * dz[j]), aim)
+        more_v = _missing((t[j] - primal * ds[j]) * (v[j] + dual * dv[j]), aim)
+        r_z[j] += more_z
+        r_v[j] += more_v
+        h[j] += more_z * over_s[j] - more_v * over_t[j]
     for i in range(len(q)):
         q[i] = filled[i] - x[i]
-    for k in range(len(offsets) - 1):
-        here = slice(offsets[k], offsets[k + 1])
-        s, t, z, v = iterate[0, here], iterate[1, here], iterate[2, here], iterate[3, here]
-        inverse, over_s, over_t = iterate[4, here], iterate[5, here], iterate[6, here]
-        ds, dz, dv = step[0, here], step[1, here], step[2, here]
-        h, r_z, r_v = aims[0, here], aims[1, here], aims[2, here]
-        for i in range(len(s)):
-            more_z = _missing((s[i] + primal * ds[i]) * (z[i] + dual * dz[i]), aim)
-            more_v = _missing((t[i] - primal * ds[i]) * (v[i] + dual * dv[i]), aim)
-            r_z[i] += more_z
-            r_v[i] += more_v
-            h[i] += more_z * over_s[i] - more_v * over_t[i]
-            q[i] += inverse[i] * h[i]
+    _add_products(offsets, inverse, h, q)
 
 
 @kernel(fastmath=ORDERED)
-def lengths(offsets, iterate, aims, dy, step, primal, dual):
+def lengths(offsets, iterate, aims, dy, step):
     """ds, dz and dv; how far primal and dual variables may go along them."""
-    for i in range(len(dy)):
-        primal[i] = _SHARE
-        dual[i] = _SHARE
-    for k in range(len(offsets) - 1):
-        here = slice(offsets[k], offsets[k + 1])
-        z, v, inverse, over_s, over_t = iterate[2, here], iterate[3, here], iterate[4, here], iterate[5, here], iterate[6, here]
-        ds, dz, dv = step[0, here], step[1, here], step[2, here]
-        h, r_z, r_v = aims[0, here], aims[1, here], aims[2, here]
-        for i in range(len(z)):
-            ds[i] = (dy[i] + h[i]) * inverse[i]
-            dz[i] = (r_z[i] - z[i] * ds[i]) * over_s[i]
-            dv[i] = (r_v[i] + v[i] * ds[i]) * over_t[i]
-            p, q = -ds[i] * over_s[i], ds[i] * over_t[i]
-            fall = p if p > q else q
-            primal[i] = fall if fall > primal[i] else primal[i]
-            p, q = -dz[i] / z[i], -dv[i] / v[i]
-            fall = p if p > q else q
-            dual[i] = fall if fall > dual[i] else dual[i]
-    return _SHARE / _largest(primal), _SHARE / _largest(dual)
+    z, v, inverse, over_s, over_t = iterate[2], iterate[3], iterate[4], iterate[5], iterate[6]
+    ds, dz, dv, h, r_z, r_v = step[0], step[1], step[2], aims[0], aims[1], aims[2]
+    _spread(offsets, dy, ds)
+    primal, dual = _SHARE, _SHARE
+    for j in range(len(z)):
+        change = (ds[j] + h[j]) * inverse[j]
+        to_z, to_v = (r_z[j] - z[j] * change) * over_s[j], (r_v[j] + v[j] * change) * over_t[j]
+        ds[j] = change
+        dz[j] = to_z
+        dv[j] = to_v
+        primal = max(primal, -change * over_s[j], change * over_t[j])
+        dual = max(dual, -to_z / z[j], -to_v / v[j])
+    return _SHARE / primal, _SHARE / dual
 
 
 @kernel(fastmath=ORDERED)
 def advanced(offsets, iterate, step, primal, dual, dc, dy, c, y, filled):
     """Take the steps; filled_i = sum_k s_ik."""
+    s, t, z, v = iterate[0], iterate[1], iterate[2], iterate[3]
+    ds, dz, dv = step[0], step[1], step[2]
+    for j in range(len(s)):
+        s[j] += primal * ds[j]
+        t[j] -= primal * ds[j]
+        z[j] += dual * dz[j]
+        v[j] += dual * dv[j]
     for j in range(len(c)):
         c[j] += primal * dc[j]
     for i in range(len(y)):
         y[i] += dual * dy[i]
         filled[i] = 0.0
     for k in range(len(offsets) - 1):
-        here = slice(offsets[k], offsets[k + 1])
-        s, t, z, v = iterate[0, here], iterate[1, here], iterate[2, here], iterate[3, here]
-        ds, dz, dv = step[0, here], step[1, here], step[2, here]
-        for i in range(len(s)):
-            s[i] += primal * ds[i]
-            t[i] -= primal * ds[i]
-            z[i] += dual * dz[i]
-            v[i] += dual * dv[i]
-            filled[i] += s[i]
+        part = s[offsets[k] : offsets[k + 1]]
+        for i in range(len(part)):
+            filled[i] += part[i]
