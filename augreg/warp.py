@@ -96,8 +96,8 @@ def sample(
     else:
         source = _source(image, way).astype(np.float64, copy=False)
         out = np.empty((len(flat), channels))
-        kernel = points_kernels.linear_at if way == "linear" else points_kernels.cubic_at
-        shared(kernel, len(flat), _SAMPLE * channels, source, flat, *_frame(image.grid), float(fill), out)
+        kernel, values = _kernel_at(source, way)
+        shared(kernel, len(flat), _SAMPLE * channels, *values, flat, *_frame(image.grid), float(fill), out)
     return out.reshape(*array.shape[:-1], *tail)
 
 
@@ -139,12 +139,12 @@ def _smooth(moving: Image | Labels, transform: Transform, grid: Grid, way: Inter
     exact = way == "linear"
 
     if not isinstance(transform, Affine):
-        kernel = points_kernels.linear_at if way == "linear" else points_kernels.cubic_at
+        kernel, values_of = _kernel_at(source, way)
 
         def at_points(start: int, out: npt.NDArray[Any]) -> None:
             mapped = _mapped(transform, grid, start, len(out))
             values = _room(out, (len(mapped), channels), source.dtype)
-            kernel(0, len(mapped), source, mapped, *_frame(moving.grid), outside, values)
+            kernel(0, len(mapped), *values_of, mapped, *_frame(moving.grid), outside, values)
             _store(values, out, exact)
 
         return at_points
@@ -162,10 +162,17 @@ def _smooth(moving: Image | Labels, transform: Transform, grid: Grid, way: Inter
             if way == "linear":
                 lines_kernels.linear_lines(0, n0 * n1, plane, plane.reshape(-1), matrix, here, outside, values)
             else:
-                lines_kernels.cubic_lines(0, n0 * n1, plane, matrix, here, outside, values)
+                lines_kernels.cubic_lines(0, n0 * n1, plane.reshape(-1), plane.shape, matrix, here, outside, values)
             _store(values, part, exact)
 
     return in_lines
+
+
+def _kernel_at(source: npt.NDArray[Any], way: Interpolation) -> tuple[Callable[..., None], tuple[Any, ...]]:
+    """The kernel over points, and the values (n0, n1, n2, C) as it takes them."""
+    if way == "linear":
+        return points_kernels.linear_at, (source,)
+    return points_kernels.cubic_at, (source.reshape(-1), source.shape)
 
 
 def _nearest(moving: Image | Labels, transform: Transform, grid: Grid, fill: float) -> _Slab:

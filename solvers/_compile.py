@@ -78,10 +78,13 @@ def _undisturbed(compile_: Function, name: str) -> Function:
 
 
 def inlined(function: Function | None = None, *, fastmath: frozenset[str] = frozenset()) -> Any:
-    """Decorator of a function that only kernels call: it becomes a part of each of them."""
+    """Decorator of a function that only kernels call: it becomes a part of each of them.
+
+    By force: arrays are many arguments, so that a call of a short function may cost as much as what it does.
+    """
     if function is None:
         return lambda later: inlined(later, fastmath=fastmath)
-    options = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True, "fastmath": set(fastmath)}
+    options = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True, "fastmath": set(fastmath), "forceinline": True}
     return numba.njit(nogil=True, error_model="numpy", **options)(function)
 
 

@@ -130,14 +130,13 @@ def linear_lines(begin, end, values, flat, matrix, offset, fill, out):
 
 
 @kernel
-def cubic_lines(begin, end, values, matrix, offset, fill, out):
-    """Cubic interpolation of spline coefficients (n0, n1, n2, 1) for every voxel of out (m0, m1, m2), in lines."""
+def cubic_lines(begin, end, values, shape, matrix, offset, fill, out):
+    """Cubic interpolation of coefficients, flat, of shape (n0, n1, n2, 1), for every voxel of out (m0, m1, m2), in lines."""
     _, m1, m2 = out.shape
-    n0, n1, n2, _ = values.shape
-    weight = np.empty((3, 4))
-    where = np.empty((3, 4), np.int64)
-    weight[0, 0] = 1.0
-    where[0, 0] = 0
+    n0, n1, n2, _ = shape
+    layers = 4 if n0 > 1 else 1
+    weight, where = np.empty(12), np.empty(12, np.int64)
+    weight[0], where[0] = 1.0, 0
     for line in range(begin, end):
         i, j = line // m1, line % m1
         for k in range(m2):
@@ -146,11 +145,8 @@ def cubic_lines(begin, end, values, matrix, offset, fill, out):
             z = _start(matrix, offset, 2, i, j) + matrix[2, 2] * k
             out[i, j, k] = fill
             if inside(x, n0) and inside(y, n1) and inside(z, n2):
-                if n0 > 1:
-                    taps(x, n0, weight[0], where[0])
-                taps(y, n1, weight[1], where[1])
-                taps(z, n2, weight[2], where[2])
-                out[i, j, k] = cubic(values, weight, where, 0)
+                taps(x, y, z, shape, weight, where)
+                out[i, j, k] = cubic(values, 0, layers, weight, where)
 
 
 @kernel

@@ -202,23 +202,19 @@ def linear_at(begin, end, values, points, origin, world_to_index, fill, out):
 
 
 @kernel
-def cubic_at(begin, end, values, points, origin, world_to_index, fill, out):
-    """The same by cubic interpolation; values are the spline's coefficients, mirrored at the border."""
-    n0, n1, n2, channels = values.shape
+def cubic_at(begin, end, values, shape, points, origin, world_to_index, fill, out):
+    """The same by cubic interpolation; values, flat and of `shape`, are the spline's coefficients, mirrored at the border."""
+    n0, n1, n2, channels = shape
+    layers = 4 if n0 > 1 else 1
     frame = _frame(origin, world_to_index)
-    weight = np.empty((3, 4))
-    where = np.empty((3, 4), np.int64)
-    weight[0, 0] = 1.0
-    where[0, 0] = 0
+    weight, where = np.empty(12), np.empty(12, np.int64)
+    weight[0], where[0] = 1.0, 0
     for i in range(begin, end):
         x, y, z = _index(points, i, frame)
         if inside(x, n0) and inside(y, n1) and inside(z, n2):
-            if n0 > 1:
-                taps(x, n0, weight[0], where[0])
-            taps(y, n1, weight[1], where[1])
-            taps(z, n2, weight[2], where[2])
+            taps(x, y, z, shape, weight, where)
             for c in range(channels):
-                out[i, c] = cubic(values, weight, where, c)
+                out[i, c] = cubic(values, c, layers, weight, where)
         else:
             for c in range(channels):
                 out[i, c] = fill

@@ -39,26 +39,36 @@ def linear(values, x, y, z, c):
 
 
 @inlined
-def taps(index, size, weight, where):
-    """Weights of the four samples around an index, (4,), and their places after mirroring, (4,)."""
-    first = int(np.floor(index)) - 1
-    weight[0], weight[1], weight[2], weight[3] = weights(index - first - 1)
-    for p in range(4):
-        where[p] = first + p if first >= 0 and first + 3 < size else mirrored(first + p, size)
+def taps(x, y, z, shape, weight, where):
+    """Weights of the four samples around an index along every axis, (12,), and their places after mirroring, (12,).
+
+    shape (n0, n1, n2, C). Places count flat values, so that the sum over the axes is a place. An axis of length one, which is the
+    first, has one tap: weight[0] = 1 and where[0] = 0 are the caller's.
+    """
+    stride = shape[3]
+    for axis in range(2, -1 if shape[0] > 1 else 0, -1):
+        index = z if axis == 2 else y if axis == 1 else x
+        size = shape[axis]
+        first = np.int64(np.floor(index)) - 1
+        w0, w1, w2, w3 = weights(index - first - 1)
+        weight[4 * axis], weight[4 * axis + 1], weight[4 * axis + 2], weight[4 * axis + 3] = w0, w1, w2, w3
+        for p in range(4):
+            k = first + p
+            where[4 * axis + p] = (k if k >= 0 and k < size else mirrored(k, size)) * stride
+        stride *= size
 
 
 @inlined
-def cubic(values, weight, where, c):
-    """Channel c from the taps of the three axes, (3, 4) each; an axis of length one has one tap of weight 1."""
-    layers = 4 if values.shape[0] > 1 else 1
-    r0, r1, r2, r3 = where[2, 0], where[2, 1], where[2, 2], where[2, 3]
-    w0, w1, w2, w3 = weight[2, 0], weight[2, 1], weight[2, 2], weight[2, 3]
+def cubic(values, begin, layers, weight, where):
+    """From flat values that begin at a place, a channel or an image; layers is 4 in 3-D, 1 in 2-D."""
     total = 0.0
     for p in range(layers):
-        for q in range(4):
-            row = values[where[0, p], where[1, q]]
-            line = w0 * row[r0, c] + w1 * row[r1, c] + w2 * row[r2, c] + w3 * row[r3, c]
-            total += weight[0, p] * weight[1, q] * line
+        for q in range(4, 8):
+            row, line = begin + where[p] + where[q], 0.0
+            for r in range(8, 12):
+                # without a sign: it is not asked whether it counts from the end
+                line += weight[r] * values[np.uint64(row + where[r])]
+            total += weight[p] * weight[q] * line
     return total
 
 

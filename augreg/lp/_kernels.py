@@ -8,7 +8,7 @@ import numpy as np
 
 from augreg.kernels.cubic import first_knot, weights
 from augreg.kernels.sampling import EDGE
-from augreg.kernels.small import determinant
+from augreg.kernels.small import determinant, solved_2, solved_3
 from solvers._compile import inlined, kernel
 
 
@@ -21,33 +21,23 @@ def moved_bundles(begin, end, normals, across, jacobian, along, moved_across):
     """
     ndim = normals.shape[1]
     for i in range(begin, end):
-        J, n, q = jacobian[i], normals[i], along[i]
+        J, n, r = jacobian[i], normals[i], 0.0
         if ndim == 2:
             det = J[0] * J[3] - J[1] * J[2]
-            q[0] = J[3] * n[0] - J[2] * n[1]
-            q[1] = J[0] * n[1] - J[1] * n[0]
+            det = det if abs(det) > 1e-12 else np.nan
+            p, q = solved_2(J[0], J[2], J[1], J[3], det, n[0], n[1])
         else:
-            # rows of the cofactor matrix: J^-T = cof(J) / det J
-            for a in range(3):
-                b, c = (a + 1) % 3 * 3, (a + 2) % 3 * 3
-                q[a] = 0.0
-                for d in range(3):
-                    e, f = (d + 1) % 3, (d + 2) % 3
-                    q[a] += (J[b + e] * J[c + f] - J[b + f] * J[c + e]) * n[d]
             det = determinant(J[0], J[1], J[2], J[3], J[4], J[5], J[6], J[7], J[8])
-        det = det if abs(det) > 1e-12 else np.nan
-        size = 0.0
-        for a in range(ndim):
-            q[a] /= det
-            size += q[a] * q[a]
-        for a in range(ndim):
-            q[a] /= size
+            det = det if abs(det) > 1e-12 else np.nan
+            p, q, r = solved_3(J[0], J[3], J[6], J[1], J[4], J[7], J[2], J[5], J[8], det, n[0], n[1], n[2])
+        size = p * p + q * q + r * r
+        along[i, ndim - 1] = r / size
+        along[i, 0], along[i, 1] = p / size, q / size
         for line in range(across.shape[1]):
+            x, y, z = across[i, line, 0], across[i, line, 1], across[i, line, ndim - 1]
             for a in range(ndim):
-                total = 0.0
-                for b in range(ndim):
-                    total += J[a * ndim + b] * across[i, line, b]
-                moved_across[i, line, a] = total
+                total = J[a * ndim] * x + J[a * ndim + 1] * y
+                moved_across[i, line, a] = total + J[a * ndim + 2] * z if ndim == 3 else total
 
 
 @inlined

@@ -5,7 +5,8 @@ Images have three index axes; a 2-D one gets a first axis of length one.
 
 import numpy as np
 
-from augreg.kernels.cubic import mirrored, weights
+from augreg.kernels.cubic import mirrored
+from augreg.kernels.sampling import cubic, taps
 from solvers._compile import inlined, kernel
 
 CHUNK = 1024
@@ -95,36 +96,24 @@ def prefilter_along(begin, end, values):
 
 @kernel
 def interpolate_at(begin, end, coefficients, shape, points, out):
-    """Cubic B-splines, flat, of K images of `shape` (n0, n1, n2), mirrored at their borders, at points (B N, D); out (B N,)."""
+    """Cubic B-splines, flat, of K images of `shape` (n0, n1, n2, 1), mirrored, at points (B N, D); out (B N,).
+
+    B / K images share one.
+    """
     ndim = points.shape[1]
-    size = shape[0] * shape[1] * shape[2]
+    size, layers = shape[0] * shape[1] * shape[2], 4 if shape[0] > 1 else 1
     count = points.shape[0] * size // coefficients.size
-    # weights and places of the taps of three axes; of one value only the first
-    w, at = np.empty(12), np.empty(12, np.int64)
-    w[0], at[0] = 1.0, 0
-    for i in range(begin, end):
-        for axis in range(3 - ndim, 3):
-            x, n = points[i, axis + ndim - 3], shape[axis]
-            stride = 1 if axis == 2 else shape[2] if axis == 1 else shape[1] * shape[2]
-            low = np.int64(np.floor(x))
-            w0, w1, w2, w3 = weights(x - low)
-            w[4 * axis], w[4 * axis + 1], w[4 * axis + 2], w[4 * axis + 3] = w0, w1, w2, w3
-            for p in range(4):
-                k = low - 1 + p
-                at[4 * axis + p] = (k if k >= 0 and k < n else mirrored(k, n)) * stride
-        total, first = 0.0, i // count * size
-        for p in range(4 if ndim == 3 else 1):
-            for q in range(4):
-                row, value = first + at[p] + at[4 + q], 0.0
-                for r in range(8, 12):
-                    value += w[r] * coefficients[np.uint64(row + at[r])]
-                total += w[p] * w[4 + q] * value
-        out[i] = total
+    weight, where = np.empty(12), np.empty(12, np.int64)
+    weight[0], where[0] = 1.0, 0
+    for image in range(begin // count, -(-end // count)):
+        for i in range(max(begin, image * count), min(end, (image + 1) * count)):
+            taps(points[i, 0], points[i, ndim - 2], points[i, ndim - 1], shape, weight, where)
+            out[i] = cubic(coefficients, image * size, layers, weight, where)
 
 
 @kernel
 def nearest_at(begin, end, labels, shape, points, out):
-    """Labels, flat, of K images of `shape` (n0, n1, n2), mirrored, at the pixels nearest to points (B N, D); out (B N,)."""
+    """Labels, flat, of K images of `shape` (n0, n1, n2, 1), mirrored, at the pixels nearest to points (B N, D); out (B N,)."""
     ndim = points.shape[1]
     count = points.shape[0] * shape[0] * shape[1] * shape[2] // labels.size
     for i in range(begin, end):

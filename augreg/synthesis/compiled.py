@@ -95,8 +95,8 @@ def _splines(coefficients: Tensor, frame: ControlFrame) -> tuple[np.ndarray, tup
 
 
 def _raster(values: Tensor) -> tuple[np.ndarray, tuple[int, ...]]:
-    """Flat, and the shape of one image, three axes."""
-    return _array(values).reshape(-1), (1, *values.shape[1:])[-3:]
+    """Flat, and the shape of one image, three axes and a channel."""
+    return _array(values).reshape(-1), (*(1, *values.shape[1:])[-3:], 1)
 
 
 def _array(values: Tensor) -> np.ndarray:
