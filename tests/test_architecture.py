@@ -123,6 +123,21 @@ def test_the_linear_program_needs_neither_torch_nor_matplotlib():
     assert not loaded & {"torch", "matplotlib"}
 
 
+def test_commands_load_matplotlib_only_for_pages(tmp_path):
+    hearts = ROOT / "augreg" / "data" / "hearts"
+    names = [str(hearts / f"SC-HF-I-0{number}_ed.png") for number in (1, 2, 4)]
+    maps = [name.replace("_ed", "_ed_lv") for name in names]
+    fit = ["sam", "fit", *names, "--labels", *maps, "--levels", "1", "-o", str(tmp_path / "m.npz")]
+    warp = ["warp", names[0], "-t", str(tmp_path / "t.tfm"), "-r", names[1], "-o", str(tmp_path / "moved.png")]
+    register = ["register", *names[:2], "--transform", "affine", "-o", str(tmp_path / "t.tfm")]
+    loaded = _modules_after(f"from augreg import cli\nassert not any(map(cli.main, {[register, warp, fit]!r}))")
+    assert "augreg.sam" in loaded
+    assert "SimpleITK" in loaded
+    assert not loaded & {"torch", "matplotlib"}
+    page = ["sam", "show", str(tmp_path / "m.npz"), "-o", str(tmp_path / "page.html")]
+    assert "matplotlib" in _modules_after(f"from augreg import cli\nassert cli.main({page!r}) == 0")
+
+
 def in_the_locale(call):
     """Whether a call reads or writes text without a word on its encoding."""
     keywords = {keyword.arg: getattr(keyword.value, "value", None) for keyword in call.keywords}

@@ -30,7 +30,16 @@ assert len(kernels) > 40
 print(json.dumps({f"{d.py_func.__module__}.{d.py_func.__name__}": [str(s) for s in d.signatures] for d in kernels}))
 """
 # 2-D and 3-D; floats of two sizes; labels and other values of one, two, four and eight bytes
-SEVERAL = {"pull_at": 2, "push_at": 2, "flow_at": 2, "linear_at": 2, "cubic_at": 2, "linear_lines": 2, "cubic_lines": 2, "gathered": 4}
+SEVERAL = {
+    "pull_at": 2,
+    "push_at": 2,
+    "flow_at": 2,
+    "linear_at": 2,
+    "cubic_at": 2,
+    "linear_lines": 2,
+    "cubic_lines": 2,
+    "gathered": 4,
+}
 
 
 def test_after_compile_no_command_compiles_and_kernels_have_few_signatures(tmp_path):

@@ -114,6 +114,7 @@ def test_the_demo_shows_what_it_promises(tmp_path):
     assert re.search(r"The network alone gains (\d\d% of what|as much as) the linear program", text)
 
 
+@pytest.mark.slow
 def test_volumes_are_shown_too(tmp_path):
     images, labels, _ = people(3)
     for number in range(6):
