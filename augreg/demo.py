@@ -224,7 +224,7 @@ def _taught(
             if state.step % max(1, lesson.steps // _LOOKS) == 0 or state.step in (1, lesson.steps):
                 with torch_threads(1):
                     curve.append((state.step, pairs_error(network, unseen)))
-            message = f"step {state.step} of {lesson.steps}: error {curve[-1][1]:.2f} voxels (without {without:.2f})"
+            message = f"step {state.step} of {lesson.steps}, error {curve[-1][1]:.2f} of {without:.2f}"
             yield Event(_between(_DRAWN, _TRAINED, state.step / lesson.steps), message)
     return network, curve
 

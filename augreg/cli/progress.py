@@ -11,9 +11,11 @@ from contextlib import contextmanager
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Column
 
 from solvers.compiling import listening
 
+_WIDTH, _TIME = 20, len("0:00:00")
 Update = Callable[[float, str], None]
 _COMPILING = "first use on this machine: compiling, 10 to 20 seconds, kept for later (`augreg compile` does all of it ahead)"
 _told: list[str] = []
@@ -24,11 +26,12 @@ def bar(text: str, total: float | None) -> Iterator[Update]:
     """A bar; call the result with how much is done of `total` (None: not known), and a note."""
     columns = (
         TextColumn("{task.description}"),
-        BarColumn(),
+        BarColumn(_WIDTH),
         TaskProgressColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}"),
+        # where a terminal is narrow the note is cut, and not the time that is left
+        TimeElapsedColumn(table_column=Column(min_width=_TIME)),
+        TimeRemainingColumn(table_column=Column(min_width=_TIME)),
+        TextColumn("{task.fields[note]}", table_column=Column(no_wrap=True, overflow="ellipsis")),
     )
     console = Console(file=sys.stderr)
     with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
