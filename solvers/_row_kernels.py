@@ -1,10 +1,15 @@
 """Numba kernels of sparse rows a_i (CSR, columns ascending): products with A and A^T, and the Newton system, M = A^T W A a band.
 
-Vectors of unknowns are as long as `padded` says, with zeros behind the n numbers (see `_band_kernels`).
+Vectors of unknowns are as long as `padded` says, with zeros behind the n numbers (see `_band_kernels`). Columns are unsigned:
+signed numbers would be looked at for negative ones before each use.
 """
+
+import numpy as np
 
 from solvers._band_kernels import BLOCK, substitute
 from solvers._compile import FAST, inlined, kernel
+
+_BLOCK = np.uint64(BLOCK)
 
 
 @kernel
@@ -18,7 +23,7 @@ def rearranged(starts, columns, values, order, places, new_starts, new_columns, 
     for i in range(m):
         first = filled
         for a in range(starts[order[i]], starts[order[i] + 1]):
-            place, b = places[columns[a]], filled
+            place, b = np.uint64(places[columns[a]]), filled
             while b > first and new_columns[b - 1] > place:
                 new_columns[b] = new_columns[b - 1]
                 new_values[b] = new_values[b - 1]
@@ -27,11 +32,11 @@ def rearranged(starts, columns, values, order, places, new_starts, new_columns, 
             new_values[b] = values[a]
             filled += 1
         new_starts[i + 1] = filled
-        counts[(new_columns[first] if filled > first else 0) + 1] += 1
+        counts[(np.int64(new_columns[first]) if filled > first else 0) + 1] += 1
     for j in range(len(counts) - 1):
         counts[j + 1] += counts[j]
     for i in range(m):
-        j = new_columns[new_starts[i]] if new_starts[i + 1] > new_starts[i] else 0
+        j = np.int64(new_columns[new_starts[i]]) if new_starts[i + 1] > new_starts[i] else 0
         visit[counts[j]] = i
         counts[j] += 1
 
@@ -92,10 +97,10 @@ def normal_matrix(starts, columns, values, visit, weights, lift, n, band):
         i = visit[k]
         for a in range(starts[i], starts[i + 1]):
             q, factor = columns[a], weights[i] * values[a]
-            block = q // BLOCK
-            column = band[block, q - block * BLOCK]
+            block = q // _BLOCK
+            column = band[block, q - block * _BLOCK]
             for b in range(a, starts[i + 1]):
-                column[columns[b] - block * BLOCK] += factor * values[b]
+                column[columns[b] - block * _BLOCK] += factor * values[b]
     for q in range(blocks * BLOCK):
         value = band[q // BLOCK, q % BLOCK, q % BLOCK]
         band[q // BLOCK, q % BLOCK, q % BLOCK] = value * (1 + lift) if value > 0.0 and q < n else 1.0

@@ -72,7 +72,7 @@ class BandSystem:
     def of(matrix: scipy.sparse.csr_array, order: IntArray, places: IntArray, width: int) -> BandSystem:
         """The rows in another order, the unknowns at other places, where no row is wider than `width`."""
         m, n = matrix.shape
-        rows = (np.empty(m + 1, np.int64), np.empty(matrix.nnz, np.int64), np.empty(matrix.nnz))
+        rows = (np.empty(m + 1, np.int64), np.empty(matrix.nnz, np.uint64), np.empty(matrix.nnz))
         visit = np.empty(m, np.int64)
         counts = np.zeros(n + 1, np.int64)
         _row_kernels.rearranged(matrix.indptr, matrix.indices, matrix.data, order, places, *rows, counts, visit)
