@@ -403,6 +403,6 @@ def _compile(commands: _Commands) -> None:
         "ahead",
         "compile_all",
         "compile every kernel ahead of its first use: for images of containers, and machines that must not wait",
-        "augreg compile",
+        "augreg compile --json",
     )
     _json(parser)
