@@ -24,6 +24,7 @@ from functools import partial
 import numpy as np
 import numpy.typing as npt
 import scipy.ndimage
+from threadpoolctl import threadpool_limits
 
 from augreg.grid import FloatArray, Grid
 from augreg.image import Image, Labels
@@ -134,21 +135,25 @@ def fit_appearance_model(
     control = control_grid(grid)
     extent = float(np.linalg.norm(grid.extent))
     if locality.scale is None and locality.levels > 1:
-        locality = replace(locality, scale=choose_scale(shapes.points, locality, extent, objects).scale)
+        with _one_thread():
+            locality = replace(locality, scale=choose_scale(shapes.points, locality, extent, objects).scale)
     smoothing, coefficients = training_splines(shapes, grid)
     maps: Maps = LandmarkMaps(smoothing) if dense is None else dense
     mean = maps.points(shapes.mean, control)
     residuals = maps.displaced(shapes.points - shapes.mean, coefficients, control)
     by_place = partial(maps.taper, mean, control, locality, extent=extent, objects=objects)
     most = min(mean.size, _LANDMARK_RANK) if dense is None else rank
-    shape = local_subspace(mean.ravel(), residuals, by_place, locality, most, name="shapes")
+    with _one_thread():
+        shape = local_subspace(mean.ravel(), residuals, by_place, locality, most, name="shapes")
     # poses turn about the centre of the mean's points, whichever these are
     poses = np.stack([pose_about(pose, shapes.mean.mean(axis=0), mean.mean(axis=0)) for pose in shapes.poses])
     psis = training_maps(maps.coefficients(residuals, mean, grid, control), maps, control, poses, mean.mean(axis=0))
     textures, gains = _equalised(np.stack([sample_texture(image, psi, grid) for image, psi in zip(grey, psis, strict=True)]))
     average = textures.mean(axis=0)
     by_grid = partial(grid_taper_factor, grid, locality.of_textures, extent=extent)
-    appearance = local_subspace(average, (textures - average)[..., None], by_grid, locality.of_textures, rank, name="appearances")
+    changes = (textures - average)[..., None]
+    with _one_thread():
+        appearance = local_subspace(average, changes, by_grid, locality.of_textures, rank, name="appearances")
     return AppearanceModel(
         template=grid,
         shape=shape,
@@ -165,6 +170,11 @@ def fit_appearance_model(
         residuals=residuals,
         observed=(min(float(image.values.min()) for image in grey), max(float(image.values.max()) for image in grey)),
     )
+
+
+def _one_thread() -> threadpool_limits:
+    """Thin matrices: LAPACK's threads wait for each other longer than they work, on a busy machine ten times longer."""
+    return threadpool_limits(limits=1, user_api="blas")
 
 
 def registered(images: Sequence[Image], registration: Registration, template: Image) -> FloatArray:
