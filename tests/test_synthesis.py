@@ -241,6 +241,32 @@ def test_textures_are_interpolated_by_mirrored_cubic_splines(ndim):
     assert np.allclose(found, expected, atol=1e-10)
 
 
+@pytest.mark.parametrize("ndim", [2, 3])
+def test_points_that_need_more_steps_do_not_disturb_the_others(ndim):
+    grid = Grid((19, 14, 11)[:ndim], (1.3, 0.7, 2.0)[:ndim])
+    control = BSpline.zeros(grid, 4.0).grid
+    c = np.zeros((4, *control.shape, ndim))
+    free = (slice(None), *(slice(3, -3),) * ndim)
+    # one that stays, two that bend, one that folds: its points take all steps, and some are never accepted
+    c[free] = np.array([0.0, 0.2, 0.4, 4.0]).reshape(-1, *[1] * (ndim + 1)) * rng().normal(size=c[free].shape)
+    frame, coefficients = spline.ControlFrame.of(control, grid), torch.tensor(c)
+    turn = np.eye(ndim) + rng(2).normal(0, 0.05, (4, ndim, ndim))
+    affine = torch.tensor(np.concatenate([turn, rng(3).normal(0, 1, (4, ndim, 1))], axis=2))
+    x, residual = spline.pull(coefficients, frame, affine)
+    accepted = residual <= spline.ACCEPTED
+    assert accepted[:3].all()
+    assert 0.2 < accepted[3].double().mean() < 1
+    for i in range(3):
+        alone, left = spline.pull(coefficients[i : i + 1], frame, affine[i : i + 1])
+        assert torch.allclose(left[0], residual[i], rtol=0, atol=1e-9)
+        assert torch.allclose(alone[0], x[i], rtol=0, atol=1e-9)
+    u = spline.displacement(coefficients, frame, x)
+    error = (x + u - spline.targets(frame, affine)).norm(dim=-1)
+    assert error[:3].max() < 1e-4
+    # the best point found, where none is accepted
+    assert torch.allclose(error[~accepted], residual[~accepted], rtol=0, atol=1e-9)
+
+
 def test_newton_inverts_where_the_fixed_point_iteration_fails():
     grid = Grid((40, 40))
     control = BSpline.zeros(grid, 6.0).grid

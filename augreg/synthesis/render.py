@@ -18,6 +18,7 @@ u = psi - id, det(I + s Du) = 1 + s I_1 + s^2 I_2 (+ s^3 I_3), I_k the invariant
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -39,8 +40,10 @@ from augreg.synthesis.spline import ControlFrame, Tensor, per_axis
 LEAST_DETERMINANT = 0.1
 # the factors by which a folding map is shrunk
 _SHRINK = 0.9 ** np.arange(24)
-# maps whose determinants are looked at together: they stay in the cache
+# maps whose determinants are looked at together on the CPU: they stay in the cache
 _MAPS = 8
+# elsewhere points of the lattice together: few large steps, in little memory
+_POINTS = 1 << 23
 # a smooth change of intensity is a field of this many coefficients per axis
 INTENSITY_NODES = 6
 
@@ -201,7 +204,8 @@ def unfolded(stage: Stage, maps: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     scale = torch.ones(len(maps), dtype=maps.dtype, device=maps.device)
     least = torch.empty_like(scale)
     factors = torch.tensor(_SHRINK, device=maps.device)
-    for rows in torch.arange(len(maps), device=maps.device).split(_MAPS):
+    together = _MAPS if maps.device.type == "cpu" else -(-_POINTS // math.prod(map(len, stage.values)))
+    for rows in torch.arange(len(maps), device=maps.device).split(together):
         invariants = list(_invariants(stage, maps[rows]))
         least[rows] = _determinant(invariants, factors[:1])[:, 0]
         folding = least[rows] < LEAST_DETERMINANT

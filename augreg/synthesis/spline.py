@@ -5,7 +5,10 @@ t = start + step * index, so that
 
     f(x) = x + sum_j b_j(x) c_j,     b_j the tensor product of cubic B-splines at the control index, 0 outside [1, n - 2],
 
-is the map of `augreg.transforms.BSpline`, number by number. Textures are interpolated by the same sums over prefiltered values:
+is the map of `augreg.transforms.BSpline`, number by number. The 4^D neighbours of a point are never gathered: the sum over them
+is one over 2^D linear interpolations, whose own sums are made where they are read; derivatives likewise.
+
+Textures are interpolated by the same sums over prefiltered values:
 with whole-sample mirrored borders the interpolation condition is a linear system per axis, solved once as a small dense matrix.
 """
 
@@ -18,6 +21,7 @@ from functools import lru_cache
 
 import numpy as np
 import torch
+from torch import nn
 
 from augreg.grid import FloatArray, Grid
 
@@ -60,34 +64,6 @@ class ControlFrame:
         return ControlFrame(control.shape, tuple(control.indices_at(grid.origin)), tuple(np.diag(matrix)), grid.shape)
 
 
-def _stencil(t: Tensor) -> tuple[Tensor, Tensor]:
-    """Weights and slopes of the four neighbours at offset t in [0, 1], stacked last: (..., 4)."""
-    s = 1 - t
-    weights = torch.stack(
-        [s * s * s / 6, (3 * t * t * t - 6 * t * t + 4) / 6, (3 * s * s * s - 6 * s * s + 4) / 6, t * t * t / 6], dim=-1
-    )
-    return weights, torch.stack([-s * s / 2, 1.5 * t * t - 2 * t, 2 * s - 1.5 * s * s, t * t / 2], dim=-1)
-
-
-def _neighbours(first: list[Tensor], shape: tuple[int, ...], reflect: bool) -> Tensor:
-    """Flat positions (B, N, 4^D) of the stencils that begin at `first`, one (B, N) tensor per axis; the batch comes first."""
-    batch = first[0].shape[0]
-    flat = torch.arange(batch, device=first[0].device)[:, None, None]
-    for start, n in zip(first, shape, strict=True):
-        along = start[..., None] + torch.arange(4, device=start.device)
-        if reflect:
-            along = _reflected(along, n)
-        flat = (flat[..., :, None] * n + along[..., None, :]).flatten(-2)
-    return flat
-
-
-def _contract(found: Tensor, weights: list[Tensor]) -> Tensor:
-    """(B, N, 4, .., 4, C) with D weights (B, N, 4) -> (B, N, C), the last axis first."""
-    for w in reversed(weights):
-        found = (found * w.reshape(*w.shape[:2], *(1,) * (found.ndim - 4), 4, 1)).sum(dim=-2)
-    return found
-
-
 def displacement(coefficients: Tensor, frame: ControlFrame, points: Tensor) -> Tensor:
     """sum_j b_j(x) c_j at points.
 
@@ -101,43 +77,110 @@ def displacement(coefficients: Tensor, frame: ControlFrame, points: Tensor) -> T
     -------
     (B, N, D) voxels
     """
-    found, weights, _, inside = _surroundings(coefficients, frame, points)
-    return _contract(found, weights).masked_fill_(~inside[..., None], 0)
+    x, which = _flat(points)
+    return _unflat(_Field(coefficients, frame).at(x, which, slopes=False)[0], points)
 
 
 def displacement_and_slopes(coefficients: Tensor, frame: ControlFrame, points: Tensor) -> tuple[Tensor, Tensor]:
     """`displacement` and its derivatives (B, N, D, D) with entry [..., d, a] = d u_d / d x_a."""
-    found, weights, slopes, inside = _surroundings(coefficients, frame, points)
-    columns = []
-    for a in range(points.shape[-1]):
-        chosen = [slope if a == b else weight for b, (weight, slope) in enumerate(zip(weights, slopes, strict=True))]
-        columns.append(frame.step[a] * _contract(found, chosen))
-    J = torch.stack(columns, dim=-1).masked_fill_(~inside[..., None, None], 0)
-    return _contract(found, weights).masked_fill_(~inside[..., None], 0), J
+    x, which = _flat(points)
+    u, J = _Field(coefficients, frame).at(x, which)
+    return _unflat(u, points), _unflat(torch.stack(J, dim=1), points)
 
 
-def _surroundings(coefficients: Tensor, frame: ControlFrame, points: Tensor) -> tuple[Tensor, list[Tensor], list[Tensor], Tensor]:
-    """The 4^D coefficients (B, N, 4, .., 4, D) around points, weights and slopes per axis (B, N, 4), and what is inside."""
-    batch, count, ndim = points.shape
-    inside = torch.ones((batch, count), dtype=torch.bool, device=points.device)
-    first, weights, slopes = [], [], []
-    for a, n in enumerate(frame.shape):
-        t = frame.start[a] + frame.step[a] * points[..., a]
-        inside &= (t >= 1) & (t <= n - 2)
-        begin = t.floor().clamp(1, n - 3)
-        w, s = _stencil((t - begin).clamp(0, 1))
-        first.append(begin.long() - 1)
-        weights.append(w)
-        slopes.append(s)
-    found = coefficients.reshape(-1, ndim)[_neighbours(first, frame.shape, reflect=False)]
-    return found.reshape(batch, count, *(4,) * ndim, ndim), weights, slopes, inside
+def _flat(points: Tensor) -> tuple[Tensor, Tensor]:
+    """Points (B, N, D) as (D, B N), and whose they are, (B N,): any of them may be left out."""
+    B, N, _ = points.shape
+    return points.movedim(-1, 0).reshape(-1, B * N), torch.arange(B, device=points.device).repeat_interleave(N)
+
+
+def _unflat(values: Tensor, points: Tensor) -> Tensor:
+    """Values (..., B N) at points (B, N, D), as (B, N, ...)."""
+    return values.reshape(*values.shape[:-1], *points.shape[:2]).movedim((-2, -1), (0, 1))
+
+
+class _Field:
+    """The splines of many images, one behind the other along the first axis: a point needs only know whose it is."""
+
+    def __init__(self, coefficients: Tensor, frame: ControlFrame) -> None:
+        B, first, *_, ndim = coefficients.shape
+        self.stacked = coefficients.reshape(1, B * first, *coefficients.shape[2:]).movedim(-1, 1)
+        numbers = torch.tensor([frame.start, frame.step, frame.shape], dtype=coefficients.dtype, device=coefficients.device)
+        self.start, self.step, self.count = numbers[..., None]
+        self.first, self.ndim, self.scale = first, ndim, _scale(self.stacked)
+
+    def at(self, x: Tensor, which: Tensor, *, slopes: bool = True) -> tuple[Tensor, list[Tensor]]:
+        """Displacements (D, P) at points (D, P) of the images (P,), and their derivatives along each axis, (D, P) each."""
+        t = self.start + self.step * x
+        outside = ((t < 1) | (t > self.count - 2)).any(dim=0)
+        begin = torch.minimum(t.floor().clamp(min=1), self.count - 3)
+        t = (t - begin).clamp(0, 1)
+        begin[0] += self.first * which
+        places, share = _values(begin, t)
+        u = _blended(_linear(self.stacked, places, self.scale), share).masked_fill_(outside, 0)
+        J = []
+        if slopes:
+            steep, rate = _slopes(begin, t)
+            rate = (rate * self.step).masked_fill_(outside, 0)
+            for a in range(self.ndim):
+                chosen = places.clone()
+                chosen[:, a] = steep[:, a]
+                J.append(_blended(_linear(self.stacked, chosen, self.scale), share, along=a) * rate[a])
+        return u, J
+
+
+def _values(begin: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+    """Two places per axis, where linear interpolation stands for the four neighbours of begin + t, and the share of the second.
+
+    w_0 c_0 + w_1 c_1 = (w_0 + w_1) c(w_1 / (w_0 + w_1)) with c linear between c_0 and c_1, and so for c_2 and c_3 (Sigg,
+    Hadwiger, Fast third-order texture filtering, 2005). The weights of cubic B-splines have w_0(1 - t) = w_3(t) = t^3 / 6, so
+    that the places are begin - w_0 / (w_0 + w_1) and begin + 1 + w_3 / (w_2 + w_3), w_2 + w_3 = (1 + 3 t + 3 t^2 - 2 t^3) / 6.
+    """
+    e = torch.stack([1 - t, t])
+    sums = 1 + e * (3 + e * (3 - 2 * e))
+    before, after = e * e * e / sums
+    return torch.stack([begin - before, begin + 1 + after]), sums[1] / 6
+
+
+def _slopes(begin: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+    """`_values` of the derivative, whose weights -(1 - t)^2 / 2, .., t^2 / 2 sum to -r and r, r = 1/2 + t (1 - t), two by two."""
+    s = 1 - t
+    rate = 0.5 + t * s
+    return torch.stack([begin - s * s / (2 * rate), begin + 1 + t * t / (2 * rate)]), rate
+
+
+def _scale(values: Tensor) -> Tensor:
+    """Coordinates from -1 to 1 per index of values (K, C, *shape), (D, 1): a copy to a card, for which it waits."""
+    return torch.tensor([[2 / max(n - 1, 1)] for n in values.shape[2:]], dtype=values.dtype, device=values.device)
+
+
+def _linear(values: Tensor, places: Tensor, scale: Tensor, border: str = "border") -> Tensor:
+    """Values (K, C, *shape), linear in between, at all combinations of two places per axis (2, D, K P): (K, C, 2, .., 2, P)."""
+    (K, C), ndim = values.shape[:2], len(scale)
+    at = places * scale - 1
+    # the last axis comes first in the coordinates of `grid_sample`
+    axes = [at[:, a].reshape(*[2 if a == b else 1 for b in range(ndim)], K, -1) for a in reversed(range(ndim))]
+    grid = torch.stack(torch.broadcast_tensors(*axes)).flatten(1, ndim).permute(2, 1, 3, 0)
+    lines = grid.reshape(K, *[1] * (ndim - 2), 2**ndim, -1, ndim)
+    found = nn.functional.grid_sample(values, lines, "bilinear", border, align_corners=True)
+    return found.reshape(K, C, *[2] * ndim, -1)
+
+
+def _blended(found: Tensor, share: Tensor, along: int | None = None) -> Tensor:
+    """(K, C, 2, .., 2, P) -> (C, K P): of each two the second has its share (D, K P); along one axis it is their difference."""
+    K = len(found)
+    for a, part in enumerate(share):
+        low, high = found[:, :, 0], found[:, :, 1]
+        found = high - low if a == along else low.lerp(high, part.reshape(K, *[1] * (low.ndim - 2), -1))
+    return found.movedim(1, 0).flatten(1)
 
 
 def pull(coefficients: Tensor, frame: ControlFrame, affine: Tensor) -> tuple[Tensor, Tensor]:
     """Points x with x + u(x) = A y + t at all pixels y, by a damped Newton method.
 
-    Each step solves J dx = z - f(x), z = A y + t; it is halved where the residual does not fall. A point whose residual is at
-    most ACCEPTED takes one last step, which squares the error; it is not measured again.
+    Each step solves J dx = z - f(x), z = A y + t, the first one from x = z - u(z); it is halved where the residual does not fall.
+    A point whose residual is at most ACCEPTED takes one last step, which squares the error, and leaves: it is not measured
+    again, and later steps are those of the points that are left. A card waits once a step, to count them.
 
     Parameters
     ----------
@@ -148,25 +191,29 @@ def pull(coefficients: Tensor, frame: ControlFrame, affine: Tensor) -> tuple[Ten
     -------
     x (B, N, D) indices and the residuals |z - f(x)| before the last step, (B, N) voxels
     """
-    z = targets(frame, affine)
-    x = z.clone()
-    best = torch.full(z.shape[:2], torch.inf, dtype=z.dtype, device=z.device)
-    step = torch.zeros_like(z)
-    trial = x
+    field, pixels = _Field(coefficients, frame), targets(frame, affine)
+    z, which = _flat(pixels)
+    found, residuals = torch.empty_like(z), torch.empty_like(z[0])
+    # of the points that are left: their place, the best so far, and the step from there
+    place, x, step = torch.arange(len(which), device=z.device), z, -field.at(z, which, slopes=False)[0]
+    best = torch.full_like(residuals, torch.inf)
     for _ in range(ITERATIONS):
-        u, J = displacement_and_slopes(coefficients, frame, trial)
+        trial = x + step
+        u, J = field.at(trial, which)
         residual = z - trial - u
-        error = residual.norm(dim=-1)
+        error = residual.norm(dim=0)
         better = error < best
-        x = torch.where(better[..., None], trial, x)
-        shorter = torch.where((best > ACCEPTED)[..., None], step / 2, step)
-        step = torch.where(better[..., None], _solve(J, residual), shorter)
+        x = torch.where(better, trial, x)
+        step = torch.where(better, _solve(J, residual), step / 2)
         best = torch.where(better, error, best)
-        accepted = (best <= ACCEPTED)[..., None]
-        if bool(accepted.all()):
+        accepted = best <= ACCEPTED
+        found[:, place], residuals[place] = torch.where(accepted, x + step, x), best
+        left = (~accepted).nonzero()[:, 0]
+        if not len(left):
             break
-        trial = torch.where(accepted, x, x + step)
-    return torch.where(accepted, x + step, x), best
+        z, x, step = z[:, left], x[:, left], step[:, left]
+        place, which, best = place[left], which[left], best[left]
+    return _unflat(found, pixels), residuals.reshape(pixels.shape[:2])
 
 
 def push(coefficients: Tensor, frame: ControlFrame, affine: Tensor, points: Tensor) -> tuple[Tensor, Tensor]:
@@ -203,19 +250,18 @@ def _affine(maps: Tensor, points: Tensor) -> Tensor:
     return points @ maps[:, :, :-1].transpose(1, 2) + maps[:, None, :, -1]
 
 
-def _solve(J: Tensor, r: Tensor) -> Tensor:
-    """(I + J)^-1 r in closed form, (..., D, D) and (..., D); near a singular matrix a small multiple of r's direction."""
-    if r.shape[-1] == 2:
-        a, b, c, d = 1 + J[..., 0, 0], J[..., 0, 1], J[..., 1, 0], 1 + J[..., 1, 1]
-        adjugate = torch.stack([d * r[..., 0] - b * r[..., 1], a * r[..., 1] - c * r[..., 0]], dim=-1)
+def _solve(J: list[Tensor], r: Tensor) -> Tensor:
+    """(I + J)^-1 r in closed form, columns (D, P) and (D, P); near a singular matrix a small multiple of r's direction."""
+    if len(r) == 2:
+        a, b, c, d = 1 + J[0][0], J[1][0], J[0][1], 1 + J[1][1]
+        adjugate = torch.stack([d * r[0] - b * r[1], a * r[1] - c * r[0]])
         det = a * d - b * c
     else:
-        A = J + torch.eye(3, dtype=J.dtype, device=J.device)
-        columns = A.unbind(dim=-1)
-        minors = [torch.linalg.cross(columns[(k + 1) % 3], columns[(k + 2) % 3], dim=-1) for k in range(3)]
-        det = (columns[0] * minors[0]).sum(dim=-1)
-        adjugate = torch.stack([(minor * r).sum(dim=-1) for minor in minors], dim=-1)
-    return adjugate / torch.where(det.abs() < 1e-3, torch.ones_like(det), det)[..., None]
+        columns = (torch.stack(J) + torch.eye(3, dtype=r.dtype, device=r.device)[..., None]).unbind()
+        minors = [torch.linalg.cross(columns[(k + 1) % 3], columns[(k + 2) % 3], dim=0) for k in range(3)]
+        det = (columns[0] * minors[0]).sum(dim=0)
+        adjugate = torch.stack([(minor * r).sum(dim=0) for minor in minors])
+    return adjugate / torch.where(det.abs() < 1e-3, 1, det)
 
 
 def flow(coefficients: Tensor, frame: ControlFrame, points: Tensor, sign: float, steps: int) -> Tensor:
@@ -270,16 +316,12 @@ def _filter(n: int, device: torch.device, dtype: torch.dtype) -> Tensor:
 
 def interpolate(coefficients: Tensor, points: Tensor) -> Tensor:
     """Cubic B-splines (K, *shape) at index points (B, N, D), mirrored beyond the borders, (B, N); B / K points share a spline."""
-    shape = tuple(coefficients.shape[1:])
-    first, weights = [], []
-    for a in range(len(shape)):
-        begin = points[..., a].floor()
-        w, _ = _stencil((points[..., a] - begin).to(coefficients.dtype))
-        first.append(begin.long() - 1)
-        weights.append(w)
-    several = coefficients.repeat_interleave(len(points) // len(coefficients), dim=0)
-    found = several.reshape(-1)[_neighbours(first, shape, reflect=True)]
-    return _contract(found.reshape(*points.shape[:2], *(4,) * len(shape), 1), weights)[..., 0]
+    x, _ = _flat(points)
+    begin = x.floor()
+    places, share = _values(begin, x - begin)
+    values = coefficients[:, None].to(x.dtype)
+    found = _linear(values, places, _scale(values), border="reflection")
+    return _blended(found, share).reshape(points.shape[:2]).to(coefficients.dtype)
 
 
 def nearest(labels: Tensor, points: Tensor) -> Tensor:
