@@ -152,6 +152,7 @@ def _run(arguments: Sequence[str], tree: Path, cache: str, code: str = "") -> st
         capture_output=True,
         encoding="utf-8",
         env=environment,
+        cwd=tree,
         preexec_fn=_on_one_core if hasattr(os, "sched_setaffinity") else None,
         check=False,
     )
