@@ -1,11 +1,16 @@
 """What a bar shows on a terminal of the usual width."""
 
+import io
 import os
 import re
 import subprocess
 import sys
 
 import pytest
+from rich.console import Console
+
+from augreg.cli import progress
+from solvers.compiling import tell
 
 pty = pytest.importorskip("pty", reason="pseudo-terminals are not on this system")
 
@@ -52,3 +57,27 @@ def test_the_time_that_is_left_is_readable_beside_a_note(columns):
 def test_nothing_is_said_where_nobody_looks():
     done = subprocess.run([sys.executable, "-c", CODE], capture_output=True, check=True)
     assert done.stderr == b""
+
+
+def test_a_terminal_is_told_once_of_what_is_compiled(monkeypatch):
+    shown = io.StringIO()
+    monkeypatch.setattr(progress, "Console", lambda file: Console(file=shown, force_terminal=True, width=200))
+    monkeypatch.setattr(progress, "_told", [])
+    for _ in range(2):
+        with progress.bar("register", 1.0):
+            tell("one_kernel")
+            tell("another_kernel")
+    assert shown.getvalue().count("augreg compile") == 1
+    shown.truncate(0)
+    monkeypatch.setattr(progress, "_told", [])
+    progress.compiling_is_expected()
+    with progress.bar("compile", 1.0):
+        tell("one_kernel")
+    assert "augreg compile" not in shown.getvalue()
+
+
+def test_what_is_no_terminal_is_told_nothing(monkeypatch, capsys):
+    monkeypatch.setattr(progress, "_told", [])
+    with progress.bar("register", 1.0):
+        tell("one_kernel")
+    assert capsys.readouterr() == ("", "")

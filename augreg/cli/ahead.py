@@ -11,7 +11,7 @@ import numpy as np
 
 from augreg import metrics
 from augreg.cli.output import report
-from augreg.cli.progress import bar
+from augreg.cli.progress import bar, compiling_is_expected
 from augreg.grid import Grid
 from augreg.image import Image, Labels
 from augreg.lp import LPRegistration, superpixel_classes
@@ -25,6 +25,7 @@ Job = Callable[[], object]
 def compile_all(options: argparse.Namespace) -> None:
     """`augreg compile`."""
     begin, names = time.perf_counter(), list[str]()
+    compiling_is_expected()
     jobs = [*_registrations(2), *_registrations(3), *_warps(2), *_warps(3), *_learning()]
     with bar("compile", float(len(jobs))) as update, listening(names.append):
         for number, (what, job) in enumerate(jobs):

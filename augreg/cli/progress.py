@@ -21,6 +21,11 @@ _COMPILING = "first use on this machine: compiling, 10 to 20 seconds, kept for l
 _told: list[str] = []
 
 
+def compiling_is_expected() -> None:
+    """Where it is what the command is for, nobody need be told."""
+    _told.append("")
+
+
 @contextmanager
 def bar(text: str, total: float | None) -> Iterator[Update]:
     """A bar; call the result with how much is done of `total` (None: not known), and a note."""
