@@ -6,15 +6,17 @@ import time
 import numpy as np
 import pytest
 
-from augreg import get_threads, set_threads
+from augreg import get_threads, set_threads, threads
 from augreg.threads import shared
 
 MUCH = 1e9
 
 
 @pytest.fixture(autouse=True)
-def several():
+def all_cores():
+    """Whatever a command in this process was told."""
     before = get_threads()
+    set_threads(threads._most)
     yield
     set_threads(before)
 
@@ -43,11 +45,11 @@ def test_much_work_goes_to_as_many_threads_as_were_asked_for():
         seen.add(threading.current_thread())
         time.sleep(0.02)
 
-    for threads in range(1, get_threads() + 1):
-        set_threads(threads)
+    for number in range(1, get_threads() + 1):
+        set_threads(number)
         seen = set()
         shared(note, 16, MUCH, seen)
-        assert len(seen) == threads
+        assert len(seen) == number
 
 
 def test_work_within_work_does_not_wait_for_itself():
@@ -78,11 +80,11 @@ def test_an_exception_of_any_piece_reaches_the_caller_and_nobody_goes_on(failing
 
 def test_many_threads_share_one_pool():
     outs = [np.zeros(200) for _ in range(16)]
-    threads = [threading.Thread(target=shared, args=(count, 200, MUCH, out)) for out in outs]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(timeout=60)
+    callers = [threading.Thread(target=shared, args=(count, 200, MUCH, out)) for out in outs]
+    for caller in callers:
+        caller.start()
+    for caller in callers:
+        caller.join(timeout=60)
     np.testing.assert_array_equal(outs, 1)
     assert sum(thread.name.startswith("augreg") for thread in threading.enumerate()) <= get_threads()
 
