@@ -98,7 +98,7 @@ def sample(
         out = np.empty((len(flat), channels))
         kernel, values = _kernel_at(source, way)
         shared(kernel, len(flat), _SAMPLE * channels, *values, flat, *_frame(image.grid), float(fill), out)
-    return out.reshape(*array.shape[:-1], *tail)
+    return out.reshape((*array.shape[:-1], *tail))
 
 
 def _interpolation(image: Image | Labels, wanted: Interpolation | None) -> Interpolation:

@@ -5,7 +5,7 @@ import scipy.sparse
 
 from solvers import PiecewiseLinearProgram, _band_kernels, _problem_kernels, _segment_kernels
 from solvers._compile import kernel
-from solvers._search import search
+from solvers._search import _factorised, search
 from solvers._systems import FEW, BandSystem, FullSystem, system_of
 
 pytestmark = pytest.mark.kernels
@@ -216,3 +216,18 @@ def test_steps_agree_with_the_whole_newton_system(n):
         np.testing.assert_allclose(mine, c, atol=1e-8)
         np.testing.assert_allclose(mu, y, atol=1e-8)
         c, s, y, z, v = naive.step(program, c, s, y, z, v, rounds=0 if n <= FEW else 2)
+
+
+@pytest.mark.parametrize(("enough", "found"), [(0.0, True), (1e-10, True), (1.0, False)])
+def test_the_diagonal_is_raised_step_by_step_and_never_by_much(enough, found):
+    lifts = []
+
+    class Stubborn:
+        def factorise(self, weights, lift):
+            lifts.append(lift)
+            return lift > enough
+
+    assert _factorised(Stubborn(), np.ones(3)) == found
+    np.testing.assert_allclose(lifts, 1e-13 * 100.0 ** np.arange(len(lifts)))
+    assert lifts[-1] < 1e-6
+    assert not found or len(lifts) == (1 if enough == 0 else 3)

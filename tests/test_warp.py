@@ -128,3 +128,40 @@ def test_wrong_requests_are_refused():
         resample(image(2), fixed_grid(2), interpolation="bicubic")
     with pytest.raises(ValueError, match="one dimension"):
         warp(image(2), Affine.identity(3), fixed_grid(3))
+
+
+@pytest.mark.parametrize("ndim", [2, 3])
+@pytest.mark.parametrize("interpolation", ["linear", "cubic", "nearest"])
+def test_lines_of_voxels_have_the_values_of_their_points(ndim, interpolation):
+    # small images seen through many affine maps: most lines enter and leave them, near the border and beyond it
+    rng = np.random.default_rng(ndim)
+    image = Image(rng.normal(size=(7, 6, 5)[:ndim]), spaces.grid(ndim, shape=(7, 6, 5)[:ndim]))
+    grid = spaces.grid(ndim, shape=(23, 21, 6)[-ndim:])
+    middle = image.grid.points_at([(n - 1) / 2 for n in image.grid.shape])
+    center = grid.points_at([(n - 1) / 2 for n in grid.shape])
+    outside = []
+    for _ in range(20):
+        A = np.linalg.qr(rng.normal(size=(ndim, ndim)))[0] * rng.uniform(0.1, 0.9, ndim)
+        phi = Affine(A, middle - A @ center)
+        lines = warp(image, phi, grid, interpolation=interpolation, fill=-9.0).values
+        points = sample(image, phi(grid.points()), interpolation=interpolation, fill=-9.0)
+        outside.append(np.mean(points == -9))
+        # half-way points may go to either side
+        alike = np.isclose(lines, points, atol=1e-9)
+        assert alike.all() if interpolation != "nearest" else alike.mean() > 0.99
+    assert 0.1 < np.mean(outside) < 0.9
+
+
+@pytest.mark.parametrize("interpolation", ["linear", "cubic", "nearest"])
+def test_the_border_of_the_last_voxel_is_inside_up_to_rounding(interpolation):
+    image = Image(np.arange(20.0).reshape(5, 4), Grid((5, 4)))
+    for x, y, inside in (
+        (4.5, 1.0, True),
+        (-0.5, 1.0, True),
+        (2.0, 3.5, True),
+        (4.5 + 1e-6, 1.0, False),
+        (2.0, -0.5 - 1e-6, False),
+    ):
+        assert np.isfinite(sample(image, [x, y], interpolation=interpolation)) == inside
+        moved = warp(image, Affine(np.eye(2), [x, y]), Grid((1, 1)), interpolation=interpolation, fill=-9.0)
+        assert (moved.values[0, 0] != -9) == inside
