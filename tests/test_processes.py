@@ -60,6 +60,28 @@ assert warp() == large
     )
 
 
+@needs_fork
+def test_a_forked_child_has_threads_of_its_own():
+    run(
+        """
+import os, threading, time
+from augreg.threads import get_threads, shared
+def note(begin, end, seen):
+    seen.add(threading.current_thread().name)
+    time.sleep(0.02)
+def workers():
+    seen = set()
+    shared(note, 16, 1e9, seen)
+    return len(seen)
+assert workers() == get_threads()
+child = os.fork()
+if child == 0:
+    os._exit(0 if workers() == get_threads() else 3)
+assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+"""
+    )
+
+
 @everywhere
 @pytest.mark.parametrize("start", [pytest.param("fork", marks=needs_fork), "spawn"])
 def test_a_loader_with_workers_gives_the_pairs_of_its_parent(environment, start, tmp_path):
