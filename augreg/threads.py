@@ -75,10 +75,15 @@ def shared(kernel: Callable[..., None], count: int, nanoseconds: float, *argumen
     stopped = False
 
     def work() -> None:
+        nonlocal stopped
         for turn in turns:
             if turn >= pieces or stopped:
                 return
-            kernel(count * turn // pieces, count * (turn + 1) // pieces, *arguments)
+            try:
+                kernel(count * turn // pieces, count * (turn + 1) // pieces, *arguments)
+            except BaseException:
+                stopped = True
+                raise
 
     helpers = []
     try:
@@ -89,6 +94,7 @@ def shared(kernel: Callable[..., None], count: int, nanoseconds: float, *argumen
     try:
         work()
     except BaseException:
+        # an interrupt may have come between two pieces
         stopped = True
         _close()
         raise
