@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from augreg.image import Image, Labels
+from augreg.geometry.image import Image, Labels
 from augreg.io import FileWarning, read_image, read_labels
 
 _HEARTS = Path(__file__).parent / "data" / "hearts"

@@ -18,8 +18,10 @@ import numpy as np
 
 from augreg import metrics
 from augreg.datasets import sample_data
-from augreg.grid import Grid
-from augreg.image import Image, Labels
+from augreg.geometry.grid import Grid
+from augreg.geometry.image import Image, Labels
+from augreg.geometry.resampling import resample, warp
+from augreg.geometry.transforms import Affine, Transform
 from augreg.io import atomic
 from augreg.lp import LPRegistration
 from augreg.networks import FlowNet
@@ -38,8 +40,6 @@ from augreg.training import (
     torch_threads,
     train,
 )
-from augreg.transforms import Affine, Transform
-from augreg.warp import resample, warp
 
 # how pairs are drawn that stand for two people, and for two phases of one: there the body rests and looks the same
 _PEOPLE: dict[str, Any] = {"pose": 1.0, "appearances": ("shared", "independent")}

@@ -1,4 +1,4 @@
-"""Measures of alignment: overlap, landmarks, surfaces; those of the Jacobian are in `augreg.jacobian`.
+"""Measures of alignment: overlap, landmarks, surfaces; those of the Jacobian are in `augreg.geometry.jacobian`.
 
 dice(A, B) = 2 |A n B| / (|A| + |B|),      jaccard(A, B) = |A n B| / |A u B|
 tre_i = |phi(x_i) - y_i| (mm),             rtre_i = tre_i / diagonal of the fixed image
@@ -17,11 +17,11 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from augreg.grid import FloatArray, Grid, reals
-from augreg.image import Labels
-from augreg.jacobian import folding, jacobian_determinant
-from augreg.transforms import Transform
-from augreg.warp import warp
+from augreg.geometry.grid import FloatArray, Grid, reals
+from augreg.geometry.image import Labels
+from augreg.geometry.jacobian import folding, jacobian_determinant
+from augreg.geometry.resampling import warp
+from augreg.geometry.transforms import Transform
 
 _T = TypeVar("_T")
 

@@ -34,15 +34,14 @@ import numpy as np
 import scipy.interpolate
 
 import augreg as ar
-from augreg.grid import FloatArray, Grid
+from augreg.geometry.grid import FloatArray, Grid
+from augreg.geometry.resampling import sample
+from augreg.geometry.splines import MARGIN, REACH, anchors
+from augreg.geometry.transforms import Transform
 from augreg.sam import AppearanceModel
 from augreg.sam.alignment import pose_transform
-from augreg.sam.landmarks import anchors
-from augreg.sam.spline import MARGIN, REACH
 from augreg.synthesis import AppearancePairs, TrainingPair, make_pairs, pair_rngs, training_pairs
 from augreg.synthesis.pairs import TOLERANCE
-from augreg.transforms import Transform
-from augreg.warp import sample
 from benchmarks.pages import about, heading, put_into, table, write_record
 from benchmarks.pair_models import PEOPLE
 

@@ -12,7 +12,11 @@ from unittest import mock
 import numpy as np
 import torch
 
-from augreg.synthesis import AppearancePairs, PairGenerator, RandomDeformations, appearance, compiled, make_pairs, render, spline
+from augreg.synthesis import AppearancePairs, PairGenerator, RandomDeformations, make_pairs
+from augreg.synthesis.generators import appearance
+from augreg.synthesis.render import on_arrays as compiled
+from augreg.synthesis.render import on_tensors as spline
+from augreg.synthesis.render import stage as render
 from benchmarks.pages import table
 
 # the functions whose time is a step's: owner, attribute, step

@@ -24,13 +24,13 @@ import numpy as np
 from matplotlib.axes import Axes
 
 import augreg as ar
-from augreg.grid import FloatArray, Grid
+from augreg.geometry.grid import FloatArray, Grid
+from augreg.geometry.resampling import sample
 from augreg.report import figures
 from augreg.report.page import figure, page, section
 from augreg.report.page import table as html_table
 from augreg.sam import AppearanceModel
 from augreg.synthesis import AppearancePairs, TrainingPair, make_pairs, training_pairs
-from augreg.warp import sample
 from benchmarks.pages import about, heading, put_into, table, write_record
 from benchmarks.pair_models import PEOPLE, People
 

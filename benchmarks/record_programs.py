@@ -1,7 +1,7 @@
 """Programs of real registrations, for the benchmark and the tests of the solvers: numbers only, one file per program.
 
     python -m benchmarks.record_programs runs/programs              # whole sequences, for `benchmarks.solvers`
-    python -m benchmarks.record_programs --small tests/programs     # the few that the tests keep
+    python -m benchmarks.record_programs --small tests/solvers/programs     # the few that the tests keep
 
 A registration runs as usual while a callable that stands in for its solver writes down what it is asked. A sequence is what one
 registration asks with one kind of transform, in its order. Sequences whose images are not there are left out.

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import subjects
 import torch
+from support import subjects
 
 from augreg import Chained, DisplacementField, Grid, Image, Labels, write_model
 from augreg.synthesis import AppearancePairs, PairBatch, SmoothField, make_pairs

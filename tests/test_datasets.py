@@ -5,8 +5,8 @@ from importlib import resources
 
 import numpy as np
 import pytest
-from realdata import path
 from scipy.ndimage import binary_dilation
+from support.realdata import path
 
 from augreg import Grid, Image, Labels, datasets, read_image, write_image
 from augreg.io import FileWarning

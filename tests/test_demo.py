@@ -8,7 +8,7 @@ from importlib import resources
 
 import numpy as np
 import pytest
-from subjects import people
+from support.subjects import people
 
 from augreg import demo, write_image
 from augreg.datasets import hearts

@@ -5,11 +5,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-import realdata
-import subjects
 import torch
+from support import realdata, subjects
 
-from augreg.transforms import Affine
+from augreg.geometry.transforms import Affine
 from benchmarks.experiments import people, run
 from benchmarks.experiments.measures import measured
 from benchmarks.experiments.people import Study, Subject

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
-import spaces
-from test_transforms import affine, bspline, field, points
+from support import spaces
+from support.maps import affine, bspline, field, points
 
 from augreg import Affine, DisplacementField, Grid, Labels, dice, folding, jaccard, jacobian_determinant, tre
 from augreg.metrics import evaluate, mean_overlap, robustness, rtre, surface_distance

@@ -134,7 +134,7 @@ def test_eight_threads_that_do_different_things_give_the_bits_of_one(environment
 import sys
 from concurrent.futures import ThreadPoolExecutor
 sys.path.insert(0, {str(Path(__file__).parent)!r})
-from test_solver_programs import PROGRAMS, recorded
+from support.programs import PROGRAMS, recorded
 from augreg.synthesis import RandomDeformations, make_pairs
 from solvers import InteriorPoint
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from subjects import model
+from support.subjects import model
 
 import augreg as ar
 

@@ -6,9 +6,9 @@ import sys
 
 import numpy as np
 import pytest
-import spaces
 from matplotlib.figure import Figure
-from test_transforms import bspline
+from support import spaces
+from support.maps import bspline
 
 from augreg import Image, Labels
 from augreg.report import figures, registration_page

@@ -12,11 +12,11 @@ import numpy as np
 from augreg import metrics
 from augreg.cli.output import report
 from augreg.cli.progress import bar, compiling_is_expected
-from augreg.grid import Grid
-from augreg.image import Image, Labels
+from augreg.geometry.grid import Grid
+from augreg.geometry.image import Image, Labels
+from augreg.geometry.resampling import sample, warp
+from augreg.geometry.transforms import Affine, BSpline, DisplacementField
 from augreg.lp import LPRegistration, superpixel_classes
-from augreg.transforms import Affine, BSpline, DisplacementField
-from augreg.warp import sample, warp
 from solvers.compiling import listening
 
 Job = Callable[[], object]

@@ -9,12 +9,12 @@ from typing import Any
 from augreg import io, metrics
 from augreg.cli.inputs import check_both_or_none, check_dimension, fill_of, labels_of, reference_of, transform_of
 from augreg.cli.output import check_output, report, say, say_warning
-from augreg.grid import FloatArray
-from augreg.image import Image, Labels
-from augreg.inversion import domain_points
-from augreg.landmarks import beyond_domain, domain_of, misplaced
-from augreg.transforms import Transform
-from augreg.warp import warp as pull_back
+from augreg.geometry.grid import FloatArray
+from augreg.geometry.image import Image, Labels
+from augreg.geometry.inversion import domain_points
+from augreg.geometry.landmarks import beyond_domain, domain_of, misplaced
+from augreg.geometry.resampling import warp as pull_back
+from augreg.geometry.transforms import Transform
 
 
 def warp(options: argparse.Namespace) -> None:

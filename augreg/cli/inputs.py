@@ -8,9 +8,9 @@ import math
 import numpy as np
 
 from augreg import io
-from augreg.grid import Grid
-from augreg.image import Image, Labels
-from augreg.transforms import Transform
+from augreg.geometry.grid import Grid
+from augreg.geometry.image import Image, Labels
+from augreg.geometry.transforms import Transform
 
 
 def transform_of(options: argparse.Namespace, path: str) -> Transform:

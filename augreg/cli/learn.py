@@ -18,7 +18,7 @@ import numpy.typing as npt
 from augreg import io, sam
 from augreg.cli.output import PAGES, check_output, report, say
 from augreg.cli.progress import bar
-from augreg.image import Image, Labels
+from augreg.geometry.image import Image, Labels
 
 if TYPE_CHECKING:
     # torch: loaded only where a command needs it

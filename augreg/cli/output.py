@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from augreg import io
-from augreg.grid import Grid
-from augreg.image import Image
+from augreg.geometry.grid import Grid
+from augreg.geometry.image import Image
 
 TRANSFORMS = (*io.TRANSFORM_SUFFIXES, *io.FIELD_SUFFIXES)
 PAGES = (".html", ".htm")

@@ -14,16 +14,16 @@ from augreg import io, metrics
 from augreg.cli.inputs import background, check_both_or_none, fill_of, labels_of, transform_of
 from augreg.cli.output import PAGES, TRANSFORMS, all_or_none, check_distinct, check_output, rehearse, report, say_warning
 from augreg.cli.progress import bar
-from augreg.grid import Grid
-from augreg.image import Image
+from augreg.geometry.grid import Grid
+from augreg.geometry.image import Image
+from augreg.geometry.resampling import warp
+from augreg.geometry.transforms import Transform
 from augreg.registration import State
 from augreg.threads import set_threads
-from augreg.transforms import Transform
-from augreg.warp import warp
 
 if TYPE_CHECKING:
-    from augreg.chain import SteppedRegistration
     from augreg.lp import LPRegistration
+    from augreg.registration.chained import SteppedRegistration
 
 # options that a network knows nothing of, and those that only a network knows
 _OF_PROGRAMS = ("transform", "grid_spacing", "criterion", "rigid_mask", "tolerance", "budget", "rotation")
@@ -138,7 +138,7 @@ def _states(options: argparse.Namespace, fixed: Image, moving: Image) -> Iterato
     if options.model is not None:
         method = _network(options)
         if options.then_program:
-            from augreg.chain import Chained
+            from augreg.registration.chained import Chained
 
             return Chained(method, _program(options)).steps(fixed, moving, **given)
         ignored = [name for name in _OF_PROGRAMS if getattr(options, name) is not None]
@@ -168,9 +168,9 @@ def _program(options: argparse.Namespace) -> LPRegistration:
 
 def _network(options: argparse.Namespace) -> SteppedRegistration:
     """Registration by a network: so many passes, the last one refined."""
-    from augreg.chain import Chained
     from augreg.networks import RefinedFlow, SymmetricFlow, read_network  # torch: only where a network is asked for
     from augreg.networks.predictor import Predictor
+    from augreg.registration.chained import Chained
     from augreg.training import FlowRegistration
 
     file = read_network(options.model)

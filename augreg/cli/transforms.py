@@ -10,11 +10,11 @@ import numpy as np
 from augreg import io, metrics
 from augreg.cli.inputs import check_dimension, reference_of, transform_of
 from augreg.cli.output import TRANSFORMS, check_output, say, say_warning
-from augreg.grid import FloatArray
-from augreg.image import Image
-from augreg.inversion import domain_points, inverse_grid
-from augreg.landmarks import beyond_domain
-from augreg.transforms import DisplacementField, Transform
+from augreg.geometry.grid import FloatArray
+from augreg.geometry.image import Image
+from augreg.geometry.inversion import domain_points, inverse_grid
+from augreg.geometry.landmarks import beyond_domain
+from augreg.geometry.transforms import DisplacementField, Transform
 
 
 def compose(options: argparse.Namespace) -> None:

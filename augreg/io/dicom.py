@@ -26,7 +26,7 @@ import numpy.typing as npt
 import SimpleITK as sitk
 from pydicom.dataset import Dataset
 
-from augreg.grid import FloatArray
+from augreg.geometry.grid import FloatArray
 from augreg.io.dicom_frames import LABEL_MAP, MARKS, SEGMENTATION, Frame, frames_of, read_tags, text
 from augreg.io.dicom_pixels import rescaled, stored_frames, value_type
 from augreg.io.dicom_segments import segment_volume

@@ -17,7 +17,7 @@ from pydicom.datadict import dictionary_VR, tag_for_keyword
 from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
 
-from augreg.grid import FloatArray
+from augreg.geometry.grid import FloatArray
 
 # images of projections have their spacing at the detector (CR, DX, XA, RF)
 _PROJECTIONS = tuple(f"1.2.840.10008.5.1.4.1.1.{n}" for n in ("1", "1.1", "1.1.1", "12.1", "12.2"))

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import SimpleITK as sitk
 
-from augreg.grid import FloatArray
+from augreg.geometry.grid import FloatArray
 from augreg.io.dicom_frames import Frame
 
 # of the distance of slices: files round positions

@@ -18,11 +18,11 @@ from typing import Any
 import nibabel
 import numpy as np
 
-from augreg.grid import FloatArray, Grid
+from augreg.geometry.grid import FloatArray, Grid
+from augreg.geometry.transforms import DisplacementField
 from augreg.io.files import FileWarning
 from augreg.io.formats.nifti_geometry import geometry
 from augreg.io.images import read_image, suffix
-from augreg.transforms import DisplacementField
 
 CONVENTIONS = ("lps", "ras", "voxel")
 _DISPLACEMENT, _VECTOR = 1006, 1007

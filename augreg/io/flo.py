@@ -10,9 +10,9 @@ import os
 
 import numpy as np
 
-from augreg.grid import Grid
+from augreg.geometry.grid import Grid
+from augreg.geometry.transforms import DisplacementField
 from augreg.io.files import existing_file
-from augreg.transforms import DisplacementField
 
 _MAGIC = 202021.25
 _HEADER = 12

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import SimpleITK as sitk
 
-from augreg.image import Image, Labels
+from augreg.geometry.image import Image, Labels
 from augreg.io.dicom import chosen_of, is_dicom, read_dicom
 from augreg.io.files import atomic, existing_file
 from augreg.io.formats import metaimage, nifti, nrrd

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import SimpleITK as sitk
 
-from augreg.grid import FloatArray
-from augreg.image import Image, Labels
+from augreg.geometry.grid import FloatArray
+from augreg.geometry.image import Image, Labels
 from augreg.io.placed import Placed
 
 _LOCK = threading.Lock()

@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from augreg.grid import FloatArray, Grid
-from augreg.image import Image
+from augreg.geometry.grid import FloatArray, Grid
+from augreg.geometry.image import Image
 
 # how far a unit vector may leave the x-y plane: one part in a thousand, 0.06 degrees
 _TILT = 1e-3

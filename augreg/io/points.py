@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from augreg.grid import FloatArray
+from augreg.geometry.grid import FloatArray
 from augreg.io.files import atomic, existing_file
 
 # of LPS coordinates: 3D Slicer's numbers for the systems came before their names

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 import SimpleITK as sitk
 
-from augreg.grid import FloatArray, Grid
-from augreg.transforms import Affine, BSpline, Composition, DisplacementField, Transform
+from augreg.geometry.grid import FloatArray, Grid
+from augreg.geometry.transforms import Affine, BSpline, Composition, DisplacementField, Transform
 
 # parameters of the kinds that are linear, in 2-D and 3-D; 0 where the kind has no such dimension
 _LINEAR: dict[str, tuple[int, int]] = {

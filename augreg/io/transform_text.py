@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from augreg.grid import FloatArray
+from augreg.geometry.grid import FloatArray
 from augreg.io.transform_parts import COMPOSITE, Part, kind_of
 
 _SEAL = re.compile(rb"#augreg crc32 ([0-9a-f]{8})\n")

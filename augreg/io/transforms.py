@@ -19,8 +19,10 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
-from augreg.grid import Grid
-from augreg.image import Image
+from augreg.geometry.grid import Grid
+from augreg.geometry.image import Image
+from augreg.geometry.transforms import Affine, BSpline, Composition, DisplacementField, Transform
+from augreg.geometry.velocity import Exponential
 from augreg.io.fields import read_field
 from augreg.io.files import atomic, existing_file
 from augreg.io.images import check_written, suffix
@@ -28,8 +30,6 @@ from augreg.io.itk import quietly, to_sitk
 from augreg.io.transform_child import parts_read_apart
 from augreg.io.transform_parts import COMPOSITE, Part, UnknownKindError, affine_of, composed
 from augreg.io.transform_text import parts_of_matlab, parts_of_text, sealed
-from augreg.transforms import Affine, BSpline, Composition, DisplacementField, Transform
-from augreg.velocity import Exponential
 
 TRANSFORM_SUFFIXES = (".tfm", ".h5")
 FIELD_SUFFIXES = (".nii.gz", ".nii", ".mha", ".nrrd")

@@ -19,14 +19,14 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from augreg.grid import FloatArray
+from augreg.geometry.grid import FloatArray
+from augreg.geometry.transforms import Transform
+from augreg.keypoints.boundary import find_keypoints
 from augreg.lp import _patch_kernels
-from augreg.lp.boundary import find_keypoints
 from augreg.lp.criteria import noise_floor
 from augreg.lp.level import Level
 from augreg.lp.start import Samples, samples
 from augreg.threads import shared
-from augreg.transforms import Transform
 
 Values = npt.NDArray[np.float32]
 Indices = npt.NDArray[np.int64]

@@ -18,12 +18,12 @@ import numpy as np
 import numpy.typing as npt
 import scipy.sparse
 
-from augreg.grid import FloatArray, Grid, reals
-from augreg.image import Labels
-from augreg.landmarks import check_inside
+from augreg.geometry.grid import FloatArray, Grid, reals
+from augreg.geometry.image import Labels
+from augreg.geometry.landmarks import check_inside
+from augreg.geometry.transforms import Transform
 from augreg.lp.pose import Pose
 from augreg.lp.program import Rows, near, stacked
-from augreg.transforms import Transform
 
 # points at which a mask is held rigid, about
 _HELD = 300

@@ -20,10 +20,10 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from augreg.grid import FloatArray
+from augreg.geometry.grid import FloatArray
+from augreg.keypoints.pyramid import Raster
 from augreg.lp import _cost_kernels
 from augreg.lp.profiles import Profiles
-from augreg.lp.pyramid import Raster
 from augreg.threads import shared
 
 CriterionName = Literal["ncc", "ssd", "mi", "labels", "classes"]

@@ -7,14 +7,14 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from augreg.grid import FloatArray
+from augreg.geometry.grid import FloatArray
+from augreg.geometry.transforms import Transform
 from augreg.lp.constraints import Constraint
 from augreg.lp.level import FEWEST, Level
 from augreg.lp.polish import gauss_newton_step
 from augreg.lp.pose import Pose
 from augreg.lp.profiles import HERE, Window
 from augreg.lp.program import assemble, data_rows
-from augreg.transforms import Transform
 from solvers import InteriorPoint, PiecewiseLinearProgram, Solution
 
 Solver = Callable[[PiecewiseLinearProgram], Solution]

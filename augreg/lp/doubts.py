@@ -13,11 +13,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from augreg.grid import FloatArray
+from augreg.geometry.grid import FloatArray
+from augreg.geometry.transforms import Transform
 from augreg.lp.agreement import agreement
 from augreg.lp.level import FEWEST, Level
 from augreg.lp.schedule import NEIGHBOURS
-from augreg.transforms import Transform
 
 _LEAST_SEEN = 0.3
 _LEAST_AT_HOME = 0.42

@@ -9,14 +9,14 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
-from augreg.grid import FloatArray
-from augreg.image import Labels
-from augreg.lp.boundary import Keypoints, find_keypoints
+from augreg.geometry.grid import FloatArray
+from augreg.geometry.image import Labels
+from augreg.geometry.transforms import Transform
+from augreg.keypoints.boundary import Keypoints, find_keypoints
+from augreg.keypoints.pyramid import Raster, label_raster, rasters
 from augreg.lp.criteria import Criterion, CriterionName, criterion_of
 from augreg.lp.profiles import HERE, Bundle, Profiles, Window, fixed_bundles, moving_bundles
-from augreg.lp.pyramid import Raster, label_raster, rasters
 from augreg.registration import Prepared
-from augreg.transforms import Transform
 
 # keypoints that a step needs
 FEWEST = 12

@@ -19,11 +19,11 @@ import numpy as np
 import numpy.typing as npt
 import scipy.sparse
 
-from augreg.grid import FloatArray
-from augreg.lp import _kernels
+from augreg.geometry.grid import FloatArray
+from augreg.geometry.transforms import Affine, BSpline
+from augreg.lp import _bundle_kernels
 from augreg.lp.program import Rows, absolute, bounded
 from augreg.threads import shared
-from augreg.transforms import Affine, BSpline
 
 Group = Literal["rigid", "similarity", "affine"]
 
@@ -132,7 +132,7 @@ class SplineModel:
         fillers = np.empty(count, dtype=np.int64)
         frame = (np.asarray(grid.origin), grid.world_to_index, numbers.shape, numbers.reshape(-1))
         ends = (points, np.ascontiguousarray(directions), *frame)
-        shared(_kernels.spline_rows, count, _ENTRY * columns.shape[1], *ends, columns, values, fillers)
+        shared(_bundle_kernels.spline_rows, count, _ENTRY * columns.shape[1], *ends, columns, values, fillers)
         starts = np.arange(count + 1) * columns.shape[1]
         matrix = scipy.sparse.csr_array((values.ravel(), columns.ravel(), starts), shape=(count, self.unknowns))
         if fillers.any():

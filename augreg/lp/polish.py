@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from augreg.grid import FloatArray
+from augreg.geometry.grid import FloatArray
 from augreg.lp.level import FEWEST, Level
 from augreg.lp.pose import Pose
 from augreg.lp.program import stacked

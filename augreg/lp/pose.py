@@ -16,10 +16,10 @@ from functools import cached_property
 import numpy as np
 import scipy.sparse
 
-from augreg.grid import FloatArray
+from augreg.geometry.grid import FloatArray
+from augreg.geometry.transforms import Affine, BSpline, Transform
 from augreg.lp.models import MatrixModel, SplineModel
 from augreg.lp.program import Rows
-from augreg.transforms import Affine, BSpline, Transform
 
 
 class Pose(ABC):

@@ -12,12 +12,12 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from augreg.grid import FloatArray
-from augreg.lp import _kernels
-from augreg.lp.boundary import Keypoints
-from augreg.lp.pyramid import Raster
+from augreg.geometry.grid import FloatArray
+from augreg.geometry.transforms import Transform
+from augreg.keypoints.boundary import Keypoints
+from augreg.keypoints.pyramid import Raster
+from augreg.lp import _bundle_kernels
 from augreg.threads import shared
-from augreg.transforms import Transform
 
 # nanoseconds per sample, and per line of a moved bundle, about
 _SAMPLE, _LINE = 8, 10
@@ -101,7 +101,7 @@ def moving_bundles(
     across = keypoints.across(bundle.half_width + margin, step)
     along, moved_across = np.empty_like(normals), np.empty_like(across)
     jacobian = transform.jacobian(keypoints.points).reshape(len(normals), -1)
-    shared(_kernels.moved_bundles, len(normals), _LINE * across.shape[1], normals, across, jacobian, along, moved_across)
+    shared(_bundle_kernels.moved_bundles, len(normals), _LINE * across.shape[1], normals, across, jacobian, along, moved_across)
     half = bundle.half_length * window.ratio + window.shifts + margin
     return sampled(moving, transform(keypoints.points), along, moved_across, half, step / window.ratio)
 
@@ -116,5 +116,5 @@ def sampled(
     out = np.empty((len(centers), raster.values.shape[-1], across.shape[1], 2 * half + 1), dtype=np.float32)
     image = (raster.values.reshape(-1), raster.values.shape, raster.allowed.reshape(-1), raster.nearest, *raster.frame)
     work = _SAMPLE * out[:1].size
-    shared(_kernels.sample_lines, len(out), work, *image, centers, along, across, float(-half), step, out)
+    shared(_bundle_kernels.sample_lines, len(out), work, *image, centers, along, across, float(-half), step, out)
     return out

@@ -13,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 import scipy.sparse
 
-from augreg.grid import FloatArray
-from augreg.lp import _kernels
+from augreg.geometry.grid import FloatArray
+from augreg.lp import _bundle_kernels
 from solvers import PiecewiseLinearProgram
 
 
@@ -59,7 +59,7 @@ def data_rows(matrix: scipy.sparse.csr_array, center: FloatArray, costs: FloatAr
     counts = np.empty(count, dtype=np.int64)
     widths, slopes = np.empty((2, count * (length - 1)))
     knots = np.empty(length, dtype=np.int64)
-    _kernels.lower_envelopes(costs, step, weights, knots, counts, widths, slopes)
+    _bundle_kernels.lower_envelopes(costs, step, weights, knots, counts, widths, slopes)
     used = int(counts.sum())
     reach = (length - 1) / 2 * step
     return Rows(matrix, center - reach, costs[:, 0] * weights, counts, widths[:used], slopes[:used])

@@ -21,13 +21,13 @@ from typing import get_args
 
 import numpy.typing as npt
 
-from augreg.image import Image, Labels
+from augreg.geometry.image import Image, Labels
+from augreg.geometry.transforms import Affine, Transform
 from augreg.lp.constraints import Landmarks, RigidMask
 from augreg.lp.criteria import LABEL_CRITERIA, CriterionName
 from augreg.lp.descent import Solver
 from augreg.lp.run import Run, TransformKind
 from augreg.registration import State, prepare
-from augreg.transforms import Affine, Transform
 from solvers import InteriorPoint
 
 

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from augreg.image import Labels
+from augreg.geometry.image import Labels
+from augreg.geometry.transforms import Affine, BSpline, Transform
+from augreg.keypoints.pyramid import level_spacings
 from augreg.lp.agreement import Agreement, agreement
 from augreg.lp.constraints import Constraint
 from augreg.lp.descent import Descent
@@ -18,7 +20,6 @@ from augreg.lp.level import FEWEST, Level, levels_of
 from augreg.lp.models import MatrixModel, SplineModel
 from augreg.lp.pose import MatrixPose, Pose, SplinePose
 from augreg.lp.profiles import Bundle
-from augreg.lp.pyramid import level_spacings
 from augreg.lp.schedule import (
     START,
     START_KEYPOINTS,
@@ -29,7 +30,6 @@ from augreg.lp.schedule import (
 )
 from augreg.lp.start import all_around, candidates, nearby
 from augreg.registration import Prepared, State
-from augreg.transforms import Affine, BSpline, Transform
 
 if TYPE_CHECKING:
     from augreg.lp.register import LPRegistration

@@ -18,10 +18,10 @@ import numpy as np
 import numpy.typing as npt
 import scipy.fft
 
-from augreg.grid import FloatArray, Grid
+from augreg.geometry.grid import FloatArray, Grid
+from augreg.geometry.transforms import Affine, Transform
+from augreg.keypoints.pyramid import Raster
 from augreg.lp.profiles import sampled
-from augreg.lp.pyramid import Raster
-from augreg.transforms import Affine, Transform
 
 # degrees between rotations, and scales
 _TURN = {2: 5.0, 3: 10.0}

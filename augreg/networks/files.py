@@ -17,7 +17,7 @@ import safetensors.torch
 import torch
 
 from augreg.io import atomic
-from augreg.networks.flownet import FlowNet, network_of
+from augreg.networks.architectures.flownet import FlowNet, network_of
 
 _KIND = "augreg network"
 _CHECKSUM = "crc32"

@@ -9,8 +9,8 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from augreg.grid import FloatArray, Grid
-from augreg.image import Image
+from augreg.geometry.grid import FloatArray, Grid
+from augreg.geometry.image import Image
 
 
 def image_to_tensor(image: Image) -> torch.Tensor:

@@ -16,8 +16,8 @@ import numpy as np
 import numpy.typing as npt
 from matplotlib.axes import Axes
 
-from augreg.grid import FloatArray
-from augreg.image import Image
+from augreg.geometry.grid import FloatArray
+from augreg.geometry.image import Image
 from augreg.report.figures import Draw
 from augreg.sam import AppearanceModel, rank_curve
 from augreg.sam.evaluate import compactness

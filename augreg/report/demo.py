@@ -8,16 +8,16 @@ from dataclasses import dataclass
 import numpy as np
 from matplotlib.axes import Axes
 
-from augreg.grid import Grid
-from augreg.image import Image, Labels
+from augreg.geometry.grid import Grid
+from augreg.geometry.image import Image, Labels
+from augreg.geometry.resampling import resample, warp
+from augreg.geometry.transforms import Affine, DisplacementField, Transform
 from augreg.report import figures
 from augreg.report.model import mode_panels
 from augreg.report.page import caption, figure, page, section, table
 from augreg.report.scores import Scores, learned
 from augreg.report.view import view
 from augreg.sam import AppearanceModel
-from augreg.transforms import Affine, DisplacementField, Transform
-from augreg.warp import resample, warp
 
 # of the fixed and of the moving structures, as in the overlay below them
 _FIXED, _MOVED = "#ff3b30", "#00d5e8"

@@ -11,10 +11,10 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from augreg.grid import FloatArray, Grid
-from augreg.image import Image
-from augreg.transforms import Transform
-from augreg.warp import warp
+from augreg.geometry.grid import FloatArray, Grid
+from augreg.geometry.image import Image
+from augreg.geometry.resampling import warp
+from augreg.geometry.transforms import Transform
 
 Draw = Callable[[Axes], None]
 

@@ -13,8 +13,8 @@ from importlib.resources import files
 
 import numpy as np
 
-from augreg.grid import FloatArray
-from augreg.image import Image
+from augreg.geometry.grid import FloatArray
+from augreg.geometry.image import Image
 from augreg.report import figures
 from augreg.report.curves import Diagram, model_diagrams, plot_diagram
 from augreg.report.page import figure, page, section

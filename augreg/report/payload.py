@@ -23,10 +23,10 @@ from typing import Any
 import numpy as np
 import scipy.ndimage
 
-from augreg.grid import FloatArray, Grid
-from augreg.image import Image, Labels
+from augreg.geometry.grid import FloatArray, Grid
+from augreg.geometry.image import Image, Labels
+from augreg.geometry.resampling import resample, sample
 from augreg.sam import AppearanceModel
-from augreg.warp import resample, sample
 
 # sliders for each of shape and texture
 MODES = 6

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from augreg.image import Image
+from augreg.geometry.image import Image
+from augreg.geometry.transforms import Affine, Transform
 from augreg.report import figures
 from augreg.report.page import figure, page, section
-from augreg.transforms import Affine, Transform
 
 
 def registration_page(fixed: Image, moving: Image, transform: Transform) -> str:

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from augreg.grid import Grid
-from augreg.image import Labels
+from augreg.geometry.grid import Grid
+from augreg.geometry.image import Labels
 
 # how much of the structures' size is shown around them, and voxels along the longest side
 _MARGIN = 0.8

@@ -12,8 +12,8 @@ from typing import Literal
 import numpy as np
 import scipy.spatial.transform
 
-from augreg.grid import FloatArray
-from augreg.transforms import Affine
+from augreg.geometry.grid import FloatArray
+from augreg.geometry.transforms import Affine
 
 Alignment = Literal["none", "translation", "rigid", "similarity"]
 

@@ -18,9 +18,9 @@ import numpy.typing as npt
 import scipy.optimize
 import scipy.spatial.distance
 
-from augreg.grid import FloatArray
-from augreg.image import Image, Labels
-from augreg.landmarks import misplaced, outside
+from augreg.geometry.grid import FloatArray
+from augreg.geometry.image import Image, Labels
+from augreg.geometry.landmarks import misplaced, outside
 
 _UNUSUAL = 4.0
 _NEARER = 0.25

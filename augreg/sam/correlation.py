@@ -17,7 +17,7 @@ import numpy as np
 import scipy.linalg
 import scipy.optimize
 
-from augreg.grid import FloatArray
+from augreg.geometry.grid import FloatArray
 
 # share of a taper's trace that its truncated root may lose; rows are rescaled, so that variances stay exact
 _ROOT_LOSS = 1e-4

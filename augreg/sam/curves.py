@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from augreg.image import Image
+from augreg.geometry.image import Image
 from augreg.sam.evaluate import Measure, Unseen, drawn, measure
 from augreg.sam.model import AppearanceModel
 

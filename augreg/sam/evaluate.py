@@ -18,8 +18,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from augreg.grid import FloatArray
-from augreg.image import Image, Labels
+from augreg.geometry.grid import FloatArray
+from augreg.geometry.image import Image, Labels
 from augreg.registration import Registration
 from augreg.sam.alignment import align
 from augreg.sam.landmarks import Contours

@@ -14,7 +14,7 @@ from typing import Protocol
 import numpy as np
 import scipy.linalg
 
-from augreg.grid import FloatArray
+from augreg.geometry.grid import FloatArray
 from augreg.sam.correlation import nearest_correlation
 from augreg.sam.subspace import Subspace
 

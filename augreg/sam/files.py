@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from augreg.grid import Grid
+from augreg.geometry.grid import Grid
 from augreg.io import read_arrays, write_arrays
 from augreg.sam.alignment import pose_size
 from augreg.sam.landmarks import Contours

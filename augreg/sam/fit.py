@@ -26,8 +26,10 @@ import numpy.typing as npt
 import scipy.ndimage
 from threadpoolctl import threadpool_limits
 
-from augreg.grid import FloatArray, Grid
-from augreg.image import Image, Labels
+from augreg.geometry.grid import FloatArray, Grid
+from augreg.geometry.image import Image, Labels
+from augreg.geometry.splines import control_grid, least_determinant, lift
+from augreg.geometry.transforms import BSpline, Composition, Transform
 from augreg.registration import Registration
 from augreg.sam.alignment import Aligned, Alignment, pose_about, pose_transform, procrustes
 from augreg.sam.annotations import doubts_of_labels, doubts_of_landmarks, doubts_of_structures
@@ -36,8 +38,6 @@ from augreg.sam.locality import Locality, grid_taper_factor, local_subspace
 from augreg.sam.maps import DisplacementMaps, LandmarkMaps, Maps, VelocityMaps
 from augreg.sam.model import AppearanceModel, sample_labels, sample_texture
 from augreg.sam.selection import choose_scale
-from augreg.sam.spline import control_grid, least_determinant, lift
-from augreg.transforms import BSpline, Composition, Transform
 
 # lambda in units of the squared median distance of neighbouring landmarks; in small steps, for a model loses what is smoothed
 _SMOOTHINGS = (0.0, *(10 ** (k / 4) for k in range(-8, 21)))

@@ -1,4 +1,4 @@
-"""Corresponding points: contours of label maps at equal arc length, surfaces, centroids, frame anchors, lattices.
+"""Corresponding points: contours of label maps at equal arc length, surfaces, centroids, lattices.
 
 A contour is followed along the cracks between the pixels of a structure's largest 4-connected component (holes filled), with
 the inside on the left; its vertices are the cracks' middles, smoothed over one pixel. Points at equal arc length start where the
@@ -18,8 +18,8 @@ import scipy.ndimage
 import scipy.spatial
 import skimage.measure
 
-from augreg.grid import FloatArray, Grid
-from augreg.image import Labels
+from augreg.geometry.grid import FloatArray, Grid
+from augreg.geometry.image import Labels
 from augreg.sam.surfaces import surface_points, surface_sizes
 
 # contours shorter than so many pixels, surfaces smaller than so many, carry no shape: the centroid alone stands for the structure
@@ -249,15 +249,3 @@ def lattice(grid: Grid, spacing: float) -> FloatArray:
     counts = np.maximum(2, np.rint(grid.extent / spacing).astype(int) + 1)
     axes = [np.linspace(0, n - 1, c) for n, c in zip(grid.shape, counts, strict=True)]
     return grid.points_at(np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, grid.ndim))
-
-
-def anchors(grid: Grid, margin: float, centers: FloatArray, reach: float, per_axis: int = 5) -> FloatArray:
-    """Points that never move, (a, D) mm: of a regular lattice over a grid's box widened by `margin` (share of each side), those
-    on its surface, and those farther than `reach` (mm) from all `centers` (m, D), where nothing is known about motion.
-    """
-    axes = [np.linspace(-margin * (n - 1), (1 + margin) * (n - 1), per_axis) for n in grid.shape]
-    index = np.stack(np.meshgrid(*[np.arange(per_axis)] * grid.ndim, indexing="ij"), axis=-1).reshape(-1, grid.ndim)
-    points = grid.points_at(np.stack([axes[a][index[:, a]] for a in range(grid.ndim)], axis=1))
-    surface = np.any((index == 0) | (index == per_axis - 1), axis=1)
-    far = scipy.spatial.distance.cdist(points, centers).min(axis=1) > reach
-    return points[surface | far]

@@ -23,7 +23,7 @@ import numpy as np
 import numpy.typing as npt
 import scipy.spatial.distance
 
-from augreg.grid import FloatArray, Grid
+from augreg.geometry.grid import FloatArray, Grid
 from augreg.sam.correlation import correlation_root
 from augreg.sam.factors import Cut, DenseFactor, GridFactor, Local, principal_modes
 from augreg.sam.merges import Merge, Nested, WeightedSum, merge_from_json

@@ -18,12 +18,12 @@ from typing import ClassVar, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from augreg.grid import FloatArray, Grid
+from augreg.geometry.grid import FloatArray, Grid
+from augreg.geometry.splines import lift, through
+from augreg.geometry.transforms import BSpline, Transform
+from augreg.geometry.velocity import STEPS, Exponential, logarithm
 from augreg.sam.factors import Local
 from augreg.sam.locality import Locality, grid_taper_factor, landmark_taper
-from augreg.sam.spline import lift
-from augreg.transforms import BSpline, Transform
-from augreg.velocity import STEPS, Exponential, logarithm, through
 
 
 class Maps(Protocol):
@@ -58,7 +58,7 @@ class Maps(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class LandmarkMaps:
-    """Landmarks; `smoothing` (m,) mm^2 is lambda of the thin-plate spline at each, see `augreg.sam.spline`."""
+    """Landmarks; `smoothing` (m,) mm^2 is lambda of the thin-plate spline at each, see `augreg.geometry.splines`."""
 
     smoothing: FloatArray
     name: ClassVar[str] = "landmarks"

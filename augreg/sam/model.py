@@ -23,18 +23,18 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
-from augreg.grid import FloatArray, Grid
-from augreg.image import Image, Labels
+from augreg.geometry.grid import FloatArray, Grid
+from augreg.geometry.image import Image, Labels
+from augreg.geometry.resampling import sample
+from augreg.geometry.splines import control_grid
+from augreg.geometry.transforms import Composition, Transform
 from augreg.sam.alignment import Alignment, align, pose_size, pose_transform
 from augreg.sam.factors import GridFactor
 from augreg.sam.landmarks import Contours
 from augreg.sam.locality import Locality, grid_taper_factor
 from augreg.sam.maps import Maps
 from augreg.sam.sampler import JointSampler
-from augreg.sam.spline import control_grid
 from augreg.sam.subspace import Subspace
-from augreg.transforms import Composition, Transform
-from augreg.warp import sample
 
 # beta of mosaics: transitions between two training textures take about a tenth of the finest taper's length. With 5 two anatomies
 # mix where one is meant, which shows as grey half-tones and in the spectra; 20 makes seams (benchmarks/plausibility.py)

@@ -21,7 +21,7 @@ from functools import cached_property
 
 import numpy as np
 
-from augreg.grid import FloatArray, Grid
+from augreg.geometry.grid import FloatArray, Grid
 from augreg.sam.factors import Factor, GridFactor, JoinedFactor, KhatriRao
 from augreg.sam.locality import Locality, grid_taper_factor
 

@@ -27,7 +27,7 @@ import numpy as np
 import numpy.typing as npt
 import scipy.linalg
 
-from augreg.grid import FloatArray
+from augreg.geometry.grid import FloatArray
 from augreg.sam.locality import Locality, taper
 
 SCALES = (0.5, 1.0, 2.0)

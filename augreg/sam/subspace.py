@@ -11,7 +11,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from augreg.grid import FloatArray
+from augreg.geometry.grid import FloatArray
 
 
 @dataclass(frozen=True, eq=False)

@@ -16,8 +16,8 @@ import numpy as np
 import numpy.typing as npt
 import scipy.ndimage
 
-from augreg.grid import FloatArray
-from augreg.image import Labels
+from augreg.geometry.grid import FloatArray
+from augreg.geometry.image import Labels
 
 # of a voxel, between samples on a ray; the border is then found by linear interpolation
 _STEP = 0.5

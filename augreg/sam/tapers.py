@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from augreg.grid import FloatArray
+from augreg.geometry.grid import FloatArray
 
 
 @dataclass(frozen=True)

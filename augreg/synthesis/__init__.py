@@ -1,12 +1,17 @@
-"""Training pairs with exact ground truth: drawn at random, rendered deterministically, streamed or written to shards."""
+"""Training pairs with exact ground truth: drawn at random, rendered deterministically."""
 
-from augreg.synthesis.appearance import AppearanceDraw, AppearancePairs
-from augreg.synthesis.deformations import RandomDeformations, magnitudes_of
-from augreg.synthesis.fields import BSplineField, RespiratoryField, SmoothField, ZeroField, lung_fields
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from augreg.synthesis.generators.appearance import AppearanceDraw, AppearancePairs
+from augreg.synthesis.generators.deformations import RandomDeformations, magnitudes_of
+from augreg.synthesis.generators.fields import BSplineField, RespiratoryField, SmoothField, ZeroField, lung_fields
+from augreg.synthesis.generators.registered import StoredPairs, registered_pairs
 from augreg.synthesis.pairs import PairBatch, PairGenerator, TrainingPair, make_pairs, pair_rngs, training_pairs
-from augreg.synthesis.registered import StoredPairs, registered_pairs
-from augreg.synthesis.shards import ShardState, read_shards, write_shards
-from augreg.synthesis.streams import PairStream, ShardStream
+
+if TYPE_CHECKING:
+    from augreg.shards import ShardState, read_shards, write_shards
+    from augreg.streams import PairStream, ShardStream
 
 __all__ = [
     "AppearanceDraw",
@@ -32,3 +37,18 @@ __all__ = [
     "training_pairs",
     "write_shards",
 ]
+
+# what is done with pairs has packages of its own above this one; people know these names from here
+_ABOVE = {
+    "ShardState": "augreg.shards",
+    "read_shards": "augreg.shards",
+    "write_shards": "augreg.shards",
+    "PairStream": "augreg.streams",
+    "ShardStream": "augreg.streams",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _ABOVE:
+        return getattr(import_module(_ABOVE[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -19,9 +19,9 @@ from typing import Any, Protocol, Self, TypeVar
 import numpy as np
 import torch
 
-from augreg.grid import Grid
-from augreg.image import Image, Labels
-from augreg.transforms import DisplacementField
+from augreg.geometry.grid import Grid
+from augreg.geometry.image import Image, Labels
+from augreg.geometry.transforms import DisplacementField
 
 # a shape that must shrink more is not one of the model's
 LEAST_SCALE = 0.3

@@ -1,18 +1,7 @@
 """Training a network on pairs with exact truth, and registration with it."""
 
-from augreg.training.logs import tensorboard_log
-from augreg.training.loop import (
-    CHECKPOINT,
-    WEIGHTS,
-    TrainingOptions,
-    TrainingState,
-    pairs_error,
-    seeded_network,
-    train,
-)
-from augreg.training.machine import Machine, torch_threads
-from augreg.training.objectives import Alike, Likeness, Objective, Smooth, supervised
-from augreg.training.pairs import (
+from augreg.networks.registration import FlowRegistration
+from augreg.training.batches import (
     Batches,
     growing,
     held_out,
@@ -28,7 +17,18 @@ from augreg.training.pairs import (
     seen_differently,
     shard_spacing,
 )
-from augreg.training.registration import FlowRegistration
+from augreg.training.logs import tensorboard_log
+from augreg.training.loop import (
+    CHECKPOINT,
+    WEIGHTS,
+    TrainingOptions,
+    TrainingState,
+    pairs_error,
+    seeded_network,
+    train,
+)
+from augreg.training.machine import Machine, torch_threads
+from augreg.training.objectives import Alike, Likeness, Objective, Smooth, supervised
 from augreg.training.runs import SETTINGS, check_same, claim, model_hash, pairs_hash, run_settings
 from augreg.training.team import ALONE, Team, joined
 

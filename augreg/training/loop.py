@@ -17,12 +17,12 @@ import torch
 from torch import nn
 
 from augreg.networks import FlowNet, FlowNetS, end_point_error, normalised, write_network
-from augreg.networks.flownet import FLOW_SCALE, full_resolution
+from augreg.networks.architectures.flownet import FLOW_SCALE, full_resolution
 from augreg.synthesis import PairBatch
 from augreg.training import checkpoints
+from augreg.training.batches import Batches, not_finite
 from augreg.training.machine import Machine, checked_device, torch_threads
 from augreg.training.objectives import Objective, supervised
-from augreg.training.pairs import Batches, not_finite
 from augreg.training.team import ALONE, Team
 
 CHECKPOINT = "checkpoint.safetensors"

@@ -15,9 +15,9 @@ from dataclasses import dataclass
 
 import torch
 
-from augreg.networks.flownet import FINEST, FLOW_SCALE, full_resolution
-from augreg.networks.loss import diffusion, multiscale_loss
-from augreg.networks.unsupervised import Similarity, local_correlation
+from augreg.networks.architectures.flownet import FINEST, FLOW_SCALE, full_resolution
+from augreg.networks.losses.flows import diffusion, multiscale_loss
+from augreg.networks.losses.likeness import Similarity, local_correlation
 from augreg.networks.warping import warped
 from augreg.synthesis import PairBatch
 

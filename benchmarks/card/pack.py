@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 import augreg as ar
-from augreg.image import Image, Labels
+from augreg.geometry.image import Image, Labels
 from augreg.sam import AppearanceModel
 from benchmarks.card.pack_files import People, write_people
 from benchmarks.experiments.people import TEST_BRAINS, read_slices, read_study

@@ -12,7 +12,10 @@ from unittest import mock
 import torch
 
 from augreg.io import atomic
-from augreg.synthesis import PairGenerator, appearance, make_pairs, pair_rngs, render, spline
+from augreg.synthesis import PairGenerator, make_pairs, pair_rngs
+from augreg.synthesis.generators import appearance
+from augreg.synthesis.render import on_tensors as spline
+from augreg.synthesis.render import stage as render
 from benchmarks.card.pack_files import Pack
 from benchmarks.card.parts import median_ms, peak_memory, release, tried
 from benchmarks.card.reference import COMPARED, SEED, compared, generators, read_reference

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from augreg import metrics
-from augreg.image import Labels
-from augreg.transforms import Transform
-from augreg.warp import warp
+from augreg.geometry.image import Labels
+from augreg.geometry.resampling import warp
+from augreg.geometry.transforms import Transform
 from benchmarks.experiments.people import Pair, Study
 
 if TYPE_CHECKING:  # software needs other people's

@@ -13,14 +13,14 @@ from statistics import mean
 import numpy as np
 from matplotlib.axes import Axes
 
-from augreg.image import Image, Labels
+from augreg.geometry.image import Image, Labels
+from augreg.geometry.resampling import warp
+from augreg.geometry.transforms import Transform
 from augreg.io import atomic
 from augreg.report import figures
 from augreg.report.page import figure, page, section, table
 from augreg.synthesis import make_pairs, training_pairs
 from augreg.training import WEIGHTS, FlowRegistration
-from augreg.transforms import Transform
-from augreg.warp import warp
 from benchmarks.experiments.people import STUDIES, Pair, Study, read_study
 from benchmarks.experiments.run import Run, ways
 from benchmarks.experiments.settings import SETTINGS

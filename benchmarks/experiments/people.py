@@ -17,8 +17,8 @@ from pathlib import Path
 import numpy as np
 
 from augreg import io
-from augreg.grid import Grid
-from augreg.image import Image, Labels
+from augreg.geometry.grid import Grid
+from augreg.geometry.image import Image, Labels
 
 DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
 # corners of the brain's field of view, voxels; nothing but air is outside

@@ -21,10 +21,11 @@ from typing import Any
 
 import torch
 
-from augreg.chain import Chained
-from augreg.image import Image
+from augreg.geometry.image import Image
+from augreg.geometry.transforms import Transform
 from augreg.io import atomic
 from augreg.networks import RefinedFlow
+from augreg.registration.chained import Chained
 from augreg.threads import set_threads
 from augreg.training import (
     CHECKPOINT,
@@ -36,7 +37,6 @@ from augreg.training import (
     torch_threads,
     train,
 )
-from augreg.transforms import Transform
 from benchmarks.experiments.measures import measured_rows
 from benchmarks.experiments.people import STUDIES, Study, read_study
 from benchmarks.experiments.settings import SETTINGS, Settings

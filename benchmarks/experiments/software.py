@@ -22,10 +22,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from augreg.image import Image
+from augreg.geometry.image import Image
+from augreg.geometry.transforms import Affine, DisplacementField, Transform
 from augreg.networks import RefinedFlow
 from augreg.training import FlowRegistration
-from augreg.transforms import Affine, DisplacementField, Transform
 from benchmarks.cases import Case
 from benchmarks.experiments.people import Pair
 from benchmarks.experiments.settings import Settings

@@ -22,7 +22,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from augreg.image import Image
+from augreg.geometry.image import Image
 from augreg.io import read_arrays, write_arrays
 from augreg.networks.tensors import image_to_tensor
 from augreg.sam import AppearanceModel, Locality, fit_appearance_model, read_model, write_model

@@ -16,7 +16,7 @@ import nibabel
 import numpy as np
 import numpy.typing as npt
 
-from augreg.grid import FloatArray
+from augreg.geometry.grid import FloatArray
 from augreg.io.files import FileWarning
 from augreg.io.formats.bounded import check_size, ended, filled, is_gzip, opened, refusals, tell_surplus
 from augreg.io.formats.nifti_geometry import geometry

@@ -21,7 +21,7 @@ import nibabel
 import numpy as np
 import SimpleITK as sitk
 
-from augreg.grid import FloatArray
+from augreg.geometry.grid import FloatArray
 from augreg.io.itk import quietly
 
 # share of a voxel by which two geometries may differ unsaid

@@ -22,7 +22,7 @@ import numpy.typing as npt
 from PIL import BmpImagePlugin, JpegImagePlugin, PngImagePlugin, PpmImagePlugin
 from PIL import Image as Pillow
 
-from augreg.image import Image, Labels
+from augreg.geometry.image import Image, Labels
 from augreg.io.files import FileWarning
 from augreg.io.formats.bounded import check_memory, check_size, refusals
 from augreg.io.placed import Placed, of_pixels

@@ -22,7 +22,7 @@ import numpy as np
 import numpy.typing as npt
 import tifffile
 
-from augreg.image import Image, Labels
+from augreg.geometry.image import Image, Labels
 from augreg.io.files import FileWarning
 from augreg.io.formats.bounded import check_memory, check_size, refusals
 from augreg.io.formats.pictures import turned

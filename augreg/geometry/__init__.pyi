@@ -1,0 +1,16 @@
+from .grid import Grid as Grid
+from .image import Image as Image
+from .image import Labels as Labels
+from .inversion import inverse_grid as inverse_grid
+from .jacobian import folding as folding
+from .jacobian import jacobian_determinant as jacobian_determinant
+from .resampling import resample as resample
+from .resampling import sample as sample
+from .resampling import warp as warp
+from .transforms import Affine as Affine
+from .transforms import BSpline as BSpline
+from .transforms import Composition as Composition
+from .transforms import DisplacementField as DisplacementField
+from .transforms import Transform as Transform
+from .velocity import Exponential as Exponential
+from .velocity import logarithm as logarithm

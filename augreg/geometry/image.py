@@ -1,0 +1,113 @@
+"""Images and label maps: values on a grid. The type decides the interpolation, linear for `Image`, nearest for `Labels`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from augreg.geometry.grid import Grid, unmasked
+
+# ITU-R BT.601, the weights of PIL and OpenCV
+_LUMINANCE = np.array([0.299, 0.587, 0.114])
+
+
+@dataclass(frozen=True, eq=False)
+class Image:
+    """Intensities on a grid.
+
+    Parameters
+    ----------
+    values : array (*shape) or, with channels, (*shape, C); bool, integer or floating point, kept as it is; where it is of another
+        order than C's, or its bytes are, a copy is
+    grid : the grid of the first D axes
+
+    Raises
+    ------
+    ValueError : if the shapes disagree. TypeError : if the values are not real numbers.
+    """
+
+    values: npt.NDArray[np.generic]
+    grid: Grid
+
+    def __post_init__(self) -> None:
+        values = unmasked("values", self.values)
+        if values.dtype.kind not in "biuf":
+            raise TypeError(f"values: expected real numbers, got dtype {values.dtype}; convert them first")
+        if values.shape[: self.grid.ndim] != self.grid.shape or values.ndim > self.grid.ndim + 1:
+            raise ValueError(
+                f"values: expected shape {self.grid.shape} or {(*self.grid.shape, 'C')}, the grid's, got {values.shape}"
+            )
+        object.__setattr__(self, "values", _in_order(values))
+
+    @property
+    def ndim(self) -> int:
+        """D, the number of spatial axes."""
+        return self.grid.ndim
+
+    @property
+    def channels(self) -> int:
+        """C, the number of channels; 1 if there is no channel axis."""
+        return 1 if self.values.ndim == self.ndim else self.values.shape[-1]
+
+    def with_values(self, values: npt.NDArray[np.generic]) -> Image:
+        """Other values on the same grid."""
+        return Image(values, self.grid)
+
+    def luminance(self) -> Image:
+        """Grey float32 values: BT.601 weights for three or four channels (alpha is ignored), the mean for other numbers."""
+        values = self.values
+        if values.ndim == self.ndim:
+            return self
+        if values.shape[-1] in (3, 4):
+            return self.with_values((values[..., :3] @ _LUMINANCE).astype(np.float32))
+        return self.with_values(values.mean(axis=-1, dtype=np.float32))
+
+
+@dataclass(frozen=True, eq=False)
+class Labels:
+    """A label map: integers (*shape) on a grid, 0 is background; copied in C order and native bytes where it is of another order.
+
+    Raises
+    ------
+    ValueError : if the shapes disagree. TypeError : if the values are not integers.
+    """
+
+    values: npt.NDArray[np.integer]
+    grid: Grid
+
+    def __post_init__(self) -> None:
+        values = unmasked("values", self.values)
+        if values.dtype == bool:
+            values = values.astype(np.uint8)
+        if values.dtype.kind not in "iu":
+            raise TypeError(
+                f"values: expected integer labels, got dtype {values.dtype}; round them or read them with read_labels"
+            )
+        if values.shape != self.grid.shape:
+            raise ValueError(f"values: expected shape {self.grid.shape}, the grid's, got {values.shape}")
+        object.__setattr__(self, "values", _in_order(values))
+
+    @property
+    def ndim(self) -> int:
+        """D, the number of spatial axes."""
+        return self.grid.ndim
+
+    def with_values(self, values: npt.NDArray[np.integer]) -> Labels:
+        """Other labels on the same grid."""
+        return Labels(values, self.grid)
+
+    def unique(self) -> tuple[int, ...]:
+        """The labels that occur, without the background 0, ascending."""
+        present = np.unique(self.values)
+        return tuple(int(v) for v in present if v != 0)
+
+
+def _in_order(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """The same numbers in C order and native bytes: sums run over them in one order, so results have the same bytes.
+
+    A copy of what may not be written to: kernels would be compiled once more for it.
+    """
+    return np.require(values, dtype=values.dtype.newbyteorder("="), requirements=["C", "A", "W"])

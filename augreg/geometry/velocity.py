@@ -1,0 +1,102 @@
+"""Maps that never fold: the flow of a stationary velocity,
+
+    phi(x) = y(1),      dy/dt = v(y),   y(0) = x,      D phi = J(1),   dJ/dt = Dv(y) J,   J(0) = I,
+
+integrated by the classical Runge-Kutta method of fourth order. The flow of -v is its inverse, up to the error of the integration
+(Arsigny et al. 2006, MICCAI, LNCS 4190; scaling and squaring there, which interpolates its own result at every squaring).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from augreg.geometry.grid import FloatArray, Grid
+from augreg.geometry.splines import through
+from augreg.geometry.transforms import BSpline, Transform
+
+STEPS = 8
+
+
+@dataclass(frozen=True, eq=False)
+class Exponential(Transform):
+    """phi = exp(v) of a velocity v(x) = velocity(x) - x, mm per unit of time.
+
+    Parameters
+    ----------
+    velocity : a B-spline whose displacement is v
+    steps : of the integration
+    """
+
+    velocity: BSpline
+    steps: int = STEPS
+
+    def __post_init__(self) -> None:
+        if self.steps < 1:
+            raise ValueError(f"steps: expected at least 1, got {self.steps}")
+
+    @property
+    def ndim(self) -> int:
+        """D."""
+        return self.velocity.ndim
+
+    def inverse(self, grid: Grid | None = None, tolerance: float = 1e-6) -> Exponential:
+        """exp(-v), right to the error of the integration; `solve` is right to a tolerance."""
+        return Exponential(BSpline(-self.velocity.coefficients, self.velocity.grid), self.steps)
+
+    def _map(self, points: FloatArray) -> FloatArray:
+        h = 1 / self.steps
+        y = points
+        for _ in range(self.steps):
+            a = self._v(y)
+            b = self._v(y + 0.5 * h * a)
+            c = self._v(y + 0.5 * h * b)
+            d = self._v(y + h * c)
+            y = y + h / 6 * (a + 2 * (b + c) + d)
+        return y
+
+    def _jacobian(self, points: FloatArray) -> FloatArray:
+        h = 1 / self.steps
+        y, J = points, np.broadcast_to(np.eye(self.ndim), (*points.shape, self.ndim))
+        for _ in range(self.steps):
+            a, A = self._v(y), self._dv(y) @ J
+            b, B = self._v(y + 0.5 * h * a), self._dv(y + 0.5 * h * a) @ (J + 0.5 * h * A)
+            c, C = self._v(y + 0.5 * h * b), self._dv(y + 0.5 * h * b) @ (J + 0.5 * h * B)
+            d, D = self._v(y + h * c), self._dv(y + h * c) @ (J + h * C)
+            y, J = y + h / 6 * (a + 2 * (b + c) + d), J + h / 6 * (A + 2 * (B + C) + D)
+        return J
+
+    def _v(self, points: FloatArray) -> FloatArray:
+        return self.velocity._map(np.ascontiguousarray(points)) - points
+
+    def _dv(self, points: FloatArray) -> FloatArray:
+        return self.velocity._jacobian(np.ascontiguousarray(points)) - np.eye(self.ndim)
+
+
+def logarithm(displacements: FloatArray, control: Grid, rounds: int = 12) -> FloatArray:
+    """Velocities whose exponentials displace the points of a control grid as wanted.
+
+    v <- v + (u - (exp(v) - id)) at the nodes, from v = u: it contracts where exp(v) is near id + v; once it no longer does, the
+    best so far is kept.
+
+    Parameters
+    ----------
+    displacements : u at the nodes, (*control.shape, D) mm
+    control : the grid of the velocity's B-spline; u vanishes in its three outer layers
+
+    Returns
+    -------
+    v at the nodes, (*control.shape, D) mm; see `through`
+    """
+    nodes = control.points()
+    v, best, least = displacements.copy(), displacements, np.inf
+    for _ in range(rounds):
+        miss = displacements - (Exponential(BSpline(through(v[None], control)[0], control))(nodes) - nodes)
+        error = float(np.sqrt(np.mean(miss**2)))
+        if error < least:
+            best, least = v.copy(), error
+        else:
+            break
+        v += miss
+    return best

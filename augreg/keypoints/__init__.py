@@ -1,0 +1,1 @@
+"""What both halves look at: pyramids, keypoints on boundaries, superpixels."""

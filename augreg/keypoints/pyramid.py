@@ -1,0 +1,132 @@
+"""Coarse-to-fine versions of an image: block means, slightly smoothed, on grids that cover the same voxels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from augreg.geometry.grid import FloatArray, Grid
+from augreg.geometry.image import Image, Labels
+from augreg.geometry.resampling import resample
+from augreg.keypoints import _raster_kernels
+from augreg.threads import shared
+
+# voxels: enough to make gradients and profiles insensitive to pixel noise, little enough to keep edges
+_SMOOTHING = 0.65
+_RADIUS = 2
+# an axis keeps at least so many voxels
+_FEWEST = 4
+# nanoseconds per voxel, about
+_VOXEL = 4
+
+
+@dataclass(frozen=True, eq=False)
+class Raster:
+    """One level, ready for the kernels.
+
+    Parameters
+    ----------
+    values : float32 (n0, n1, n2, C), n0 = 1 in 2-D
+    allowed : bool (n0, n1, n2), where the mask permits sampling; without elements where there is no mask
+    grid : the D-dimensional grid
+    nearest : values are labels, which are not interpolated
+    """
+
+    values: npt.NDArray[np.float32]
+    allowed: npt.NDArray[np.bool_]
+    grid: Grid
+    nearest: bool = False
+
+    @property
+    def step(self) -> float:
+        """Geometric mean of the spacing, mm: the unit of profiles."""
+        return float(np.prod(self.grid.spacing) ** (1 / self.grid.ndim))
+
+    @property
+    def frame(self) -> tuple[FloatArray, FloatArray]:
+        """Origin and world-to-index matrix, as kernels take them."""
+        return np.asarray(self.grid.origin), self.grid.world_to_index
+
+
+EVERYWHERE = np.ones((0, 0, 0), dtype=bool)
+
+
+def level_spacings(grid: Grid, least_size: int) -> list[float]:
+    """Spacings (mm) of the levels, coarse to fine: halved from the one with about `least_size` voxels along the longest axis."""
+    finest = min(grid.spacing)
+    sides = np.asarray(grid.shape) * np.asarray(grid.spacing)
+    halvings = max(0, int(np.floor(np.log2(sides.max() / finest / least_size))))
+    return [finest * 2**k for k in range(halvings, -1, -1)]
+
+
+def rasters(image: Image, mask: Labels | None, spacings: Sequence[float]) -> list[Raster]:
+    """The image at about each of the spacings (mm, coarse to fine); axes that are coarser already keep their voxels.
+
+    Every level is made of the next finer one by block means, so its voxels are whole blocks of the image's. Masked voxels take
+    no part in means and smoothing, so that what a mask hides does not leak across its border.
+    """
+    grid, lead = image.grid, 3 - image.ndim
+    values = np.ascontiguousarray(image.values, dtype=np.float32).reshape(*(1, *grid.shape)[-3:], -1)
+    weights = None
+    if mask is not None:
+        weights = np.ascontiguousarray(mask.values != 0, dtype=np.float32).reshape(*values.shape[:3], 1)
+        values = values * weights
+    done = np.ones(image.ndim, dtype=np.int64)
+    levels = []
+    for spacing in reversed(spacings):
+        wanted = _factors(image.grid, spacing)
+        factors = np.ones(3, dtype=np.int64)
+        factors[lead:] = wanted // done
+        done = wanted
+        if factors.max() > 1:
+            values = _block_means(values, factors)
+            weights = None if weights is None else _block_means(weights, factors)
+            origin = grid.points_at((factors[lead:] - 1) / 2)
+            size = np.asarray(grid.spacing) * factors[lead:]
+            grid = Grid(values.shape[lead:3], tuple(size), tuple(origin), grid.direction)
+        levels.append(_smoothed(values, weights, grid))
+    return levels[::-1]
+
+
+def label_raster(labels: Labels, mask: Labels | None, spacing: float) -> Raster:
+    """A label map at about `spacing` mm: nearest labels, nothing is smoothed."""
+    grid = labels.grid.with_spacing([max(spacing, own) for own in labels.grid.spacing])
+    spatial = (1, *grid.shape)[-3:]
+    allowed = EVERYWHERE if mask is None else (resample(mask, grid).values != 0).reshape(spatial)
+    return Raster(resample(labels, grid).values.astype(np.float32).reshape(*spatial, 1), allowed, grid, nearest=True)
+
+
+def _factors(grid: Grid, spacing: float) -> npt.NDArray[np.int64]:
+    """Powers of two, (D,), that bring the voxels nearest to `spacing`."""
+    halvings = np.rint(np.log2(spacing / np.asarray(grid.spacing))).astype(np.int64)
+    most = np.floor(np.log2(np.maximum(np.asarray(grid.shape) / _FEWEST, 1))).astype(np.int64)
+    return 2 ** np.clip(halvings, 0, most)
+
+
+def _block_means(values: npt.NDArray[np.float32], factors: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
+    out = np.empty((*(np.asarray(values.shape[:3]) // factors), values.shape[3]), dtype=np.float32)
+    lines = out.shape[0] * out.shape[1]
+    shared(_raster_kernels.block_means, lines, _VOXEL * values.size / lines, values, factors, out)
+    return out
+
+
+def _smoothed(values: npt.NDArray[np.float32], weights: npt.NDArray[np.float32] | None, grid: Grid) -> Raster:
+    out = _smooth(values)
+    if weights is None:
+        return Raster(out, EVERYWHERE, grid)
+    near = _smooth(weights)
+    out = np.divide(out, near, out=np.zeros_like(out), where=np.broadcast_to(near > 0, out.shape))
+    return Raster(out, np.ascontiguousarray(weights[..., 0] >= 0.5), grid)
+
+
+def _smooth(values: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    offsets = np.arange(-_RADIUS, _RADIUS + 1)
+    gauss = np.exp(-0.5 * (offsets / _SMOOTHING) ** 2)
+    taps = np.array([gauss / gauss.sum() if n > _FEWEST else offsets == 0 for n in values.shape[:3]], dtype=np.float32)
+    n0, n1, n2, channels = values.shape
+    out = np.empty((n0, n1, n2 * channels), dtype=np.float32)
+    shared(_raster_kernels.smooth, n0 * n1, _VOXEL * out[0, 0].size, values.reshape(out.shape), channels, taps, out)
+    return out.reshape(values.shape)

@@ -1,0 +1,1 @@
+"""Networks that turn two images into flows."""

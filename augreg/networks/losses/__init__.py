@@ -1,0 +1,1 @@
+"""What networks learn from: functions of predicted flows, truths and images."""

@@ -1,0 +1,1 @@
+"""Networks made of others: refined on each pair, asked in both directions."""

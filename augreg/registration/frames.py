@@ -1,0 +1,249 @@
+"""What an image shows that is not the scene: padding, frames that both images share, a few extreme voxels.
+
+A registration compares scenes. Padding (-2000 around a CT's circle), the rim of an ultrasound fan, dead columns or burnt-in text
+stand still in the image while the scene moves, and their edges are stronger than those of the scene. Two rules find them; both
+look at values that occur exactly, since interpolated and noisy scenes have none that fill areas.
+
+padding     one value v at the end of the range, far from all others: below -1024 (no tissue of a CT), or so far below 0, or so
+            far above everything, that the gap is half, or ten times, the range of the rest
+frame       values v of one and w of the other image whose borders, where they are steps of a tenth of the range, lie at the same
+            places of the arrays, in at least a quarter of the lines' crossings and far more often than by chance, although the
+            scene between has moved
+
+Extreme voxels (hot pixels, metal, markers) are no regions: values beyond three ranges of the middle 96 % are brought back to
+there, so that they decide no scale.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from augreg.geometry.grid import FloatArray
+
+Values = npt.NDArray[np.float32]
+Mask = npt.NDArray[np.bool_]
+
+# voxels that suffice to know a distribution
+_ENOUGH = 20000
+# share of the voxels that a constant region has, at least
+_FILLS = 1e-3
+# constants that are looked at, the most frequent first
+_CONSTANTS = 6
+# gaps between padding and the rest, in ranges of the rest: below 0, above
+_BELOW, _ABOVE = 0.5, 10.0
+# no tissue of a computed tomogram is darker
+_AIR = -1024.0
+# share of values on each side that may be extreme, and how many ranges of the others are allowed
+_TAIL, _RANGES = 2.0, 3.0
+# steps that count as borders, in ranges of the middle 96 %
+_STEP = 0.1
+# lines along each axis on which borders are compared, and how many of these must agree
+_LINES = 64
+_SHARED, _CROSSINGS, _BY_CHANCE = 0.25, 12, 4.0
+# correlation of differences along lines above which the scene stands still, as the frame does
+_STILL = 0.8
+
+
+@dataclass(frozen=True, eq=False)
+class Frame:
+    """What both images show at the same place of their arrays.
+
+    Parameters
+    ----------
+    fixed, moving : where it is, (*shape) bool each
+    values : the constants, of fixed and moving, one pair for every part
+    """
+
+    fixed: Mask
+    moving: Mask
+    values: tuple[tuple[float, float], ...]
+
+
+def without_extremes(values: Values, allowed: Mask | None) -> Values:
+    """Values (*shape) or (*shape, C) with what is far beyond the others brought back to three times their range."""
+    some = _some(values, allowed)
+    common, count = _most_frequent(some)
+    if count > len(some) // 2:
+        # a background of one value says nothing about the range of what stands before it
+        some = some[some != common]
+    if len(some) < 8:
+        return values
+    low, high = np.percentile(some, (_TAIL, 100 - _TAIL))
+    reach = _RANGES * (high - low)
+    if not reach > 0 or (values.min() >= low - reach and values.max() <= high + reach):
+        return values
+    return np.clip(values, np.float32(low - reach), np.float32(high + reach))
+
+
+def middle(values: npt.NDArray[np.generic]) -> tuple[float, float]:
+    """Ends of the middle 96 % of the finite values of an image, without the one that fills most of it; (0, 1) without any."""
+    some = _some(values, None).astype(np.float64)
+    some = some[np.isfinite(some)]
+    if some.size and some.min() < some.max():
+        common, count = _most_frequent(some)
+        if count > max(2, _FILLS * some.size) and np.ptp(some[some != common]) > 0:
+            some = some[some != common]
+    if not some.size:
+        return 0.0, 1.0
+    low, high = np.percentile(some, (_TAIL, 100 - _TAIL))
+    return float(low), float(high)
+
+
+def padding(values: Values, allowed: Mask | None) -> tuple[Mask, float] | None:
+    """Where grey values (*shape) are padding, and its value; None where there is none."""
+    some = np.sort(_some(values, allowed))
+    for value, rest, gap, ranges in (
+        (some[0], some[some > some[0]], lambda rest: rest[0] - some[0], _BELOW),
+        (some[-1], some[some < some[-1]], lambda rest: some[-1] - rest[-1], _ABOVE),
+    ):
+        if len(some) - len(rest) < max(2, _FILLS * len(some)) or len(rest) < _FILLS * len(some):
+            continue
+        low, high = np.percentile(rest, (0.5, 99.5))
+        if not high > low:
+            continue
+        below = value == some[0]
+        if below and value >= 0:
+            # a background of 0 is what masked scenes have: its border is theirs
+            continue
+        if (below and value < _AIR and value == np.rint(value)) or gap(rest) > ranges * (high - low):
+            return values == value, float(value)
+    return None
+
+
+def shared_frame(fixed: Values, moving: Values, allowed: tuple[Mask | None, Mask | None]) -> Frame | None:
+    """What two grey images (*shape), not always of one size, share at the same places of their arrays; None if nothing."""
+    pairs = []
+    lines = [_Lines.of(fixed.shape, axis) for axis in range(fixed.ndim)]
+    samples = [(line.of_fixed(fixed), line.of_moving(moving)) for line in lines]
+    steps = [
+        _STEP * float(np.ptp(np.percentile(_some(part, where), (_TAIL, 100 - _TAIL))))
+        for part, where in zip((fixed, moving), allowed, strict=True)
+    ]
+    borders = [(w, [_border(m, w, steps[1]) for _, m in samples]) for w in _constants(moving, allowed[1])]
+    for v in _constants(fixed, allowed[0]):
+        own = [_border(f, v, steps[0]) for f, _ in samples]
+        pairs += [(v, w) for w, other in borders if _agree(own, other)]
+    if not pairs:
+        return None
+    where = _both(fixed, moving, pairs)
+    if where is None or _still(samples, pairs):
+        return None
+    on_moving = where if moving.shape == fixed.shape else _at_same_place(where, moving.shape)
+    return Frame(_wider(where), _wider(on_moving), tuple(pairs))
+
+
+@dataclass(frozen=True, eq=False)
+class _Lines:
+    """Some whole lines along an axis, spread over an image: places along the other axes, as shares of the size."""
+
+    axis: int
+    count: int
+    shares: tuple[FloatArray, ...]
+
+    @staticmethod
+    def of(shape: tuple[int, ...], axis: int) -> _Lines:
+        """About `_LINES` of them."""
+        others = [n for a, n in enumerate(shape) if a != axis]
+        each = _LINES ** (1 / len(others))
+        shares = tuple((np.arange(k := min(n, max(1, round(each)))) + 0.5) / k for n in others)
+        return _Lines(axis, shape[axis], shares)
+
+    def of_fixed(self, values: Values) -> Values:
+        """The lines (L, n) of the image they were made for."""
+        return self._taken(values)
+
+    def of_moving(self, values: Values) -> Values:
+        """The lines at the same places of another image, with as many samples: its nearest voxels."""
+        lines = self._taken(values)
+        n = lines.shape[1]
+        return lines if n == self.count else lines[:, _nearest(self.count, n)]
+
+    def _taken(self, values: Values) -> Values:
+        moved = np.moveaxis(values, self.axis, -1)
+        places = [np.minimum((share * n).astype(int), n - 1) for share, n in zip(self.shares, moved.shape[:-1], strict=True)]
+        return moved[np.ix_(*places)].reshape(-1, moved.shape[-1])
+
+
+def _border(lines: Values, value: float, step: float) -> Mask:
+    """Where lines (L, n) cross the border of the region of a value by more than a step, (L, n - 1)."""
+    region = lines == value
+    return (region[:, 1:] != region[:, :-1]) & (np.abs(np.diff(lines, axis=1)) > step)
+
+
+def _agree(first: list[Mask], second: list[Mask]) -> bool:
+    """Whether two borders, on lines along every axis, lie at the same places."""
+    together = sum(int(np.count_nonzero(a & b)) for a, b in zip(first, second, strict=True))
+    a, b = (sum(int(np.count_nonzero(part)) for part in border) for border in (first, second))
+    places = sum(part.size for part in first)
+    return together >= max(_CROSSINGS, _SHARED * min(a, b), _BY_CHANCE * a * b / max(places, 1))
+
+
+def _still(samples: list[tuple[Values, Values]], pairs: list[tuple[float, float]]) -> bool:
+    """Whether the scene stands still too: then there is nothing to part."""
+    differences: list[list[Values]] = [[], []]
+    for f, m in samples:
+        outside = np.logical_or.reduce([(f == v) & (m == w) for v, w in pairs])
+        scene = ~(outside[:, 1:] | outside[:, :-1])
+        differences[0].append(np.diff(f, axis=1)[scene])
+        differences[1].append(np.diff(m, axis=1)[scene])
+    a, b = (np.concatenate(parts).astype(np.float64) for parts in differences)
+    norm = np.sqrt((a @ a) * (b @ b))
+    return bool(norm == 0 or a @ b > _STILL * norm)
+
+
+def _both(fixed: Values, moving: Values, pairs: list[tuple[float, float]]) -> Mask | None:
+    """Where fixed has v and moving w at the same place, (*fixed.shape); None if nothing else would remain."""
+    if moving.shape != fixed.shape:
+        moving = moving[np.ix_(*[_nearest(n, m) for n, m in zip(fixed.shape, moving.shape, strict=True)])]
+    where = np.logical_or.reduce([(fixed == v) & (moving == w) for v, w in pairs])
+    rest = fixed[~where]
+    return where if rest.size and rest.min() < rest.max() else None
+
+
+def _at_same_place(where: Mask, shape: tuple[int, ...]) -> Mask:
+    return where[np.ix_(*[_nearest(n, m) for n, m in zip(shape, where.shape, strict=True)])]
+
+
+def _nearest(count: int, size: int) -> npt.NDArray[np.int64]:
+    """Of `size` voxels those that lie where `count` voxels of the same extent lie."""
+    return np.minimum(((np.arange(count) + 0.5) * size / count).astype(np.int64), size - 1)
+
+
+def _wider(where: Mask) -> Mask:
+    """One voxel more: what lies between a frame and the scene is a mixture of both."""
+    grown = where.copy()
+    for axis in range(where.ndim):
+        if where.shape[axis] > 8:
+            low, high = [slice(None)] * where.ndim, [slice(None)] * where.ndim
+            low[axis], high[axis] = slice(None, -1), slice(1, None)
+            grown[tuple(low)] |= where[tuple(high)]
+            grown[tuple(high)] |= where[tuple(low)]
+    return grown
+
+
+def _constants(values: Values, allowed: Mask | None) -> list[float]:
+    """The values that may fill regions: frequent ones."""
+    found, counts = np.unique(_some(values, allowed), return_counts=True)
+    order = np.argsort(-counts, kind="stable")[:_CONSTANTS]
+    return [float(found[k]) for k in order if counts[k] >= max(2, _FILLS * counts.sum())]
+
+
+def _most_frequent(some: npt.NDArray[np.floating]) -> tuple[float, int]:
+    found, counts = np.unique(some, return_counts=True)
+    return float(found[np.argmax(counts)]), int(counts.max())
+
+
+def _some(values: npt.NDArray[Any], allowed: Mask | None) -> npt.NDArray[Any]:
+    """Some of the values that may be looked at, flat and evenly spread."""
+    flat = values.reshape(-1)
+    # an odd step does not walk along columns of images with even sides
+    step = max(1, flat.size // _ENOUGH) | 1
+    some = flat[::step]
+    if allowed is not None:
+        repeats = values.size // allowed.size
+        some = some[np.repeat(allowed.reshape(-1), repeats)[::step] if repeats > 1 else allowed.reshape(-1)[::step]]
+    return some if some.size else flat[:1]

@@ -1,0 +1,5 @@
+"""Pairs on disk: shards of a data set, written by processes or a cluster, resumed, read again."""
+
+from augreg.shards.folder import ShardState, read_shards, write_shards
+
+__all__ = ["ShardState", "read_shards", "write_shards"]

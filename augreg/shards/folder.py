@@ -1,0 +1,208 @@
+"""Pairs on disk: folders of shards.
+
+    pairs-000000.tar, pairs-000001.tar, ...    `augreg.shards.shard`
+    dataset.json                               `augreg.shards.manifest`
+
+A shard is written to a temporary name and renamed, so that writing may be stopped anywhere and started again: finished shards are
+checked and kept, the result is the same to the byte.
+"""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from augreg.geometry.grid import Grid
+from augreg.io import remove_partial
+from augreg.shards.manifest import SHARDS, Manifest, claim, read_manifest
+from augreg.shards.processes import Place, processes
+from augreg.shards.shard import DamagedShardError, Sample, finish_shard, read_pairs
+from augreg.shards.sharing import at_work
+from augreg.synthesis.pairs import PairBatch, PairGenerator
+
+# a larger share of draws that fold, and the pairs no longer follow the generator's distribution
+_FEW = 0.2
+
+
+@dataclass(frozen=True)
+class ShardState:
+    """Progress, earlier runs included.
+
+    Parameters
+    ----------
+    written, total : pairs on disk, and asked for
+    shard : the last one that was finished
+    shrunk : of the 2 shapes of each pair, would have folded
+    rejected : draws that folded all the same and were replaced
+    kept : pairs that were there before
+    repaired : shards that were there, damaged, and were written again
+    """
+
+    written: int
+    total: int
+    shard: int
+    shrunk: int
+    rejected: int
+    kept: int
+    repaired: int
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What there is to doubt."""
+        found = []
+        draws = self.written + self.rejected
+        for count, of, text in (
+            (self.rejected, draws, "draws of pairs folded even when shrunk and were replaced"),
+            (self.shrunk, 2 * self.written, "shapes would have folded and were shrunk"),
+        ):
+            if count > _FEW * of:
+                found.append(
+                    f"{count} of {of} {text}: the pairs do not follow the distribution that was asked for; lower the amplitude"
+                )
+        if self.repaired:
+            found.append(f"{self.repaired} damaged shards were written again; did another program change them?")
+        return tuple(found)
+
+
+def write_shards(
+    generator: PairGenerator[Any],
+    directory: str | os.PathLike[str],
+    count: int,
+    *,
+    seed: int = 0,
+    shard_size: int = 256,
+    workers: int = 1,
+    scheduler: str | None = None,
+) -> Iterator[ShardState]:
+    """Write the pairs of a generator into shards, yielding a state after each.
+
+    Parameters
+    ----------
+    generator : of the pairs
+    directory : made if it does not exist; finished shards of the same data set are checked and kept
+    count : number of pairs
+    seed : of the whole data set
+    shard_size : pairs per shard; the last may hold fewer
+    workers : processes of this machine
+    scheduler : address of a Dask cluster that does the work instead; all its machines must see the directory
+
+    Raises
+    ------
+    ValueError : for numbers below 1, a directory that holds another data set, a scheduler that does not answer.
+    RuntimeError : where worker after worker is killed; the same call goes on.
+    """
+    for name, value in (("count", count), ("shard_size", shard_size), ("workers", workers)):
+        if value < 1:
+            raise ValueError(f"{name}: expected at least 1, got {value}")
+    # workers elsewhere have another current folder
+    folder = Path(directory).absolute()
+    manifest = Manifest(dict(generator.describe()), seed, count, shard_size, generator.grid)
+    state = ShardState(0, count, 0, 0, 0, 0, 0)
+    with _place(workers, scheduler) as finished:
+        folder.mkdir(parents=True, exist_ok=True)
+        with at_work(folder) as alone:
+            claim(folder, manifest)
+            for shard, report in finished(partial(finish_shard, generator, manifest, folder), manifest.shards):
+                path = manifest.path(folder, shard)
+                if not path.exists():
+                    raise ValueError(f"{path}: expected a folder that all workers share, the shard is elsewhere; choose another")
+                state = ShardState(
+                    state.written + report.pairs,
+                    count,
+                    shard,
+                    state.shrunk + report.shrunk,
+                    state.rejected + report.rejected,
+                    state.kept + report.kept * report.pairs,
+                    state.repaired + report.repaired,
+                )
+                yield state
+            # of workers that were killed: all shards are there; who else is at work will do it when it is done
+            if alone():
+                remove_partial(folder, SHARDS)
+
+
+def read_shards(directory: str | os.PathLike[str], batch_size: int = 8) -> Iterator[PairBatch]:
+    """The pairs of a data set in order, in batches; the last may be smaller. What is damaged is left out, with a warning.
+
+    Raises
+    ------
+    ValueError : if the directory holds no data set, shards are missing, or pairs have NaN.
+    """
+    manifest = read_manifest(directory)
+    waiting: list[Sample] = []
+    for _, sample in whole_pairs(directory, manifest, range(manifest.count)):
+        waiting.append(sample)
+        if len(waiting) == batch_size:
+            yield pair_batch(waiting, manifest.grid)
+            waiting = []
+    if waiting:
+        yield pair_batch(waiting, manifest.grid)
+
+
+def whole_pairs(directory: str | os.PathLike[str], manifest: Manifest, wanted: range) -> Iterator[tuple[int, Sample]]:
+    """Some neighbouring pairs of a data set with their indices; a damaged shard gives those before the damage, and a warning."""
+    folder = Path(directory)
+    for shard in manifest.shards:
+        indices = manifest.indices(shard)
+        some = range(max(indices.start, wanted.start), min(indices.stop, wanted.stop))
+        if not some:
+            continue
+        path = manifest.path(folder, shard)
+        if not path.exists():
+            raise ValueError(f"{folder}: expected {path.name}, it is missing; run synthesize again to finish the data set")
+        read = 0
+        try:
+            for index, sample in read_pairs(path, indices, some):
+                yield index, sample
+                read += 1
+        except DamagedShardError as error:
+            warnings.warn(
+                f"{error}: {len(some) - read} of {len(some)} pairs are left out; run synthesize again to repair it", stacklevel=3
+            )
+
+
+def pair_batch(samples: Sequence[Sample], grid: Grid) -> PairBatch:
+    """Pairs as they were rendered, from what a shard holds: displacements in mm become flows in voxels."""
+
+    def stacked(name: str) -> torch.Tensor:
+        return torch.from_numpy(np.stack([sample[name] for sample in samples]))[:, None]
+
+    def flow(name: str) -> torch.Tensor:
+        voxels = np.stack([sample[name] for sample in samples]) @ grid.world_to_index.T.astype(np.float32)
+        return torch.from_numpy(np.ascontiguousarray(np.moveaxis(voxels, -1, 1)))
+
+    def told(name: str) -> torch.Tensor:
+        return torch.tensor([sample["json"][name] for sample in samples])
+
+    labelled = "fixed_labels" in samples[0]
+    return PairBatch(
+        fixed=stacked("fixed"),
+        moving=stacked("moving"),
+        flow=flow("displacement"),
+        mask=stacked("mask").bool(),
+        reverse=flow("reverse"),
+        reverse_mask=stacked("reverse_mask").bool(),
+        least_det=told("least_det").double(),
+        residual=told("residual").double(),
+        scale=told("scale").double(),
+        rejected=told("rejected"),
+        fixed_labels=stacked("fixed_labels") if labelled else None,
+        moving_labels=stacked("moving_labels") if labelled else None,
+    )
+
+
+def _place(workers: int, scheduler: str | None) -> AbstractContextManager[Place]:
+    if scheduler is None:
+        return processes(workers)
+    from augreg.shards.cluster import cluster  # brings packages of an extra
+
+    return cluster(scheduler)

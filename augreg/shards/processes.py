@@ -1,0 +1,85 @@
+"""Shards in the processes of one machine."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from functools import partial
+from multiprocessing import get_context, parent_process
+from threading import Thread
+
+from augreg.shards.shard import ShardReport
+
+# finishes the shard of a number; the same call again finds it finished
+Task = Callable[[int], ShardReport]
+Finished = Iterator[tuple[int, ShardReport]]
+# does a task for some shards, and tells as they are finished
+Place = Callable[[Task, Sequence[int]], Finished]
+
+
+@contextmanager
+def processes(workers: int) -> Iterator[Place]:
+    """Some processes of this machine; one is this process itself. Where one is killed, another takes its place.
+
+    Raises
+    ------
+    RuntimeError : where they are killed again before any shard is finished, by lack of memory, say.
+    """
+    yield partial(_run, workers)
+
+
+def _run(workers: int, task: Task, shards: Sequence[int]) -> Finished:
+    if workers == 1 or len(shards) < 2:
+        for shard in shards:
+            yield shard, task(shard)
+        return
+    left = set(shards)
+    while left:
+        before = len(left)
+        try:
+            for shard, report in _round(task, sorted(left), workers):
+                left.remove(shard)
+                yield shard, report
+        except BrokenProcessPool as error:
+            if len(left) == before:
+                raise RuntimeError(
+                    f"workers: expected {workers} processes that finish shards, they were killed before any was finished; "
+                    "run again to go on, with fewer workers if memory is short"
+                ) from error
+
+
+def _round(task: Task, shards: Sequence[int], workers: int) -> Finished:
+    # forked children of a process with threads may hang: they start afresh
+    pool = ProcessPoolExecutor(min(workers, len(shards)), mp_context=get_context("spawn"), initializer=_start, initargs=(task,))
+    try:
+        futures = {pool.submit(_work, shard): shard for shard in shards}
+        for future in as_completed(futures):
+            yield futures[future], future.result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+_WORKER: dict[str, Task] = {}
+
+
+def _start(task: Task) -> None:
+    # a shard is written whole or not at all: workers may end anywhere, and without a word
+    signal.signal(signal.SIGINT, lambda *_: os._exit(130))
+    Thread(target=_end_with_parent, daemon=True).start()
+    _WORKER["task"] = task
+
+
+def _end_with_parent() -> None:
+    """A worker whose parent was killed would wait for work for ever."""
+    parent = parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
+
+
+def _work(shard: int) -> ShardReport:
+    return _WORKER["task"](shard)

@@ -1,0 +1,1 @@
+"""Generators of training pairs: what is drawn at random, and from what."""

@@ -1,0 +1,271 @@
+"""Pairs drawn from an appearance model.
+
+A pair is two instances. Its shapes are b_k ~ N(0, amplitude^2 I); its appearances g_1 (fields of a mosaic) and a_1 (modes, see
+`augreg.sam.model`), and
+
+    g_2 = rho g_1 + sqrt(1 - rho^2) g',      a_2 alike,      rho = 1 shared, 0 independent, or anything between.
+
+Gains, the images' overall intensities, are log-normal with the training images' spread, and correlated like appearances; no
+image goes beyond the range of the training images, unless `intensity` asks for it. Poses are Gaussian with the covariance of the
+training poses.
+
+A model knows what its landmarks have shown. Of what moves beside them, and of motions finer than they are dense, it knows
+nothing, and its shapes are smooth there: `rest` adds a random field to every shape, in the model's coordinates, before folding is
+looked for and the maps are inverted, so pairs stay exact.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from functools import cached_property
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from augreg.geometry.grid import FloatArray, Grid
+from augreg.geometry.splines import control_grid
+from augreg.sam.model import SHARPNESS, AppearanceModel
+from augreg.synthesis.generators.fields import Field, described
+from augreg.synthesis.pairs import PairBatch
+from augreg.synthesis.render.on_tensors import Tensor, per_axis
+from augreg.synthesis.render.stage import INTENSITY_NODES, Stage, held, held_labels, maths_on, render_maps, rendering
+
+# coefficients beyond so many standard deviations are drawn again
+_LIMIT = 3.0
+
+
+@dataclass(frozen=True, eq=False)
+class AppearanceDraw:
+    """Random numbers of B pairs. The second axis is the image: fixed, moving.
+
+    Parameters
+    ----------
+    shape : (B, 2, Ks) coefficients in standard deviations
+    mosaic : (B, 2, n, q) float32, weights of the fields that choose among the n training textures, times their sharpness
+    modes : (B, 2, Ka) coefficients of the appearance's modes in standard deviations
+    gain : (B, 2) factors from the model's intensities to an image's
+    pose : (B, 2, P)
+    light : (B, 2, INTENSITY_NODES^D) coefficients of the logarithm of a smooth gain
+    rest : (B, 2, *control shape, D) mm, added to the shapes' fields; or (B, 2, 0)
+    """
+
+    shape: FloatArray
+    mosaic: npt.NDArray[np.float32]
+    modes: FloatArray
+    gain: FloatArray
+    pose: FloatArray
+    light: FloatArray
+    rest: FloatArray
+
+    def __len__(self) -> int:
+        """B."""
+        return len(self.shape)
+
+    def __getitem__(self, pairs: slice) -> AppearanceDraw:
+        """Some of the pairs."""
+        return AppearanceDraw(*(getattr(self, part.name)[pairs] for part in fields(self)))
+
+
+@dataclass(frozen=True)
+class AppearancePairs:
+    """Pairs of instances of an appearance model.
+
+    Parameters
+    ----------
+    model : the appearance model
+    appearance : correlation of the two appearances: "shared" (1), "independent" (0) or a number from 0 to 1
+    amplitude : factor on the shape modes' standard deviations; coefficients beyond 3 are drawn again
+    mosaic : sharpness beta of the mosaics of training textures; 0 is the mean appearance
+    modes : factor on the appearance modes' standard deviations. Mosaics look real; `mosaic=0, modes=1` is the classical model.
+    pose : factor on the training poses' spread; 0 for none
+    intensity : standard deviation of the logarithm of a smooth gain, independent for both images
+    rest : families of random fields, of which one is taken at random for every image and added to its shape; by default none
+
+    Raises
+    ------
+    ValueError : for a correlation outside [0, 1] or negative factors.
+    """
+
+    model: AppearanceModel = field(repr=False)
+    appearance: float | str = "shared"
+    amplitude: float = 1.0
+    mosaic: float = SHARPNESS
+    modes: float = 0.0
+    pose: float = 1.0
+    intensity: float = 0.0
+    rest: tuple[Field, ...] = ()
+
+    def __post_init__(self) -> None:
+        _correlation(self.appearance)
+        for name in ("amplitude", "mosaic", "modes", "pose", "intensity"):
+            value = getattr(self, name)
+            if not 0 <= value < np.inf:
+                raise ValueError(f"{name}: expected a factor of at least 0, got {value}")
+
+    @property
+    def grid(self) -> Grid:
+        """The template's grid."""
+        return self.model.template
+
+    def draw(self, rngs: Sequence[np.random.Generator]) -> AppearanceDraw:
+        """The random numbers of one pair per random generator."""
+        rho = _correlation(self.appearance)
+        parts = (np.stack(column) for column in zip(*[_draw_one(self.model, rng) for rng in rngs], strict=True))
+        shapes, mosaics, modes, gains, poses, light = parts
+        for both in (mosaics, modes, gains):
+            both[:, 1] = rho * both[:, 0] + np.sqrt(1 - rho**2) * both[:, 1]
+        return AppearanceDraw(
+            shape=self.amplitude * shapes,
+            mosaic=(self.mosaic * mosaics).astype(np.float32),
+            modes=self.modes * modes,
+            gain=np.exp(np.log(self.model.gains).mean() + np.log(self.model.gains).std(ddof=1) * gains),
+            pose=self.pose * poses,
+            light=self.intensity * light,
+            rest=np.stack([self._rest(rng) for rng in rngs]),
+        )
+
+    def _rest(self, rng: np.random.Generator) -> FloatArray:
+        if not self.rest:
+            return np.empty((2, 0))
+        control = control_grid(self.grid)
+        chosen = (self.rest[rng.integers(len(self.rest))] for _ in range(2))
+        return np.stack([family.draw(rng, control, self.grid) for family in chosen])
+
+    def render(self, draw: AppearanceDraw, device: torch.device | str | None = None) -> PairBatch:
+        """The pairs of a draw on the template's grid."""
+        where = torch.device(device or "cpu")
+        known = _on_device(self.model, where)
+        B, control = len(draw), known.stage.frame.shape
+        with rendering(where):
+            shapes = held(draw.shape.reshape(2 * B, -1), where, torch.float64)
+            maps = (shapes @ known.fields).reshape(2 * B, *control, self.grid.ndim)
+            if draw.rest.size:
+                rest = draw.rest.reshape(2 * B, *draw.rest.shape[2:]) @ self.grid.world_to_index.T
+                maps = maps + held(rest, where, torch.float64)
+            textures, bounds, labels = _textures(self.model, known, draw)
+            return render_maps(
+                known.stage,
+                maps,
+                textures,
+                pose=draw.pose.reshape(2 * B, -1),
+                center=self.model.center,
+                light=draw.light.reshape(2 * B, -1),
+                bounds=bounds,
+                labels=labels,
+                steps=getattr(self.model.maps, "steps", 0),
+            )
+
+    def describe(self) -> Mapping[str, Any]:
+        """The options and a hash of the model."""
+        options = {part.name: getattr(self, part.name) for part in fields(self) if part.name not in ("model", "rest")}
+        rest = {"rest": described(self.rest)} if self.rest else {}
+        return {"kind": "appearance model", "model": self._fingerprint, **options, **rest, "range": "clipped"}
+
+    @cached_property
+    def _fingerprint(self) -> str:
+        model, digest = self.model, hashlib.sha256()
+        for array in (model.shape.mean, model.shape.basis, model.shape.variance, model.appearance.mean, model.appearance.basis):
+            digest.update(np.ascontiguousarray(array).tobytes())
+        for array in (model.appearance.variance, model.textures, model.gains, model.poses, model.fields):
+            digest.update(np.ascontiguousarray(array).tobytes())
+        digest.update(b"" if model.label_maps is None else np.ascontiguousarray(model.label_maps).tobytes())
+        digest.update(repr((model.template, model.locality, model.maps.name, model.intensities, model.range)).encode())
+        return digest.hexdigest()[:16]
+
+
+@dataclass(frozen=True, eq=False)
+class _ModelOnDevice:
+    """What rendering needs of a model, on a device."""
+
+    stage: Stage
+    fields: Tensor
+    mean: Tensor
+    basis: Tensor
+    textures: Tensor
+    mixing: list[Tensor]
+    labels: Tensor | None
+    label_maps: Tensor | None
+
+
+_ON_DEVICE: WeakKeyDictionary[AppearanceModel, dict[torch.device, _ModelOnDevice]] = WeakKeyDictionary()
+
+
+def _on_device(model: AppearanceModel, device: torch.device) -> _ModelOnDevice:
+    known = _ON_DEVICE.setdefault(model, {})
+    if device not in known:
+        modes = (model.fields @ model.template.world_to_index.T).reshape(model.shape.rank, -1)
+        known[device] = _ModelOnDevice(
+            stage=Stage.on(model.template, device),
+            fields=held(modes, device, torch.float64),
+            mean=held(model.appearance.mean, device),
+            basis=held((model.appearance.basis * np.sqrt(model.appearance.variance)).T, device),
+            textures=held(model.textures, device),
+            mixing=[held(axis, device) for axis in model.mixing.axes],
+            labels=None if model.labels is None else held_labels(model.labels[None], device),
+            label_maps=None if model.label_maps is None else held_labels(model.label_maps, device),
+        )
+    return known[device]
+
+
+def _textures(
+    model: AppearanceModel, known: _ModelOnDevice, draw: AppearanceDraw
+) -> tuple[Tensor, tuple[Tensor, Tensor], Tensor | None]:
+    """Appearances on the template's grid, (B or 2 B, *shape): mosaics and modes; their bounds, and labels.
+
+    The bounds are those of the model's instances times the gain, and of the training images.
+
+    Where the model has labels, so have they: at every place those of the image that weighs most in the mosaic, or where all weigh
+    alike, those of the mean shape (1, *shape).
+    """
+    device, B, n, shape = known.stage.device, len(draw), len(model.textures), model.template.shape
+    labels = known.labels
+    if draw.mosaic.any():
+        weights = held(draw.mosaic, device)
+        # the commonest draw has one appearance in both images: it is made once
+        shared = bool((weights[:, 0] == weights[:, 1]).all()) and bool((draw.gain[:, 0] == draw.gain[:, 1]).all())
+        weights = weights[:, :1] if shared else weights
+        choice = per_axis(weights.reshape(-1, *[axis.shape[1] for axis in known.mixing]), known.mixing)
+        textures, chosen = maths_on(device).blend(choice.reshape(-1, n, model.template.size), known.textures)
+        if known.label_maps is not None:
+            labels = known.label_maps.gather(0, chosen.long()).reshape(-1, *shape)
+    else:
+        textures = known.mean.expand(2 * B, -1)
+    if draw.modes.any():
+        both = textures.reshape(B, -1, model.template.size).expand(-1, 2, -1)
+        textures = (both + held(draw.modes, device) @ known.basis).flatten(0, 1)
+    gain = held(draw.gain[:, : len(textures) // B].reshape(-1, 1), device)
+    low, high = ((bound * gain).clamp(*model.range) for bound in model.intensities)
+    textures = (textures.clamp(*model.intensities) * gain).clamp(low, high)
+    return textures.reshape(-1, *shape), (low[:, 0], high[:, 0]), labels
+
+
+def _draw_one(model: AppearanceModel, rng: np.random.Generator) -> tuple[npt.NDArray[Any], ...]:
+    n = len(model.poses)
+    return (
+        _bounded_normal(rng, (2, model.shape.rank)),
+        rng.standard_normal((2, n, model.mixing.columns), dtype=np.float32),
+        _bounded_normal(rng, (2, model.appearance.rank)),
+        _bounded_normal(rng, (2,)),
+        rng.standard_normal((2, n)) @ model.poses / np.sqrt(n - 1),
+        rng.standard_normal((2, INTENSITY_NODES**model.ndim)),
+    )
+
+
+def _correlation(appearance: float | str) -> float:
+    named = {"shared": 1.0, "independent": 0.0}
+    rho = named.get(appearance) if isinstance(appearance, str) else float(appearance)
+    if rho is None or not 0 <= rho <= 1:
+        raise ValueError(f"appearance: expected shared, independent or a correlation from 0 to 1, got {appearance!r}")
+    return rho
+
+
+def _bounded_normal(rng: np.random.Generator, shape: tuple[int, ...]) -> FloatArray:
+    b = rng.standard_normal(shape)
+    while (far := np.abs(b) > _LIMIT).any():
+        b[far] = rng.standard_normal(int(far.sum()))
+    return b

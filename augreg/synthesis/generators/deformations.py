@@ -1,0 +1,186 @@
+"""Pairs of a real image and a random deformation of it: what a network learns from where nothing is known of anatomy.
+
+    moving(y) = I(B(y)),    fixed = I,    u = psi - id,        B = psi^-1,        or the two in exchanged roles,
+
+with psi = id + u a random smooth map (`augreg.synthesis.generators.fields`). Rendered like the pairs of an appearance model, with
+the same exactness, so that a comparison of both compares the deformations and not the programs.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from augreg.geometry.grid import FloatArray, Grid
+from augreg.geometry.image import Image, Labels
+from augreg.sam.alignment import pose_size
+from augreg.synthesis.generators.fields import Field, SmoothField, described
+from augreg.synthesis.pairs import PairBatch, PairGenerator, make_pairs
+from augreg.synthesis.render.stage import INTENSITY_NODES, Stage, as_labels, held, render_maps, rendering
+
+# spacings of random coefficients as shares of the longest side
+_SPACINGS = (1 / 4, 1 / 8, 1 / 12)
+
+
+@dataclass(frozen=True, eq=False)
+class DeformationDraw:
+    """Random numbers of B pairs.
+
+    Parameters
+    ----------
+    chosen : (B,) which image
+    maps : (B, 2, *control shape, D) mm, zero for the one that stays as it is
+    light : (B, 2, INTENSITY_NODES^D) coefficients of the logarithm of a smooth gain
+    """
+
+    chosen: npt.NDArray[np.int64]
+    maps: FloatArray
+    light: FloatArray
+
+    def __len__(self) -> int:
+        """B."""
+        return len(self.chosen)
+
+    def __getitem__(self, pairs: slice) -> DeformationDraw:
+        """Some of the pairs."""
+        return DeformationDraw(*(getattr(self, part.name)[pairs] for part in fields(self)))
+
+
+@dataclass(frozen=True, eq=False)
+class RandomDeformations:
+    """Pairs of a real image and a random deformation of it.
+
+    Parameters
+    ----------
+    images : (n, *shape) float32, all on `grid`; see `of`
+    grid : theirs
+    families : of fields; one is taken at random for every pair
+    intensity : standard deviation of the logarithm of a smooth gain, independent for both images
+    labels : (n, *shape) integers, if the images have labels
+    """
+
+    images: npt.NDArray[np.float32]
+    grid: Grid
+    families: tuple[Field, ...]
+    intensity: float = 0.0
+    labels: npt.NDArray[np.integer] | None = None
+
+    def __post_init__(self) -> None:
+        if self.images.shape[1:] != self.grid.shape or not len(self.images):
+            raise ValueError(f"images: expected shape (n, {self.grid.shape}), those of the grid, got {self.images.shape}")
+        # in the order and of the type that they are rendered in, however they come
+        object.__setattr__(self, "images", np.ascontiguousarray(self.images, dtype=np.float32))
+        if not np.isfinite(self.images).all():
+            raise ValueError("images: expected finite intensities, got NaN or infinity; replace them first")
+        if self.labels is not None:
+            if self.labels.shape != self.images.shape or self.labels.dtype.kind not in "iu":
+                raise ValueError(
+                    f"labels: expected integers of the images' shape {self.images.shape}, got {self.labels.dtype} of "
+                    f"{self.labels.shape}"
+                )
+            as_labels("labels", self.labels)
+        if not self.families:
+            raise ValueError("families: expected at least one family of fields, got none")
+        if not 0 <= self.intensity < np.inf:
+            raise ValueError(f"intensity: expected a factor of at least 0, got {self.intensity}")
+
+    @staticmethod
+    def of(
+        images: Sequence[Image],
+        families: Sequence[Field] | None = None,
+        *,
+        magnitudes: Sequence[float] = (4.0,),
+        intensity: float = 0.0,
+        labels: Sequence[Labels] | None = None,
+    ) -> RandomDeformations:
+        """Deformations of images of one grid.
+
+        Parameters
+        ----------
+        images : at least one, of one grid; colour becomes luminance
+        families : by default smooth fields with coefficients every fourth, eighth and twelfth of the longest side
+        magnitudes : of the default families, root mean square |u| mm; `magnitudes_of` takes them from another generator, so that
+            the two are matched in amplitude
+        intensity, labels : see the class
+        """
+        grid = images[0].grid
+        for i, image in enumerate(images):
+            if not image.grid.matches(grid):
+                raise ValueError(f"images[{i}]: expected the grid of images[0], {grid}, got {image.grid}; resample it")
+        if families is None:
+            longest = float(max(np.asarray(grid.shape) * grid.spacing))
+            families = [SmoothField(share * longest, tuple(magnitudes)) for share in _SPACINGS]
+        values = np.stack([image.luminance().values for image in images]).astype(np.float32)
+        return RandomDeformations(values, grid, tuple(families), intensity, None if labels is None else _stacked(labels, images))
+
+    def draw(self, rngs: Sequence[np.random.Generator]) -> DeformationDraw:
+        """The random numbers of one pair per random generator."""
+        stage = Stage.on(self.grid, torch.device("cpu"))
+        chosen = np.array([rng.integers(len(self.images)) for rng in rngs])
+        maps = np.zeros((len(rngs), 2, *stage.control.shape, self.grid.ndim))
+        for pair, rng in zip(maps, rngs, strict=True):
+            family = self.families[rng.integers(len(self.families))]
+            pair[rng.integers(2)] = family.draw(rng, stage.control, self.grid)
+        light = np.stack([rng.standard_normal((2, INTENSITY_NODES**self.grid.ndim)) for rng in rngs])
+        return DeformationDraw(chosen, maps, self.intensity * light)
+
+    def render(self, draw: DeformationDraw, device: torch.device | str | None = None) -> PairBatch:
+        """The pairs of a draw on the images' grid."""
+        stage = Stage.on(self.grid, torch.device(device or "cpu"))
+        images = 2 * len(draw)
+        maps = draw.maps.reshape(images, *draw.maps.shape[2:]) @ self.grid.world_to_index.T
+        with rendering(stage.device):
+            return render_maps(
+                stage,
+                held(maps, stage.device, torch.float64),
+                held(self.images[draw.chosen], stage.device),
+                pose=np.zeros((images, pose_size(self.grid.ndim))),
+                center=self.grid.center,
+                light=draw.light.reshape(images, -1),
+                labels=None if self.labels is None else torch.from_numpy(self._known_labels[draw.chosen]).to(stage.device),
+            )
+
+    def describe(self) -> Mapping[str, Any]:
+        """The families of fields and a hash of the images."""
+        families = described(self.families)
+        known = {"images": self._fingerprint, "families": families, "intensity": self.intensity}
+        return {"kind": "random deformations", **known, "range": "clipped"}
+
+    @cached_property
+    def _known_labels(self) -> npt.NDArray[np.integer]:
+        return np.ascontiguousarray(as_labels("labels", np.asarray(self.labels)))
+
+    @cached_property
+    def _fingerprint(self) -> str:
+        digest = hashlib.sha256(np.ascontiguousarray(self.images).tobytes())
+        digest.update(b"" if self.labels is None else np.ascontiguousarray(self._known_labels).tobytes())
+        digest.update(repr(asdict(self.grid)).encode())
+        return digest.hexdigest()[:16]
+
+
+def _stacked(labels: Sequence[Labels], images: Sequence[Image]) -> npt.NDArray[np.integer]:
+    """Label maps of the images as one array."""
+    if len(labels) != len(images):
+        raise ValueError(f"labels: expected {len(images)}, one per image, got {len(labels)}")
+    for i, (one, image) in enumerate(zip(labels, images, strict=True)):
+        if not one.grid.matches(image.grid, tolerance=0.1):
+            raise ValueError(f"labels[{i}]: expected the grid of images[{i}], {image.grid}, got {one.grid}")
+    # one by one: numpy would make float64 of signed and unsigned types together
+    return np.stack([as_labels(f"labels[{i}]", one.values).astype(np.int64) for i, one in enumerate(labels)])
+
+
+def magnitudes_of(generator: PairGenerator[Any], seed: int = 0, count: int = 64) -> tuple[float, ...]:
+    """Root mean square |u| over the grid of some of a generator's pairs, mm: for fields matched to it in amplitude."""
+    found: list[float] = []
+    for begin in range(0, count, 8):
+        batch = make_pairs(generator, seed, range(begin, min(begin + 8, count)))
+        u = batch.flow.movedim(1, -1).double().numpy() @ generator.grid.index_to_world.T
+        found += np.sqrt(np.square(u).sum(axis=-1).mean(axis=tuple(range(1, u.ndim - 1)))).tolist()
+    return tuple(found)

@@ -1,0 +1,164 @@
+"""Pairs whose displacement comes from registering real images.
+
+For images i and j and phi = registration(image_i, image_j), image_j(phi(x)) ~ image_i(x), there are two readings:
+
+    estimated   fixed = image_i, moving = image_j, u = phi - id: real images, but a truth that is only as good as the registration
+    warped      fixed = image_j o phi, moving = image_j, u = phi - id: exact, but an image that the registration made; clipped to
+                the range of image_j, and mirrored where phi leaves it, as rendered images are
+
+The reverse displacement is the one of registering j to i in the first reading, the numerical inverse of phi in the second.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from functools import cached_property
+from itertools import permutations
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from augreg.geometry.grid import FloatArray, Grid
+from augreg.geometry.image import Image
+from augreg.geometry.resampling import sample
+from augreg.geometry.transforms import Transform
+from augreg.registration import Registration
+from augreg.sam.model import mirrored
+from augreg.synthesis.pairs import TOLERANCE, PairBatch
+from augreg.synthesis.render.stage import INTENSITY_NODES, Stage, gains
+
+
+@dataclass(frozen=True, eq=False)
+class StoredDraw:
+    """Random numbers of B pairs: `chosen` (B,) which ones, `light` (B, 2, INTENSITY_NODES^D) of smooth gains."""
+
+    chosen: npt.NDArray[np.int64]
+    light: FloatArray
+
+    def __len__(self) -> int:
+        """B."""
+        return len(self.chosen)
+
+    def __getitem__(self, pairs: slice) -> StoredDraw:
+        """Some of the pairs."""
+        return StoredDraw(*(getattr(self, part.name)[pairs] for part in fields(self)))
+
+
+@dataclass(frozen=True, eq=False)
+class StoredPairs:
+    """A generator that takes its pairs from a few that are at hand.
+
+    Parameters
+    ----------
+    pairs : those at hand
+    grid : of both images
+    intensity : standard deviation of the logarithm of a smooth gain, independent for both images
+    """
+
+    pairs: PairBatch
+    grid: Grid
+    intensity: float = 0.0
+
+    def draw(self, rngs: Sequence[np.random.Generator]) -> StoredDraw:
+        """The random numbers of one pair per random generator."""
+        chosen = np.array([rng.integers(len(self.pairs)) for rng in rngs])
+        light = np.stack([rng.standard_normal((2, INTENSITY_NODES**self.grid.ndim)) for rng in rngs])
+        return StoredDraw(chosen, self.intensity * light)
+
+    def render(self, draw: StoredDraw, device: torch.device | str | None = None) -> PairBatch:
+        """The pairs of a draw."""
+        device = torch.device(device or "cpu")
+        taken = self.pairs[torch.from_numpy(draw.chosen)].to(device)
+        light = gains(Stage.on(self.grid, device), draw.light.reshape(2 * len(draw), -1))
+        both = torch.stack([taken.fixed, taken.moving], dim=1).flatten(0, 2) * light
+        return replace(taken, fixed=both[0::2, None], moving=both[1::2, None])
+
+    def describe(self) -> Mapping[str, Any]:
+        """A hash of the pairs."""
+        return {"kind": "stored pairs", "pairs": self._fingerprint, "intensity": self.intensity}
+
+    @cached_property
+    def _fingerprint(self) -> str:
+        digest = hashlib.sha256(repr(self.grid).encode())
+        for tensor in (self.pairs.fixed, self.pairs.moving, self.pairs.flow, self.pairs.mask):
+            digest.update(tensor.contiguous().numpy().tobytes())
+        return digest.hexdigest()[:16]
+
+
+def registered_pairs(
+    images: Sequence[Image], registration: Registration, reading: Literal["estimated", "warped"]
+) -> Iterator[PairBatch]:
+    """Register every image to every other one; a batch of one pair after each registration.
+
+    Parameters
+    ----------
+    images : at least two, of one grid
+    registration : callable (fixed, moving) -> phi
+    reading : see the module's docstring
+
+    Raises
+    ------
+    ValueError : for fewer than two images, images of different grids, or with NaN.
+    """
+    if len(images) < 2:
+        raise ValueError(f"images: expected at least 2, got {len(images)}")
+    grid = images[0].grid
+    for i, image in enumerate(images):
+        if not image.grid.matches(grid):
+            raise ValueError(f"images[{i}]: expected the grid of images[0], {grid}, got {image.grid}; resample it")
+        if not np.isfinite(image.values).all():
+            raise ValueError(f"images[{i}]: expected finite intensities, got NaN or infinity; replace them first")
+    grey = [image.luminance() for image in images]
+    known: dict[tuple[int, int], Transform] = {}
+
+    def phi(i: int, j: int) -> Transform:
+        if (i, j) not in known:
+            known[i, j] = registration(grey[i], grey[j])
+        return known[i, j]
+
+    for i, j in permutations(range(len(images)), 2):
+        if reading == "estimated":
+            yield _pair(grid, grey[i].values, grey[j].values, phi(i, j)(grid.points()), phi(j, i)(grid.points()))
+        else:
+            target = phi(i, j)(grid.points())
+            back = phi(i, j).solve(grid.points())
+            residual = np.linalg.norm((phi(i, j)(back) - grid.points()) / grid.spacing, axis=-1)
+            warped = sample(grey[j], mirrored(target, grid), interpolation="cubic")
+            warped = np.clip(warped, grey[j].values.min(), grey[j].values.max())
+            yield _pair(grid, warped, grey[j].values, target, back, residual)
+
+
+def _pair(
+    grid: Grid,
+    fixed: npt.NDArray[Any],
+    moving: npt.NDArray[Any],
+    target: FloatArray,
+    back: FloatArray,
+    residual: FloatArray | None = None,
+) -> PairBatch:
+    def flow(points: FloatArray) -> torch.Tensor:
+        voxels = (points - grid.points()) @ grid.world_to_index.T
+        return torch.from_numpy(np.ascontiguousarray(np.moveaxis(voxels, -1, 0), dtype=np.float32))[None]
+
+    def image(values: npt.NDArray[Any]) -> torch.Tensor:
+        return torch.from_numpy(np.array(values, dtype=np.float32, order="C"))[None, None]
+
+    errors = np.zeros(grid.shape) if residual is None else residual
+    slopes = [np.gradient(target @ grid.world_to_index.T, axis=axis) for axis in range(grid.ndim)]
+    det = np.linalg.det(np.stack(slopes, axis=-1))
+    return PairBatch(
+        fixed=image(fixed),
+        moving=image(moving),
+        flow=flow(target),
+        mask=torch.from_numpy(grid.contains(target, margin=0.0))[None, None],
+        reverse=flow(back),
+        reverse_mask=torch.from_numpy(grid.contains(back, margin=0.0) & (errors < TOLERANCE))[None, None],
+        least_det=torch.tensor([det.min()]),
+        residual=torch.tensor([errors.max()]),
+        scale=torch.ones((1, 2), dtype=torch.float64),
+        rejected=torch.zeros(1, dtype=torch.int64),
+    )

@@ -1,0 +1,1 @@
+"""Rendering: from drawn coefficients to images with their exact displacement, deterministically, on CPU and GPU."""

@@ -1,0 +1,1 @@
+"""Slow twins of kernels, phantoms, spaces, people: what tests share."""
