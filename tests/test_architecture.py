@@ -23,8 +23,10 @@ LAYERS = [
     {"training"},
     {"datasets", "report"},
     {"demo"},
+    # names of all that is below, imported at first use
+    {"__init__"},
     {"cli"},
-    {"__main__", "__init__"},
+    {"__main__"},
 ]
 RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}
 HOMES = {

@@ -17,6 +17,7 @@ import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
 
+from augreg.cli.output import plain_warnings, results_alone
 from augreg.cli.parser import build_parser
 
 # what a wrong path or a missing permission raises
@@ -34,8 +35,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         options = build_parser().parse_args(argv)
         for name, path in _texts(options):
             _check_text(name, path)
-        from augreg.cli.output import plain_warnings, results_alone  # SimpleITK: not for --help
-
         with results_alone(), plain_warnings():
             options.run(options)
     except SystemExit as end:  # argparse: help, version, or wrong options

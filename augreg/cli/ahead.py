@@ -1,40 +1,25 @@
-"""`augreg compile`: every kernel compiled ahead of its first use, by doing a little of everything on tiny images."""
+"""A little of everything that augreg does, on tiny images: who has done it has compiled every kernel."""
 
 from __future__ import annotations
 
-import argparse
-import time
 from collections.abc import Callable, Iterator
 from functools import partial
 
 import numpy as np
 
 from augreg import metrics
-from augreg.cli.output import report
-from augreg.cli.progress import bar, compiling_is_expected
 from augreg.geometry.grid import Grid
 from augreg.geometry.image import Image, Labels
 from augreg.geometry.resampling import sample, warp
 from augreg.geometry.transforms import Affine, BSpline, DisplacementField
 from augreg.lp import LPRegistration, superpixel_classes
-from solvers.compiling import listening
 
 Job = Callable[[], object]
 
 
-def compile_all(options: argparse.Namespace) -> None:
-    """`augreg compile`."""
-    begin, names = time.perf_counter(), list[str]()
-    compiling_is_expected()
-    jobs = [*_registrations(2), *_registrations(3), *_warps(2), *_warps(3), *_learning()]
-    with bar("compile", float(len(jobs))) as update, listening(names.append):
-        for number, (what, job) in enumerate(jobs):
-            update(float(number), what)
-            job()
-        update(float(len(jobs)), "")
-    seconds = time.perf_counter() - begin
-    text = f"{len(names)} kernels compiled in {seconds:.1f} s" if names else "every kernel was compiled before"
-    report({"compiled": len(names), "seconds": seconds}, text, as_json=options.json)
+def all_jobs() -> list[tuple[str, Job]]:
+    """What to do, and its name for those who watch."""
+    return [*_registrations(2), *_registrations(3), *_warps(2), *_warps(3), *_learning()]
 
 
 def _scene(ndim: int, shift: float = 0.0) -> Image:

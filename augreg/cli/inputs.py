@@ -5,30 +5,26 @@ from __future__ import annotations
 import argparse
 import math
 
-import numpy as np
-
+import augreg as ar
 from augreg import io
-from augreg.geometry.grid import Grid
-from augreg.geometry.image import Image, Labels
-from augreg.geometry.transforms import Transform
 
 
-def transform_of(options: argparse.Namespace, path: str) -> Transform:
+def transform_of(options: argparse.Namespace, path: str) -> ar.Transform:
     """The transform of a file, read as `--convention` says."""
     return io.read_transform(path, convention=options.convention)
 
 
-def labels_of(path: str | None) -> Labels | None:
+def labels_of(path: str | None) -> ar.Labels | None:
     """The label map of an option that may not be given."""
     return io.read_labels(path) if path else None
 
 
-def reference_of(options: argparse.Namespace) -> Grid | None:
+def reference_of(options: argparse.Namespace) -> ar.Grid | None:
     """The grid of `-r`, which may not be given."""
     return io.read_image(options.reference).grid if options.reference else None
 
 
-def check_dimension(transform: Transform, grid: Grid) -> None:
+def check_dimension(transform: ar.Transform, grid: ar.Grid) -> None:
     """Refuse a transform of another dimension than the image's."""
     if transform.ndim != grid.ndim:
         raise ValueError(f"transform: expected a {grid.ndim}-D one, as the image, got {transform.ndim}-D")
@@ -40,8 +36,10 @@ def check_both_or_none(options: argparse.Namespace, name: str) -> None:
         raise ValueError(f"--fixed-{name}, --moving-{name}: expected both or none, got one of them")
 
 
-def fill_of(given: float, moving: Image | Labels) -> float:
+def fill_of(given: float, moving: ar.Image | ar.Labels) -> float:
     """The value outside the moving image, which its pixels must be able to hold."""
+    import numpy as np
+
     kind = moving.values.dtype
     if kind.kind in "biu":
         low, high = (0, 1) if kind.kind == "b" else (np.iinfo(str(kind)).min, np.iinfo(str(kind)).max)
@@ -52,8 +50,10 @@ def fill_of(given: float, moving: Image | Labels) -> float:
     return given
 
 
-def background(moving: Image) -> float:
+def background(moving: ar.Image) -> float:
     """What stands outside an image if nothing else is said: its minimum if that is negative, as air in CT, else 0."""
+    import numpy as np
+
     values = moving.values
     if values.dtype.kind in "bu":
         return 0.0

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import sys
-import tempfile
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, TextIO
 
+import augreg as ar
 from augreg import io
-from augreg.geometry.grid import Grid
-from augreg.geometry.image import Image
 
-TRANSFORMS = (*io.TRANSFORM_SUFFIXES, *io.FIELD_SUFFIXES)
 PAGES = (".html", ".htm")
 
 # what the command under way has warned of, and where its result goes: None is sys.stdout
@@ -43,15 +39,27 @@ def check_output(path: str, suffixes: tuple[str, ...]) -> None:
         raise PermissionError(f"{path}: expected a folder to write to, got {target.parent}, where nothing may be written")
 
 
-def rehearse(image: Image, path: str) -> None:
+def check_transform(path: str) -> None:
+    """`check_output` of a transform."""
+    check_output(path, (*io.TRANSFORM_SUFFIXES, *io.FIELD_SUFFIXES))
+
+
+def check_image(path: str) -> None:
+    """`check_output` of an image."""
+    check_output(path, io.IMAGE_SUFFIXES)
+
+
+def rehearse(image: ar.Image, path: str) -> None:
     """Refuse a file format that cannot hold such pixels, before the work: some of them are written elsewhere.
 
     Raises
     ------
     ValueError : as `write_image`.
     """
-    few = Grid(tuple(min(n, 2) for n in image.grid.shape), image.grid.spacing, image.grid.origin, image.grid.direction)
-    part = Image(image.values[tuple(slice(n) for n in few.shape)], few)
+    import tempfile
+
+    few = ar.Grid(tuple(min(n, 2) for n in image.grid.shape), image.grid.spacing, image.grid.origin, image.grid.direction)
+    part = ar.Image(image.values[tuple(slice(n) for n in few.shape)], few)
     with tempfile.TemporaryDirectory() as folder:
         trial = Path(folder) / Path(path).name
         try:
@@ -99,6 +107,8 @@ def all_or_none(*paths: str | None) -> Iterator[list[Path]]:
 def report(result: Mapping[str, Any], text: str, *, as_json: bool) -> None:
     """The result as one JSON object, or as text; NaN becomes null. What was warned of is in `warnings`, once."""
     if as_json:
+        import json
+
         told = dict.fromkeys((*_told, *result.get("warnings", ())))
         warned = {"warnings": list(told)} if told or "warnings" in result else {}
         text = json.dumps(_plain({**result, **warned}), allow_nan=False)

@@ -9,10 +9,6 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from rich.table import Column
-
 from solvers.compiling import listening
 
 _WIDTH, _TIME = 20, len("0:00:00")
@@ -29,6 +25,10 @@ def compiling_is_expected() -> None:
 @contextmanager
 def bar(text: str, total: float | None) -> Iterator[Update]:
     """A bar; call the result with how much is done of `total` (None: not known), and a note."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.table import Column
+
     columns = (
         TextColumn("{task.description}"),
         BarColumn(_WIDTH),

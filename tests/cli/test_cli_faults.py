@@ -16,7 +16,7 @@ import SimpleITK as sitk
 
 import augreg as ar
 from augreg import cli, io
-from augreg.cli import registration
+from augreg.cli.commands import register
 
 GRID = ar.Grid((60, 50), (1.0, 1.5), (-20.0, 150.0), ((0.8, -0.6), (0.6, 0.8)))
 RNG = np.random.default_rng
@@ -232,12 +232,12 @@ def test_a_failure_after_the_work_writes_nothing(folder, tmp_path, capsys, monke
         raise MemoryError("Unable to allocate 9.00 GiB")
 
     line = ["register", folder / "fixed.nii.gz", folder / "moving.nii.gz", "-o", tmp_path / "t.tfm", "--transform", "rigid"]
-    for place, name in ((registration.metrics, "folding"), (registration, "warp"), (registration, "_page"), (io, "write_image")):
+    for place, name in ((ar.metrics, "folding"), (ar, "warp"), (register, "_page"), (io, "write_image")):
         with monkeypatch.context() as patch:
             # the last one fails while it writes, the transform is already there
             patch.setattr(place, name, lambda *a, **k: fails())
             if name == "write_image":
-                patch.setattr(registration, "rehearse", lambda *_: None)
+                patch.setattr(register, "rehearse", lambda *_: None)
             assert run(*line, "--warped", tmp_path / "w.mha", "--report", tmp_path / "p.html") == 2
         err = capsys.readouterr().err
         assert err.count("augreg: not enough memory: Unable to allocate 9.00 GiB; ") == 1

@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import pytest
+import rich.progress  # noqa: F401  # before what it imports is replaced
 from rich.console import Console
 
 from augreg.cli import progress
@@ -61,7 +62,7 @@ def test_nothing_is_said_where_nobody_looks():
 
 def test_a_terminal_is_told_once_of_what_is_compiled(monkeypatch):
     shown = io.StringIO()
-    monkeypatch.setattr(progress, "Console", lambda file: Console(file=shown, force_terminal=True, width=200))
+    monkeypatch.setattr("rich.console.Console", lambda file: Console(file=shown, force_terminal=True, width=200))
     monkeypatch.setattr(progress, "_told", [])
     for _ in range(2):
         with progress.bar("register", 1.0):

@@ -1,4 +1,4 @@
-"""`augreg register`."""
+"""`augreg register`: one image aligned to another."""
 
 from __future__ import annotations
 
@@ -7,23 +7,29 @@ import importlib
 import os
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from augreg import io, metrics
+import augreg as ar
+from augreg import io
+from augreg.cli.arguments import degrees, not_negative, positive
 from augreg.cli.inputs import background, check_both_or_none, fill_of, labels_of, transform_of
-from augreg.cli.output import PAGES, TRANSFORMS, all_or_none, check_distinct, check_output, rehearse, report, say_warning
+from augreg.cli.methods import network_of, program_of
+from augreg.cli.options import FIXED, MOVING, TRANSFORM, Commands, command_of, convention_option, json_option
+from augreg.cli.output import (
+    PAGES,
+    all_or_none,
+    check_distinct,
+    check_image,
+    check_output,
+    check_transform,
+    rehearse,
+    report,
+    say_warning,
+)
 from augreg.cli.progress import bar
-from augreg.geometry.grid import Grid
-from augreg.geometry.image import Image
-from augreg.geometry.resampling import warp
-from augreg.geometry.transforms import Transform
-from augreg.registration import State
-from augreg.threads import set_threads
 
 if TYPE_CHECKING:
-    from augreg.lp import LPRegistration
-    from augreg.registration.chained import SteppedRegistration
+    from augreg.registration import State
 
 # options that a network knows nothing of, and those that only a network knows
 _OF_PROGRAMS = ("transform", "grid_spacing", "criterion", "rigid_mask", "tolerance", "budget", "rotation")
@@ -43,7 +49,69 @@ _FILES = (
 )
 
 
-def register(options: argparse.Namespace) -> None:
+def add(commands: Commands) -> None:
+    """The parser."""
+    parser = command_of(
+        commands,
+        "register",
+        run,
+        "align MOVING to FIXED; the transform maps fixed to moving points",
+        "augreg register fixed.nii.gz moving.nii.gz -o transform.h5 --warped moved.nii.gz",
+    )
+    parser.add_argument("fixed", metavar="FIXED", help=FIXED)
+    parser.add_argument("moving", metavar="MOVING", help=MOVING)
+    parser.add_argument("-o", "--output", metavar="TRANSFORM", required=True, help=TRANSFORM)
+    parser.add_argument(
+        "--warped", metavar="IMAGE", help="also write the moving image seen through the transform, same pixel type"
+    )
+    parser.add_argument(
+        "--fill",
+        type=float,
+        metavar="V",
+        help="of --warped, outside the moving image (default its minimum if that is negative, as air in CT, else 0)",
+    )
+    parser.add_argument("--report", metavar="PAGE.html", help="also write a page with pictures before and after")
+    json_option(parser)
+    parser.add_argument("--transform", choices=("rigid", "similarity", "affine", "bspline"), help="kind (default bspline)")
+    parser.add_argument(
+        "--grid-spacing",
+        type=positive(float),
+        metavar="MM",
+        help="of the B-spline's control points, mm (default a sixteenth of FIXED's longest side)",
+    )
+    parser.add_argument(
+        "--criterion",
+        choices=("ncc", "ssd", "mi", "labels", "classes"),
+        help="what is compared (default ncc); classes are those of superpixels unless label maps are given",
+    )
+    parser.add_argument("--initial", metavar="TRANSFORM", help="a first guess")
+    convention_option(parser)
+    parser.add_argument("--fixed-labels", metavar="F", help="label map, for --criterion labels")
+    parser.add_argument("--moving-labels", metavar="M", help="the same of MOVING")
+    parser.add_argument("--fixed-mask", metavar="F", help="where to look: voxels that are not 0")
+    parser.add_argument("--moving-mask", metavar="M", help="the same of MOVING")
+    parser.add_argument("--rigid-mask", metavar="F", help="where the transform is to be locally rigid, on FIXED: not 0")
+    parser.add_argument("--fixed-points", metavar="F", help="landmarks (CSV) that must meet their partners")
+    parser.add_argument("--moving-points", metavar="M", help="the same of MOVING")
+    parser.add_argument("--tolerance", type=not_negative, metavar="MM", help="landmarks must meet within so many mm (default 0)")
+    parser.add_argument(
+        "--rotation", type=degrees, metavar="DEGREES", help="how far the start may be turned: 180 finds any rotation (default 15)"
+    )
+    parser.add_argument("--budget", type=positive(float), metavar="SECONDS", help="stop then with the best transform so far")
+    parser.add_argument("--threads", type=positive(int), metavar="T", help="at most the number of cores, the default")
+    parser.add_argument(
+        "--model",
+        metavar="WEIGHTS",
+        help="register with this network instead of the linear program: a file, or sunnybrook-sax, which comes with augreg",
+    )
+    network = parser.add_argument_group("with --model")
+    network.add_argument("--passes", type=positive(int), metavar="N", help="of the network, each on what is left (default 1)")
+    network.add_argument("--symmetric", action="store_true", help="average what it says in both directions")
+    network.add_argument("--refine", type=positive(int), metavar="STEPS", help="gradient steps on the pair after the last pass")
+    network.add_argument("--then-program", action="store_true", help="and then the linear program, with its options")
+
+
+def run(options: argparse.Namespace) -> None:
     """`augreg register`."""
     _check_register(options)
     _use_threads(options)
@@ -62,8 +130,8 @@ def register(options: argparse.Namespace) -> None:
     assert state is not None
     seconds = time.perf_counter() - begin
     # all that may fail comes first: what is written is whole
-    share = metrics.folding(state.transform, fixed.grid)
-    moved = None if options.warped is None else warp(moving, state.transform, fixed.grid, fill=fill)
+    share = ar.metrics.folding(state.transform, fixed.grid)
+    moved = None if options.warped is None else ar.warp(moving, state.transform, fixed.grid, fill=fill)
     page = None if options.report is None else _page(fixed, moving, state.transform)
     _write(options, state.transform, fixed.grid, moved, page)
     result = {
@@ -90,9 +158,9 @@ def register(options: argparse.Namespace) -> None:
 
 def _check_register(options: argparse.Namespace) -> None:
     """Everything that can be known to be wrong before the work starts."""
-    check_output(options.output, TRANSFORMS)
+    check_transform(options.output)
     if options.warped is not None:
-        check_output(options.warped, io.IMAGE_SUFFIXES)
+        check_image(options.warped)
     if options.report is not None:
         check_output(options.report, PAGES)
     outputs = {"-o": options.output, "--warped": options.warped, "--report": options.report}
@@ -109,7 +177,7 @@ def _check_register(options: argparse.Namespace) -> None:
         importlib.import_module("augreg.report")  # a broken matplotlib is told before the work
 
 
-def _check_grid_spacing(spacing: float | None, grid: Grid) -> None:
+def _check_grid_spacing(spacing: float | None, grid: ar.Grid) -> None:
     """Control points closer than voxels have no data, and can be more than memory holds."""
     if spacing is not None and spacing < min(grid.spacing):
         raise ValueError(f"--grid-spacing: expected at least the size of a voxel, {min(grid.spacing):g} mm, got {spacing:g}")
@@ -118,13 +186,13 @@ def _check_grid_spacing(spacing: float | None, grid: Grid) -> None:
 def _use_threads(options: argparse.Namespace) -> None:
     if options.threads is None:
         return
-    set_threads(options.threads)
+    ar.set_threads(options.threads)
     if options.model is not None:
         # torch reads it when it is imported, which is later
         os.environ["OMP_NUM_THREADS"] = str(options.threads)
 
 
-def _states(options: argparse.Namespace, fixed: Image, moving: Image) -> Iterator[State]:
+def _states(options: argparse.Namespace, fixed: ar.Image, moving: ar.Image) -> Iterator[State]:
     """The states of the registration that the options ask for."""
     given: dict[str, Any] = {
         "fixed_mask": labels_of(options.fixed_mask),
@@ -136,52 +204,18 @@ def _states(options: argparse.Namespace, fixed: Image, moving: Image) -> Iterato
         "initial": options.initial and transform_of(options, options.initial),
     }
     if options.model is not None:
-        method = _network(options)
-        if options.then_program:
-            from augreg.registration.chained import Chained
+        from dataclasses import replace
 
-            return Chained(method, _program(options)).steps(fixed, moving, **given)
+        method = network_of(options)
+        if options.then_program:
+            return ar.Chained(method, program_of(options)).steps(fixed, moving, **given)
         ignored = [name for name in _OF_PROGRAMS if getattr(options, name) is not None]
         states = method.steps(fixed, moving, **given)
         return (replace(state, warnings=(*state.warnings, *_without_effect(ignored))) for state in states)
     if options.criterion == "classes" and options.fixed_labels is None:
-        from augreg.lp import superpixel_classes
-
-        given |= {"fixed_labels": superpixel_classes(fixed), "moving_labels": superpixel_classes(moving)}
+        given |= {f"{name}_labels": ar.lp.superpixel_classes(image) for name, image in (("fixed", fixed), ("moving", moving))}
     given["rigid_mask"] = labels_of(options.rigid_mask)
-    return _program(options).steps(fixed, moving, **given)
-
-
-def _program(options: argparse.Namespace) -> LPRegistration:
-    """Registration by linear programs as asked for."""
-    from augreg.lp import LPRegistration
-
-    return LPRegistration(
-        transform=options.transform or "bspline",
-        criterion=options.criterion or "ncc",
-        grid_spacing=options.grid_spacing,
-        tolerance=options.tolerance or 0.0,
-        budget=options.budget,
-        **({} if options.rotation is None else {"rotation": options.rotation}),
-    )
-
-
-def _network(options: argparse.Namespace) -> SteppedRegistration:
-    """Registration by a network: so many passes, the last one refined."""
-    from augreg.networks import RefinedFlow, SymmetricFlow, read_network  # torch: only where a network is asked for
-    from augreg.networks.predictor import Predictor
-    from augreg.registration.chained import Chained
-    from augreg.training import FlowRegistration
-
-    file = read_network(options.model)
-    predictor: Predictor = SymmetricFlow(file.network) if options.symmetric else file.network
-    once = FlowRegistration(predictor, file.spacing)
-    method: SteppedRegistration = once
-    if options.refine:
-        method = FlowRegistration(RefinedFlow(predictor, options.refine), file.spacing)
-    for _ in range((options.passes or 1) - 1):
-        method = Chained(once, method)
-    return method
+    return program_of(options).steps(fixed, moving, **given)
 
 
 def _without_effect(names: Sequence[str]) -> list[str]:
@@ -194,13 +228,13 @@ def _typed(names: Sequence[str]) -> str:
     return ", ".join("--" + name.replace("_", "-") for name in names)
 
 
-def _page(fixed: Image, moving: Image, transform: Transform) -> str:
+def _page(fixed: ar.Image, moving: ar.Image, transform: ar.Transform) -> str:
     from augreg.report import registration_page  # matplotlib: only where a page is asked for
 
     return registration_page(fixed, moving, transform)
 
 
-def _write(options: argparse.Namespace, transform: Transform, grid: Grid, moved: Image | None, page: str | None) -> None:
+def _write(options: argparse.Namespace, transform: ar.Transform, grid: ar.Grid, moved: ar.Image | None, page: str | None) -> None:
     with all_or_none(options.output, options.warped, options.report) as (output, *others):
         io.write_transform(transform, output, grid)
         if moved is not None:

@@ -1,0 +1,75 @@
+"""`augreg evaluate`: a transform measured by landmarks, label maps and folding."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import augreg as ar
+from augreg import io
+from augreg.cli.inputs import check_both_or_none, check_dimension, labels_of, transform_of
+from augreg.cli.options import FIXED, TRANSFORM, Commands, command_of, convention_option, json_option
+from augreg.cli.output import report, say_warning
+
+
+def add(commands: Commands) -> None:
+    """The parser."""
+    parser = command_of(
+        commands,
+        "evaluate",
+        run,
+        "measure a transform by landmarks, label maps and folding",
+        "augreg evaluate fixed.nii.gz -t transform.h5 --fixed-labels f.nii.gz --moving-labels m.nii.gz --json",
+    )
+    parser.add_argument("fixed", metavar="FIXED", help=FIXED)
+    parser.add_argument("-t", "--transform", metavar="TRANSFORM", required=True, help=TRANSFORM)
+    convention_option(parser)
+    parser.add_argument("--fixed-points", metavar="F", help="landmarks (CSV) in fixed space, mm")
+    parser.add_argument("--moving-points", metavar="M", help="the same of MOVING")
+    parser.add_argument("--fixed-labels", metavar="F", help="label map of FIXED")
+    parser.add_argument("--moving-labels", metavar="M", help="the same of MOVING")
+    json_option(parser)
+
+
+def run(options: argparse.Namespace) -> None:
+    """`augreg evaluate`."""
+    from augreg.geometry.landmarks import misplaced
+
+    check_both_or_none(options, "labels")
+    check_both_or_none(options, "points")
+    grid, transform = io.read_image(options.fixed).grid, transform_of(options, options.transform)
+    check_dimension(transform, grid)
+    fixed, moving = (path and io.read_points(path) for path in (options.fixed_points, options.moving_points))
+    fixed_labels, moving_labels = labels_of(options.fixed_labels), labels_of(options.moving_labels)
+    result = ar.metrics.evaluate(
+        transform,
+        grid,
+        fixed_points=fixed,
+        moving_points=moving,
+        fixed_labels=fixed_labels,
+        moving_labels=moving_labels,
+    )
+    told = []
+    if fixed is not None:
+        other = None if moving_labels is None else moving_labels.grid
+        told.append(misplaced("--fixed-points", fixed, grid, (moving, other)))
+        if other is not None:
+            told.append(misplaced("--moving-points", moving, other, (fixed, grid)))
+    if result.get("lost"):
+        lost = ", ".join(map(str, result["lost"]))
+        told.append(f"labels moved out of the image: {lost}; their overlap is 0, their surfaces are in no mean")
+    for text in filter(None, told):
+        say_warning(text)
+    report(result | {"warnings": []}, "\n".join(_lines(result)), as_json=options.json)
+
+
+def _lines(result: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+    for key, value in result.items():
+        if isinstance(value, dict):
+            yield from _lines(value, f"{prefix}{key} ")
+        elif isinstance(value, list):
+            if value:
+                yield f"{prefix}{key}: {', '.join(map(str, value))}"
+        else:
+            yield f"{prefix}{key}: " + ("-" if value is None else f"{value:.4g}")

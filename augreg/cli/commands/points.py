@@ -1,0 +1,63 @@
+"""`augreg points`: landmarks mapped by a transform."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING
+
+import augreg as ar
+from augreg import io
+from augreg.cli.inputs import check_dimension, reference_of, transform_of
+from augreg.cli.options import TRANSFORM, Commands, command_of, convention_option
+from augreg.cli.output import check_output, say, say_warning
+
+if TYPE_CHECKING:
+    from augreg.geometry.grid import FloatArray
+
+
+def add(commands: Commands) -> None:
+    """The parser."""
+    parser = command_of(
+        commands,
+        "points",
+        run,
+        "map landmarks from fixed to moving space",
+        "augreg points fixed.csv -t transform.h5 -o mapped.csv",
+    )
+    parser.add_argument("points", metavar="POINTS.csv", help="header x,y or x,y,z; world mm (pixels for PNG, JPEG, TIFF)")
+    parser.add_argument("-t", "--transform", metavar="TRANSFORM", required=True, help=TRANSFORM)
+    convention_option(parser)
+    parser.add_argument("-r", "--reference", metavar="FIXED", help="image the points belong to: says how many lie outside")
+    parser.add_argument("-o", "--output", metavar="OUT.csv", required=True, help="the points in moving space")
+
+
+def run(options: argparse.Namespace) -> None:
+    """`augreg points`."""
+    from augreg.geometry.landmarks import misplaced
+
+    check_output(options.output, (".csv",))
+    transform, given = transform_of(options, options.transform), io.read_points(options.points)
+    mapped = transform(given)
+    grid = reference_of(options)
+    text = None
+    if grid is not None:
+        check_dimension(transform, grid)
+        text = misplaced(options.points, given, grid)
+    if text := text or _beyond(options.points, given, transform):
+        say_warning(text)
+    io.write_points(mapped, options.output)
+    say(f"{options.output}: {len(given)} points")
+
+
+def _beyond(name: str, points: FloatArray, transform: ar.Transform) -> str | None:
+    """A line about points where the transform is not defined."""
+    from augreg.geometry.landmarks import beyond_domain, domain_of, misplaced
+
+    beyond = beyond_domain(transform, points)
+    if not beyond.any():
+        return None
+    domain = domain_of(transform)
+    return (domain and misplaced(name, points, domain)) or (
+        f"{name}: expected points where the transform is defined, got {beyond.sum()} of {len(points)} outside its B-spline or "
+        "field, where it is the identity"
+    )
