@@ -24,7 +24,7 @@ from augreg import read_labels
 from augreg.sam import Contours, Gaussian, Locality, Nested, Subspace, Threshold, WeightedSum, Wendland, choose_scale
 from augreg.sam.alignment import procrustes
 from augreg.sam.factors import Factor, Local, RepairedFactor
-from augreg.sam.locality import landmark_taper, local_subspace
+from augreg.sam.locality import LandmarkPlaces, local_subspace
 from benchmarks.cases import DATA
 from benchmarks.machine import machine
 
@@ -108,9 +108,21 @@ def fitted(train: np.ndarray, extent: float, locality: Locality) -> tuple[Subspa
     if locality.scale is None and locality.levels > 1:
         locality = Locality.from_json(locality.to_json() | {"scale": choose_scale(train, locality, extent).scale})
     mean, changes = train.mean(axis=0), []
-    taper = partial(landmark_taper, mean, locality, extent=extent)
-    model = local_subspace(mean.ravel(), train - mean, lambda level: _Noted(taper(level), changes), locality, mean.size, "shapes")
+    places = _NotedPlaces(LandmarkPlaces(mean, extent), changes)
+    model = local_subspace(mean.ravel(), train - mean, places, locality, mean.size, "shapes")
     return model, locality.scale or 1.0, changes
+
+
+@dataclass(frozen=True, eq=False)
+class _NotedPlaces:
+    """Landmarks whose tapers note how much was repaired."""
+
+    places: LandmarkPlaces
+    changes: list[float]
+
+    def taper(self, locality: Locality, level: int) -> Local:
+        """One level's taper at the landmarks."""
+        return _Noted(self.places.taper(locality, level), self.changes)
 
 
 @dataclass(frozen=True)

@@ -13,32 +13,33 @@ import numpy as np
 import torch
 
 from augreg.synthesis import AppearancePairs, PairGenerator, RandomDeformations, make_pairs
-from augreg.synthesis.generators import appearance
-from augreg.synthesis.render import on_arrays as compiled
-from augreg.synthesis.render import on_tensors as spline
-from augreg.synthesis.render import stage as render
+from augreg.synthesis.generators import instances
+from augreg.synthesis.render.compiled import CompiledArithmetic
+from augreg.synthesis.render.folding import FoldingCheck
+from augreg.synthesis.render.renderer import Renderer
+from augreg.synthesis.render.tensors import TensorArithmetic
 from benchmarks.pages import table
 
 # the functions whose time is a step's: owner, attribute, step
 _STEPS = (
     (AppearancePairs, "draw", "draw"),
     (RandomDeformations, "draw", "draw"),
-    (appearance, "per_axis", "fields of the mosaic"),
-    (compiled, "blend", "mosaic"),
-    (spline, "blend", "mosaic"),
-    (render, "unfolded", "check of folding"),
-    (render, "_poses", "poses"),
-    (compiled, "pull", "inversion"),
-    (spline, "pull", "inversion"),
-    (compiled, "push", "forward map, flow, mask"),
-    (spline, "push", "forward map, flow, mask"),
-    (compiled, "prefilter", "prefilter"),
-    (spline, "prefilter", "prefilter"),
-    (compiled, "interpolate", "interpolation"),
-    (spline, "interpolate", "interpolation"),
-    (render, "gains", "light"),
-    (compiled, "nearest", "labels"),
-    (spline, "nearest", "labels"),
+    (instances, "per_axis", "fields of the mosaic"),
+    (CompiledArithmetic, "blend", "mosaic"),
+    (TensorArithmetic, "blend", "mosaic"),
+    (FoldingCheck, "unfolded", "check of folding"),
+    (Renderer, "_poses", "poses"),
+    (CompiledArithmetic, "pull", "inversion"),
+    (TensorArithmetic, "pull", "inversion"),
+    (CompiledArithmetic, "push", "forward map, flow, mask"),
+    (TensorArithmetic, "push", "forward map, flow, mask"),
+    (CompiledArithmetic, "prefilter", "prefilter"),
+    (TensorArithmetic, "prefilter", "prefilter"),
+    (CompiledArithmetic, "interpolate", "interpolation"),
+    (TensorArithmetic, "interpolate", "interpolation"),
+    (Renderer, "gains", "light"),
+    (CompiledArithmetic, "nearest", "labels"),
+    (TensorArithmetic, "nearest", "labels"),
 )
 
 
@@ -85,7 +86,7 @@ def _timed(function: Callable[..., Any], steps: dict[str, list[float]], step: st
         finally:
             del steps["running"]
         seconds, size = steps.get(step, (0.0, 0.0))
-        # the model's own arrays, such as the stage, are not seen here: they are small
+        # the model's own arrays, such as the renderer's, are not seen here: they are small
         steps[step] = [seconds + time.perf_counter() - begin, size + _bytes([arguments, named, result])]
         return result
 

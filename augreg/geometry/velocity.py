@@ -8,7 +8,9 @@ integrated by the classical Runge-Kutta method of fourth order. The flow of -v i
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -17,6 +19,21 @@ from augreg.geometry.splines import through
 from augreg.geometry.transforms import BSpline, Transform
 
 STEPS = 8
+
+# arrays of numpy or tensors of torch: whatever has sums and products with numbers
+State = TypeVar("State", bound=Any)
+
+
+def runge_kutta(rate: Callable[[State], State], state: State, time: float, steps: int) -> State:
+    """y(time) of dy/dt = rate(y) from y(0) = state, by so many steps of the classical method of fourth order."""
+    h = time / steps
+    for _ in range(steps):
+        a = rate(state)
+        b = rate(state + 0.5 * h * a)
+        c = rate(state + 0.5 * h * b)
+        d = rate(state + h * c)
+        state = state + h / 6 * (a + 2 * (b + c) + d)
+    return state
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,26 +63,16 @@ class Exponential(Transform):
         return Exponential(BSpline(-self.velocity.coefficients, self.velocity.grid), self.steps)
 
     def _map(self, points: FloatArray) -> FloatArray:
-        h = 1 / self.steps
-        y = points
-        for _ in range(self.steps):
-            a = self._v(y)
-            b = self._v(y + 0.5 * h * a)
-            c = self._v(y + 0.5 * h * b)
-            d = self._v(y + h * c)
-            y = y + h / 6 * (a + 2 * (b + c) + d)
-        return y
+        return runge_kutta(self._v, points, 1.0, self.steps)
 
     def _jacobian(self, points: FloatArray) -> FloatArray:
-        h = 1 / self.steps
-        y, J = points, np.broadcast_to(np.eye(self.ndim), (*points.shape, self.ndim))
-        for _ in range(self.steps):
-            a, A = self._v(y), self._dv(y) @ J
-            b, B = self._v(y + 0.5 * h * a), self._dv(y + 0.5 * h * a) @ (J + 0.5 * h * A)
-            c, C = self._v(y + 0.5 * h * b), self._dv(y + 0.5 * h * b) @ (J + 0.5 * h * B)
-            d, D = self._v(y + h * c), self._dv(y + h * c) @ (J + h * C)
-            y, J = y + h / 6 * (a + 2 * (b + c) + d), J + h / 6 * (A + 2 * (B + C) + D)
-        return J
+        def rate(state: FloatArray) -> FloatArray:
+            y, J = state[..., 0], state[..., 1:]
+            return np.concatenate([self._v(y)[..., None], self._dv(y) @ J], axis=-1)
+
+        # y and the columns of J go one way
+        unit = np.broadcast_to(np.eye(self.ndim), (*points.shape, self.ndim))
+        return runge_kutta(rate, np.concatenate([points[..., None], unit], axis=-1), 1.0, self.steps)[..., 1:]
 
     def _v(self, points: FloatArray) -> FloatArray:
         return self.velocity._map(np.ascontiguousarray(points)) - points

@@ -27,6 +27,7 @@ from augreg.geometry.grid import FloatArray, Grid
 from augreg.geometry.image import Image, Labels
 from augreg.geometry.resampling import resample, sample
 from augreg.sam import AppearanceModel
+from augreg.sam.motion import Velocity
 
 # sliders for each of shape and texture
 MODES = 6
@@ -135,19 +136,19 @@ def _views(grid: Grid) -> list[dict[str, Any]]:
 
 def _spline(model: AppearanceModel, grid: Grid) -> dict[str, Any]:
     """The leading modes' coefficients around the shown grid, in its voxels; control index = step * index + start."""
-    control, end = model.control, np.asarray(model.control.shape) - 1
+    motion, control, end = model.maps.motion, model.control, np.asarray(model.control.shape) - 1
     step = np.diag(control.world_to_index @ grid.index_to_world)
     start = control.indices_at(grid.origin)
     first = np.maximum(np.floor(start - 1 - _AROUND), 0).astype(int)
     last = np.minimum(np.ceil(start + step * (np.asarray(grid.shape) - 1) + 1 + _AROUND), end).astype(int)
     inner = tuple(slice(a, b + 1) for a, b in zip(first, last, strict=True))
-    fields = model.fields[(slice(MODES), *inner)] @ grid.world_to_index.T
+    modes = model.mode_splines[(slice(MODES), *inner)] @ grid.world_to_index.T
     return {
-        "shape": fields.shape[1:-1],
+        "shape": modes.shape[1:-1],
         "step": step.tolist(),
         "start": (start - first).tolist(),
-        "steps": getattr(model.maps, "steps", 0),
-        "modes": [pack(field, np.int16) for field in fields],
+        "steps": motion.steps if isinstance(motion, Velocity) else 0,
+        "modes": [pack(mode, np.int16) for mode in modes],
     }
 
 

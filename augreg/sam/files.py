@@ -43,7 +43,7 @@ def write_model(model: AppearanceModel, path: str | os.PathLike[str]) -> None:
         "format": _FORMAT,
         "template": asdict(model.template),
         "alignment": model.alignment,
-        "maps": {"name": model.maps.name, "steps": getattr(model.maps, "steps", 0)},
+        "maps": _described(model.maps),
         "intensities": model.intensities,
         "observed": model.observed,
         "locality": model.locality.to_json(),
@@ -109,7 +109,7 @@ def _check(model: AppearanceModel) -> None:
         "poses": (model.poses, (n, pose_size(D))),
         "label_maps": (model.label_maps, (n, N)),
         "residuals": (model.residuals, (n, points, D)),
-        "smoothing": (getattr(model.maps, "smoothing", None), (points,)),
+        "smoothing": (model.maps.smoothing if isinstance(model.maps, LandmarkMaps) else None, (points,)),
     }
     for name, (array, shape) in wanted.items():
         if array is not None and array.shape != shape:
@@ -141,7 +141,17 @@ def _check(model: AppearanceModel) -> None:
             raise ValueError(f"contours: expected {points} points, got {counts} and a centroid each")
 
 
+def _described(maps: Maps) -> dict[str, Any]:
+    steps = {"steps": maps.steps} if isinstance(maps, VelocityMaps) else {}
+    return {"name": maps.name, **steps}
+
+
 def _maps(about: dict[str, Any], arrays: dict[str, npt.NDArray[Any]]) -> Maps:
-    if about["name"] == LandmarkMaps.name:
-        return LandmarkMaps(arrays["smoothing"])
-    return VelocityMaps(about["steps"]) if about["name"] == VelocityMaps.name else DisplacementMaps()
+    match about["name"]:
+        case LandmarkMaps.name:
+            return LandmarkMaps(arrays["smoothing"])
+        case DisplacementMaps.name:
+            return DisplacementMaps()
+        case VelocityMaps.name:
+            return VelocityMaps(int(about["steps"]))
+    raise ValueError(f"maps: {about['name']}")

@@ -19,7 +19,6 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -34,7 +33,7 @@ from augreg.registration import Registration
 from augreg.sam.alignment import Aligned, Alignment, pose_about, pose_transform, procrustes
 from augreg.sam.annotations import doubts_of_labels, doubts_of_landmarks, doubts_of_structures
 from augreg.sam.landmarks import Contours, lattice
-from augreg.sam.locality import Locality, grid_taper_factor, local_subspace
+from augreg.sam.locality import GridPlaces, Locality, local_subspace
 from augreg.sam.maps import DisplacementMaps, LandmarkMaps, Maps, VelocityMaps
 from augreg.sam.model import AppearanceModel, sample_labels, sample_texture
 from augreg.sam.selection import choose_scale
@@ -141,19 +140,18 @@ def fit_appearance_model(
     maps: Maps = LandmarkMaps(smoothing) if dense is None else dense
     mean = maps.points(shapes.mean, control)
     residuals = maps.displaced(shapes.points - shapes.mean, coefficients, control)
-    by_place = partial(maps.taper, mean, control, locality, extent=extent, objects=objects)
+    places = maps.places(mean, control, extent, objects)
     most = min(mean.size, _LANDMARK_RANK) if dense is None else rank
     with _one_thread():
-        shape = local_subspace(mean.ravel(), residuals, by_place, locality, most, name="shapes")
+        shape = local_subspace(mean.ravel(), residuals, places, locality, most, name="shapes")
     # poses turn about the centre of the mean's points, whichever these are
     poses = np.stack([pose_about(pose, shapes.mean.mean(axis=0), mean.mean(axis=0)) for pose in shapes.poses])
     psis = training_maps(maps.coefficients(residuals, mean, grid, control), maps, control, poses, mean.mean(axis=0))
     textures, gains = _equalised(np.stack([sample_texture(image, psi, grid) for image, psi in zip(grey, psis, strict=True)]))
     average = textures.mean(axis=0)
-    by_grid = partial(grid_taper_factor, grid, locality.of_textures, extent=extent)
     changes = (textures - average)[..., None]
     with _one_thread():
-        appearance = local_subspace(average, changes, by_grid, locality.of_textures, rank, name="appearances")
+        appearance = local_subspace(average, changes, GridPlaces(grid, extent), locality.of_textures, rank, name="appearances")
     return AppearanceModel(
         template=grid,
         shape=shape,
@@ -208,7 +206,7 @@ def training_splines(shapes: Aligned, template: Grid) -> tuple[FloatArray, Float
 def training_maps(coefficients: FloatArray, maps: Maps, control: Grid, poses: FloatArray, center: FloatArray) -> list[Transform]:
     """The maps psi_i, template -> image i."""
     return [
-        Composition((pose_transform(pose, center), maps.transform(c, control)))
+        Composition((pose_transform(pose, center), maps.motion.transform(c, control)))
         for c, pose in zip(coefficients, poses, strict=True)
     ]
 

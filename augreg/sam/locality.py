@@ -15,9 +15,8 @@ contours and leaps between objects is none.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -175,24 +174,49 @@ def grid_taper_factor(grid: Grid, locality: Locality, level: int, extent: float)
     return GridFactor(tuple(axes))
 
 
-def local_subspace(
-    mean: FloatArray,
-    residuals: FloatArray,
-    factor: Callable[[int], Local],
-    locality: Locality,
-    rank: int,
-    name: str,
-) -> Subspace:
+class Places(Protocol):
+    """Where residuals lie."""
+
+    def taper(self, locality: Locality, level: int) -> Local:
+        """One level's taper at the places."""
+
+
+@dataclass(frozen=True, eq=False)
+class LandmarkPlaces:
+    """Landmarks; parameters as in `taper`."""
+
+    points: FloatArray
+    extent: float
+    objects: npt.ArrayLike | None = None
+
+    def taper(self, locality: Locality, level: int) -> Local:
+        """One level's taper at the landmarks."""
+        return landmark_taper(self.points, locality, level, self.extent, self.objects)
+
+
+@dataclass(frozen=True)
+class GridPlaces:
+    """The points of a grid, row-major; `extent` is the largest distance of the domain, mm."""
+
+    grid: Grid
+    extent: float
+
+    def taper(self, locality: Locality, level: int) -> Local:
+        """One level's taper at the points of the grid."""
+        return grid_taper_factor(self.grid, locality, level, self.extent)
+
+
+def local_subspace(mean: FloatArray, residuals: FloatArray, places: Places, locality: Locality, rank: int, name: str) -> Subspace:
     """The modes of residuals (n, m, c) under a locality.
 
     Parameters
     ----------
-    mean : (m c,)
+    mean : mean vector, (m c,)
     residuals : r_i, centred
-    factor : gives a level's taper at the m places
+    places : where the m places lie
     locality : levels and merge
-    rank : most modes
-    name : of what is modelled, for messages
+    rank : largest number of modes
+    name : name of what is modelled, for messages
 
     Raises
     ------
@@ -207,5 +231,5 @@ def local_subspace(
     if locality.levels == 1:
         return plain
     return locality.merge.merged(
-        plain, lambda level: factor(level).localised(residuals), locality.levels, rank, locality.retained, total
+        plain, lambda level: places.taper(locality, level).localised(residuals), locality.levels, rank, locality.retained, total
     )

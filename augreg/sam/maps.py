@@ -12,57 +12,69 @@ last two are dense models: they know of every place, at the price of long vector
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import ClassVar, Protocol
+from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
 from augreg.geometry.grid import FloatArray, Grid
 from augreg.geometry.splines import lift, through
-from augreg.geometry.transforms import BSpline, Transform
-from augreg.geometry.velocity import STEPS, Exponential, logarithm
-from augreg.sam.factors import Local
-from augreg.sam.locality import Locality, grid_taper_factor, landmark_taper
+from augreg.geometry.transforms import BSpline
+from augreg.geometry.velocity import STEPS, logarithm
+from augreg.sam.locality import GridPlaces, LandmarkPlaces, Places
+from augreg.sam.motion import Displacement, Motion, Velocity
 
 
-class Maps(Protocol):
+class Maps(ABC):
     """How a shape becomes a map; `dense` ones have points everywhere, not only where something is."""
 
     name: ClassVar[str]
     dense: ClassVar[bool]
 
+    @property
+    @abstractmethod
+    def motion(self) -> Motion:
+        """What the coefficients mean."""
+
+    @abstractmethod
     def points(self, landmarks: FloatArray, control: Grid) -> FloatArray:
         """The points of the mean shape, (m, D) mm, of a model made from landmarks."""
 
+    @abstractmethod
     def displaced(self, displacements: FloatArray, coefficients: FloatArray, control: Grid) -> FloatArray:
         """Residuals (n, m, D) mm of the training shapes: displacements of landmarks, and coefficients of u that follow them."""
 
+    @abstractmethod
     def coefficients(self, displacements: FloatArray, points: FloatArray, template: Grid, control: Grid) -> FloatArray:
         """Coefficients (K, *control.shape, D) of displaced points (K, m, D) mm."""
 
-    def transform(self, coefficients: FloatArray, control: Grid) -> Transform:
-        """psi without pose of coefficients (*control.shape, D)."""
+    @abstractmethod
+    def places(self, points: FloatArray, control: Grid, extent: float, objects: npt.NDArray[np.integer] | None) -> Places:
+        """Where the points of the mean shape lie, for tapers.
 
-    def taper(
-        self,
-        points: FloatArray,
-        control: Grid,
-        locality: Locality,
-        level: int,
-        extent: float,
-        objects: npt.NDArray[np.integer] | None,
-    ) -> Local:
-        """One level's taper at the points."""
+        Parameters
+        ----------
+        points : points of the mean shape, (m, D) mm
+        control : control grid of the maps
+        extent : largest distance of the domain, mm
+        objects : number of the object that each landmark belongs to, (m,)
+        """
 
 
 @dataclass(frozen=True, eq=False)
-class LandmarkMaps:
+class LandmarkMaps(Maps):
     """Landmarks; `smoothing` (m,) mm^2 is lambda of the thin-plate spline at each, see `augreg.geometry.splines`."""
 
     smoothing: FloatArray
     name: ClassVar[str] = "landmarks"
     dense: ClassVar[bool] = False
+
+    @property
+    def motion(self) -> Motion:
+        """Displacements."""
+        return Displacement()
 
     def points(self, landmarks: FloatArray, control: Grid) -> FloatArray:
         """The landmarks."""
@@ -73,75 +85,65 @@ class LandmarkMaps:
         return displacements
 
     def coefficients(self, displacements: FloatArray, points: FloatArray, template: Grid, control: Grid) -> FloatArray:
-        """Of the thin-plate splines."""
+        """Coefficients of the thin-plate splines."""
         return lift(displacements, points, template, control, self.smoothing)
 
-    def transform(self, coefficients: FloatArray, control: Grid) -> Transform:
-        """The B-spline."""
-        return BSpline(coefficients, control)
-
-    def taper(
-        self,
-        points: FloatArray,
-        control: Grid,
-        locality: Locality,
-        level: int,
-        extent: float,
-        objects: npt.NDArray[np.integer] | None,
-    ) -> Local:
-        """At the landmarks."""
-        return landmark_taper(points, locality, level, extent, objects)
+    def places(self, points: FloatArray, control: Grid, extent: float, objects: npt.NDArray[np.integer] | None) -> Places:
+        """The landmarks."""
+        return LandmarkPlaces(points, extent, objects)
 
 
-@dataclass(frozen=True)
-class DisplacementMaps:
-    """A displacement at every node of the control grid."""
+class DenseMaps(Maps):
+    """A vector at every node of the control grid."""
 
-    name: ClassVar[str] = "displacement"
     dense: ClassVar[bool] = True
 
     def points(self, landmarks: FloatArray, control: Grid) -> FloatArray:
         """The nodes."""
         return control.points().reshape(-1, control.ndim)
 
-    def displaced(self, displacements: FloatArray, coefficients: FloatArray, control: Grid) -> FloatArray:
-        """u at the nodes."""
-        fields = [BSpline(c, control).displacement(control) for c in coefficients]
-        return np.stack(fields).reshape(len(fields), -1, control.ndim)
-
     def coefficients(self, displacements: FloatArray, points: FloatArray, template: Grid, control: Grid) -> FloatArray:
-        """Of the B-splines through the nodes."""
+        """Coefficients of the B-splines through the nodes."""
         return through(displacements.reshape(-1, *control.shape, control.ndim), control)
 
-    def transform(self, coefficients: FloatArray, control: Grid) -> Transform:
-        """The B-spline."""
-        return BSpline(coefficients, control)
-
-    def taper(
-        self,
-        points: FloatArray,
-        control: Grid,
-        locality: Locality,
-        level: int,
-        extent: float,
-        objects: npt.NDArray[np.integer] | None,
-    ) -> Local:
-        """On the control grid."""
-        return grid_taper_factor(control, locality, level, extent)
+    def places(self, points: FloatArray, control: Grid, extent: float, objects: npt.NDArray[np.integer] | None) -> Places:
+        """The control grid."""
+        return GridPlaces(control, extent)
 
 
 @dataclass(frozen=True)
-class VelocityMaps(DisplacementMaps):
+class DisplacementMaps(DenseMaps):
+    """A displacement at every node of the control grid."""
+
+    name: ClassVar[str] = "displacement"
+
+    @property
+    def motion(self) -> Motion:
+        """Displacements."""
+        return Displacement()
+
+    def displaced(self, displacements: FloatArray, coefficients: FloatArray, control: Grid) -> FloatArray:
+        """u at the nodes."""
+        values = [BSpline(c, control).displacement(control) for c in coefficients]
+        return np.stack(values).reshape(len(values), -1, control.ndim)
+
+
+@dataclass(frozen=True)
+class VelocityMaps(DenseMaps):
     """A velocity at every node of the control grid; `steps` of the integration of psi = exp(v)."""
 
     steps: int = STEPS
     name: ClassVar[str] = "velocity"
 
+    def __post_init__(self) -> None:
+        Velocity(self.steps)  # it checks them
+
+    @property
+    def motion(self) -> Motion:
+        """Velocities."""
+        return Velocity(self.steps)
+
     def displaced(self, displacements: FloatArray, coefficients: FloatArray, control: Grid) -> FloatArray:
         """The velocities at the nodes whose exponentials displace them as u does."""
-        fields = [logarithm(BSpline(c, control).displacement(control), control) for c in coefficients]
-        return np.stack(fields).reshape(len(fields), -1, control.ndim)
-
-    def transform(self, coefficients: FloatArray, control: Grid) -> Transform:
-        """exp(v)."""
-        return Exponential(BSpline(coefficients, control), self.steps)
+        values = [logarithm(BSpline(c, control).displacement(control), control) for c in coefficients]
+        return np.stack(values).reshape(len(values), -1, control.ndim)

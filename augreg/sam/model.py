@@ -144,7 +144,7 @@ class AppearanceModel:
         return control_grid(self.template)
 
     @cached_property
-    def fields(self) -> FloatArray:
+    def mode_splines(self) -> FloatArray:
         """v_j, the B-spline coefficients of one standard deviation of every shape mode, (Ks, *control.shape, D) mm.
 
         They are those of displacements, or of velocities where the maps are exponentials.
@@ -157,7 +157,7 @@ class AppearanceModel:
         b = np.asarray(shape, dtype=np.float64)
         if b.size > self.shape.rank:
             raise ValueError(f"shape: expected at most {self.shape.rank} coefficients, one per mode, got {b.size}")
-        psi = self.maps.transform(np.tensordot(b, self.fields[: b.size], axes=1), self.control)
+        psi = self.maps.motion.transform(np.tensordot(b, self.mode_splines[: b.size], axes=1), self.control)
         return psi if pose is None else self._posed(psi, np.asarray(pose, dtype=np.float64))
 
     def instance(self, shape: npt.ArrayLike = (), appearance: npt.ArrayLike = (), pose: npt.ArrayLike | None = None) -> Image:
@@ -257,7 +257,7 @@ class AppearanceModel:
         """The intensities (N,) of an image in the mean shape, scaled to the mean appearance; missing places take the mean's."""
         points = np.ascontiguousarray(landmarks, dtype=np.float64)
         aligned, pose = align(points, self.landmarks, self.alignment)
-        psi = self.maps.transform(self._lift((aligned - self.landmarks)[None])[0], self.control)
+        psi = self.maps.motion.transform(self._lift((aligned - self.landmarks)[None])[0], self.control)
         values = sample_texture(image, self._posed(psi, pose), self.template)
         mean = self.appearance.mean
         seen = np.isfinite(values)

@@ -3,9 +3,10 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from augreg.synthesis.generators.appearance import AppearanceDraw, AppearancePairs
+from augreg.synthesis.generators.appearance import AppearancePairs
 from augreg.synthesis.generators.deformations import RandomDeformations, magnitudes_of
 from augreg.synthesis.generators.fields import BSplineField, RespiratoryField, SmoothField, ZeroField, lung_fields
+from augreg.synthesis.generators.instances import AppearanceDraw
 from augreg.synthesis.generators.registered import StoredPairs, registered_pairs
 from augreg.synthesis.pairs import PairBatch, PairGenerator, TrainingPair, make_pairs, pair_rngs, training_pairs
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -13,9 +13,8 @@ import torch
 
 from augreg.io import atomic
 from augreg.synthesis import PairGenerator, make_pairs, pair_rngs
-from augreg.synthesis.generators import appearance
-from augreg.synthesis.render import on_tensors as spline
-from augreg.synthesis.render import stage as render
+from augreg.synthesis.render import renderer
+from augreg.synthesis.render.tensors import TensorArithmetic
 from benchmarks.card.pack_files import Pack
 from benchmarks.card.parts import median_ms, peak_memory, release, tried
 from benchmarks.card.reference import COMPARED, SEED, compared, generators, read_reference
@@ -26,9 +25,7 @@ from benchmarks.pairs_profile import profiled
 @contextmanager
 def by_tensors() -> Iterator[None]:
     """Rendering by tensor operations on every device: in a rehearsal the CPU does what the card does."""
-    with ExitStack() as stack:
-        for module in (render, appearance):
-            stack.enter_context(mock.patch.object(module, "maths_on", return_value=spline))
+    with mock.patch.object(renderer, "arithmetic_on", return_value=TensorArithmetic()):
         yield
 
 

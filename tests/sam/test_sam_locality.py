@@ -1,14 +1,13 @@
 """What locality promises, on shapes whose truth is known."""
 
 import functools
-from functools import partial
 
 import numpy as np
 import pytest
 from support import toyshapes
 
 from augreg.sam import Gaussian, Locality, Nested, Threshold, WeightedSum, Wendland, choose_scale
-from augreg.sam.locality import landmark_taper, local_subspace
+from augreg.sam.locality import LandmarkPlaces, local_subspace
 
 EXTENT = 150.0
 LOCAL = {
@@ -22,8 +21,8 @@ LOCAL = {
 
 def fitted(train, locality):
     mean = train.mean(axis=0)
-    level = partial(landmark_taper, mean, locality, extent=EXTENT, objects=toyshapes.contours()[1])
-    return local_subspace(mean.ravel(), train - mean, level, locality, mean.size, "shapes")
+    places = LandmarkPlaces(mean, EXTENT, toyshapes.contours()[1])
+    return local_subspace(mean.ravel(), train - mean, places, locality, mean.size, "shapes")
 
 
 @functools.cache

@@ -190,7 +190,7 @@ def test_poses_scatter_about_the_identity_and_are_drawn_again():
 def test_truncated_models_have_fewer_modes():
     m = model().truncate(2, 3)
     assert (m.shape.rank, m.appearance.rank) == (2, 3)
-    assert m.fields.shape[0] == 2
+    assert m.mode_splines.shape[0] == 2
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -1,5 +1,4 @@
 import json
-from functools import partial
 
 import numpy as np
 import pytest
@@ -10,7 +9,7 @@ from support.spaces import grid
 from augreg.sam import Gaussian, Locality, Nested, Subspace, Threshold, WeightedSum, Wendland
 from augreg.sam.correlation import correlation_root
 from augreg.sam.factors import DenseFactor, GridFactor, JoinedFactor, KhatriRao, modes, principal_modes
-from augreg.sam.locality import grid_taper_factor, landmark_taper, local_subspace, taper, taper_factor
+from augreg.sam.locality import LandmarkPlaces, grid_taper_factor, landmark_taper, local_subspace, taper, taper_factor
 from augreg.sam.subspace import nest
 
 
@@ -195,11 +194,9 @@ def test_locality_lifts_the_rank_and_the_generalisation(rng, merge, kind):
     shapes = np.einsum("ab,nbc->nac", root, rng.normal(size=(48, len(points), 2)))
     train, unseen = shapes[:8], shapes[8:].reshape(40, -1)
     mean = train.mean(axis=0)
-    factor = partial(landmark_taper, points)
 
     def error(locality):
-        build = partial(factor, locality, extent=72.0)
-        model = local_subspace(mean.ravel(), train - mean, lambda level: build(level), locality, 126, "shapes")
+        model = local_subspace(mean.ravel(), train - mean, LandmarkPlaces(points, 72.0), locality, 126, "shapes")
         assert np.abs(model.basis.T @ model.basis - np.eye(model.rank)).max() < 1e-8
         return model.rank, np.abs(model.project(unseen) - unseen).mean()
 
@@ -211,7 +208,7 @@ def test_locality_lifts_the_rank_and_the_generalisation(rng, merge, kind):
 
 def test_identical_images_are_refused():
     with pytest.raises(ValueError, match="identical shapes"):
-        local_subspace(np.zeros(6), np.zeros((4, 3, 2)), lambda level: DenseFactor(np.eye(3)), Locality(), 5, "shapes")
+        local_subspace(np.zeros(6), np.zeros((4, 3, 2)), LandmarkPlaces(np.zeros((3, 2)), 1.0), Locality(), 5, "shapes")
 
 
 @pytest.mark.parametrize(

@@ -20,8 +20,9 @@ from augreg.synthesis import (
     training_pairs,
     write_shards,
 )
-from augreg.synthesis.generators import appearance
-from augreg.synthesis.render import on_tensors, stage
+from augreg.synthesis.render import renderer
+from augreg.synthesis.render.splines import interpolate, prefilter
+from augreg.synthesis.render.tensors import TensorArithmetic
 
 GRID = Grid((64, 52), (0.7, 0.9), (-20.0, 30.0), ((0.0, -1.0), (1.0, 0.0)))
 # of an atlas; float32 holds none of the large ones, int32 not the last two
@@ -65,8 +66,7 @@ def generators():
 @pytest.mark.parametrize("path", ["compiled", "tensors"])
 def test_pairs_stay_within_the_range_of_the_images(generators, name, path, monkeypatch):
     if path == "tensors":
-        for module in (appearance, stage):
-            monkeypatch.setattr(module, "maths_on", lambda device: on_tensors)
+        monkeypatch.setattr(renderer, "arithmetic_on", lambda device: TensorArithmetic())
     images, _ = scans()
     low, high = min(i.values.min() for i in images), max(i.values.max() for i in images)
     batch = make_pairs(generators[name], 0, range(3))
@@ -113,9 +113,9 @@ def test_what_a_spline_overshoots_is_clipped_and_nothing_else():
     step = np.where(np.arange(30) < 15, -1024.0, 929.0).astype(np.float32)
     textures = torch.tensor(np.stack([step, 0.5 * step])[:, None, :].repeat(20, axis=1))
     index = torch.tensor(rng.uniform(0, 19, (4, 200, 2)))
-    values = on_tensors.interpolate(on_tensors.prefilter(textures), index)
+    values = interpolate(prefilter(textures), index)
     assert values[0].min() < -1030
-    kept = stage.clipped(values, textures.flatten(1).aminmax(dim=1))
+    kept = renderer.clipped(values, textures.flatten(1).aminmax(dim=1))
     for image, texture in zip(kept, (0, 0, 1, 1), strict=True):
         assert textures[texture].min() <= image.min()
         assert image.max() <= textures[texture].max()

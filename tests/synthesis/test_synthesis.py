@@ -20,11 +20,16 @@ from augreg.synthesis import (
     pair_rngs,
     training_pairs,
 )
-from augreg.synthesis.generators import appearance
-from augreg.synthesis.render import on_arrays, on_tensors, stage
-from augreg.synthesis.render.stage import Stage, unfolded
+from augreg.synthesis.render import renderer
+from augreg.synthesis.render.arithmetic import ACCEPTED
+from augreg.synthesis.render.compiled import CompiledArithmetic
+from augreg.synthesis.render.frame import ControlFrame
+from augreg.synthesis.render.renderer import renderer_on
+from augreg.synthesis.render.splines import displacement, displacement_and_slopes
+from augreg.synthesis.render.tensors import TensorArithmetic
 
 KINDS = ["labels", "landmarks", "landmarks3d", "displacement", "velocity", "velocity3d"]
+TENSORS, COMPILED = TensorArithmetic(), CompiledArithmetic()
 
 
 def rng(seed=0):
@@ -99,7 +104,9 @@ def test_a_rest_is_added_to_the_shapes(kind):
     control = control_grid(m.template)
     assert np.abs(draw.rest[:, 0] - draw.rest[:, 1]).max() > 0.5  # of each image its own
     for i, pair in enumerate(training_pairs(generator.render(draw), m.template)):
-        coefficients = [(draw.shape[i, k] @ m.fields.reshape(m.shape.rank, -1)).reshape(draw.rest.shape[2:]) for k in (0, 1)]
+        coefficients = [
+            (draw.shape[i, k] @ m.mode_splines.reshape(m.shape.rank, -1)).reshape(draw.rest.shape[2:]) for k in (0, 1)
+        ]
         first, second = (BSpline(c + rest, control) for c, rest in zip(coefficients, draw.rest[i], strict=True))
         expected = second(first.solve(m.template.points(), tolerance=1e-9)) - m.template.points()
         assert np.abs(pair.displacement.values - expected).max() < 1e-4
@@ -167,7 +174,7 @@ def test_masks_tell_where_targets_lie_inside():
             target = m.template.points() + field.values
             assert np.array_equal(mask.values > 0, m.template.contains(target, margin=1e-6))
     assert 0.5 < batch.mask.float().mean() < 1
-    assert batch.residual.max() <= on_tensors.ACCEPTED
+    assert batch.residual.max() <= ACCEPTED
     assert batch.least_det.min() >= 0.1
 
 
@@ -179,31 +186,31 @@ def test_compiled_and_tensor_functions_agree_with_each_other_and_with_bsplines(n
     c = np.zeros((2, *control.shape, ndim))
     free = (slice(None), *(slice(3, -3),) * ndim)  # the outer layers stay zero, or the map would jump at the domain's border
     c[free] = rng().normal(0, 0.25, c[free].shape)
-    frame = on_tensors.ControlFrame.of(control, grid)
+    frame = ControlFrame.of(control, grid)
     index = rng(1).uniform(-6, 18, (2, 200, ndim))
     coefficients, points = torch.tensor(c @ grid.world_to_index.T), torch.tensor(index)
-    u = on_tensors.displacement(coefficients, frame, points)
-    both, J = on_tensors.displacement_and_slopes(coefficients, frame, points)
+    u = displacement(coefficients, frame, points)
+    both, J = displacement_and_slopes(coefficients, frame, points)
     assert torch.equal(both, u)
     inner = index[0][np.all((index[0] > 0) & (index[0] < np.array(grid.shape) - 1), axis=1)]
     psi = BSpline(c[0], control)
     chosen = torch.tensor(inner)[None]
     world = grid.points_at(inner)
     expected = (psi(world) - world) @ grid.world_to_index.T
-    assert np.allclose(on_tensors.displacement(coefficients[:1], frame, chosen)[0].numpy(), expected, atol=1e-12)
+    assert np.allclose(displacement(coefficients[:1], frame, chosen)[0].numpy(), expected, atol=1e-12)
     slopes = grid.world_to_index @ (psi.jacobian(world) - np.eye(ndim)) @ grid.index_to_world
-    assert np.allclose(on_tensors.displacement_and_slopes(coefficients[:1], frame, chosen)[1][0].numpy(), slopes, atol=1e-12)
+    assert np.allclose(displacement_and_slopes(coefficients[:1], frame, chosen)[1][0].numpy(), slopes, atol=1e-12)
     assert J.shape == (2, 200, ndim, ndim)
     turn = np.eye(ndim) + rng(2).normal(0, 0.1, (2, ndim, ndim))
     affine = torch.tensor(np.concatenate([turn, rng(3).normal(0, 2, (2, ndim, 1))], axis=2))
     pixels = torch.tensor(np.stack(np.meshgrid(*map(np.arange, grid.shape), indexing="ij"), axis=-1).reshape(1, -1, ndim))
     z = pixels.double() @ affine[..., :-1].transpose(1, 2) + affine[:, None, :, -1]
     found = []
-    for maths in (on_tensors, on_arrays):
-        x, residual = maths.pull(coefficients, frame, affine)
-        assert residual.max() <= on_tensors.ACCEPTED
-        assert (x + on_tensors.displacement(coefficients, frame, x) - z).norm(dim=-1).max() < 1e-5
-        flow, inside = maths.push(coefficients, frame, affine, x)
+    for arithmetic in (TENSORS, COMPILED):
+        x, residual = arithmetic.pull(coefficients, frame, affine)
+        assert residual.max() <= ACCEPTED
+        assert (x + displacement(coefficients, frame, x) - z).norm(dim=-1).max() < 1e-5
+        flow, inside = arithmetic.push(coefficients, frame, affine, x)
         target = z @ affine[..., :-1].transpose(1, 2) + affine[:, None, :, -1]
         assert torch.allclose(flow.movedim(1, -1).double() + pixels, target, atol=1e-4)
         clear = ((target - 0.001 > 0) & (target + 0.001 < torch.tensor(grid.shape) - 1)).all(dim=-1)
@@ -212,21 +219,21 @@ def test_compiled_and_tensor_functions_agree_with_each_other_and_with_bsplines(n
     assert torch.allclose(found[0][0], found[1][0], atol=1e-5)
     assert (found[0][1] != found[1][1]).float().mean() < 0.01
     values = torch.randn(3, *grid.shape)
-    assert torch.allclose(on_tensors.prefilter(values), on_arrays.prefilter(values), atol=1e-4)
+    assert torch.allclose(TENSORS.prefilter(values), COMPILED.prefilter(values), atol=1e-4)
     known = torch.randint(0, 9, (1, *grid.shape), dtype=torch.int32)
-    assert torch.equal(on_tensors.nearest(known, points), on_arrays.nearest(known, points))
+    assert torch.equal(TENSORS.nearest(known, points), COMPILED.nearest(known, points))
     fields_, textures = torch.randn(3, 5, 60), torch.randn(5, 60)
     for g in (fields_, -60 * fields_.abs()):
-        for expected, blended in zip(on_tensors.blend(g, textures), on_arrays.blend(g, textures), strict=True):
+        for expected, blended in zip(TENSORS.blend(g, textures), COMPILED.blend(g, textures), strict=True):
             assert torch.allclose(expected, blended, atol=1e-5)
     v = 0.5 * coefficients
-    flowed = [maths.flow(v, frame, points, -1.0, 3) for maths in (on_tensors, on_arrays)]
+    flowed = [arithmetic.exponential(v, frame, points, -1.0, 3) for arithmetic in (TENSORS, COMPILED)]
     assert torch.allclose(*flowed, atol=1e-12)
     still = Exponential(BSpline(-0.5 * c[0], control), 3)(grid.points_at(index[0]))
     assert np.allclose(grid.points_at(flowed[0][0].numpy()), still, atol=1e-10)
     for count in (1, 2):
         texture = torch.randn(count, *grid.shape, dtype=torch.float64)
-        assert torch.allclose(on_tensors.interpolate(texture, points), on_arrays.interpolate(texture, points), atol=1e-12)
+        assert torch.allclose(TENSORS.interpolate(texture, points), COMPILED.interpolate(texture, points), atol=1e-12)
 
 
 @pytest.mark.parametrize("ndim", [2, 3])
@@ -234,7 +241,7 @@ def test_textures_are_interpolated_by_mirrored_cubic_splines(ndim):
     grid = Grid((11, 9, 7)[:ndim], (1.3, 0.7, 2.0)[:ndim])
     values = rng().normal(size=grid.shape)
     index = rng(1).uniform(-4, 14, (300, ndim))
-    found = on_tensors.interpolate(on_tensors.prefilter(torch.tensor(values)[None]), torch.tensor(index)[None])[0].numpy()
+    found = TENSORS.interpolate(TENSORS.prefilter(torch.tensor(values)[None]), torch.tensor(index)[None])[0].numpy()
     expected = sample(Image(values, grid), mirrored(grid.points_at(index), grid), interpolation="cubic")
     assert np.allclose(found, expected, atol=1e-10)
 
@@ -247,19 +254,19 @@ def test_points_that_need_more_steps_do_not_disturb_the_others(ndim):
     free = (slice(None), *(slice(3, -3),) * ndim)
     # one that stays, two that bend, one that folds: its points take all steps, and some are never accepted
     c[free] = np.array([0.0, 0.2, 0.4, 4.0]).reshape(-1, *[1] * (ndim + 1)) * rng().normal(size=c[free].shape)
-    frame, coefficients = on_tensors.ControlFrame.of(control, grid), torch.tensor(c)
+    frame, coefficients = ControlFrame.of(control, grid), torch.tensor(c)
     turn = np.eye(ndim) + rng(2).normal(0, 0.05, (4, ndim, ndim))
     affine = torch.tensor(np.concatenate([turn, rng(3).normal(0, 1, (4, ndim, 1))], axis=2))
-    x, residual = on_tensors.pull(coefficients, frame, affine)
-    accepted = residual <= on_tensors.ACCEPTED
+    x, residual = TENSORS.pull(coefficients, frame, affine)
+    accepted = residual <= ACCEPTED
     assert accepted[:3].all()
     assert 0.2 < accepted[3].double().mean() < 1
     for i in range(3):
-        alone, left = on_tensors.pull(coefficients[i : i + 1], frame, affine[i : i + 1])
+        alone, left = TENSORS.pull(coefficients[i : i + 1], frame, affine[i : i + 1])
         assert torch.allclose(left[0], residual[i], rtol=0, atol=1e-9)
         assert torch.allclose(alone[0], x[i], rtol=0, atol=1e-9)
-    u = on_tensors.displacement(coefficients, frame, x)
-    error = (x + u - on_tensors.targets(frame, affine)).norm(dim=-1)
+    u = displacement(coefficients, frame, x)
+    error = (x + u - frame.targets(affine)).norm(dim=-1)
     assert error[:3].max() < 1e-4
     # the best point found, where none is accepted
     assert torch.allclose(error[~accepted], residual[~accepted], rtol=0, atol=1e-9)
@@ -275,17 +282,17 @@ def test_newton_inverts_where_the_fixed_point_iteration_fails():
     )
     c[0, :3] = c[0, -3:] = c[0, :, :3] = c[0, :, -3:] = 0
     assert least_determinant(c, control)[0] > 0.02
-    frame, coefficients = on_tensors.ControlFrame.of(control, grid), torch.tensor(c)
+    frame, coefficients = ControlFrame.of(control, grid), torch.tensor(c)
     z = torch.tensor(grid.points().reshape(1, -1, 2))
     x = z.clone()
     for _ in range(100):
-        x = z - on_tensors.displacement(coefficients, frame, x)
-    assert (x + on_tensors.displacement(coefficients, frame, x) - z).abs().max() > 0.5
+        x = z - displacement(coefficients, frame, x)
+    assert (x + displacement(coefficients, frame, x) - z).abs().max() > 0.5
     identity = torch.eye(2, 3, dtype=torch.float64)[None]
-    for maths in (on_tensors, on_arrays):
-        x, residual = maths.pull(coefficients, frame, identity)
-        assert residual.max() <= on_tensors.ACCEPTED
-        assert (x + on_tensors.displacement(coefficients, frame, x) - z).abs().max() < 1e-4
+    for arithmetic in (TENSORS, COMPILED):
+        x, residual = arithmetic.pull(coefficients, frame, identity)
+        assert residual.max() <= ACCEPTED
+        assert (x + displacement(coefficients, frame, x) - z).abs().max() < 1e-4
 
 
 @pytest.mark.parametrize("kind", ["labels"])
@@ -319,14 +326,13 @@ def test_a_pair_depends_on_seed_and_index_alone():
 def test_folding_maps_are_shrunk_as_little_as_needed(kind):
     m = model(kind)
     _, draw = drawn(4, kind=kind, amplitude=12.0)
-    stage = Stage.on(m.template, torch.device("cpu"))
-    c = np.tensordot(draw.shape.reshape(8, -1), m.fields, axes=1) @ m.template.world_to_index.T
-    maps, scale, least = unfolded(stage, torch.tensor(c))
+    c = np.tensordot(draw.shape.reshape(8, -1), m.mode_splines, axes=1) @ m.template.world_to_index.T
+    shrunk, scale, least = renderer_on(m.template, torch.device("cpu")).folding.unfolded(torch.tensor(c))
     assert (scale < 1).any()
     index = Grid(m.control.shape, np.asarray(m.control.spacing) / m.template.spacing)
     for i, s in enumerate(scale.numpy()):
-        assert np.allclose(maps[i], s * c[i])
-        assert least_determinant(maps[i : i + 1].numpy(), index)[0] == pytest.approx(float(least[i]), abs=1e-9)
+        assert np.allclose(shrunk[i], s * c[i])
+        assert least_determinant(shrunk[i : i + 1].numpy(), index)[0] == pytest.approx(float(least[i]), abs=1e-9)
         assert least[i] >= 0.1
         if s < 1:
             assert least_determinant(c[i : i + 1] * s / 0.9, index)[0] < 0.1
@@ -384,8 +390,7 @@ def test_wrong_options_are_refused(wrong):
 def test_tensor_operations_render_the_same_pairs_as_compiled_kernels(kind, monkeypatch):
     generator = AppearancePairs(model(kind), amplitude=2.0, appearance=0.5)
     compiled_ones = make_pairs(generator, 0, range(2))
-    for module in (appearance, stage):
-        monkeypatch.setattr(module, "maths_on", lambda device: on_tensors)
+    monkeypatch.setattr(renderer, "arithmetic_on", lambda device: TENSORS)
     tensors = make_pairs(generator, 0, range(2))
     assert (compiled_ones.flow - tensors.flow).abs().max() < 1e-4
     assert (compiled_ones.reverse - tensors.reverse).abs().max() < 1e-4

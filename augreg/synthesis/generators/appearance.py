@@ -21,7 +21,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from functools import cached_property
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import numpy as np
 import numpy.typing as npt
@@ -31,44 +30,12 @@ from augreg.geometry.grid import FloatArray, Grid
 from augreg.geometry.splines import control_grid
 from augreg.sam.model import SHARPNESS, AppearanceModel
 from augreg.synthesis.generators.fields import Field, described
+from augreg.synthesis.generators.instances import AppearanceDraw, InstanceRenderer
 from augreg.synthesis.pairs import PairBatch
-from augreg.synthesis.render.on_tensors import Tensor, per_axis
-from augreg.synthesis.render.stage import INTENSITY_NODES, Stage, held, held_labels, maths_on, render_maps, rendering
+from augreg.synthesis.render.renderer import INTENSITY_NODES
 
 # coefficients beyond so many standard deviations are drawn again
 _LIMIT = 3.0
-
-
-@dataclass(frozen=True, eq=False)
-class AppearanceDraw:
-    """Random numbers of B pairs. The second axis is the image: fixed, moving.
-
-    Parameters
-    ----------
-    shape : (B, 2, Ks) coefficients in standard deviations
-    mosaic : (B, 2, n, q) float32, weights of the fields that choose among the n training textures, times their sharpness
-    modes : (B, 2, Ka) coefficients of the appearance's modes in standard deviations
-    gain : (B, 2) factors from the model's intensities to an image's
-    pose : (B, 2, P)
-    light : (B, 2, INTENSITY_NODES^D) coefficients of the logarithm of a smooth gain
-    rest : (B, 2, *control shape, D) mm, added to the shapes' fields; or (B, 2, 0)
-    """
-
-    shape: FloatArray
-    mosaic: npt.NDArray[np.float32]
-    modes: FloatArray
-    gain: FloatArray
-    pose: FloatArray
-    light: FloatArray
-    rest: FloatArray
-
-    def __len__(self) -> int:
-        """B."""
-        return len(self.shape)
-
-    def __getitem__(self, pairs: slice) -> AppearanceDraw:
-        """Some of the pairs."""
-        return AppearanceDraw(*(getattr(self, part.name)[pairs] for part in fields(self)))
 
 
 @dataclass(frozen=True)
@@ -138,27 +105,7 @@ class AppearancePairs:
 
     def render(self, draw: AppearanceDraw, device: torch.device | str | None = None) -> PairBatch:
         """The pairs of a draw on the template's grid."""
-        where = torch.device(device or "cpu")
-        known = _on_device(self.model, where)
-        B, control = len(draw), known.stage.frame.shape
-        with rendering(where):
-            shapes = held(draw.shape.reshape(2 * B, -1), where, torch.float64)
-            maps = (shapes @ known.fields).reshape(2 * B, *control, self.grid.ndim)
-            if draw.rest.size:
-                rest = draw.rest.reshape(2 * B, *draw.rest.shape[2:]) @ self.grid.world_to_index.T
-                maps = maps + held(rest, where, torch.float64)
-            textures, bounds, labels = _textures(self.model, known, draw)
-            return render_maps(
-                known.stage,
-                maps,
-                textures,
-                pose=draw.pose.reshape(2 * B, -1),
-                center=self.model.center,
-                light=draw.light.reshape(2 * B, -1),
-                bounds=bounds,
-                labels=labels,
-                steps=getattr(self.model.maps, "steps", 0),
-            )
+        return InstanceRenderer.on(self.model, torch.device(device or "cpu")).pairs(draw)
 
     def describe(self) -> Mapping[str, Any]:
         """The options and a hash of the model."""
@@ -171,77 +118,11 @@ class AppearancePairs:
         model, digest = self.model, hashlib.sha256()
         for array in (model.shape.mean, model.shape.basis, model.shape.variance, model.appearance.mean, model.appearance.basis):
             digest.update(np.ascontiguousarray(array).tobytes())
-        for array in (model.appearance.variance, model.textures, model.gains, model.poses, model.fields):
+        for array in (model.appearance.variance, model.textures, model.gains, model.poses, model.mode_splines):
             digest.update(np.ascontiguousarray(array).tobytes())
         digest.update(b"" if model.label_maps is None else np.ascontiguousarray(model.label_maps).tobytes())
         digest.update(repr((model.template, model.locality, model.maps.name, model.intensities, model.range)).encode())
         return digest.hexdigest()[:16]
-
-
-@dataclass(frozen=True, eq=False)
-class _ModelOnDevice:
-    """What rendering needs of a model, on a device."""
-
-    stage: Stage
-    fields: Tensor
-    mean: Tensor
-    basis: Tensor
-    textures: Tensor
-    mixing: list[Tensor]
-    labels: Tensor | None
-    label_maps: Tensor | None
-
-
-_ON_DEVICE: WeakKeyDictionary[AppearanceModel, dict[torch.device, _ModelOnDevice]] = WeakKeyDictionary()
-
-
-def _on_device(model: AppearanceModel, device: torch.device) -> _ModelOnDevice:
-    known = _ON_DEVICE.setdefault(model, {})
-    if device not in known:
-        modes = (model.fields @ model.template.world_to_index.T).reshape(model.shape.rank, -1)
-        known[device] = _ModelOnDevice(
-            stage=Stage.on(model.template, device),
-            fields=held(modes, device, torch.float64),
-            mean=held(model.appearance.mean, device),
-            basis=held((model.appearance.basis * np.sqrt(model.appearance.variance)).T, device),
-            textures=held(model.textures, device),
-            mixing=[held(axis, device) for axis in model.mixing.axes],
-            labels=None if model.labels is None else held_labels(model.labels[None], device),
-            label_maps=None if model.label_maps is None else held_labels(model.label_maps, device),
-        )
-    return known[device]
-
-
-def _textures(
-    model: AppearanceModel, known: _ModelOnDevice, draw: AppearanceDraw
-) -> tuple[Tensor, tuple[Tensor, Tensor], Tensor | None]:
-    """Appearances on the template's grid, (B or 2 B, *shape): mosaics and modes; their bounds, and labels.
-
-    The bounds are those of the model's instances times the gain, and of the training images.
-
-    Where the model has labels, so have they: at every place those of the image that weighs most in the mosaic, or where all weigh
-    alike, those of the mean shape (1, *shape).
-    """
-    device, B, n, shape = known.stage.device, len(draw), len(model.textures), model.template.shape
-    labels = known.labels
-    if draw.mosaic.any():
-        weights = held(draw.mosaic, device)
-        # the commonest draw has one appearance in both images: it is made once
-        shared = bool((weights[:, 0] == weights[:, 1]).all()) and bool((draw.gain[:, 0] == draw.gain[:, 1]).all())
-        weights = weights[:, :1] if shared else weights
-        choice = per_axis(weights.reshape(-1, *[axis.shape[1] for axis in known.mixing]), known.mixing)
-        textures, chosen = maths_on(device).blend(choice.reshape(-1, n, model.template.size), known.textures)
-        if known.label_maps is not None:
-            labels = known.label_maps.gather(0, chosen.long()).reshape(-1, *shape)
-    else:
-        textures = known.mean.expand(2 * B, -1)
-    if draw.modes.any():
-        both = textures.reshape(B, -1, model.template.size).expand(-1, 2, -1)
-        textures = (both + held(draw.modes, device) @ known.basis).flatten(0, 1)
-    gain = held(draw.gain[:, : len(textures) // B].reshape(-1, 1), device)
-    low, high = ((bound * gain).clamp(*model.range) for bound in model.intensities)
-    textures = (textures.clamp(*model.intensities) * gain).clamp(low, high)
-    return textures.reshape(-1, *shape), (low[:, 0], high[:, 0]), labels
 
 
 def _draw_one(model: AppearanceModel, rng: np.random.Generator) -> tuple[npt.NDArray[Any], ...]:

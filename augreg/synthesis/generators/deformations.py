@@ -20,10 +20,13 @@ import torch
 
 from augreg.geometry.grid import FloatArray, Grid
 from augreg.geometry.image import Image, Labels
+from augreg.geometry.splines import control_grid
 from augreg.sam.alignment import pose_size
+from augreg.sam.motion import Displacement
 from augreg.synthesis.generators.fields import Field, SmoothField, described
 from augreg.synthesis.pairs import PairBatch, PairGenerator, make_pairs
-from augreg.synthesis.render.stage import INTENSITY_NODES, Stage, as_labels, held, render_maps, rendering
+from augreg.synthesis.render.held import as_labels, held, rendering
+from augreg.synthesis.render.renderer import INTENSITY_NODES, Looks, Shapes, renderer_on
 
 # spacings of random coefficients as shares of the longest side
 _SPACINGS = (1 / 4, 1 / 8, 1 / 12)
@@ -35,13 +38,13 @@ class DeformationDraw:
 
     Parameters
     ----------
-    chosen : (B,) which image
-    maps : (B, 2, *control shape, D) mm, zero for the one that stays as it is
-    light : (B, 2, INTENSITY_NODES^D) coefficients of the logarithm of a smooth gain
+    chosen : number of the image, (B,)
+    coefficients : spline coefficients of both displacements, (B, 2, *control shape, D) mm, zero for the image that stays as it is
+    light : coefficients of the logarithm of a smooth gain, (B, 2, INTENSITY_NODES^D)
     """
 
     chosen: npt.NDArray[np.int64]
-    maps: FloatArray
+    coefficients: FloatArray
     light: FloatArray
 
     def __len__(self) -> int:
@@ -59,11 +62,11 @@ class RandomDeformations:
 
     Parameters
     ----------
-    images : (n, *shape) float32, all on `grid`; see `of`
-    grid : theirs
-    families : of fields; one is taken at random for every pair
+    images : intensities of n images, (n, *shape) float32, all on `grid`; see `of`
+    grid : grid of all images
+    families : families of random fields; one is taken at random for every pair
     intensity : standard deviation of the logarithm of a smooth gain, independent for both images
-    labels : (n, *shape) integers, if the images have labels
+    labels : label maps of the images, (n, *shape) integers, if they have any
     """
 
     images: npt.NDArray[np.float32]
@@ -122,30 +125,26 @@ class RandomDeformations:
 
     def draw(self, rngs: Sequence[np.random.Generator]) -> DeformationDraw:
         """The random numbers of one pair per random generator."""
-        stage = Stage.on(self.grid, torch.device("cpu"))
+        control = control_grid(self.grid)
         chosen = np.array([rng.integers(len(self.images)) for rng in rngs])
-        maps = np.zeros((len(rngs), 2, *stage.control.shape, self.grid.ndim))
-        for pair, rng in zip(maps, rngs, strict=True):
+        coefficients = np.zeros((len(rngs), 2, *control.shape, self.grid.ndim))
+        for pair, rng in zip(coefficients, rngs, strict=True):
             family = self.families[rng.integers(len(self.families))]
-            pair[rng.integers(2)] = family.draw(rng, stage.control, self.grid)
+            pair[rng.integers(2)] = family.draw(rng, control, self.grid)
         light = np.stack([rng.standard_normal((2, INTENSITY_NODES**self.grid.ndim)) for rng in rngs])
-        return DeformationDraw(chosen, maps, self.intensity * light)
+        return DeformationDraw(chosen, coefficients, self.intensity * light)
 
     def render(self, draw: DeformationDraw, device: torch.device | str | None = None) -> PairBatch:
         """The pairs of a draw on the images' grid."""
-        stage = Stage.on(self.grid, torch.device(device or "cpu"))
-        images = 2 * len(draw)
-        maps = draw.maps.reshape(images, *draw.maps.shape[2:]) @ self.grid.world_to_index.T
-        with rendering(stage.device):
-            return render_maps(
-                stage,
-                held(maps, stage.device, torch.float64),
-                held(self.images[draw.chosen], stage.device),
-                pose=np.zeros((images, pose_size(self.grid.ndim))),
-                center=self.grid.center,
-                light=draw.light.reshape(images, -1),
-                labels=None if self.labels is None else torch.from_numpy(self._known_labels[draw.chosen]).to(stage.device),
-            )
+        renderer = renderer_on(self.grid, torch.device(device or "cpu"))
+        count, device = 2 * len(draw), renderer.device
+        voxels = draw.coefficients.reshape(count, *draw.coefficients.shape[2:]) @ self.grid.world_to_index.T
+        still = np.zeros((count, pose_size(self.grid.ndim)))
+        labels = None if self.labels is None else torch.from_numpy(self._known_labels[draw.chosen]).to(device)
+        with rendering(device):
+            shapes = Shapes(held(voxels, device, torch.float64), Displacement(), still, self.grid.center)
+            looks = Looks(held(self.images[draw.chosen], device), draw.light.reshape(count, -1), labels=labels)
+            return renderer.pairs(shapes, looks)
 
     def describe(self) -> Mapping[str, Any]:
         """The families of fields and a hash of the images."""

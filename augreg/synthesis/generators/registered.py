@@ -29,7 +29,7 @@ from augreg.geometry.transforms import Transform
 from augreg.registration import Registration
 from augreg.sam.model import mirrored
 from augreg.synthesis.pairs import TOLERANCE, PairBatch
-from augreg.synthesis.render.stage import INTENSITY_NODES, Stage, gains
+from augreg.synthesis.render.renderer import INTENSITY_NODES, renderer_on
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,7 +73,7 @@ class StoredPairs:
         """The pairs of a draw."""
         device = torch.device(device or "cpu")
         taken = self.pairs[torch.from_numpy(draw.chosen)].to(device)
-        light = gains(Stage.on(self.grid, device), draw.light.reshape(2 * len(draw), -1))
+        light = renderer_on(self.grid, device).gains(draw.light.reshape(2 * len(draw), -1))
         both = torch.stack([taken.fixed, taken.moving], dim=1).flatten(0, 2) * light
         return replace(taken, fixed=both[0::2, None], moving=both[1::2, None])
 

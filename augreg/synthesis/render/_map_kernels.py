@@ -1,4 +1,4 @@
-"""Kernels of the maps of `augreg.synthesis.render.on_tensors` on the CPU, over pixels: many times faster than torch.
+"""Kernels of maps and their inverses, over pixels: many times faster than torch. Twins in `augreg.synthesis.render.tensors`.
 
 A point is solved for in registers, starting from the displacements of its neighbours on the line, extrapolated by a cubic, so
 that hardly more than one Newton step remains.
@@ -236,7 +236,7 @@ def push_at(begin, end, coefficients, start, step, affine, shape, points, flow, 
 
 
 @kernel
-def flow_at(begin, end, coefficients, start, step, points, sign, steps, out):
+def exponential_at(begin, end, coefficients, start, step, points, sign, steps, out):
     """exp(sign * v) at points (B N, D), by the classical Runge-Kutta method; out (B N, D)."""
     ndim = points.shape[1]
     count = points.shape[0] // coefficients.shape[0]

@@ -1,4 +1,4 @@
-"""Kernels of textures: mosaics, the prefilter of cubic B-splines, interpolation. Twins in `augreg.synthesis.render.on_tensors`.
+"""Kernels of textures: mosaics, the prefilter of cubic B-splines, interpolation. Twins in `augreg.synthesis.render.tensors`.
 
 Images have three index axes; a 2-D one gets a first axis of length one.
 """
@@ -112,7 +112,7 @@ def interpolate_at(begin, end, coefficients, shape, points, out):
 
 
 @kernel
-def nearest_at(begin, end, labels, shape, points, out):
+def labels_at(begin, end, labels, shape, points, out):
     """Labels, flat, of K images of `shape` (n0, n1, n2, 1), mirrored, at the pixels nearest to points (B N, D); out (B N,)."""
     ndim = points.shape[1]
     count = points.shape[0] * shape[0] * shape[1] * shape[2] // labels.size

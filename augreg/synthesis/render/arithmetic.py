@@ -1,0 +1,70 @@
+"""What rendering computes with: the same seven functions by tensor operations on any device, or by compiled kernels on the CPU.
+
+All of them work on batches, in index units: points are indices of one image grid, displacements count in its voxels. u is a
+spline over a control grid, u(x) = sum_j b_j(x) c_j with b_j cubic B-splines, and 0 outside the control grid's domain.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+from augreg.synthesis.render.frame import ControlFrame, Tensor
+
+# a point is left with one last Newton step when its residual, in voxels, has fallen so far
+ACCEPTED = 2e-3
+ITERATIONS = 40
+
+
+class Arithmetic(ABC):
+    """The functions; both implementations take the same arguments and give the same results up to rounding."""
+
+    @abstractmethod
+    def pull(self, coefficients: Tensor, frame: ControlFrame, affine: Tensor) -> tuple[Tensor, Tensor]:
+        """Points x with x + u(x) = A y + t at all pixels y, by a damped Newton method.
+
+        A step is halved where the residual does not fall. A point whose residual is at most ACCEPTED takes one last step, which
+        squares the error, and is not measured again.
+
+        The method stands three times in augreg. That of `augreg.geometry` serves any transform, through its functions. Here it
+        is one for splines alone: the kernels solve a point in registers, starting where its neighbours on the line have ended;
+        the tensor operations solve all points at once and drop those that are done.
+
+        Parameters
+        ----------
+        coefficients : coefficients of u, (B, *frame.shape, D) voxels
+        frame : frame of their control grid
+        affine : [A, t], (B, D, D + 1), indices
+
+        Returns
+        -------
+        x (B, N, D) indices and the residuals |A y + t - x - u(x)| before the last step, (B, N) voxels
+        """
+
+    @abstractmethod
+    def push(self, coefficients: Tensor, frame: ControlFrame, affine: Tensor, points: Tensor) -> tuple[Tensor, Tensor]:
+        """Where the points x (B, N, D) of all pixels y go under A (x + u(x)) + t.
+
+        Returns
+        -------
+        the flow A (x + u(x)) + t - y, (B, D, N) float32 voxels, and whether its end lies inside the grid, (B, N) bool
+        """
+
+    @abstractmethod
+    def exponential(self, coefficients: Tensor, frame: ControlFrame, points: Tensor, sign: float, steps: int) -> Tensor:
+        """exp(sign v) at points (B, N, D), v the spline of the coefficients: see `augreg.geometry.velocity`."""
+
+    @abstractmethod
+    def blend(self, fields: Tensor, textures: Tensor) -> tuple[Tensor, Tensor]:
+        """sum_i w_i t_i with w = softmax_i(g_i), and argmax_i g_i, for fields g (B, n, N) and textures t (n, N): (B, N) each."""
+
+    @abstractmethod
+    def prefilter(self, values: Tensor) -> Tensor:
+        """Coefficients of the cubic B-splines through values (K, *shape) float32, with whole-sample mirrored borders."""
+
+    @abstractmethod
+    def interpolate(self, coefficients: Tensor, points: Tensor) -> Tensor:
+        """Cubic B-splines (K, *shape) at points (B, N, D), mirrored beyond the borders, (B, N); B / K points share a spline."""
+
+    @abstractmethod
+    def nearest(self, labels: Tensor, points: Tensor) -> Tensor:
+        """Labels (K, *shape) at the pixels nearest to points (B, N, D), mirrored, (B, N); B / K points share a map."""
