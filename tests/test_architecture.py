@@ -2,8 +2,10 @@
 
 import ast
 import functools
+import graphlib
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -85,6 +87,48 @@ def test_imports_go_downward_and_heavy_packages_stay_home(path):
         for package, homes in HOMES.items():
             if parts[0] == package and not offered:
                 assert relative.startswith(homes), f"{relative} imports {package}, whose home is {homes}"
+
+
+def _module(path: Path) -> str:
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+def _arrows(whole: Callable[[str], str]) -> dict[str, set[str]]:
+    """What imports what, of modules or of the folders that `whole` takes them to; old names aside."""
+    modules = {_module(path) for path in SOURCES}
+    arrows: dict[str, set[str]] = {}
+    for path in SOURCES:
+        own = whole(_module(path))
+        for name in _imports(path):
+            target = next((part for part in (name, name.rpartition(".")[0]) if part in modules), None)
+            old = path.relative_to(ROOT).as_posix() in OLD_NAMES and name.startswith(("augreg.shards", "augreg.streams"))
+            if target is not None and whole(target) != own and not old and not own.endswith("__main__"):
+                arrows.setdefault(own, set()).add(whole(target))
+    return arrows
+
+
+@pytest.mark.parametrize("whole", [str, lambda module: ".".join(module.split(".")[:2])], ids=["modules", "packages"])
+def test_no_imports_run_in_a_circle(whole):
+    try:
+        graphlib.TopologicalSorter(_arrows(whole)).prepare()
+    except graphlib.CycleError as error:
+        pytest.fail(" -> ".join(error.args[1]))
+
+
+@pytest.mark.parametrize(
+    ("package", "strangers"),
+    [
+        ("networks", {"synthesis", "sam", "training", "shards", "streams", "lp", "keypoints"}),
+        ("lp", {"networks", "synthesis", "training", "sam"}),
+        ("sam", {"lp", "networks", "synthesis"}),
+        ("registration", {"lp", "networks", "sam"}),
+    ],
+)
+def test_packages_that_know_nothing_of_each_other(package, strangers):
+    found = {
+        name.split(".")[1] for path in (ROOT / "augreg" / package).rglob("*.py") for name in _imports(path) if "augreg." in name
+    }
+    assert not found & strangers
 
 
 def test_every_module_has_a_layer():
