@@ -29,10 +29,10 @@ class SampleData:
 
     Parameters
     ----------
-    images : in order of the subjects
-    labels : label maps; None where there are none
-    names : of the images
-    subjects : whom each image shows
+    images : images of all subjects, subject after subject
+    labels : one label map per image; None where there are none
+    names : file names of the images, without suffix
+    subjects : name of the person in each image
     phases : "ed" (end-diastole) or "es" (end-systole) of each image; None where images are not phases of a motion
     source : one line that says where they come from
     """

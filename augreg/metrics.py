@@ -44,7 +44,7 @@ def dice(a: Labels, b: Labels, *, known: Iterable[int] = ()) -> dict[int, float 
 
     Parameters
     ----------
-    a, b : on one grid
+    a, b : label maps on one grid
     known : labels that both had before one of them was warped: they count 0 where a map has lost them
 
     Raises

@@ -64,7 +64,7 @@ def shared(kernel: Callable[..., None], count: int, nanoseconds: float, *argumen
 
     Parameters
     ----------
-    nanoseconds : what one index takes on one thread, about: little work stays here
+    nanoseconds : about the time that one index takes on one thread: little work is not shared
     """
     workers = min(_count, count, int(count * nanoseconds / _WORTH))
     if workers <= 1:

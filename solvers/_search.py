@@ -43,10 +43,10 @@ def search(
 
     Parameters
     ----------
-    places, width : of the unknowns in the band, and its width
-    start : c (n,), y (m,), and whether y is a guess; else its slopes at c are
-    tolerance : of gap and residuals, relative
-    limit : iterations at most
+    places, width : positions of the unknowns in the band, and the width of the band
+    start : c (n,), y (m,), and whether y is a guess to be used; else the slopes at c are used
+    tolerance : largest relative gap and residuals
+    limit : largest number of iterations
 
     Returns
     -------

@@ -44,8 +44,8 @@ class HiGHS:
     ----------
     method : "simplex" (dual), "ipx" (interior point without crossover), "pdlp" (first order), or "auto": simplex up to
         `few` unknowns, ipx above
-    tolerance : of the interior-point and first-order methods (relative gap); None for their own, 1e-8 and 1e-4
-    time_limit : seconds, for one call
+    tolerance : largest relative gap of the interior-point and first-order methods; None for their own, 1e-8 and 1e-4
+    time_limit : largest time of one call, seconds
     few : number of unknowns up to which "auto" takes the simplex
     """
 
@@ -59,7 +59,7 @@ class HiGHS:
 
         Parameters
         ----------
-        start : of a program like this one; of use to the simplex only
+        start : solution of a similar program; only the simplex uses it
         """
         begin = time.perf_counter()
         method = self.method

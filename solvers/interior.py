@@ -43,8 +43,8 @@ class InteriorPoint:
     Parameters
     ----------
     tolerance : relative gap and residuals at which to stop
-    iterations : at most so many
-    fallback : takes over where no optimum was certified: it can tell infeasible programs; `Solution.solver` says who it was
+    iterations : largest number of iterations
+    fallback : solver of programs whose optimum was not certified: it can tell infeasible ones; `Solution.solver` names it
     """
 
     tolerance: float = 1e-8
@@ -56,7 +56,7 @@ class InteriorPoint:
 
         Parameters
         ----------
-        start : of a program like this one; its multipliers count only if it has as many rows
+        start : solution of a similar program; its multipliers are used only if it has as many rows
         """
         begin = time.perf_counter()
         matrix = program.matrix

@@ -42,12 +42,12 @@ class PiecewiseLinearProgram:
 
     Parameters
     ----------
-    matrix : A, sparse (m, n)
-    lower : l, left ends of the intervals, (m,)
-    values : f_i(l_i), (m,)
+    matrix : sparse matrix A, (m, n)
+    lower : left ends l of the intervals, (m,)
+    values : function values f_i(l_i), (m,)
     pointers : row i has the segments pointers[i] : pointers[i + 1], (m + 1,); every row has at least one
-    widths : w, segment after segment, (S,), positive (zero is allowed: a fixed row)
-    slopes : g, (S,), ascending within each row
+    widths : lengths w of the segments, (S,), positive (zero is allowed: a fixed row)
+    slopes : slopes g of the segments, (S,), ascending within each row
 
     Raises
     ------

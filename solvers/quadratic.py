@@ -23,10 +23,10 @@ def least_squares(matrix: scipy.sparse.csr_array, weights: FloatArray, right: Fl
 
     Parameters
     ----------
-    matrix : A, sparse (m, n), column numbers ascending in each row
-    weights : w, (m,), not negative
-    right : r, (m,)
-    damping : relative increase of the normal matrix' diagonal (Levenberg-Marquardt)
+    matrix : sparse matrix A, (m, n), column numbers ascending in each row
+    weights : weights w of the rows, (m,), not negative
+    right : right-hand side r, (m,)
+    damping : relative increase of the diagonal of the normal matrix (Levenberg-Marquardt)
     """
     matrix = canonical(matrix)
     (m, n), places = matrix.shape, np.arange(matrix.shape[1])

@@ -18,15 +18,15 @@ class Solution:
 
     Parameters
     ----------
-    x : the unknowns c, (n,); NaN where there is no answer
-    multipliers : mu, one slope per row, (m,)
+    x : values of the unknowns c, (n,); NaN where there is no answer
+    multipliers : multipliers mu, one slope per row, (m,)
     status : "optimal", "infeasible" (no c meets all intervals), "limit" (time or iterations), "failed"
-    iterations, seconds : what it took
+    iterations, seconds : effort of the solver
     primal_residual : largest distance of a row from its interval
     dual_residual : largest entry of |A^T mu|, relative to 1 + |A|^T |mu|
     gap : (primal - dual objective) / (1 + |primal objective|); a certificate when both residuals are small
     objective : sum_i f_i(a_i . x)
-    solver : what found it, "InteriorPoint" or "HiGHS simplex", "HiGHS ipx", "HiGHS pdlp"
+    solver : name of the solver that found it, "InteriorPoint" or "HiGHS simplex", "HiGHS ipx", "HiGHS pdlp"
     """
 
     x: FloatArray

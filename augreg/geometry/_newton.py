@@ -31,10 +31,11 @@ def solve(
 
     Parameters
     ----------
-    phi, jacobian : (N, D) -> (N, D) and (N, D, D)
-    target : y, (N, D)
-    tolerance : of the residual, in the unit of the points
-    iterations : at most
+    phi : map of points, (N, D) -> (N, D)
+    jacobian : derivative of phi at points, (N, D) -> (N, D, D)
+    target : points y to be reached, (N, D)
+    tolerance : largest residual that is accepted, in the unit of the points
+    iterations : largest number of steps
     """
     x = 2 * target - phi(target)
     residual = target - phi(x)
@@ -80,7 +81,7 @@ def solve_from_box(
     Parameters
     ----------
     box : a grid, and by how many voxels the box reaches beyond its points
-    reach : mm; so far beyond the box solutions of the continued map are kept: where nodes of an inverse need neighbours
+    reach : distance beyond the box, mm, up to which solutions of the continued map are kept: nodes of an inverse need neighbours
     """
     grid, margin = box
     last = np.asarray(grid.shape) - 1

@@ -35,10 +35,10 @@ def misplaced(
 
     Parameters
     ----------
-    name : whose points, and of which image: "fixed_points"
-    points : (N, D) mm
-    grid : of the image they belong to
-    others : the partners of the points, and the grid of their image if it is known
+    name : name of the points in messages, with the name of their image: "fixed_points"
+    points : positions, (N, D) mm
+    grid : grid of the image that the points belong to
+    others : the partners of the points, and the grid of their image, if it is known
 
     Raises
     ------

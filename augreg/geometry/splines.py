@@ -41,10 +41,11 @@ def lift(displacements: FloatArray, centers: FloatArray, template: Grid, control
 
     Parameters
     ----------
-    displacements : (K, m, D) mm, one row per map
-    centers : landmarks of the template, (m, D) mm
-    template, control : see `control_grid`
-    smoothing : lambda, (m,) mm^2; 0 interpolates
+    displacements : displacements of the landmarks, (K, m, D) mm, one row per map
+    centers : positions of the landmarks in the template, (m, D) mm
+    template : grid of the template
+    control : grid of the control points, see `control_grid`
+    smoothing : lambda of each landmark, (m,) mm^2; with 0 the spline interpolates
 
     Returns
     -------

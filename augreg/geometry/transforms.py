@@ -108,8 +108,8 @@ class Affine(Transform):
 
     Parameters
     ----------
-    matrix : A, (D, D)
-    translation : t, (D,) mm; default 0
+    matrix : linear part A, (D, D)
+    translation : translation t, (D,) mm; default 0
 
     Raises
     ------
@@ -181,8 +181,8 @@ class BSpline(Transform):
 
     Parameters
     ----------
-    coefficients : c, (*grid.shape, D), world vectors, mm
-    grid : the control points, at least 4 along each axis
+    coefficients : spline coefficients c, (*grid.shape, D), world vectors, mm
+    grid : grid of the control points, at least 4 along each axis
 
     Raises
     ------
@@ -273,8 +273,8 @@ class DisplacementField(Transform):
 
     Parameters
     ----------
-    values : u, (*grid.shape, D), world vectors, mm
-    grid : the nodes
+    values : displacements u, (*grid.shape, D), world vectors, mm
+    grid : grid of the nodes
     """
 
     values: FloatArray

@@ -43,7 +43,7 @@ class Exponential(Transform):
     Parameters
     ----------
     velocity : a B-spline whose displacement is v
-    steps : of the integration
+    steps : number of steps of the integration
     """
 
     velocity: BSpline
@@ -89,7 +89,7 @@ def logarithm(displacements: FloatArray, control: Grid, rounds: int = 12) -> Flo
 
     Parameters
     ----------
-    displacements : u at the nodes, (*control.shape, D) mm
+    displacements : displacements u at the nodes, (*control.shape, D) mm
     control : the grid of the velocity's B-spline; u vanishes in its three outer layers
 
     Returns

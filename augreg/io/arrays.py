@@ -58,7 +58,7 @@ def read_arrays(
 
     Parameters
     ----------
-    names : of the arrays to read, where they are there; by default all
+    names : names of the arrays to read, those that the file holds; by default all
 
     Raises
     ------

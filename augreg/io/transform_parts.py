@@ -81,9 +81,9 @@ class Part:
 
     Parameters
     ----------
-    kind : its class in ITK
-    ndim : D
-    parameters, fixed : its numbers
+    kind : name of the class in ITK
+    ndim : number of dimensions D
+    parameters, fixed : ITK's parameters and fixed parameters
     """
 
     kind: str

@@ -19,8 +19,8 @@ def superpixel_classes(image: Image, *, size: float = 15.0, classes: int = 3) ->
     Parameters
     ----------
     image : 2-D or 3-D, with or without channels
-    size : edge of a superpixel, voxels
-    classes : how many, at least 2
+    size : edge length of a superpixel, voxels
+    classes : number of classes, at least 2
 
     Raises
     ------

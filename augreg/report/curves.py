@@ -35,9 +35,9 @@ class Curve:
 
     Parameters
     ----------
-    label : names it in the legend
-    x, y : (points,)
-    error : standard error of y, if it has one
+    label : name of the curve in the legend
+    x, y : coordinates of its points, (points,)
+    error : standard error of y, if it is known
     """
 
     label: str
@@ -52,9 +52,9 @@ class Diagram:
 
     Parameters
     ----------
-    title, text : what it shows and how to read it
-    x_label, y_label : with units
-    curves : at least one
+    title, text : title, and a text on how to read the diagram
+    x_label, y_label : names of the axes, with units
+    curves : the curves, at least one
     levels : names and values to compare with, drawn as level lines
     """
 
@@ -90,9 +90,9 @@ def evaluation_diagrams(
     Parameters
     ----------
     model : the model
-    images : unseen, at least one
-    landmarks : (m, D) mm per image: see `augreg.sam.find_landmarks`
-    rng : draws the samples
+    images : images that the model has not seen, at least one
+    landmarks : landmarks of each image, (m, D) mm: see `augreg.sam.find_landmarks`
+    rng : random generator of the samples
     """
     found = rank_curve(model, images, landmarks, rng, _ranks(max(model.shape.rank, model.appearance.rank)), _SAMPLES)
 

@@ -29,9 +29,9 @@ class HeldOut:
 
     Parameters
     ----------
-    fixed, moving : the images
-    labels : their label maps, if there are any, on the grids of the images or others
-    number : of the pair in the scores
+    fixed, moving : images of the pair
+    labels : label maps of both images, if there are any, on any grid
+    number : number of the pair in the scores
     alignments : transforms of the pair by method, "before" the first
     """
 
@@ -54,17 +54,17 @@ class DemoStory:
 
     Parameters
     ----------
-    source : where the images come from
-    training : the images the model was fitted to
-    points : how their corresponding points were found
-    model : the appearance model
+    source : origin of the images, one line
+    training : images that the model was fitted to
+    points : a sentence on how corresponding points were found
+    model : appearance model
     synthetic : images of synthetic pairs
     pair : fixed, moving and displacement of one synthetic pair
-    lesson : how much the network learned from
+    lesson : a sentence on what the network learned from
     curve : (step, end-point error in voxels on synthetic pairs that are not trained on)
     without : that error without registration
     held_out : the pair of unseen images that is shown
-    what : is held out
+    what : a phrase that names what is held out
     scores : of all such pairs by method
     """
 

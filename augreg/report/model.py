@@ -47,9 +47,9 @@ def model_page(model: AppearanceModel, diagrams: Sequence[Diagram] = (), seed: i
 
     Parameters
     ----------
-    model : the model
+    model : appearance model
     diagrams : measures on images that the model has not seen, see `augreg.report.curves.evaluation_diagrams`
-    seed : of the samples
+    seed : seed of the samples
     """
     rng = np.random.default_rng(seed)
     sections = [

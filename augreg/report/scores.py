@@ -17,8 +17,8 @@ class Scores:
 
     Parameters
     ----------
-    measure : Dice or NCC
-    values : of every pair by method; "before", "network" and "linear program" among them
+    measure : name of the measure, Dice or NCC
+    values : values of all pairs, by method; "before", "network" and "linear program" among them
     """
 
     measure: str

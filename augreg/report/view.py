@@ -19,9 +19,9 @@ def view(grid: Grid, maps: Sequence[Labels] = ()) -> Grid:
 
     Parameters
     ----------
-    grid : of the image
-    maps : label maps on it; with structures in them the square around all of them, in a volume the slice in their middle, else
-        everything, and the middle slice
+    grid : grid of the image
+    maps : label maps on that grid. The view is the square around all their structures, in a volume in the slice in their middle;
+        without structures it is the whole of the middle slice
     """
     low, high = np.zeros(grid.ndim), np.array(grid.shape, dtype=float)
     places = np.concatenate([np.argwhere(labels.values != 0) for labels in maps]) if maps else np.empty((0, grid.ndim))
