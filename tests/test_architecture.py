@@ -3,12 +3,15 @@
 import ast
 import functools
 import graphlib
+import importlib
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
+import augreg
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -51,8 +54,6 @@ HOMES = {
     "numba": ("solvers/_compile.py",),
     "solvers": ("augreg/lp/", "solvers/"),
 }
-# the names by which people know what has moved up
-OLD_NAMES = ("augreg/synthesis/__init__.py", "augreg/synthesis/monai.py", "augreg/synthesis/torchio.py")
 
 
 def _imports(path: Path) -> set[str]:
@@ -80,8 +81,7 @@ def test_imports_go_downward_and_heavy_packages_stay_home(path):
             assert own is not None, f"{relative} imports {name}: solvers knows nothing of augreg"
             part = parts[1] if len(parts) > 1 else "__init__"
             if part in RANK and part != own:
-                below = RANK[part] < RANK[own] or (relative in OLD_NAMES and part in ("shards", "streams"))
-                assert below, f"{relative} imports {name}, which is not below it"
+                assert RANK[part] < RANK[own], f"{relative} imports {name}, which is not below it"
         kernels = path.name.endswith("_kernels.py") or path.parent.name == "kernels"
         offered = name == "solvers.compiling.listening" or (kernels and name.startswith("solvers._compile."))
         for package, homes in HOMES.items():
@@ -94,15 +94,14 @@ def _module(path: Path) -> str:
 
 
 def _arrows(whole: Callable[[str], str]) -> dict[str, set[str]]:
-    """What imports what, of modules or of the folders that `whole` takes them to; old names aside."""
+    """What imports what, of modules or of the folders that `whole` takes them to."""
     modules = {_module(path) for path in SOURCES}
     arrows: dict[str, set[str]] = {}
     for path in SOURCES:
         own = whole(_module(path))
         for name in _imports(path):
             target = next((part for part in (name, name.rpartition(".")[0]) if part in modules), None)
-            old = path.relative_to(ROOT).as_posix() in OLD_NAMES and name.startswith(("augreg.shards", "augreg.streams"))
-            if target is not None and whole(target) != own and not old and not own.endswith("__main__"):
+            if target is not None and whole(target) != own and not own.endswith("__main__"):
                 arrows.setdefault(own, set()).add(whole(target))
     return arrows
 
@@ -134,6 +133,15 @@ def test_packages_that_know_nothing_of_each_other(package, strangers):
 def test_every_module_has_a_layer():
     present = {p.stem if p.is_file() else p.name for p in (ROOT / "augreg").iterdir() if p.suffix == ".py" or p.is_dir()}
     assert present - {"data", "__pycache__"} <= set(RANK)
+
+
+@pytest.mark.parametrize("name", ["monai", "torchio"])
+def test_what_moved_is_found_under_its_old_name(name):
+    old, new = (importlib.import_module(f"augreg.{package}.{name}") for package in ("synthesis", "streams"))
+    assert old is new
+    assert augreg.synthesis.ShardStream is augreg.streams.ShardStream
+    assert augreg.synthesis.write_shards is augreg.shards.write_shards
+    assert augreg.training.FlowRegistration is augreg.networks.FlowRegistration
 
 
 def _modules_after(code: str) -> set[str]:

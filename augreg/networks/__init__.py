@@ -4,6 +4,7 @@ from augreg.networks.architectures.flownet import ARCHITECTURES, FlowNet, FlowNe
 from augreg.networks.files import NetworkFile, read_network, write_network
 from augreg.networks.losses.flows import diffusion, end_point_error, multiscale_loss
 from augreg.networks.losses.likeness import Similarity, local_correlation, mean_squared_difference
+from augreg.networks.registration import FlowRegistration
 from augreg.networks.tensors import flow_to_displacement, image_to_tensor, normalised
 from augreg.networks.warping import warped
 from augreg.networks.wrappers.refined import RefinedFlow
@@ -14,6 +15,7 @@ __all__ = [
     "FlowNet",
     "FlowNetC",
     "FlowNetS",
+    "FlowRegistration",
     "NetworkFile",
     "RefinedFlow",
     "Similarity",

@@ -16,8 +16,9 @@ from augreg.geometry.image import Image, Labels
 from augreg.geometry.landmarks import check_inside
 from augreg.geometry.resampling import resample, warp
 from augreg.geometry.transforms import Affine, DisplacementField, Transform
-from augreg.networks import flow_to_displacement, image_to_tensor, normalised, read_network
+from augreg.networks.files import read_network
 from augreg.networks.predictor import Predictor
+from augreg.networks.tensors import flow_to_displacement, image_to_tensor, normalised
 from augreg.registration import State, prepare
 
 

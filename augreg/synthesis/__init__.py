@@ -1,7 +1,7 @@
 """Training pairs with exact ground truth: drawn at random, rendered deterministically."""
 
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from augreg.synthesis.generators.appearance import AppearancePairs
 from augreg.synthesis.generators.deformations import RandomDeformations, magnitudes_of
@@ -10,11 +10,7 @@ from augreg.synthesis.generators.instances import AppearanceDraw
 from augreg.synthesis.generators.registered import StoredPairs, registered_pairs
 from augreg.synthesis.pairs import PairBatch, PairGenerator, TrainingPair, make_pairs, pair_rngs, training_pairs
 
-if TYPE_CHECKING:
-    from augreg.shards import ShardState, read_shards, write_shards
-    from augreg.streams import PairStream, ShardStream
-
-__all__ = [
+__all__ = [  # some come from `__getattr__`
     "AppearanceDraw",
     "AppearancePairs",
     "BSplineField",

@@ -1,5 +1,6 @@
-"""The transforms for MONAI, under the name by which people know them; see `augreg.streams.monai`."""
+"""The name by which people know `augreg.streams.monai`: it is that module."""
 
-from augreg.streams.monai import RandPaird, RandWarpPaird
+import sys
+from importlib import import_module
 
-__all__ = ["RandPaird", "RandWarpPaird"]
+sys.modules[__name__] = import_module("augreg.streams.monai")

@@ -1,5 +1,6 @@
-"""The transforms for TorchIO, under the name by which people know them; see `augreg.streams.torchio`."""
+"""The name by which people know `augreg.streams.torchio`: it is that module."""
 
-from augreg.streams.torchio import RandomPair
+import sys
+from importlib import import_module
 
-__all__ = ["RandomPair"]
+sys.modules[__name__] = import_module("augreg.streams.torchio")
