@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import augreg as ar
 
 if TYPE_CHECKING:
-    from augreg.registration.chained import SteppedRegistration
+    from augreg.registration import Method
 
 
 def program_of(options: argparse.Namespace) -> ar.LPRegistration:
@@ -23,7 +23,7 @@ def program_of(options: argparse.Namespace) -> ar.LPRegistration:
     )
 
 
-def network_of(options: argparse.Namespace) -> SteppedRegistration:
+def network_of(options: argparse.Namespace) -> Method:
     """Registration by a network: so many passes, the last one refined."""
     from augreg.networks import RefinedFlow, SymmetricFlow, read_network  # torch: only where a network is asked for
     from augreg.networks.predictor import Predictor
@@ -32,7 +32,7 @@ def network_of(options: argparse.Namespace) -> SteppedRegistration:
     file = read_network(options.model)
     predictor: Predictor = SymmetricFlow(file.network) if options.symmetric else file.network
     once = FlowRegistration(predictor, file.spacing)
-    method: SteppedRegistration = once
+    method: Method = once
     if options.refine:
         method = FlowRegistration(RefinedFlow(predictor, options.refine), file.spacing)
     for _ in range((options.passes or 1) - 1):

@@ -12,6 +12,8 @@ from augreg.geometry.grid import Grid, unmasked
 
 # ITU-R BT.601, the weights of PIL and OpenCV
 _LUMINANCE = np.array([0.299, 0.587, 0.114])
+# of an array with three axes the last one holds channels if it is not longer
+_CHANNELS = 4
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,6 +105,46 @@ class Labels:
         """The labels that occur, without the background 0, ascending."""
         present = np.unique(self.values)
         return tuple(int(v) for v in present if v != 0)
+
+
+def as_image(name: str, image: Image | npt.NDArray[Any]) -> Image:
+    """An image as it is; an array becomes one on a grid of spacing 1, origin 0: points are array indices.
+
+    Two axes are a 2-D image, three a volume, unless the last one has at most four elements: then these are channels of a 2-D
+    image, as in a photograph (H, W, 3). Of four axes the last one holds channels. One channel is none. Who has a volume of four
+    slices or fewer says so with a `Grid`.
+
+    Raises
+    ------
+    TypeError : for anything else. ValueError : for arrays of other numbers of axes.
+    """
+    if isinstance(image, Image):
+        return image
+    if not isinstance(image, np.ndarray):
+        raise TypeError(f"{name}: expected an Image or an array, got {type(image).__name__}; read files with read_image")
+    ndim = 3 if image.ndim == 4 else 2 if image.ndim == 3 and image.shape[-1] <= _CHANNELS else image.ndim
+    if ndim not in (2, 3):
+        raise ValueError(f"{name}: expected an array of 2 or 3 axes, and maybe one of channels, got shape {image.shape}")
+    values = image[..., 0] if image.ndim > ndim and image.shape[-1] == 1 else image
+    return Image(values, Grid(values.shape[:ndim]))
+
+
+def as_labels(name: str, labels: Labels | npt.NDArray[Any], grid: Grid) -> Labels:
+    """Labels as they are; an array of integers or booleans lies on `grid`, that of its image.
+
+    Raises
+    ------
+    TypeError : for anything else. ValueError : for an array of another shape than the grid's.
+    """
+    if isinstance(labels, Labels):
+        return labels
+    if not isinstance(labels, np.ndarray):
+        raise TypeError(f"{name}: expected Labels or an array, got {type(labels).__name__}; read files with read_labels")
+    if labels.dtype.kind not in "biu":
+        raise TypeError(f"{name}: expected integers or booleans, got dtype {labels.dtype}; round them first")
+    if labels.shape != grid.shape:
+        raise ValueError(f"{name}: expected an array of shape {grid.shape}, that of its image, got {labels.shape}")
+    return Labels(labels, grid)
 
 
 def _in_order(values: npt.NDArray[Any]) -> npt.NDArray[Any]:

@@ -7,20 +7,20 @@ A voxel reaches half a voxel beyond its centre; outside the voxels of the moving
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, overload
 
 import numpy as np
 import numpy.typing as npt
 
 from augreg.geometry.grid import FloatArray, Grid, reals
-from augreg.geometry.image import Image, Labels
+from augreg.geometry.image import Image, Labels, as_image
 from augreg.geometry.kernels import lines as lines_kernels
 from augreg.geometry.kernels import points as points_kernels
 from augreg.geometry.transforms import Affine, DisplacementField, Transform
 from augreg.threads import shared
 
 Interpolation = Literal["nearest", "linear", "cubic"]
-Raster = TypeVar("Raster", Image, Labels)
+Voxels = TypeVar("Voxels", Image, Labels)
 
 # voxels handled at a time: they stay in the cache, and large volumes need little memory
 _SLAB = 1 << 16
@@ -28,27 +28,55 @@ _SLAB = 1 << 16
 _SAMPLE = 20
 
 
+@overload
 def warp(
-    moving: Raster, transform: Transform, grid: Grid, *, interpolation: Interpolation | None = None, fill: float = 0.0
-) -> Raster:
+    moving: Voxels, transform: Transform, grid: Grid, *, interpolation: Interpolation | None = None, fill: float = 0.0
+) -> Voxels: ...
+
+
+@overload
+def warp(
+    moving: npt.NDArray[Any],
+    transform: Transform,
+    grid: Grid | None = None,
+    *,
+    interpolation: Interpolation | None = None,
+    fill: float = 0.0,
+) -> npt.NDArray[Any]: ...
+
+
+def warp(
+    moving: Image | Labels | npt.NDArray[Any],
+    transform: Transform,
+    grid: Grid | None = None,
+    *,
+    interpolation: Interpolation | None = None,
+    fill: float = 0.0,
+) -> Any:
     """The moving image seen through a transform: moved(x) = moving(phi(x)) on `grid`.
 
     Parameters
     ----------
-    moving : image or labels in the moving space
+    moving : image or labels in the moving space; an array is an image with spacing 1 (see `augreg.geometry.image.as_image`)
     transform : phi, fixed space to moving space
-    grid : the fixed grid
+    grid : the fixed grid; may be left out for arrays of one shape
     interpolation : default linear for images, nearest for labels; labels allow nothing else
     fill : value where phi(x) lies outside the moving image
 
     Returns
     -------
-    An `Image` or `Labels` on `grid` with the pixel type of `moving`; integers are rounded and clipped to their range.
+    `Image`, `Labels` (on `grid`) or array with the pixel type of `moving`; integers are rounded and clipped to their range.
 
     Raises
     ------
-    ValueError : for different dimensions or an unknown interpolation.
+    ValueError : for different dimensions or an unknown interpolation. TypeError : for an image without a grid to warp to.
     """
+    if isinstance(moving, np.ndarray):
+        image = as_image("moving", moving)
+        grid = image.grid if grid is None else grid
+        return warp(image, transform, grid, interpolation=interpolation, fill=fill).values
+    if grid is None:
+        raise TypeError("grid: expected the grid of the fixed image, got none; only arrays do without")
     if not moving.ndim == transform.ndim == grid.ndim:
         raise ValueError(
             f"warp: expected one dimension, got a {moving.ndim}-D image, a {transform.ndim}-D transform, a {grid.ndim}-D grid"
@@ -68,7 +96,7 @@ def warp(
     return type(moving)(out, grid)
 
 
-def resample(image: Raster, grid: Grid, *, interpolation: Interpolation | None = None, fill: float = 0.0) -> Raster:
+def resample(image: Voxels, grid: Grid, *, interpolation: Interpolation | None = None, fill: float = 0.0) -> Voxels:
     """The image on another grid: `warp` with the identity."""
     return warp(image, Affine.identity(grid.ndim), grid, interpolation=interpolation, fill=fill)
 

@@ -15,15 +15,13 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import scipy.sparse
 
-from augreg.geometry.grid import FloatArray, Grid, reals
-from augreg.geometry.image import Labels
-from augreg.geometry.landmarks import check_inside
+from augreg.geometry.grid import FloatArray, Grid
 from augreg.geometry.transforms import Transform
 from augreg.lp.pose import Pose
 from augreg.lp.program import Rows, near, stacked
+from augreg.registration import Pair
 
 # points at which a mask is held rigid, about
 _HELD = 300
@@ -64,27 +62,11 @@ class Landmarks(Constraint):
     grid: Grid
 
     @staticmethod
-    def of(
-        fixed_points: npt.ArrayLike | None, moving_points: npt.ArrayLike | None, tolerance: float, grid: Grid, moving_grid: Grid
-    ) -> list[Constraint]:
-        """The pairs, checked; nothing without any.
-
-        Raises
-        ------
-        ValueError : for only one of the two, different numbers or dimensions, or points outside their images.
-        """
-        if (fixed_points is None) != (moving_points is None):
-            raise ValueError("landmarks: expected fixed_points and moving_points together, got only one of them")
-        if fixed_points is None or moving_points is None:
+    def of(pair: Pair, tolerance: float) -> list[Constraint]:
+        """Those of a pair; nothing without any."""
+        if pair.fixed_points is None or pair.moving_points is None:
             return []
-        fixed, moving = reals("fixed_points", fixed_points), reals("moving_points", moving_points)
-        if fixed.shape != moving.shape or fixed.ndim != 2 or fixed.shape[1] != grid.ndim:
-            raise ValueError(
-                f"landmarks: expected equal numbers of {grid.ndim}-D points, got shapes {fixed.shape} (fixed) and "
-                f"{moving.shape} (moving)"
-            )
-        check_inside(fixed, moving, grid, moving_grid)
-        return [Landmarks(fixed, moving, tolerance, grid)]
+        return [Landmarks(pair.fixed_points, pair.moving_points, tolerance, pair.fixed.grid)]
 
     def rows(self, pose: Pose, keypoints: int) -> Rows:
         """D rows a pair."""
@@ -130,20 +112,12 @@ class RigidMask(Constraint):
     size: float
 
     @staticmethod
-    def of(mask: Labels | None, ndim: int) -> list[Constraint]:
-        """A lattice of points inside a mask; nothing without one.
-
-        Raises
-        ------
-        ValueError : for another dimension, or a mask that selects nothing.
-        """
+    def of(pair: Pair) -> list[Constraint]:
+        """A lattice of points inside a pair's rigid mask; nothing without one."""
+        mask = pair.rigid_mask
         if mask is None:
             return []
-        if mask.ndim != ndim:
-            raise ValueError(f"rigid_mask: expected a {ndim}-D mask, got {mask.ndim}-D")
         inside = np.argwhere(mask.values != 0)
-        if len(inside) == 0:
-            raise ValueError("rigid_mask: expected a mask that selects some voxels, got none")
         every = max(1, int(np.ceil((len(inside) / _HELD) ** (1 / mask.ndim))))
         kept = inside[np.all(inside % every == inside[0] % every, axis=1)]
         points = mask.grid.points_at(kept)

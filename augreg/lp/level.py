@@ -16,7 +16,7 @@ from augreg.keypoints.boundary import Keypoints, find_keypoints
 from augreg.keypoints.pyramid import Raster, label_raster, rasters
 from augreg.lp.criteria import Criterion, CriterionName, criterion_of
 from augreg.lp.profiles import HERE, Bundle, Profiles, Window, fixed_bundles, moving_bundles
-from augreg.registration import Prepared
+from augreg.registration import Scenes
 
 # keypoints that a step needs
 FEWEST = 12
@@ -92,7 +92,7 @@ def continued(costs: FloatArray) -> FloatArray:
 
 
 def levels_of(
-    ready: Prepared,
+    scenes: Scenes,
     spacings: Sequence[float],
     criterion: CriterionName,
     bundle: Bundle,
@@ -101,9 +101,9 @@ def levels_of(
 ) -> list[Level]:
     """The levels with voxels of about the spacings (mm), coarse to fine; label maps, if given, replace the images."""
     if labels is not None:
-        fixed = [label_raster(labels[0], ready.fixed_mask, spacing) for spacing in spacings]
-        moving = [label_raster(labels[1], ready.moving_mask, spacing) for spacing in spacings]
+        fixed = [label_raster(labels[0], scenes.fixed_mask, spacing) for spacing in spacings]
+        moving = [label_raster(labels[1], scenes.moving_mask, spacing) for spacing in spacings]
     else:
-        fixed = rasters(ready.fixed, ready.fixed_mask, spacings)
-        moving = rasters(ready.moving, ready.moving_mask, spacings)
+        fixed = rasters(scenes.fixed, scenes.fixed_mask, spacings)
+        moving = rasters(scenes.moving, scenes.moving_mask, spacings)
     return [Level(f, m, criterion_of(criterion, f, m), bundle, count) for f, m in zip(fixed, moving, strict=True)]

@@ -19,20 +19,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import get_args
 
-import numpy.typing as npt
-
-from augreg.geometry.image import Image, Labels
-from augreg.geometry.transforms import Affine, Transform
 from augreg.lp.constraints import Landmarks, RigidMask
 from augreg.lp.criteria import LABEL_CRITERIA, CriterionName
 from augreg.lp.descent import Solver
 from augreg.lp.run import Run, TransformKind
-from augreg.registration import State, prepare
+from augreg.registration import Method, Pair, State
 from solvers import InteriorPoint
 
 
 @dataclass(frozen=True)
-class LPRegistration:
+class LPRegistration(Method):
     """Align two images: a callable (fixed, moving) -> phi, fixed space to moving space.
 
     Parameters
@@ -56,7 +52,7 @@ class LPRegistration:
 
     Raises
     ------
-    ValueError : when called, for unusable images (see `augreg.registration.prepare`), missing label maps or unequal landmarks.
+    ValueError : when called, for unusable images (see `augreg.registration.Pair`) and missing label maps.
     """
 
     transform: TransformKind = "bspline"
@@ -91,76 +87,21 @@ class LPRegistration:
             if value is not None and value < 0:
                 raise ValueError(f"{name}: expected a number of at least 0, got {value}")
 
-    def __call__(
-        self,
-        fixed: Image,
-        moving: Image,
-        *,
-        fixed_mask: Labels | None = None,
-        moving_mask: Labels | None = None,
-        fixed_labels: Labels | None = None,
-        moving_labels: Labels | None = None,
-        fixed_points: npt.ArrayLike | None = None,
-        moving_points: npt.ArrayLike | None = None,
-        initial: Transform | None = None,
-        rigid_mask: Labels | None = None,
-    ) -> Transform:
-        """The transform of the last state of `steps`."""
-        states = self.steps(
-            fixed,
-            moving,
-            fixed_mask=fixed_mask,
-            moving_mask=moving_mask,
-            fixed_labels=fixed_labels,
-            moving_labels=moving_labels,
-            fixed_points=fixed_points,
-            moving_points=moving_points,
-            initial=initial,
-            rigid_mask=rigid_mask,
-        )
-        transform: Transform = Affine.identity(fixed.ndim)
-        for state in states:
-            transform = state.transform
-        return transform
-
-    def steps(
-        self,
-        fixed: Image,
-        moving: Image,
-        *,
-        fixed_mask: Labels | None = None,
-        moving_mask: Labels | None = None,
-        fixed_labels: Labels | None = None,
-        moving_labels: Labels | None = None,
-        fixed_points: npt.ArrayLike | None = None,
-        moving_points: npt.ArrayLike | None = None,
-        initial: Transform | None = None,
-        rigid_mask: Labels | None = None,
-    ) -> Iterator[State]:
+    def _states(self, pair: Pair) -> Iterator[State]:
         """A state after every program; the first one is the start. `objective` is the mean cost of a keypoint.
 
-        Parameters
-        ----------
-        fixed, moving : images of one dimension; grids, sizes and directions may differ
-        fixed_mask, moving_mask : where to look, not 0; on any grid
-        fixed_labels, moving_labels : label maps, for the criteria "labels" and "classes"
-        fixed_points, moving_points : landmark pairs (N, D) mm, inside their images, that must end up within `tolerance` of each
-            other
-        initial : a first guess, kept as the left part of the result
-        rigid_mask : in the fixed space, not 0 where the transform is to be locally rigid, to first order; how far it is not is
-            said in the warnings
+        Landmarks must end up within `tolerance` of each other; the rigid mask is held to first order: how far it is not is said
+        in the warnings.
         """
         begin = time.perf_counter()
-        ready = prepare(fixed, moving, fixed_mask=fixed_mask, moving_mask=moving_mask, initial=initial)
-        landmarks = Landmarks.of(fixed_points, moving_points, self.tolerance, fixed.grid, moving.grid)
-        constraints = [*landmarks, *RigidMask.of(rigid_mask, fixed.ndim)]
         labels = None
         if self.criterion in LABEL_CRITERIA:
-            if fixed_labels is None or moving_labels is None:
+            if pair.fixed_labels is None or pair.moving_labels is None:
                 raise ValueError(
                     f"criterion {self.criterion}: expected fixed_labels and moving_labels, got none; give both or take another "
                     "criterion"
                 )
-            labels = (fixed_labels, moving_labels)
-        run = Run(self, ready, labels, constraints, begin)
-        yield from run.states(search=self.search and initial is None)
+            labels = (pair.fixed_labels, pair.moving_labels)
+        constraints = [*Landmarks.of(pair, self.tolerance), *RigidMask.of(pair)]
+        run = Run(self, pair, labels, constraints, begin)
+        yield from run.states(search=self.search and pair.initial is None)

@@ -29,7 +29,7 @@ from augreg.lp.schedule import (
     solid_spline_stages,
 )
 from augreg.lp.start import all_around, candidates, nearby
-from augreg.registration import Prepared, State
+from augreg.registration import Pair, State
 
 if TYPE_CHECKING:
     from augreg.lp.register import LPRegistration
@@ -57,34 +57,37 @@ class Run:
     def __init__(
         self,
         options: LPRegistration,
-        ready: Prepared,
+        pair: Pair,
         labels: tuple[Labels, Labels] | None,
         constraints: list[Constraint],
         begin: float,
     ) -> None:
-        self.options, self.ready, self.labels, self.begin = options, ready, labels, begin
-        self.descent = Descent(options.solver, constraints, list(ready.warnings))
+        self.options, self.labels, self.begin = options, labels, begin
+        self.scenes, self.initial = pair.scenes, pair.start
+        self.descent = Descent(options.solver, constraints, list(pair.warnings))
+        if labels is None and not (pair.fixed_labels is None and pair.moving_labels is None):
+            self.descent.warn(f"fixed_labels, moving_labels: not used by criterion {options.criterion}")
         # warnings that the last state had
         self.told = 0
 
     def states(self, *, search: bool) -> Iterator[State]:
         """A state after every step; the first one is the start, which `search` makes robust."""
-        options, fixed, descent = self.options, self.ready.fixed, self.descent
+        options, fixed, descent = self.options, self.scenes.fixed, self.descent
         spacings = level_spacings(fixed.grid, _COARSEST[fixed.ndim])
         few, many = (options.keypoints,) * 2 if options.keypoints else _KEYPOINTS[fixed.ndim]
         bundle = Bundle(*(options.profile or _PROFILE[fixed.ndim]))
         if self.labels is None:
-            scout, *levels = levels_of(self.ready, [2 * spacings[0], *spacings], options.criterion, bundle, few)
+            scout, *levels = levels_of(self.scenes, [2 * spacings[0], *spacings], options.criterion, bundle, few)
         else:
             # label numbers do not correlate, images do
-            (scout,) = levels_of(self.ready, [2 * spacings[0]], "ncc", bundle, few)
-            levels = levels_of(self.ready, spacings, options.criterion, bundle, few, self.labels)
+            (scout,) = levels_of(self.scenes, [2 * spacings[0]], "ncc", bundle, few)
+            levels = levels_of(self.scenes, spacings, options.criterion, bundle, few, self.labels)
         found = len(levels[0].keypoints)
         if found < FEWEST:
             descent.warn(f"too few keypoints: {found} at the coarsest level, expected {FEWEST}; is there any contrast to align?")
         group = "affine" if options.transform == "bspline" else options.transform
         model = MatrixModel(group, fixed.grid.center, float(np.linalg.norm(fixed.grid.extent)) / 2)
-        identity = MatrixPose(model, self.ready.initial, Affine.identity(fixed.ndim))
+        identity = MatrixPose(model, self.initial, Affine.identity(fixed.ndim))
         begun = self._start(scout if search else None, levels[0], identity)
         # labels have no brightness to compare, and landmarks say where to look
         doubtful = search and self.labels is None and not descent.constraints and not self._spent
@@ -130,7 +133,7 @@ class Run:
         """The pose for a stage: a finer B-spline stands behind what there is."""
         if stage.grid is None:
             return pose
-        grid, options = self.ready.fixed.grid, self.options
+        grid, options = self.scenes.fixed.grid, self.options
         smoothness = _SMOOTHNESS[grid.ndim] if options.smoothness is None else options.smoothness
         # the more keypoints, the more cost there is to balance
         weight = smoothness * len(level.keypoints) / 1000 / min(grid.spacing)
@@ -140,7 +143,7 @@ class Run:
         return SplinePose(model, pose.transform, np.zeros(model.unknowns))
 
     def _spacing(self) -> float:
-        return self.options.grid_spacing or float(np.max(self.ready.fixed.grid.extent)) / _CELLS
+        return self.options.grid_spacing or float(np.max(self.scenes.fixed.grid.extent)) / _CELLS
 
     def _steps(self, level: Level, pose: Pose, stage: Stage) -> Iterator[Pose]:
         solved = pose
@@ -155,7 +158,7 @@ class Run:
         if scout is not None:
             rigid, degrees = self.options.transform == "rigid", self.options.rotation
             matrices = nearby(scout.fixed.grid.ndim, rigid=rigid, degrees=degrees)
-            found = candidates(scout.fixed, scout.moving, self.ready.initial, matrices, count=3, contrast=self._contrast)
+            found = candidates(scout.fixed, scout.moving, self.initial, matrices, count=3, contrast=self._contrast)
             # a scale that the group lacks is dropped
             tried += [MatrixPose(pose.model, pose.base, pose.model.nearest(candidate)) for candidate in found]
         # successive halving: a program for all, then one for the better half
@@ -194,14 +197,14 @@ class Run:
         fixed, moving = scout.fixed, scout.moving
         ndim = fixed.grid.ndim
         apart = moving.grid.center - fixed.grid.center
-        initials: list[Transform] = [self.ready.initial]
-        if np.abs(fixed.grid.center + apart - self.ready.initial(fixed.grid.center)).max() > min(fixed.grid.spacing):
+        initials: list[Transform] = [self.initial]
+        if np.abs(fixed.grid.center + apart - self.initial(fixed.grid.center)).max() > min(fixed.grid.spacing):
             initials.append(Affine(np.eye(ndim), apart))
         matrices = all_around(ndim, rigid=self.options.transform == "rigid")
         back = np.linalg.inv(pose.affine.matrix)
         for initial in initials:
             for candidate in candidates(fixed, moving, initial, matrices, count=3, far=True, contrast=self._contrast):
-                alike = initial is self.ready.initial and np.linalg.norm(back @ candidate.matrix - np.eye(ndim), 2) < _ALIKE
+                alike = initial is self.initial and np.linalg.norm(back @ candidate.matrix - np.eye(ndim), 2) < _ALIKE
                 if alike and not anything:
                     break
                 yield MatrixPose(pose.model, initial, pose.model.nearest(candidate))

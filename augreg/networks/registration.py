@@ -8,26 +8,23 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
 from augreg.geometry.grid import Grid
-from augreg.geometry.image import Image, Labels
-from augreg.geometry.landmarks import check_inside
 from augreg.geometry.resampling import resample, warp
-from augreg.geometry.transforms import Affine, DisplacementField, Transform
+from augreg.geometry.transforms import Affine, DisplacementField
 from augreg.networks.files import read_network
 from augreg.networks.predictor import Predictor
 from augreg.networks.tensors import flow_to_displacement, image_to_tensor, normalised
-from augreg.registration import State, prepare
+from augreg.registration import Method, Pair, State
 
 
 @dataclass(frozen=True, eq=False)
-class FlowRegistration:
+class FlowRegistration(Method):
     """Registration by a network: a callable (fixed, moving) -> phi, for images of any size and spacing.
 
     Both images are brought to the fixed image's domain at the network's spacing; the flow becomes world vectors there. Gain and
-    offset of the images do not matter; where the moving image ends its least value goes on.
+    offset of the images do not matter; where the moving image ends its least value goes on. phi = initial @ (id + u).
 
     Parameters
     ----------
@@ -44,68 +41,30 @@ class FlowRegistration:
         file = read_network(path)
         return FlowRegistration(file.network, file.spacing)
 
-    def __call__(
-        self,
-        fixed: Image,
-        moving: Image,
-        *,
-        fixed_mask: Labels | None = None,
-        moving_mask: Labels | None = None,
-        fixed_labels: Labels | None = None,
-        moving_labels: Labels | None = None,
-        fixed_points: npt.ArrayLike | None = None,
-        moving_points: npt.ArrayLike | None = None,
-        initial: Transform | None = None,
-    ) -> Transform:
-        """phi = initial @ (id + u); the transform of the last state of `steps`."""
-        transform: Transform = Affine.identity(fixed.ndim)
-        for state in self.steps(fixed, moving, fixed_mask=fixed_mask, moving_mask=moving_mask, initial=initial):
-            transform = state.transform
-        return transform
-
-    def steps(
-        self,
-        fixed: Image,
-        moving: Image,
-        *,
-        fixed_mask: Labels | None = None,
-        moving_mask: Labels | None = None,
-        fixed_labels: Labels | None = None,
-        moving_labels: Labels | None = None,
-        fixed_points: npt.ArrayLike | None = None,
-        moving_points: npt.ArrayLike | None = None,
-        initial: Transform | None = None,
-    ) -> Iterator[State]:
-        """One state: a network needs one pass. Masks, labels and landmarks are without effect, and that is said.
-
-        Raises
-        ------
-        ValueError : as `augreg.registration.prepare`, and for images of another dimension than the network's.
-        """
+    def _states(self, pair: Pair) -> Iterator[State]:
+        """One state: a network needs one pass. Masks, labels and landmarks are without effect, and that is said."""
         begin = time.perf_counter()
-        ready = prepare(fixed, moving, fixed_mask=fixed_mask, moving_mask=moving_mask, initial=initial)
+        fixed, scenes = pair.fixed, pair.scenes
         if fixed.ndim != self.network.ndim:
             raise ValueError(f"fixed: expected a {self.network.ndim}-D image for this network, got {fixed.ndim}-D")
-        check_inside(fixed_points, moving_points, fixed.grid, moving.grid)
-        warnings = list(ready.warnings)
-        unused = (fixed_mask, moving_mask, fixed_labels, moving_labels, fixed_points, moving_points)
-        if any(given is not None for given in unused):
+        warnings = list(pair.warnings)
+        if pair.known().keys() - {"initial"}:
             warnings.append("masks, labels and landmarks are not used by a network")
         grid = fixed.grid.with_spacing(self.spacing)
-        images = [ready.fixed, ready.moving]
-        if ready.fixed.channels != self.network.channels:
+        images = [scenes.fixed, scenes.moving]
+        if scenes.fixed.channels != self.network.channels:
             images = [image.luminance() for image in images]
         if images[0].channels != self.network.channels:
             raise ValueError(f"fixed: expected {self.network.channels} channels for this network, got {images[0].channels}")
         # outside of an image stands its least value, the air of most: with 0 the answer would depend on an offset
         outside = [float(image.values.min()) for image in images]
-        pair = (resample(images[0], grid, fill=outside[0]), warp(images[1], ready.initial, grid, fill=outside[1]))
+        seen = (resample(images[0], grid, fill=outside[0]), warp(images[1], pair.start, grid, fill=outside[1]))
         with torch.no_grad():
-            flow = self.network.predict(*(normalised(image_to_tensor(image)) for image in pair))
+            flow = self.network.predict(*(normalised(image_to_tensor(image)) for image in seen))
         displacement = _on_grid(DisplacementField(flow_to_displacement(flow, grid), grid), fixed.grid)
-        identity = isinstance(ready.initial, Affine) and np.array_equal(ready.initial.matrix, np.eye(fixed.ndim))
-        identity = identity and not np.any(getattr(ready.initial, "translation", 1))
-        transform = displacement if identity else ready.initial @ displacement
+        identity = isinstance(pair.start, Affine) and np.array_equal(pair.start.matrix, np.eye(fixed.ndim))
+        identity = identity and not np.any(getattr(pair.start, "translation", 1))
+        transform = displacement if identity else pair.start @ displacement
         seconds = time.perf_counter() - begin
         yield State(0, 0, float("nan"), float("nan"), transform, seconds, tuple(warnings))
 

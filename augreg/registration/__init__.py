@@ -1,7 +1,19 @@
-"""What every registration shares: the pair it is given, the states it reports, and registrations that wrap others."""
+"""What every registration shares: the pair it is given, how it is called, and registrations that wrap others."""
 
 from augreg.registration.chained import Chained
 from augreg.registration.consistent import ConsistentRegistration, inconsistency
-from augreg.registration.pair import Prepared, Registration, State, prepare
+from augreg.registration.method import Method, Registration, State
+from augreg.registration.pair import Given, Pair
+from augreg.registration.scenes import Scenes
 
-__all__ = ["Chained", "ConsistentRegistration", "Prepared", "Registration", "State", "inconsistency", "prepare"]
+__all__ = [
+    "Chained",
+    "ConsistentRegistration",
+    "Given",
+    "Method",
+    "Pair",
+    "Registration",
+    "Scenes",
+    "State",
+    "inconsistency",
+]

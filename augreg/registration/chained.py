@@ -8,38 +8,18 @@ A network first, then a linear program: milliseconds for what is large, and what
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
-from typing import Protocol
+from dataclasses import dataclass
 
-import numpy.typing as npt
-
-from augreg.geometry.image import Image, Labels
-from augreg.geometry.transforms import Affine, Transform
-from augreg.registration.pair import State
-
-
-class SteppedRegistration(Protocol):
-    """A registration that shows its states and takes a start, such as `LPRegistration` and `FlowRegistration`."""
-
-    def steps(
-        self,
-        fixed: Image,
-        moving: Image,
-        *,
-        fixed_mask: Labels | None = None,
-        moving_mask: Labels | None = None,
-        fixed_labels: Labels | None = None,
-        moving_labels: Labels | None = None,
-        fixed_points: npt.ArrayLike | None = None,
-        moving_points: npt.ArrayLike | None = None,
-        initial: Transform | None = None,
-    ) -> Iterator[State]:
-        """States, the last one with the result."""
+from augreg.registration.method import Method, Registration, State, as_method
+from augreg.registration.pair import Pair
 
 
 @dataclass(frozen=True)
-class Chained:
+class Chained(Method):
     """The second registration after the first; itself a registration, and can be chained.
+
+    The states of the second have levels, seconds and warnings that follow on those of the first. Objectives are in each
+    registration's own units. Everything given goes to both.
 
     Parameters
     ----------
@@ -47,85 +27,18 @@ class Chained:
     second : starts from the transform of the first
     """
 
-    first: SteppedRegistration
-    second: SteppedRegistration
+    first: Registration
+    second: Registration
 
-    def __call__(
-        self,
-        fixed: Image,
-        moving: Image,
-        *,
-        fixed_mask: Labels | None = None,
-        moving_mask: Labels | None = None,
-        fixed_labels: Labels | None = None,
-        moving_labels: Labels | None = None,
-        fixed_points: npt.ArrayLike | None = None,
-        moving_points: npt.ArrayLike | None = None,
-        initial: Transform | None = None,
-    ) -> Transform:
-        """The transform of the last state of `steps`."""
-        states = self.steps(
-            fixed,
-            moving,
-            fixed_mask=fixed_mask,
-            moving_mask=moving_mask,
-            fixed_labels=fixed_labels,
-            moving_labels=moving_labels,
-            fixed_points=fixed_points,
-            moving_points=moving_points,
-            initial=initial,
-        )
-        transform: Transform = Affine.identity(fixed.ndim)
-        for state in states:
-            transform = state.transform
-        return transform
+    def __post_init__(self) -> None:
+        as_method("first", self.first)
+        as_method("second", self.second)
 
-    def steps(
-        self,
-        fixed: Image,
-        moving: Image,
-        *,
-        fixed_mask: Labels | None = None,
-        moving_mask: Labels | None = None,
-        fixed_labels: Labels | None = None,
-        moving_labels: Labels | None = None,
-        fixed_points: npt.ArrayLike | None = None,
-        moving_points: npt.ArrayLike | None = None,
-        initial: Transform | None = None,
-    ) -> Iterator[State]:
-        """The states of the first, then those of the second, whose levels, seconds and warnings follow on.
-
-        Objectives are in each registration's own units. Everything given goes to both.
-
-        Raises
-        ------
-        ValueError : for what either of them refuses.
-        """
-        before, start = State(-1, 0, 0.0, 0.0, Affine.identity(fixed.ndim), 0.0), initial
-        for registration in (self.first, self.second):
-            last = before
-            for state in registration.steps(
-                fixed,
-                moving,
-                fixed_mask=fixed_mask,
-                moving_mask=moving_mask,
-                fixed_labels=fixed_labels,
-                moving_labels=moving_labels,
-                fixed_points=fixed_points,
-                moving_points=moving_points,
-                initial=start,
-            ):
-                last = _after(before, state)
-                yield last
-            before, start = last, last.transform
-
-
-def _after(before: State, state: State) -> State:
-    """A state counted from the last one of the registration before."""
-    return replace(
-        state,
-        level=before.level + 1 + state.level,
-        seconds=before.seconds + state.seconds,
-        warnings=tuple(dict.fromkeys((*before.warnings, *state.warnings))),
-        solve_seconds=before.solve_seconds + state.solve_seconds,
-    )
+    def _states(self, pair: Pair) -> Iterator[State]:
+        before = None
+        for state in as_method("first", self.first)._states(pair):
+            before = state
+            yield state
+        assert before is not None
+        for state in as_method("second", self.second)._states(pair.with_initial(before.transform)):
+            yield state.after(before)

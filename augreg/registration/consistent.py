@@ -10,15 +10,19 @@ above a tolerance are masked, and the registration runs once more without them.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 
 import numpy as np
+import numpy.typing as npt
 
 from augreg.geometry.grid import FloatArray, Grid
-from augreg.geometry.image import Image, Labels
+from augreg.geometry.image import Labels
 from augreg.geometry.resampling import resample
 from augreg.geometry.transforms import Transform
-from augreg.registration.pair import Registration
+from augreg.registration.method import Method, Registration, State, as_method, last
+from augreg.registration.pair import Pair
 
 # points along the longest axis at which the directions are compared
 _LATTICE = 64
@@ -33,8 +37,11 @@ def inconsistency(forward: Transform, backward: Transform, grid: Grid) -> FloatA
 
 
 @dataclass(frozen=True)
-class ConsistentRegistration:
+class ConsistentRegistration(Method):
     """Any registration, made robust against what only one of the images shows.
+
+    Everything given goes to all runs. Backwards it is exchanged, and the rigid mask, known in the fixed space only, left out.
+    Where too little would remain, the result is that of the first run.
 
     Parameters
     ----------
@@ -45,24 +52,48 @@ class ConsistentRegistration:
     registration: Registration
     tolerance: float | None = None
 
-    def __call__(
-        self, fixed: Image, moving: Image, *, fixed_mask: Labels | None = None, moving_mask: Labels | None = None
-    ) -> Transform:
-        """phi, fixed space to moving space; that of the first run where too little would remain.
+    def __post_init__(self) -> None:
+        as_method("registration", self.registration)
 
-        Raises
-        ------
-        ValueError : for what the registration refuses.
-        """
-        forward = self.registration(fixed, moving, fixed_mask=fixed_mask, moving_mask=moving_mask)
-        backward = self.registration(moving, fixed, fixed_mask=moving_mask, moving_mask=fixed_mask)
-        lattice = fixed.grid.with_shape([max(2, round(_LATTICE * n / max(fixed.grid.shape))) for n in fixed.grid.shape])
-        tolerance = 3 * min(fixed.grid.spacing) if self.tolerance is None else self.tolerance
-        trusted = resample(Labels((inconsistency(forward, backward, lattice) <= tolerance).astype(np.uint8), lattice), fixed.grid)
-        kept = trusted.values != 0
-        if fixed_mask is not None:
-            kept &= resample(fixed_mask, fixed.grid).values != 0
-        if kept.all() or kept.mean() < _LEAST:
-            return forward
-        mask = Labels(kept.astype(np.uint8), fixed.grid)
-        return self.registration(fixed, moving, fixed_mask=mask, moving_mask=moving_mask)
+    def _states(self, pair: Pair) -> Iterator[State]:
+        """Those of the first run, one that says how it compares with the way back, and those of the last run."""
+        method = as_method("registration", self.registration)
+        forward = None
+        for state in method._states(pair):
+            forward = state
+            yield state
+        assert forward is not None
+        exchanged = pair.exchanged()
+        backward = last(method._states(exchanged))
+        begin = time.perf_counter()
+        kept = self._trusted(pair, forward.transform, backward.transform)
+        little = kept.mean() < _LEAST
+        # what was said of the images themselves has been said
+        said = {*forward.warnings, *(exchanged.warnings if exchanged.seen else ())}
+        warnings = [*forward.warnings, *(f"moving to fixed: {text}" for text in backward.warnings if text not in said)]
+        if little:
+            warnings.append(f"both directions agree in {kept.mean():.0%} of the image only: the result is that of the first run")
+        compared = replace(
+            forward,
+            iteration=forward.iteration + 1,
+            seconds=forward.seconds + backward.seconds + time.perf_counter() - begin,
+            warnings=tuple(warnings),
+            solve_seconds=forward.solve_seconds + backward.solve_seconds,
+        )
+        yield compared
+        if kept.all() or little:
+            return
+        mask = Labels(kept.astype(np.uint8), pair.fixed.grid)
+        for state in method._states(pair.with_fixed_mask(mask)):
+            yield state.after(compared)
+
+    def _trusted(self, pair: Pair, forward: Transform, backward: Transform) -> npt.NDArray[np.bool_]:
+        """Where the two directions agree, of what is not masked anyway, (*shape)."""
+        grid = pair.fixed.grid
+        lattice = grid.with_shape([max(2, round(_LATTICE * n / max(grid.shape))) for n in grid.shape])
+        tolerance = 3 * min(grid.spacing) if self.tolerance is None else self.tolerance
+        trusted = Labels((inconsistency(forward, backward, lattice) <= tolerance).astype(np.uint8), lattice)
+        kept = resample(trusted, grid).values != 0
+        if pair.fixed_mask is not None:
+            kept &= resample(pair.fixed_mask, grid).values != 0
+        return kept

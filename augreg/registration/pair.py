@@ -1,245 +1,222 @@
-"""What every registration shares: the state it reports, and the checks of its input.
+"""Two images and all that is known of them: what every registration is given, checked once.
 
-A registration is any callable `(fixed, moving) -> Transform`. Those of augreg take the same optional keywords and yield `State`s.
+A pair that exists has images, masks and labels of one dimension, landmarks inside their images, a start that fits. What needs
+the voxels is looked at where somebody asks for the `scenes`.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, TypedDict
 
 import numpy as np
+import numpy.typing as npt
 
-from augreg.geometry.image import Image, Labels
-from augreg.geometry.resampling import resample
+from augreg.geometry.grid import FloatArray, reals
+from augreg.geometry.image import Image, Labels, as_image, as_labels
+from augreg.geometry.landmarks import check_inside, outside
+from augreg.geometry.resampling import warp
 from augreg.geometry.transforms import Affine, Transform
-from augreg.registration import frames
+from augreg.registration.scenes import Scenes
 
-# of intensities: least range and greatest value that float32 takes to the second power, and how many ranges off 0 it resolves
-_TINY, _HUGE, _DEPTH = 1e-12, 1e12, 1e5
+if TYPE_CHECKING:
+    from typing import Unpack
+
+Array = npt.NDArray[Any]
+
 # coarse sampling of the fixed grid to see whether two grids overlap at all
 _PROBES = 24
 
 
-class Registration(Protocol):
-    """Any callable that aligns two images: fixed, moving -> phi, fixed space to moving space; masks say where to look."""
-
-    def __call__(
-        self, fixed: Image, moving: Image, *, fixed_mask: Labels | None = None, moving_mask: Labels | None = None
-    ) -> Transform:
-        """Align two images."""
-
-
-@dataclass(frozen=True)
-class State:
-    """One step of a registration.
+class Given(TypedDict, total=False):
+    """What can be known of two images: the keywords of every registration.
 
     Parameters
     ----------
-    level : pyramid level, 0 the coarsest
-    iteration : step within the level, from 0
-    objective : value of the criterion that is minimised, in its own units (of `LPRegistration` the weighted mean over keypoints)
-    gap : relative duality gap certified for the last program; NaN where nothing was solved
-    transform : phi so far
-    seconds : since the start
-    warnings : everything the caller should know, so far
-    keypoints : number of keypoints of the level; 0 for methods without
-    solve_seconds : time spent in solvers so far
+    fixed_mask, moving_mask : where to look, not 0; on any grid
+    fixed_labels, moving_labels : label maps, for criteria that compare these
+    fixed_points, moving_points : landmark pairs (N, D) mm, inside their images
+    rigid_mask : in the fixed space, not 0 where the transform is to be locally rigid
+    initial : a first guess, kept as the left part of the result: phi = initial @ (what is found)
     """
 
-    level: int
-    iteration: int
-    objective: float
-    gap: float
-    transform: Transform
-    seconds: float
-    warnings: tuple[str, ...] = ()
-    keypoints: int = 0
-    solve_seconds: float = 0.0
+    fixed_mask: Labels | Array | None
+    moving_mask: Labels | Array | None
+    fixed_labels: Labels | Array | None
+    moving_labels: Labels | Array | None
+    fixed_points: npt.ArrayLike | None
+    moving_points: npt.ArrayLike | None
+    rigid_mask: Labels | Array | None
+    initial: Transform | None
 
 
-@dataclass(frozen=True, eq=False)
-class Prepared:
-    """Checked input: finite float32 images with equal numbers of channels, masks on their images' grids, a start."""
-
-    fixed: Image
-    moving: Image
-    fixed_mask: Labels | None
-    moving_mask: Labels | None
-    initial: Transform
-    warnings: tuple[str, ...]
+KEYWORDS = tuple(Given.__annotations__)
 
 
-def prepare(
-    fixed: Image,
-    moving: Image,
-    *,
-    fixed_mask: Labels | None = None,
-    moving_mask: Labels | None = None,
-    initial: Transform | None = None,
-) -> Prepared:
-    """Check a pair of images and make it ready for registration.
-
-    Voxels that are NaN or infinite get the mean of the others and are masked out; so are padding and frames that both images
-    share (see `augreg.registration.frames`); colour against grey becomes luminance; where the grids do not overlap at all, the
-    start aligns their centres. All of it is said in `warnings`. A few extreme voxels are brought back towards the others.
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Pair:
+    """A fixed and a moving image as they were given, and what is known of them: see `Given`.
 
     Raises
     ------
-    TypeError : if fixed or moving is not an `Image`.
-    ValueError : for different dimensions, an axis of one voxel, constant images, images without a finite voxel, and masks that
-        select nothing.
+    TypeError : for things of another type.
+    ValueError : for different dimensions, an axis of one voxel, a rigid mask that selects nothing, and landmarks that are not in
+        pairs or lie outside their images.
     """
-    warnings: list[str] = []
-    for name, image in (("fixed", fixed), ("moving", moving)):
-        if not isinstance(image, Image):
-            raise TypeError(f"{name}: expected an Image, got {type(image).__name__}; read files with read_image")
-        if min(image.grid.shape) < 2:
-            raise ValueError(f"{name}: expected at least 2 voxels along each axis, got {image.grid.shape}; crop or drop the axis")
-    if fixed.ndim != moving.ndim:
-        raise ValueError(
-            f"fixed, moving: expected images of one dimension, got {fixed.ndim}-D and {moving.ndim}-D; extract a slice first"
+
+    fixed: Image
+    moving: Image
+    fixed_mask: Labels | None = None
+    moving_mask: Labels | None = None
+    fixed_labels: Labels | None = None
+    moving_labels: Labels | None = None
+    fixed_points: FloatArray | None = None
+    moving_points: FloatArray | None = None
+    rigid_mask: Labels | None = None
+    initial: Transform | None = None
+
+    @staticmethod
+    def of(fixed: Image | Array, moving: Image | Array, **given: Unpack[Given]) -> Pair:
+        """The pair of two images, or of arrays.
+
+        An array in place of an image lies on a grid of spacing 1 (see `augreg.geometry.image.as_image`); in place of a mask or of
+        labels, on the grid of its image.
+        """
+        if unknown := sorted(set(given) - set(KEYWORDS)):
+            raise TypeError(f"{', '.join(unknown)}: expected keywords among {', '.join(KEYWORDS)}; see augreg.registration.Given")
+        images = as_image("fixed", fixed), as_image("moving", moving)
+        known = {name: _converted(name, value, *images) for name, value in given.items() if value is not None}
+        return Pair(fixed=images[0], moving=images[1], **known)
+
+    def __post_init__(self) -> None:
+        for name, image in (("fixed", self.fixed), ("moving", self.moving)):
+            if min(image.grid.shape) < 2:
+                shape = image.grid.shape
+                raise ValueError(f"{name}: expected at least 2 voxels along each axis, got {shape}; crop or drop the axis")
+        ndim = self.fixed.ndim
+        if self.moving.ndim != ndim:
+            raise ValueError(
+                f"fixed, moving: expected images of one dimension, got {ndim}-D and {self.moving.ndim}-D; extract a slice first"
+            )
+        for name in ("fixed_mask", "moving_mask", "fixed_labels", "moving_labels", "rigid_mask", "initial"):
+            part = getattr(self, name)
+            if part is not None and part.ndim != ndim:
+                what = {"mask": "mask", "labels": "label map", "initial": "transform"}[name.split("_")[-1]]
+                raise ValueError(f"{name}: expected a {ndim}-D {what}, got {part.ndim}-D")
+        if self.rigid_mask is not None and not self.rigid_mask.values.any():
+            raise ValueError("rigid_mask: expected a mask that selects some voxels, got none")
+        self._check_points()
+
+    def _check_points(self) -> None:
+        fixed, moving, ndim = self.fixed_points, self.moving_points, self.fixed.ndim
+        if (fixed is None) != (moving is None):
+            raise ValueError("landmarks: expected fixed_points and moving_points together, got only one of them")
+        if fixed is None or moving is None:
+            return
+        if fixed.shape != moving.shape or fixed.ndim != 2 or fixed.shape[1] != ndim:
+            raise ValueError(
+                f"landmarks: expected equal numbers of {ndim}-D points, got shapes {fixed.shape} (fixed) and "
+                f"{moving.shape} (moving)"
+            )
+        check_inside(fixed, moving, self.fixed.grid, self.moving.grid)
+
+    @cached_property
+    def scenes(self) -> Scenes:
+        """What of the images can be compared.
+
+        Raises
+        ------
+        ValueError : for constant images, images without a finite voxel, and masks that select nothing.
+        """
+        return Scenes.of(self.fixed, self.moving, self.fixed_mask, self.moving_mask)
+
+    @property
+    def seen(self) -> bool:
+        """Whether somebody has asked for the scenes."""
+        return "scenes" in vars(self)
+
+    @cached_property
+    def apart(self) -> bool:
+        """Whether the grids of the images do not overlap at all."""
+        probes = self.fixed.grid.with_shape([min(n, _PROBES) for n in self.fixed.grid.shape]).points()
+        return not self.moving.grid.contains(probes).any()
+
+    @cached_property
+    def start(self) -> Transform:
+        """Where a registration begins: `initial`, or the identity; between grids that do not overlap, their centres aligned."""
+        if self.initial is not None:
+            return self.initial
+        ndim = self.fixed.ndim
+        return Affine(np.eye(ndim), self.moving.grid.center - self.fixed.grid.center) if self.apart else Affine.identity(ndim)
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What `scenes` and `start` changed."""
+        if self.initial is None and self.apart:
+            return (*self.scenes.warnings, "the grids of fixed and moving do not overlap: their centres were aligned first")
+        return self.scenes.warnings
+
+    def known(self) -> dict[str, Any]:
+        """What is known, as keywords of a registration."""
+        return {name: value for name in KEYWORDS if (value := getattr(self, name)) is not None}
+
+    def with_initial(self, initial: Transform) -> Pair:
+        """The same pair with another start."""
+        other = replace(self, initial=initial)
+        if self.seen:
+            # no start changes them
+            vars(other)["scenes"] = self.scenes
+        return other
+
+    def with_fixed_mask(self, mask: Labels) -> Pair:
+        """The same pair with another mask of the fixed image."""
+        return replace(self, fixed_mask=mask)
+
+    def exchanged(self) -> Pair:
+        """The pair in the other direction.
+
+        An affine start is inverted exactly, others on the moving grid. The rigid mask is left out: where it lies in the moving
+        space is what is to be found.
+        """
+        return Pair(
+            fixed=self.moving,
+            moving=self.fixed,
+            fixed_mask=self.moving_mask,
+            moving_mask=self.fixed_mask,
+            fixed_labels=self.moving_labels,
+            moving_labels=self.fixed_labels,
+            fixed_points=self.moving_points,
+            moving_points=self.fixed_points,
+            initial=None if self.initial is None else self.initial.inverse(self.moving.grid),
         )
-    if initial is not None and initial.ndim != fixed.ndim:
-        raise ValueError(f"initial: expected a {fixed.ndim}-D transform, got {initial.ndim}-D")
-    if fixed.channels != moving.channels:
-        warnings.append(f"fixed has {fixed.channels} channels, moving {moving.channels}: luminance is used")
-        fixed, moving = fixed.luminance(), moving.luminance()
-    fixed, moving = _in_range(fixed, moving)
-    # who masks both images has masked their frames
-    given = fixed_mask is not None and moving_mask is not None
-    fixed, fixed_mask = _finite("fixed", fixed, _on_grid("fixed_mask", fixed_mask, fixed), warnings)
-    moving, moving_mask = _finite("moving", moving, _on_grid("moving_mask", moving_mask, moving), warnings)
-    fixed, fixed_mask = _unpadded("fixed", fixed, fixed_mask, warnings)
-    moving, moving_mask = _unpadded("moving", moving, moving_mask, warnings)
-    if not given:
-        fixed_mask, moving_mask = _unframed(fixed, moving, fixed_mask, moving_mask, warnings)
-    if initial is None:
-        initial = _start(fixed, moving, warnings)
-    return Prepared(fixed, moving, fixed_mask, moving_mask, initial, tuple(warnings))
+
+    def through_start(self) -> Pair:
+        """The pair without a start, all that is moving seen through it on the fixed grid: phi = initial @ (what is found of it).
+
+        Landmarks that leave the view are left out.
+        """
+        phi, grid = self.initial, self.fixed.grid
+        if phi is None:
+            return self
+        finite = self.moving.values[np.isfinite(self.moving.values)]
+        seen: dict[str, Any] = {"moving": warp(self.moving, phi, grid, fill=float(finite.min()) if finite.size else 0.0)}
+        seen |= {
+            name: warp(part, phi, grid) for name in ("moving_mask", "moving_labels") if (part := getattr(self, name)) is not None
+        }
+        if self.fixed_points is not None and self.moving_points is not None:
+            back = phi.solve(self.moving_points)
+            kept = ~outside(back, grid)
+            seen |= {"fixed_points": self.fixed_points[kept], "moving_points": back[kept]}
+        return replace(self, initial=None, **seen)
 
 
-def _on_grid(name: str, mask: Labels | None, image: Image) -> Labels | None:
-    if mask is None:
-        return None
-    if mask.ndim != image.ndim:
-        raise ValueError(f"{name}: expected a {image.ndim}-D mask, got {mask.ndim}-D")
-    if not mask.grid.matches(image.grid):
-        mask = resample(mask, image.grid)
-    if not mask.values.any():
-        raise ValueError(f"{name}: expected a mask that selects some voxels of its image, got none")
-    return mask
-
-
-def _in_range(fixed: Image, moving: Image) -> tuple[Image, Image]:
-    """Both images, moved and scaled alike where float32 would lose their contrast or their squares would overflow."""
-    if not any(map(_out_of_range, map(_ends, (fixed, moving)))):
-        return fixed, moving
-    # what marks missing values, such as -1e20, is no range of the scene
-    ends = [frames.middle(image.values) for image in (fixed, moving)]
-    if not any(map(_out_of_range, ends)):
-        return fixed, moving
-    (low_f, high_f), (low_m, high_m) = ends
-    spans = high_f - low_f, high_m - low_m
-    if not 0 < min(spans) <= max(spans) < np.inf:
-        return fixed, moving
-    # two very different ranges are brought to one: no criterion compares their values anyway
-    if max(spans) < _DEPTH * min(spans):
-        low_f = low_m = min(low_f, low_m)
-        spans = (max(high_f, high_m) - low_f,) * 2
-    with np.errstate(over="ignore"):
-        scaled = [
-            1000 * ((image.values.astype(np.float64) - low) / span)
-            for image, low, span in ((fixed, low_f, spans[0]), (moving, low_m, spans[1]))
-        ]
-    return fixed.with_values(scaled[0]), moving.with_values(scaled[1])
-
-
-def _ends(image: Image) -> tuple[float, float]:
-    """Least and greatest finite value; (0, 1) without any."""
-    values = image.values if image.values.dtype.kind in "iub" else image.values[np.isfinite(image.values)]
-    return (float(values.min()), float(values.max())) if values.size else (0.0, 1.0)
-
-
-def _out_of_range(ends: tuple[float, float]) -> bool:
-    """Whether float32 loses what lies between two values, or their squares; equal ones have nothing to lose."""
-    low, high = ends
-    far = max(abs(low), abs(high))
-    return low < high and not (high - low > _TINY and far < _HUGE and far < _DEPTH * (high - low))
-
-
-def _finite(name: str, image: Image, mask: Labels | None, warnings: list[str]) -> tuple[Image, Labels | None]:
-    # float32 can overflow where the file's type does not: convert first, then look
-    with np.errstate(over="ignore"):
-        values = image.values.astype(np.float32)
-    finite = np.isfinite(values)
-    if not finite.any():
-        raise ValueError(f"{name}: expected an image, got only NaN or infinite voxels")
-    valid = finite if values.ndim == image.ndim else finite.all(axis=-1)
-    inside = values[valid] if mask is None else values[valid & (mask.values != 0)]
-    if inside.size == 0 or inside.min() == inside.max():
-        where = "" if mask is None else " inside its mask"
-        raise ValueError(f"{name}: expected an image with contrast{where}, got a constant one")
-    if not finite.all():
-        count = int(valid.size - valid.sum())
-        warnings.append(f"{count} of {valid.size} voxels of {name} are NaN or infinite: masked")
-        values[~finite] = values[finite].mean(dtype=np.float64)
-        both = valid if mask is None else np.logical_and(valid, mask.values)
-        mask = Labels(np.asarray(both, dtype=np.uint8), image.grid)
-    return image.with_values(values), mask
-
-
-def _unpadded(name: str, image: Image, mask: Labels | None, warnings: list[str]) -> tuple[Image, Labels | None]:
-    """The image without what is far out of its range: regions are masked, single voxels brought back."""
-    allowed = None if mask is None else mask.values != 0
-    found = frames.padding(_grey(image), allowed)
-    values = np.asarray(image.values, dtype=np.float32)
-    if found is not None:
-        where, value = found
-        rest = values[~where] if allowed is None else values[~where & allowed]
-        if rest.size and rest.min() < rest.max():
-            warnings.append(f"{where.mean():.1%} of {name} are padding of {value:g}, far from all other values: masked")
-            values = values.copy()
-            # those who ignore masks see what is nearest to it
-            values[where] = rest.min() if value < rest.min() else rest.max()
-            mask = _less(mask, where, image)
-            allowed = mask.values != 0
-    return image.with_values(frames.without_extremes(values, allowed)), mask
-
-
-def _unframed(
-    fixed: Image, moving: Image, fixed_mask: Labels | None, moving_mask: Labels | None, warnings: list[str]
-) -> tuple[Labels | None, Labels | None]:
-    """The masks without a frame that both images share."""
-    allowed = [None if mask is None else mask.values != 0 for mask in (fixed_mask, moving_mask)]
-    found = frames.shared_frame(_grey(fixed), _grey(moving), (allowed[0], allowed[1]))
-    if found is None:
-        return fixed_mask, moving_mask
-    values = ", ".join(sorted({f"{value:g}" for pair in found.values for value in pair}))
-    masks = _less(fixed_mask, found.fixed, fixed), _less(moving_mask, found.moving, moving)
-    if not all(mask.values.any() for mask in masks):
-        return fixed_mask, moving_mask
-    warnings.append(
-        f"fixed and moving show one frame of {values} at the same place ({found.fixed.mean():.1%} of fixed), while what is "
-        "between has moved: masked"
-    )
-    return masks
-
-
-def _grey(image: Image) -> frames.Values:
-    values = np.asarray(image.values, dtype=np.float32)
-    return values if values.ndim == image.ndim else values.mean(axis=-1)
-
-
-def _less(mask: Labels | None, where: frames.Mask, image: Image) -> Labels:
-    """The mask without some voxels."""
-    kept = ~where if mask is None else ~where & (mask.values != 0)
-    return Labels(kept.astype(np.uint8), image.grid)
-
-
-def _start(fixed: Image, moving: Image, warnings: list[str]) -> Transform:
-    probes = fixed.grid.with_shape([min(n, _PROBES) for n in fixed.grid.shape]).points()
-    if moving.grid.contains(probes).any():
-        return Affine.identity(fixed.ndim)
-    warnings.append("the grids of fixed and moving do not overlap: their centres were aligned first")
-    return Affine(np.eye(fixed.ndim), moving.grid.center - fixed.grid.center)
+def _converted(name: str, value: Any, fixed: Image, moving: Image) -> Any:
+    """A keyword's value as a pair keeps it."""
+    if name == "initial":
+        if not isinstance(value, Transform):
+            raise TypeError(f"initial: expected a Transform, got {type(value).__name__}; read files with read_transform")
+        return value
+    if name.endswith("points"):
+        return reals(name, value)
+    return as_labels(name, value, (moving if name.startswith("moving") else fixed).grid)

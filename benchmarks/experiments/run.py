@@ -25,7 +25,7 @@ from augreg.geometry.image import Image
 from augreg.geometry.transforms import Transform
 from augreg.io import atomic
 from augreg.networks import RefinedFlow
-from augreg.registration.chained import Chained
+from augreg.registration import Chained
 from augreg.threads import set_threads
 from augreg.training import (
     CHECKPOINT,

@@ -13,7 +13,7 @@ from augreg.lp.agreement import agreement
 from augreg.lp.level import levels_of
 from augreg.lp.profiles import Bundle
 from augreg.lp.start import candidates, nearby
-from augreg.registration import prepare
+from augreg.registration import Pair
 
 N = 160
 
@@ -89,13 +89,13 @@ def test_unrelated_images_are_doubted():
 
 def test_agreement_falls_with_the_distance_from_the_truth():
     fixed, moving, _, _ = pair("camera", 0, 1.0)
-    ready = prepare(fixed, moving)
-    (level,) = levels_of(ready, [2.0], "ncc", Bundle(6, 2), 700)
+    scenes = Pair.of(fixed, moving).scenes
+    (level,) = levels_of(scenes, [2.0], "ncc", Bundle(6, 2), 700)
     shares = [agreement(level, Affine(np.eye(2), [shift, 0.0])).share for shift in (0.0, 2.0, 6.0, 40.0)]
     assert shares[0] > 0.95
     assert shares[0] >= shares[1] > shares[2]
     assert shares[3] < 0.3
-    negative = prepare(fixed, moving.with_values(-moving.values))
+    negative = Pair.of(fixed, moving.with_values(-moving.values)).scenes
     (level,) = levels_of(negative, [2.0], "mi", Bundle(6, 2), 700)
     plain, informed = agreement(level, Affine.identity(2)), agreement(level, Affine.identity(2), contrast=True)
     assert plain.opposed > 0.9
@@ -119,9 +119,9 @@ def test_a_start_is_found_wherever_the_rotation_s_centre_lies(degrees):
         truth.SetMatrix(matrix.ravel().tolist())
         moved = sitk.Resample(image, image, truth.GetInverse(), sitk.sitkLinear, 0.0)
         fixed, moving = (Image(sitk.GetArrayFromImage(part).T, grid) for part in (image, moved))
-        ready = prepare(fixed, moving)
-        (scout,) = levels_of(ready, [6.0], "ncc", Bundle(6, 2), 300)
-        found, *_ = candidates(scout.fixed, scout.moving, ready.initial, nearby(2, rigid=True, degrees=45.0), count=3)
+        both = Pair.of(fixed, moving)
+        (scout,) = levels_of(both.scenes, [6.0], "ncc", Bundle(6, 2), 300)
+        found, *_ = candidates(scout.fixed, scout.moving, both.start, nearby(2, rigid=True, degrees=45.0), count=3)
         points = grid.points_at(np.random.default_rng(0).uniform(0.3, 0.7, (50, 2)) * N)
         targets = np.array([truth.TransformPoint(p) for p in points.tolist()])
         # about a voxel of the level

@@ -9,7 +9,7 @@ from support import phantoms
 
 from augreg import Grid, Image, Labels
 from augreg.lp import LPRegistration
-from augreg.registration import frames, prepare
+from augreg.registration import Pair, frames
 
 N = 200
 
@@ -77,7 +77,7 @@ def test_a_frame_is_found_in_images_of_other_size(transform):
 
 def test_images_without_frames_are_left_alone():
     fixed, moving, _, _ = scene()
-    ready = prepare(Image(fixed, Grid((N, N))), Image(moving, Grid((N, N))))
+    ready = Pair.of(Image(fixed, Grid((N, N))), Image(moving, Grid((N, N)))).scenes
     assert ready.fixed_mask is None
     assert ready.moving_mask is None
     assert ready.warnings == ()

@@ -14,7 +14,7 @@ from augreg.geometry.splines import control_grid
 from augreg.geometry.transforms import BSpline
 from augreg.networks.architectures.flownet import FLOW_SCALE
 from augreg.networks.files import read_tensors
-from augreg.registration import State
+from augreg.registration import Method, State
 from augreg.sam.alignment import procrustes
 from augreg.sam.fit import training_splines
 from augreg.sam.landmarks import lattice
@@ -106,13 +106,13 @@ def test_a_network_sees_the_same_whatever_gain_and_offset_of_the_images(gain, of
         torch.testing.assert_close(theirs, ours, rtol=0, atol=0.02 if offset else 1e-3)
 
 
-class Timed:
+class Timed(Method):
     """A registration that says how long it took."""
 
     def __init__(self, seconds, solving):
         self.times = [(0.5 * seconds, 0.25 * solving), (seconds, solving)]
 
-    def steps(self, fixed, moving, **known):
+    def _states(self, pair):
         for number, (seconds, solving) in enumerate(self.times):
             yield State(0, number, 1.0, 0.0, Affine.identity(2), seconds, solve_seconds=solving)
 

@@ -1,0 +1,150 @@
+"""What every registration shares: the states it reports, and how it is called.
+
+A registration is any callable `(fixed, moving, **known) -> Transform`. Those of augreg are methods: frozen dataclasses that say
+in `_states` what happens to a `Pair`. Wrappers are methods too and take any registration, so any may wrap any other.
+"""
+
+from __future__ import annotations
+
+import inspect
+import time
+from abc import ABC, abstractmethod
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from augreg.geometry.image import Image
+from augreg.geometry.transforms import Transform
+from augreg.registration.pair import Array, Given, Pair
+
+if TYPE_CHECKING:
+    from typing import Unpack
+
+# (fixed, moving) -> phi, fixed space to moving space; with as many of the keywords in `Given` as it can use
+Registration = Callable[..., Transform]
+
+
+@dataclass(frozen=True)
+class State:
+    """One step of a registration.
+
+    Parameters
+    ----------
+    level : pyramid level, 0 the coarsest
+    iteration : step within the level, from 0
+    objective : value of the criterion that is minimised, in its own units (of `LPRegistration` the weighted mean over keypoints)
+    gap : relative duality gap certified for the last program; NaN where nothing was solved
+    transform : phi so far
+    seconds : since the start
+    warnings : everything the caller should know, so far
+    keypoints : number of keypoints of the level; 0 for methods without
+    solve_seconds : time spent in solvers so far
+    """
+
+    level: int
+    iteration: int
+    objective: float
+    gap: float
+    transform: Transform
+    seconds: float
+    warnings: tuple[str, ...] = ()
+    keypoints: int = 0
+    solve_seconds: float = 0.0
+
+    def after(self, before: State | None) -> State:
+        """The state counted from the last one of a registration that ran before."""
+        if before is None:
+            return self
+        return replace(
+            self,
+            level=before.level + 1 + self.level,
+            seconds=before.seconds + self.seconds,
+            warnings=tuple(dict.fromkeys((*before.warnings, *self.warnings))),
+            solve_seconds=before.solve_seconds + self.solve_seconds,
+        )
+
+
+class Method(ABC):
+    """A registration that shows its states. Subclasses are frozen dataclasses of their options."""
+
+    def __call__(self, fixed: Image | Array, moving: Image | Array, **given: Unpack[Given]) -> Transform:
+        """phi, fixed space to moving space: the transform of the last state of `steps`."""
+        return last(self.steps(fixed, moving, **given)).transform
+
+    def steps(self, fixed: Image | Array, moving: Image | Array, **given: Unpack[Given]) -> Iterator[State]:
+        """The states on the way, the last one with the result.
+
+        Parameters
+        ----------
+        fixed, moving : images of one dimension; grids, sizes and directions may differ. An array is an image with spacing 1
+        given : what is known of them; see `Given`
+
+        Raises
+        ------
+        TypeError, ValueError : for what no registration can use (see `Pair` and its `scenes`), or not this one.
+        """
+        return self._states(Pair.of(fixed, moving, **given))
+
+    @abstractmethod
+    def _states(self, pair: Pair) -> Iterator[State]:
+        """At least one state. What is known of the pair and cannot be used is said in the warnings."""
+
+
+@dataclass(frozen=True)
+class Called(Method):
+    """Any callable as a method of one state.
+
+    It gets those keywords that its signature takes. If it takes no start, it gets the moving image seen through the start, and
+    phi = initial @ (what it finds).
+    """
+
+    registration: Registration
+
+    def _states(self, pair: Pair) -> Iterator[State]:
+        begin = time.perf_counter()
+        taken = _keywords(self.registration)
+        seen = pair if pair.initial is None or taken is None or "initial" in taken else pair.through_start()
+        known = {name: value for name, value in seen.known().items() if taken is None or name in taken}
+        found: Any = self.registration(seen.fixed, seen.moving, **known)
+        if not isinstance(found, Transform):
+            raise TypeError(f"registration: expected a callable that returns a Transform, got {type(found).__name__}")
+        transform = found if seen is pair or pair.initial is None else pair.initial @ found
+        unused = [name for name in seen.known() if name not in known]
+        warnings = (f"{', '.join(unused)}: not used by {_name(self.registration)}, which does not take them",) if unused else ()
+        yield State(0, 0, float("nan"), float("nan"), transform, time.perf_counter() - begin, warnings)
+
+
+def as_method(name: str, registration: Registration) -> Method:
+    """A method as it is, any other callable as one.
+
+    Raises
+    ------
+    TypeError : for what cannot be called.
+    """
+    if isinstance(registration, Method):
+        return registration
+    if not callable(registration):
+        raise TypeError(f"{name}: expected a callable (fixed, moving) -> Transform, got {type(registration).__name__}")
+    return Called(registration)
+
+
+def last(states: Iterator[State]) -> State:
+    """The last state, the only one that is kept."""
+    return deque(states, maxlen=1).pop()
+
+
+def _keywords(function: Registration) -> set[str] | None:
+    """Names of the keywords that a callable takes; None for any."""
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except ValueError:
+        return set()
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
+        return None
+    byname = (inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    return {parameter.name for parameter in parameters if parameter.kind in byname}
+
+
+def _name(function: Registration) -> str:
+    return getattr(function, "__name__", type(function).__name__)
