@@ -1,1 +1,1 @@
-"""Side-by-side measurements of augreg and other registration software."""
+"""Measurements of augreg and of other software beside it; see `benchmarks.__main__`."""

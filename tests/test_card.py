@@ -24,6 +24,7 @@ from benchmarks.card.pack_files import People, write_people
 from benchmarks.card.parts import OutOfTime, Part, hard_stop, run_parts, tried
 from benchmarks.experiments.measures import measured
 from benchmarks.experiments.people import Pair, Subject
+from benchmarks.harness.record import read_record
 
 ROOT = Path(__file__).resolve().parents[1]
 ABSENT = ("SimpleITK", "highspy", "nibabel", "pydicom", "imagecodecs", "matplotlib", "nilearn", "pooch", "requests", "monai")
@@ -60,7 +61,19 @@ def test_the_whole_command_runs_where_readers_and_solvers_are_absent(tmp_path):
         "import augreg, augreg.synthesis, augreg.networks, augreg.training, benchmarks.card\n",
         encoding="utf-8",
     )
-    command = [sys.executable, "-m", "benchmarks.card", "--data", tmp_path, "--output", tmp_path / "out", "--minutes", "4"]
+    command = [
+        sys.executable,
+        "-m",
+        "benchmarks",
+        "run",
+        "card",
+        "--data",
+        tmp_path,
+        "--output",
+        tmp_path / "out",
+        "--minutes",
+        "4",
+    ]
     paths = os.pathsep.join([str(tmp_path), str(ROOT)])
     ran = subprocess.run(
         [*map(str, command), "--device", "cpu", "--tiny"],
@@ -70,7 +83,7 @@ def test_the_whole_command_runs_where_readers_and_solvers_are_absent(tmp_path):
         encoding="utf-8",
     )
     assert ran.returncode == 0, ran.stdout[-3000:] + ran.stderr[-3000:]
-    record = json.loads((tmp_path / "out" / "card.json").read_text(encoding="utf-8"))
+    record = read_record(tmp_path / "out" / "card.json")
     assert list(record["parts"]) == ["networks", "inference", "pairs", "rendering", "slices", "volumes"]
     assert [row["error"] for row in rows_of(record) if "error" in row] == []
     for row in record["parts"]["rendering"]["rows"]:
@@ -185,12 +198,12 @@ def test_a_part_that_fails_or_takes_too_long_costs_no_other_part(tmp_path):
         raise RuntimeError("two\nlines")
 
     def lasts(found, end):
-        kept.append(json.loads((tmp_path / "card.json").read_text(encoding="utf-8"))["parts"])
+        kept.append(read_record(tmp_path / "card.json")["parts"])
         tried(found.setdefault("rows", []), {"a": 1}, lambda: 1 / 0)
         time.sleep(60)
 
     def works(found, end):
-        kept.append(json.loads((tmp_path / "card.json").read_text(encoding="utf-8"))["parts"])
+        kept.append(read_record(tmp_path / "card.json")["parts"])
         found["end"] = end
 
     parts = [Part("fails", 0.5, fails), Part("lasts", 0.25, lasts), Part("works", 0.25, works)]

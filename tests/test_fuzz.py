@@ -1,11 +1,11 @@
-"""A fixed short form of the fuzz (`python -m benchmarks.fuzz`): refused, read equal, or a change that no checksum could tell."""
+"""A short form of the fuzz, `python -m benchmarks run fuzz`: refused, read equal, or a change that no checksum could tell."""
 
 import sys
 
 import pytest
 
-from benchmarks.fuzz import FAULTS, fuzz
-from benchmarks.fuzz_files import KINDS
+from benchmarks.files.fuzz import FAULTS, fuzz
+from benchmarks.files.mutants import KINDS
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="limits the address space of its workers")

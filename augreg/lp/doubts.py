@@ -6,7 +6,7 @@ at home       keypoints that, moved along their normals by up to 8 voxels, match
 agreement     patches that no program has seen (see `augreg.lp.agreement`), where the keypoints are not plain: among people 18 %
               and more; of other contrasts a quarter and more are opposite, among people 14 % at most
 
-Thresholds come from `python -m benchmarks.silent --learnt` and from pairs of the training people of `brain2d`.
+Thresholds come from `python -m benchmarks run silent --learnt` and from pairs of the training people of `brain2d`.
 """
 
 from __future__ import annotations

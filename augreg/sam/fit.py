@@ -44,7 +44,7 @@ _TRUST_ROUNDS = 2
 # the more, the smoother: 0.25 costs networks that learn from the model 0.01 of Jaccard between brains
 _LEAST_DETERMINANT = 0.15
 # a compromise: without it instances have half of real images' power above 0.4 cycles per pixel, with it two thirds, with twice
-# as much the middle of the spectrum exceeds real images by a third and more (benchmarks/plausibility.py)
+# as much the middle of the spectrum exceeds real images by a third and more (benchmarks/synthesis/plausibility.py)
 _CRISP = 0.02
 # shape modes of landmarks are cheap, up to some hundreds
 _LANDMARK_RANK = 500

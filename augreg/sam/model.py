@@ -37,7 +37,7 @@ from augreg.sam.sampler import JointSampler
 from augreg.sam.subspace import Subspace
 
 # beta of mosaics: transitions between two training textures take about a tenth of the finest taper's length. With 5 two anatomies
-# mix where one is meant, which shows as grey half-tones and in the spectra; 20 makes seams (benchmarks/plausibility.py)
+# mix where one is meant, which shows as grey half-tones and in the spectra; 20 makes seams (benchmarks/synthesis/plausibility.py)
 SHARPNESS = 10.0
 # of pose and shape in a posterior: twice as many change nothing that can be seen
 _TURNS = 10

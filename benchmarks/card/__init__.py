@@ -1,1 +1,1 @@
-"""Everything about a graphics card in one call of a few minutes; see `benchmarks.card.__main__`."""
+"""Everything about a graphics card in one call of a few minutes; see `benchmarks.card.command`."""

@@ -47,7 +47,7 @@ from benchmarks.card.overlap import measured
 from benchmarks.card.pack_files import Pack, People
 from benchmarks.card.parts import described, peak_memory
 from benchmarks.card.sizes import Sizes
-from benchmarks.pairs_profile import wait_for
+from benchmarks.harness.timing import wait_for
 
 # learning rates of both stages
 _RATES = (7e-4, 2e-4)

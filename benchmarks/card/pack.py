@@ -15,10 +15,11 @@ import augreg as ar
 from augreg.geometry.image import Image, Labels
 from augreg.sam import AppearanceModel
 from benchmarks.card.pack_files import People, write_people
-from benchmarks.experiments.people import TEST_BRAINS, read_slices, read_study
+from benchmarks.experiments.people import read_slices, read_study
 from benchmarks.experiments.settings import SETTINGS
 from benchmarks.experiments.sources import fitted
-from benchmarks.pair_models import brain3d, brain3d_labels
+from benchmarks.harness.places import TEST_BRAINS
+from benchmarks.synthesis.people import brain3d, brain3d_labels
 
 _VOXEL, _SHAPE = 2.0, (80, 96, 80)
 _LEARNED_VOLUMES = 4

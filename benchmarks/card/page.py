@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from benchmarks.pages import heading, table
-from benchmarks.pairs_profile import profile_table
+from benchmarks.harness.page import heading, table
+from benchmarks.synthesis.profile import profile_table
 
 
 def rendered(record: dict[str, Any]) -> str:
     """A section per part that ran."""
-    text = heading(record) + (f" Card: {record['card']}, CUDA {record['cuda']}." if "card" in record else "") + "\n"
+    card = [f"{record['card']}, CUDA {record['cuda']}"] if "card" in record else []
+    text = heading(record, *card) + "\n"
     shown = {
         "networks": _rows,
         "inference": _rows,

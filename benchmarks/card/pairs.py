@@ -19,7 +19,7 @@ from benchmarks.card.pack_files import Pack
 from benchmarks.card.parts import median_ms, peak_memory, release, tried
 from benchmarks.card.reference import COMPARED, SEED, compared, generators, read_reference
 from benchmarks.card.sizes import Sizes
-from benchmarks.pairs_profile import profiled
+from benchmarks.synthesis.profile import profiled
 
 
 @contextmanager

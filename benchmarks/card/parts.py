@@ -13,7 +13,8 @@ from typing import Any
 
 import torch
 
-from benchmarks.pages import write_record
+from benchmarks.harness.record import write_record
+from benchmarks.harness.timing import in_turns
 
 
 class OutOfTime(Exception):  # noqa: N818
@@ -112,16 +113,5 @@ def peak_memory(device: str) -> float | None:
 
 def median_ms(call: Callable[[], object], device: str, repeats: int, warm: int = 3) -> dict[str, float]:
     """Milliseconds of a call, by the clock, the device's work included: median and least."""
-    from benchmarks.pairs_profile import wait_for
-
-    for _ in range(warm):
-        call()
-    taken = []
-    for _ in range(repeats):
-        wait_for(device)
-        begin = time.perf_counter()
-        call()
-        wait_for(device)
-        taken.append(1e3 * (time.perf_counter() - begin))
-    ordered = sorted(taken)
+    ordered = sorted(1e3 * took["seconds"] for *_, took in in_turns({"": lambda _: call()}, repeats, device, warm))
     return {"median_ms": ordered[len(ordered) // 2], "least_ms": ordered[0]}

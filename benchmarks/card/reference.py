@@ -58,7 +58,7 @@ def read_reference(folder: Path, name: str) -> tuple[PairBatch, dict[str, Any]] 
 @contextmanager
 def reference_in_the_making(data: Path, folder: Path, tiny: bool) -> Iterator[subprocess.Popen[bytes]]:
     """The process, which ends with the block."""
-    command = [sys.executable, "-m", "benchmarks.card", "--data", str(data), "--reference", str(folder)]
+    command = [sys.executable, "-m", "benchmarks", "run", "card", "--data", str(data), "--reference", str(folder)]
     child = subprocess.Popen(command + ["--tiny"] * tiny, stdout=sys.stderr)
     try:
         yield child

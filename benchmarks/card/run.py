@@ -17,7 +17,7 @@ from benchmarks.card.pairs import by_tensors, check_rendering, time_pairs
 from benchmarks.card.parts import Part, run_parts
 from benchmarks.card.reference import reference_in_the_making
 from benchmarks.card.sizes import Sizes
-from benchmarks.pages import about
+from benchmarks.harness.record import about
 
 _PACKAGES = ("numpy", "scipy", "numba", "torch", "triton", "nvidia-cudnn-cu13")
 

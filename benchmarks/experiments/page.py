@@ -1,4 +1,4 @@
-"""A page with the experiment in pictures: `python -m benchmarks.experiments.page PAGE.html [--out runs/experiments]`.
+"""The experiment in pictures, a page.
 
 Numbers come from the committed results, pictures from the networks and models in the folder of the runs.
 """
@@ -31,7 +31,6 @@ from benchmarks.experiments.table import (
     MEASURES,
     NAMES,
     TITLES,
-    Record,
     comparisons,
     fewer_people,
     of_method,
@@ -40,6 +39,7 @@ from benchmarks.experiments.table import (
     used_otherwise,
 )
 from benchmarks.experiments.table import table as result_table
+from benchmarks.harness.record import Record
 
 # labels whose contours are drawn have so many pixels; more would hide the image
 _DRAWN = 200
@@ -48,12 +48,14 @@ _COLOURS = {"alone": "tab:blue", "then program": "tab:orange", "then gradient": 
 _SOURCES = ("sam", "pca", "random", "warped", "estimated")
 
 
-def main() -> None:
-    """Command line."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.experiments.page", description="The experiment in pictures.")
-    parser.add_argument("page", type=Path, metavar="PAGE.html")
+def options(parser: argparse.ArgumentParser) -> None:
+    """Of the command."""
+    parser.add_argument("--page", type=Path, default=Path("runs/experiments/page.html"), metavar="PAGE.html")
     parser.add_argument("--out", type=Path, default=Path("runs/experiments"), metavar="FOLDER", help="of the runs")
-    options = parser.parse_args()
+
+
+def run(options: argparse.Namespace) -> None:
+    """Draw it."""
     found = {name: read_results(name) for name in STUDIES}
     learned = {name: records for name, records in found.items() if any(record["people"] for record in records)}
     sections = [part for name, records in learned.items() for part in _study(name, records, options.out / name)]
@@ -211,7 +213,3 @@ def _curves(records: Sequence[Record], everyone: int) -> str:
         "Error on the training pairs of a step, as a share of what doing nothing leaves: how hard each source is, not how good.",
         figure(figures.plot(draw), "training curves"),
     )
-
-
-if __name__ == "__main__":
-    main()

@@ -19,13 +19,12 @@ import numpy as np
 from augreg import io
 from augreg.geometry.grid import Grid
 from augreg.geometry.image import Image, Labels
+from benchmarks.harness.places import DATA, TEST_BRAINS
 
-DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
 # corners of the brain's field of view, voxels; nothing but air is outside
 _HEAD = ((16, 176), (22, 214))
 # side of the heart's field of view
 _CHEST = 160
-TEST_BRAINS = ("1003", "1007", "1018", "1036", "1104", "1110", "1116", "1128")
 _TEST_HEARTS = 10
 # of four training people, one chooses settings
 _CHOOSING = 3.5

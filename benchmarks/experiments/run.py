@@ -42,7 +42,7 @@ from benchmarks.experiments.people import STUDIES, Study, read_study
 from benchmarks.experiments.settings import SETTINGS, Settings
 from benchmarks.experiments.software import RIVALS, gradient, nothing, rival, timed
 from benchmarks.experiments.sources import LEARNED, source
-from benchmarks.machine import machine
+from benchmarks.harness.record import machine
 
 RESULT, TRAINING = "result.json", "training.json"
 # width and factor on the steps: for two cores, and for a graphics card

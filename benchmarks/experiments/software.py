@@ -7,13 +7,12 @@
     syn_cc      ANTs, symmetric normalisation with local correlation
     elastix     rigid, affine, then a cubic B-spline
 
-Software of others runs in processes of its own, as in `benchmarks.run`.
+Software of others runs in processes of its own, as in `benchmarks.registration`.
 """
 
 from __future__ import annotations
 
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -26,13 +25,14 @@ from augreg.geometry.image import Image
 from augreg.geometry.transforms import Affine, DisplacementField, Transform
 from augreg.networks import RefinedFlow
 from augreg.training import FlowRegistration
-from benchmarks.cases import Case
 from benchmarks.experiments.people import Pair
 from benchmarks.experiments.settings import Settings
-from benchmarks.process import Process
-from benchmarks.rivals import DISTRIBUTIONS
+from benchmarks.harness import timing
+from benchmarks.registration.cases import Case
+from benchmarks.registration.process import Process
+from benchmarks.registration.rivals import DISTRIBUTIONS
 
-# module and function of `benchmarks.rivals`
+# module and function of `benchmarks.registration.rivals`
 RIVALS = {"syn_quick": ("ants", "syn_quick"), "syn_cc": ("ants", "syn_cc"), "elastix": ("elastix", "bspline")}
 _LIMIT = 300.0
 
@@ -53,9 +53,8 @@ def timed(registration: Callable[[Image, Image], Transform]) -> Method:
     """A registration of ours as a method."""
 
     def method(pair: Pair) -> Outcome:
-        begin, cpu = time.perf_counter(), time.process_time()
-        phi = registration(pair.fixed.image, pair.moving.image)
-        return Outcome(phi, time.perf_counter() - begin, time.process_time() - cpu)
+        phi, took = timing.timed(lambda: registration(pair.fixed.image, pair.moving.image))
+        return Outcome(phi, **took)
 
     return method
 

@@ -1,29 +1,30 @@
-"""Results to JSON and Markdown: `python -m benchmarks.experiments.table [--out runs/experiments]`.
+"""Results of the experiment, and their tables in its README.
 
-The results of all runs are gathered in `benchmarks/results/experiment-STUDY.json`, from which the tables of the README are made.
+The results of all runs are gathered in `benchmarks/results/experiment-STUDY.json`, from which the tables are made; without runs
+these are made anew. There a run has a line, the pairs of test people are listed once, and a run has for every way of registering
+and every measure a list of numbers, one per pair.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import re
 from collections.abc import Iterator, Sequence
 from itertools import product
 from math import isfinite
 from pathlib import Path
 from statistics import mean, median, stdev
-from typing import Any
 
-from augreg.io import atomic
 from benchmarks.experiments.people import STUDIES
 from benchmarks.experiments.run import FULL, RESULT, WIDTH, Run
 from benchmarks.experiments.sources import LEARNED
 from benchmarks.experiments.statistics import by_person, compared
+from benchmarks.harness.page import put_into
+from benchmarks.harness.places import kept
+from benchmarks.harness.record import Record, read_record, write_record
 
-RESULTS = Path(__file__).resolve().parents[1] / "results"
-README = Path(__file__).with_name("README.md")
-Record = dict[str, Any]
+README, MARK = Path(__file__).with_name("README.md"), "experiments"
+_PAIR = ("group", "fixed", "moving")
 
 NAMES = {
     "none": "no registration",
@@ -56,30 +57,53 @@ TITLES = {
 }
 
 
-def main() -> None:
-    """Command line."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.experiments.table", description="Gather results, make tables.")
+def options(parser: argparse.ArgumentParser) -> None:
+    """Of the command."""
     parser.add_argument("--out", type=Path, default=Path("runs/experiments"), metavar="FOLDER", help="of the runs")
-    options = parser.parse_args()
+
+
+def run(options: argparse.Namespace) -> None:
+    """Gather what is there, and write the tables."""
     for study in STUDIES:
         found = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(options.out.glob(f"{study}/runs/*/{RESULT}"))]
         if found:
-            _write(found, RESULTS / f"experiment-{study}.json")
-    records = {study: records for study in STUDIES if (records := read_results(study))}
-    text = "\n".join(line for study, known in records.items() for line in rendered(study, known)) + "\n"
-    marks = "<!-- table -->\n", "<!-- end of table -->\n"
-    begin, end = map(re.escape, marks)
-    readme, count = re.subn(f"(?s)(?<={begin}).*(?={end})", lambda _: text, README.read_text(encoding="utf-8"))
-    if count != 1:
-        parser.error(f"{README}: expected one pair of marks {marks}, got {count}")
-    with atomic(README) as temporary:
-        temporary.write_text(readme, encoding="utf-8")
+            write_results(study, found)
+    put_into(README, MARK, tables())
+
+
+def tables() -> str:
+    """Of all studies with results."""
+    records = {study: found for study in STUDIES if (found := read_results(study))}
+    return "\n".join(line for study, known in records.items() for line in rendered(study, known)) + "\n"
+
+
+def write_results(study: str, runs: Sequence[Record]) -> None:
+    """Results as they are kept."""
+    pairs = list(dict.fromkeys(tuple(row[part] for part in _PAIR) for run in runs for row in run["rows"]))
+    lines = []
+    for run in runs:
+        measured: dict[str, dict[str, list[float]]] = {}
+        for row in sorted(run["rows"], key=lambda row: pairs.index(tuple(row[part] for part in _PAIR))):
+            for measure in row.keys() - {"how", *_PAIR}:
+                measured.setdefault(row["how"], {}).setdefault(measure, []).append(row[measure])
+        lines.append({name: value for name, value in run.items() if name != "rows"} | {"measured": measured})
+    write_record(kept(f"experiment-{study}"), {"pairs": [list(pair) for pair in pairs], "runs": lines})
 
 
 def read_results(study: str) -> list[Record]:
-    """The committed results of a study; none where there are none."""
-    path = RESULTS / f"experiment-{study}.json"
-    return json.loads(path.read_text(encoding="utf-8"))["runs"] if path.exists() else []
+    """The committed results of a study, with rows again; none where there are none."""
+    path = kept(f"experiment-{study}")
+    if not path.exists():
+        return []
+    known = read_record(path)
+    pairs = [dict(zip(_PAIR, pair, strict=True)) for pair in known["pairs"]]
+    return [{**run, "rows": list(_rows(run["measured"], pairs))} for run in known["runs"]]
+
+
+def _rows(measured: dict[str, dict[str, list[float]]], pairs: list[dict[str, str]]) -> Iterator[Record]:
+    for how, measures in measured.items():
+        for number, pair in enumerate(pairs):
+            yield {"how": how, **pair, **{measure: values[number] for measure, values in measures.items()}}
 
 
 def rendered(study: str, records: Sequence[Record]) -> Iterator[str]:
@@ -210,23 +234,5 @@ def _about(records: Sequence[Record]) -> str:
     )
 
 
-def _write(records: Sequence[Record], path: Path) -> None:
-    runs = ",\n".join(json.dumps(_rounded(record)) for record in records)
-    with atomic(path) as temporary:
-        temporary.write_text(f'{{"runs": [\n{runs}\n]}}\n', encoding="utf-8")
-
-
-def _rounded(value: Any) -> Any:
-    if isinstance(value, float):
-        return float(f"{value:.5g}")
-    if isinstance(value, dict):
-        return {name: _rounded(part) for name, part in value.items()}
-    return [_rounded(part) for part in value] if isinstance(value, list) else value
-
-
 def _line(cells: Sequence[str]) -> str:
     return f"| {' | '.join(cells)} |"
-
-
-if __name__ == "__main__":
-    main()

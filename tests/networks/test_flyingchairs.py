@@ -1,4 +1,4 @@
-"""Published flow: what the reader reads, and what a network learns from it; `benchmarks/flyingchairs.py` does it at full size."""
+"""Published flow: what the reader reads, and what a network learns from it; `benchmarks run flyingchairs` does it in full."""
 
 from dataclasses import replace
 

@@ -1,6 +1,6 @@
 """Both solvers on programs recorded from real registrations.
 
-`python -m benchmarks.record_programs --small tests/solvers/programs` has recorded them.
+`python -m benchmarks run programs --small tests/solvers/programs` has recorded them.
 """
 
 import numpy as np

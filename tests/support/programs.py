@@ -11,7 +11,7 @@ PROGRAMS = sorted((Path(__file__).parents[1] / "solvers" / "programs").glob("*/*
 
 
 def recorded(path):
-    """As `benchmarks.record_programs` has written it."""
+    """As `benchmarks.solvers.programs` has written it."""
     with np.load(path) as f:
         parts = (f["data"].astype(float), f["indices"].astype(np.int32), f["indptr"])
         matrix = scipy.sparse.csr_array(parts, shape=tuple(f["shape"]))

@@ -1,0 +1,1 @@
+"""Files that are read: damaged and hostile ones."""

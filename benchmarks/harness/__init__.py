@@ -1,0 +1,1 @@
+"""What all benchmarks share: records of figures, pages that show them, time, processes."""

@@ -1,0 +1,1 @@
+"""augreg's registration beside other software: pairs of images, sizes, volumes."""

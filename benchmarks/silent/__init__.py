@@ -1,0 +1,1 @@
+"""Which registrations fail without a word."""

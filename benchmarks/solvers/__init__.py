@@ -1,0 +1,1 @@
+"""Solvers of piecewise-linear programs beside each other."""

@@ -1,0 +1,1 @@
+"""Pairs that are made: how fast, how exact, how real."""

@@ -1,0 +1,175 @@
+"""The benchmarks' one command: what pages show is what results say, what pages tell to type can be typed, and nothing is lost."""
+
+import importlib
+import json
+import re
+import shlex
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from augreg import Grid, Image
+from benchmarks.__main__ import BENCHMARKS, main, parser_of
+from benchmarks.experiments import table as experiments
+from benchmarks.harness.page import put_into, shown
+from benchmarks.harness.places import kept
+from benchmarks.harness.process import Ended, Worker, surroundings
+from benchmarks.harness.record import about, continued, read_record, write_record
+from benchmarks.harness.timing import in_turns
+from benchmarks.registration.rivals import luminance
+from benchmarks.registration.table import BEFORE, rendered
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = [
+    ROOT / "README.md",
+    *(ROOT / "docs").glob("*.md"),
+    *(ROOT / "benchmarks").rglob("*.md"),
+    *(ROOT / "augreg").rglob("*.md"),
+]
+RESULTS = sorted(set(BENCHMARKS) & {path.stem for path in (ROOT / "benchmarks" / "results").glob("*.json")})
+
+
+@pytest.mark.parametrize("name", RESULTS)
+def test_a_page_shows_what_the_kept_result_says(name):
+    module = importlib.import_module(BENCHMARKS[name].module)
+    assert shown(ROOT / BENCHMARKS[name].page, name) == module.rendered(read_record(kept(name)))
+
+
+def test_the_page_of_the_experiment_shows_what_its_kept_results_say():
+    assert shown(experiments.README, experiments.MARK) == experiments.tables()
+
+
+def test_every_command_of_the_pages_can_be_typed():
+    typed = 0
+    for page in PAGES:
+        text = page.read_text(encoding="utf-8")
+        assert not re.findall(r"python3? -m benchmarks\.\S+", text), page
+        for command in re.findall(r"python3? -m benchmarks ([^`\n#]*)", text):
+            name, *words = shlex.split(command.split("&&")[0])[1:] or [""]
+            assert name in (*BENCHMARKS, "NAME", ""), command
+            module = importlib.import_module(BENCHMARKS[name].module) if name in BENCHMARKS else None
+            if hasattr(module, "options"):
+                parser_of(name, module).parse_args(words)
+                typed += 1
+    assert typed > 10
+
+
+def test_every_benchmark_says_what_it_is(capsys):
+    main(["list"])
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines] == list(BENCHMARKS)
+    assert all(len(line.split()) > 3 for line in lines)
+
+
+def test_what_git_keeps_is_small():
+    tracked = subprocess.run(["git", "ls-files", "-z", "benchmarks"], cwd=ROOT, capture_output=True, encoding="utf-8")
+    files = [ROOT / name for name in tracked.stdout.split("\0") if name]
+    if not files:
+        pytest.skip("no checkout of git")
+    assert [path for path in files if path.suffix == ".html"] == []
+    assert sum(path.stat().st_size for path in files if path.exists() and path.suffix == ".json") < 1.2e6
+
+
+def test_records_come_back_but_for_digits_and_what_is_nothing(tmp_path):
+    rows = [{"a": 1 / 3, "b": None, "c": [1, "x"]}, {"a": float("nan"), "d": True}]
+    nested = [{"at": {"5": 1e-9}, "own": [{"x": 1}, {"y": 2}]}, {"none": None}]
+    record = {"date": "today", "rows": rows, "nested": nested, "empty": [], "deep": {"rows": [{"q": 123456789.0}]}}
+    write_record(tmp_path / "r.json", record)
+    found = read_record(tmp_path / "r.json")
+    assert found["rows"][0] == {"a": 0.333333, "c": [1, "x"]}
+    assert np.isnan(found["rows"][1].pop("a"))
+    assert found["rows"][1] == {"d": True}
+    assert found["nested"] == nested
+    assert found["deep"] == {"rows": [{"q": 123457000.0}]}
+    assert (found["date"], found["empty"]) == ("today", [])
+    # a row has a line, and names are said once
+    text = (tmp_path / "r.json").read_text(encoding="utf-8")
+    assert text.count('"a"') == 1
+    assert len(text.splitlines()) > 7
+    json.loads(text)
+    write_record(tmp_path / "again.json", found | {"rows": rows})
+    assert (tmp_path / "again.json").read_text(encoding="utf-8") == text
+
+
+def test_rows_of_another_machine_or_commit_are_not_continued(tmp_path):
+    path, new = tmp_path / "r.json", about(2, ("numpy",)) | {"rows": []}
+    assert continued(path, new) is new
+    write_record(path, new | {"rows": [{"a": 1}]})
+    assert continued(path, new)["rows"] == [{"a": 1}]
+    for part, other in (("machine", {}), ("threads", 3), ("commit", "another")):
+        with pytest.raises(ValueError, match=f"expected rows of {part}"):
+            continued(path, new | {part: other})
+
+
+def test_only_text_between_marks_is_replaced(tmp_path):
+    page = tmp_path / "page.md"
+    page.write_text("a\n<!-- one -->\nold\n<!-- end of one -->\nb\n<!-- two -->\nold\n<!-- end of two -->\n", encoding="utf-8")
+    put_into(page, "one", "new \\1\n")
+    assert shown(page, "one") == "new \\1\n"
+    assert shown(page, "two") == "old\n"
+    put_into(page, "one", "old\n")
+    assert page.read_text(encoding="utf-8").count("old") == 2
+    with pytest.raises(ValueError, match="one pair of marks"):
+        put_into(page, "three", "")
+
+
+def test_calls_take_turns_and_the_first_rounds_are_not_told():
+    order = []
+    calls = {name: lambda repeat, name=name: order.append((name, repeat)) for name in "ab"}
+    told = [(name, repeat) for name, repeat, _ in in_turns(calls, 2, warm=1)]
+    assert told == [("a", 0), ("b", 0), ("a", 1), ("b", 1)]
+    assert order == [("a", 0), ("b", 0), *told]
+
+
+WORKER = """
+import os, time
+from benchmarks.harness.process import answer_lines
+def answer(line):
+    print("noise")
+    if line == "die":
+        os.abort()
+    time.sleep(60 * (line == "sleep"))
+    return {"line": line, "pid": os.getpid()}
+answer_lines(answer)
+"""
+
+
+def test_a_worker_that_dies_or_sleeps_is_told_apart_and_started_again():
+    worker = Worker([sys.executable, "-c", WORKER], surroundings(1))
+    try:
+        first, second = worker.ask("one", 30), worker.ask("two", 30)
+        assert (first["line"], second["line"]) == ("one", "two")
+        assert first["pid"] == second["pid"]
+        with pytest.raises(Ended, match="SIGABRT") as died:
+            worker.ask("die", 30)
+        assert not worker.runs
+        assert worker.ask("three", 30)["pid"] != first["pid"]
+        begin = time.monotonic()
+        with pytest.raises(Ended, match="longer than") as slept:
+            worker.ask("sleep", 0.5)
+        assert time.monotonic() - begin < 20
+        assert [died.value.kind, slept.value.kind] == ["crash", "hang"]
+    finally:
+        worker.close()
+
+
+def test_rivals_see_the_grey_that_augreg_sees():
+    values = np.random.default_rng(0).uniform(0, 255, (5, 4, 3)).astype(np.float32)
+    np.testing.assert_allclose(luminance(values), Image(values, Grid((5, 4))).luminance().values, rtol=1e-6)
+
+
+def test_another_checkout_is_compared_run_by_run():
+    def row(name, repeat, seconds, error):
+        measures = {"seconds": seconds, "cpu_seconds": seconds, "tre_mean": error, "tre_p90": error, "ncc": 1.0, "least_det": 1.0}
+        return {"case": "affine-512/camera", "method": name, "repeat": repeat, "landmarks": False, **measures}
+
+    # the machine is four times as slow in the second repeat: ratios of pairs do not show it
+    rows = [row("augreg", 0, 1.0, 0.5), row("augreg" + BEFORE, 0, 2.0, 0.5)]
+    rows += [row("augreg", 1, 4.0, 0.5), row("augreg" + BEFORE, 1, 8.0, 0.7)]
+    initial = {"affine-512/camera": {"tre_mean": 9.0, "tre_p90": 9.0, "ncc": 0.1, "least_det": 1.0}}
+    text = rendered(about(1, ()) | {"initial": initial, "rows": rows})
+    assert "| affine-512: augreg | 0.5 | 0.5 | tre_mean | 0.6 | 0.5 | 1 of 2 |" in text
