@@ -11,8 +11,8 @@ import argparse
 import ast
 import importlib
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -30,22 +30,27 @@ class Benchmark:
     module : with `options(parser)` and `run(options)`, and `rendered(record)` where it writes a record; or with a `main()` that
         reads the command line itself
     page : Markdown page of its tables
+    defaults : of its options, where they are not the module's own
     """
 
     module: str
     page: str = ""
+    defaults: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def about(self) -> str:
         """The first paragraph of the module's documentation, without importing it."""
         source = (ROOT / self.module.replace(".", "/")).with_suffix(".py").read_text(encoding="utf-8")
-        return " ".join((ast.get_docstring(ast.parse(source)) or "").split("\n\n")[0].split())
+        text = " ".join((ast.get_docstring(ast.parse(source)) or "").split("\n\n")[0].split())
+        return text + f" Defaults: {dict(self.defaults)}." * bool(self.defaults)
 
 
 _PAGE, _DOUBTS = "benchmarks/README.md", "docs/when-it-is-wrong.md"
+# time against size
+_SCALE = {"only": ["affine-scale", "elastic-scale"], "rivals": ["augreg", "opencv"]}
 BENCHMARKS = {
     "registration": Benchmark("benchmarks.registration.run", _PAGE),
-    "scale": Benchmark("benchmarks.registration.scale", _PAGE),
+    "scale": Benchmark("benchmarks.registration.run", _PAGE, _SCALE),
     "volumes": Benchmark("benchmarks.registration.volumes", _PAGE),
     "silent": Benchmark("benchmarks.silent.run", _DOUBTS),
     "fuzz": Benchmark("benchmarks.files.fuzz", _DOUBTS),
@@ -114,6 +119,7 @@ def parser_of(name: str, module: Any) -> argparse.ArgumentParser:
         place.add_argument("--output", type=Path, metavar="RESULT.json", help=f"default: {fresh(name).relative_to(ROOT)}")
         place.add_argument("--keep", action="store_true", help="as the repository's result, with its tables in its page")
     module.options(parser)
+    parser.set_defaults(**BENCHMARKS[name].defaults)
     return parser
 
 

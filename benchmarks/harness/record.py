@@ -50,7 +50,9 @@ def machine() -> Row:
 
 
 def commit() -> str:
-    """Of this checkout, with `-dirty` where files have been changed since; nothing where git is not there."""
+    """Of this checkout, with `-dirty` where files have been changed since; nothing where it is none, or git is not there."""
+    if not (ROOT / ".git").exists():
+        return ""
     try:
         asked = ["git", "-C", str(ROOT), "describe", "--always", "--dirty", "--exclude=*"]
         return subprocess.run(asked, capture_output=True, encoding="utf-8", check=True).stdout.strip()
