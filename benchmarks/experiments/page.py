@@ -6,7 +6,7 @@ Numbers come from the committed results, pictures from the networks and models i
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import mean
 
@@ -31,6 +31,7 @@ from benchmarks.experiments.table import (
     MEASURES,
     NAMES,
     TITLES,
+    alone,
     comparisons,
     fewer_people,
     of_method,
@@ -38,7 +39,6 @@ from benchmarks.experiments.table import (
     read_results,
     used_otherwise,
 )
-from benchmarks.experiments.table import table as result_table
 from benchmarks.harness.record import Record
 
 # labels whose contours are drawn have so many pixels; more would hide the image
@@ -87,24 +87,18 @@ def _study(name: str, records: Sequence[Record], out: Path) -> list[str]:
                 section(
                     TITLES[name, group],
                     text,
-                    _html(result_table(records, group, measures, everyone)),
+                    table(*alone(records, group, measures, everyone)),
                     figure(figures.plot(_boxes(records, group, key, heading, everyone), (9.0, 6.5)), "box plots"),
-                    _html(used_otherwise(records, group, measures[0], everyone)),
-                    *[_html(comparisons(records, group, how, measures[0], everyone)) for how in ("alone", "then gradient")],
+                    table(*used_otherwise(records, group, measures[0], everyone)),
+                    *[table(*comparisons(records, group, how, measures[0], everyone)) for how in ("alone", "then gradient")],
                 )
             )
             parts.append(_alignments(study, group, out, everyone))
-    if any(True for _ in fewer_people(records, name, everyone)):
-        parts.append(section("Fewer people to learn from", "Alone.", _html(fewer_people(records, name, everyone))))
+    if fewer := fewer_people(records, name, everyone):
+        parts.append(section("Fewer people to learn from", "Alone.", table(*fewer)))
     parts.append(_pairs(study, out, everyone))
     parts.append(_curves(records, everyone))
     return parts
-
-
-def _html(lines: Iterable[str]) -> str:
-    """A Markdown table as HTML."""
-    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("|")]
-    return table(rows[0], rows[2:]) if rows else ""
 
 
 def _boxes(records: Sequence[Record], group: str, measure: str, heading: str, everyone: int) -> figures.Draw:

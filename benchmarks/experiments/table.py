@@ -19,12 +19,16 @@ from benchmarks.experiments.people import STUDIES
 from benchmarks.experiments.run import FULL, RESULT, WIDTH, Run
 from benchmarks.experiments.sources import LEARNED
 from benchmarks.experiments.statistics import by_person, compared
-from benchmarks.harness.page import put_into
+from benchmarks.harness.page import put_into, table
 from benchmarks.harness.places import kept
 from benchmarks.harness.record import Record, read_record, write_record
 
 README, MARK = Path(__file__).with_name("README.md"), "experiments"
 _PAIR = ("group", "fixed", "moving")
+# key, heading, whether more is better
+Measure = tuple[str, str, bool]
+# header and lines
+Table = tuple[list[str], list[list[str]]]
 
 NAMES = {
     "none": "no registration",
@@ -44,7 +48,7 @@ NAMES = {
 _SCALES = {(WIDTH, 1): "", (WIDTH, 2): ", twice the steps", FULL: ", full width, ten times the steps"}
 # ways of using a network, besides alone
 FOLLOWED = ("twice", "thrice", "then program", "then gradient")
-# measure, heading, whether more is better, of each group of pairs
+# of each group of pairs
 MEASURES = {
     ("brain", "people"): (("jaccard", "Jaccard", True), ("dice", "Dice", True)),
     ("heart", "phases"): (("distance", "distance px", False), ("dice", "Dice", True)),
@@ -73,8 +77,7 @@ def run(options: argparse.Namespace) -> None:
 
 def tables() -> str:
     """Of all studies with results."""
-    records = {study: found for study in STUDIES if (found := read_results(study))}
-    return "\n".join(line for study, known in records.items() for line in rendered(study, known)) + "\n"
+    return "".join(rendered(study, found) for study in STUDIES if (found := read_results(study)))
 
 
 def write_results(study: str, runs: Sequence[Record]) -> None:
@@ -106,39 +109,42 @@ def _rows(measured: dict[str, dict[str, list[float]]], pairs: list[dict[str, str
             yield {"how": how, **pair, **{measure: values[number] for measure, values in measures.items()}}
 
 
-def rendered(study: str, records: Sequence[Record]) -> Iterator[str]:
+def rendered(study: str, records: Sequence[Record]) -> str:
     """The tables of a study, after a line about the machine."""
-    yield from (_about(records), "")
+    parts = [_about(records) + "\n"]
     everyone = max(record["people"] for record in records)
     for (name, group), measures in MEASURES.items():
         if name == study:
-            yield from (f"### {TITLES[name, group]}", "", *table(records, group, measures, everyone), "")
-            yield from (*used_otherwise(records, group, measures[0], everyone), "")
-            for how in ("alone", "then gradient"):
-                yield from (*comparisons(records, group, how, measures[0], everyone), "")
-    yield from fewer_people(records, study, everyone)
+            found = [alone(records, group, measures, everyone), used_otherwise(records, group, measures[0], everyone)]
+            found += [comparisons(records, group, how, measures[0], everyone) for how in ("alone", "then gradient")]
+            parts.append(f"### {TITLES[name, group]}\n\n" + "\n".join(table(*one) for one in found))
+    if fewer := fewer_people(records, study, everyone):
+        group, (_, heading, _) = first_measure(study)
+        title = f"{TITLES[study, group].split(':')[0]}: fewer people to learn from, {heading}"
+        parts.append(f"### {title}\n\n" + table(*fewer))
+    return "\n".join(parts) + "\n"
 
 
-def table(records: Sequence[Record], group: str, measures: Sequence[tuple[str, str, bool]], everyone: int) -> Iterator[str]:
+def alone(records: Sequence[Record], group: str, measures: Sequence[Measure], everyone: int) -> Table:
     """Means over all pairs of a group; of several seeds the mean, with the standard deviation over seeds."""
-    yield _line(["alone", "seeds", *[heading for _, heading, _ in measures], "folding %", "CPU ms", "training, CPU min"])
-    yield _line(["---", *["--:"] * (len(measures) + 4)])
+    lines = []
     for name, runs in _kinds(records, everyone):
         learned = runs[0]["method"] in LEARNED
         values = [over_seeds(runs, group, "alone", measure) for measure, _, _ in measures]
         trained = [run["training_cpu_seconds"] / 60 for run in runs if learned and not run["resumed"]]
         took = f"{mean(trained):.1f}" if trained else ""
-        yield _line([name, str(len(runs)) if learned else "", *values, *_costs(runs, group, "alone"), took])
+        lines.append([name, str(len(runs)) if learned else "", *values, *_costs(runs, group, "alone"), took])
+    return ["alone", "seeds", *[heading for _, heading, _ in measures], "folding %", "CPU ms", "training, CPU min"], lines
 
 
-def used_otherwise(records: Sequence[Record], group: str, measure: tuple[str, str, bool], everyone: int) -> Iterator[str]:
+def used_otherwise(records: Sequence[Record], group: str, measure: Measure, everyone: int) -> Table:
     """The first measure, folding and time of networks used otherwise than alone."""
-    yield _line([f"{measure[1]}; folding %; CPU ms", *FOLLOWED])
-    yield _line(["---", *["--:"] * len(FOLLOWED)])
+    lines = []
     for name, runs in _kinds(records, everyone):
         if runs[0]["method"] in LEARNED:
             ways = [[over_seeds(runs, group, how, measure[0]), *_costs(runs, group, how)] for how in FOLLOWED]
-            yield _line([name, *["; ".join(way) for way in ways]])
+            lines.append([name, *["; ".join(way) for way in ways]])
+    return [f"{measure[1]}; folding %; CPU ms", *FOLLOWED], lines
 
 
 def _kinds(records: Sequence[Record], everyone: int) -> Iterator[tuple[str, list[Record]]]:
@@ -149,43 +155,43 @@ def _kinds(records: Sequence[Record], everyone: int) -> Iterator[tuple[str, list
             yield NAMES[method] + added, runs
 
 
-def comparisons(records: Sequence[Record], group: str, how: str, measure: tuple[str, str, bool], everyone: int) -> Iterator[str]:
+def comparisons(records: Sequence[Record], group: str, how: str, measure: Measure, everyone: int) -> Table:
     """The model with locality against every other method, person by person; of several seeds the mean per person.
 
     Networks are used as `how` says, all else stands alone.
     """
     key, heading, more_is_better = measure
     own = person_means(of_method(records, "sam", everyone), group, how, key)
-    if not own:
-        return
-    yield _line([f"{heading} of {NAMES['sam']}, {how}, against", "difference", "95 % interval", "p", "effect", "better for"])
-    yield _line(["---", *["--:"] * 5])
+    lines = []
     for method, name in NAMES.items():
         other = person_means(of_method(records, method, everyone), group, how if method in LEARNED else "alone", key)
-        if method == "sam" or not other:
+        if method == "sam" or not own or not other:
             continue
         found = compared(own, other)
         better = found.higher if more_is_better else found.people - found.higher
         low, high = found.interval
         cells = [f"{found.difference:+.3f}", f"{low:+.3f} to {high:+.3f}", f"{found.p:.3f}", f"{found.effect:+.2f}"]
-        yield _line([name, *cells, f"{better} of {found.people}"])
+        lines.append([name, *cells, f"{better} of {found.people}"])
+    return [f"{heading} of {NAMES['sam']}, {how}, against", "difference", "95 % interval", "p", "effect", "better for"], lines
 
 
-def fewer_people(records: Sequence[Record], study: str, everyone: int) -> Iterator[str]:
-    """How much is lost with fewer people to learn from."""
+def fewer_people(records: Sequence[Record], study: str, everyone: int) -> Table | None:
+    """How much is lost with fewer people to learn from, by the study's first measure."""
     sizes = sorted({record["people"] for record in records if 0 < record["people"] < everyone})
     if not sizes:
-        return
-    group = next(group for name, group in MEASURES if name == study)
-    measure, heading, _ = MEASURES[study, group][0]
-    yield from (f"### {TITLES[study, group].split(':')[0]}: fewer people to learn from, {heading}", "")
-    yield _line(["method", *[str(size) for size in (*sizes, everyone)]])
-    yield _line(["---", *["--:"] * (len(sizes) + 1)])
+        return None
+    group, measure = first_measure(study)
+    lines = []
     for method in LEARNED:
         if any(of_method(records, method, size) for size in sizes):
-            cells = [over_seeds(of_method(records, method, size), group, "alone", measure) for size in (*sizes, everyone)]
-            yield _line([NAMES[method], *cells])
-    yield ""
+            cells = [over_seeds(of_method(records, method, size), group, "alone", measure[0]) for size in (*sizes, everyone)]
+            lines.append([NAMES[method], *cells])
+    return ["method", *[str(size) for size in (*sizes, everyone)]], lines
+
+
+def first_measure(study: str) -> tuple[str, Measure]:
+    """Of the first group of a study: group and measure."""
+    return next((group, measures[0]) for (name, group), measures in MEASURES.items() if name == study)
 
 
 def of_method(records: Sequence[Record], method: str, people: int, width: float = WIDTH, longer: int = 1) -> list[Record]:
@@ -232,7 +238,3 @@ def _about(records: Sequence[Record]) -> str:
         f"{machine['processor']}, {machine['cores']} cores, {machine['system']}, Python {machine['python']}; "
         f"registrations with {records[0]['threads']} thread; {named}; {max(record['date'] for record in records)}."
     )
-
-
-def _line(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cells)} |"

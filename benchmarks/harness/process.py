@@ -117,9 +117,16 @@ class Worker:
             self._child = None
 
     def _started(self) -> subprocess.Popen[str]:
-        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
         with open(self._log or os.devnull, "w", encoding="utf-8") as log:
-            return subprocess.Popen(self._command, cwd=self._cwd, env=self._environment, encoding="utf-8", stderr=log, **pipes)
+            return subprocess.Popen(
+                self._command,
+                cwd=self._cwd,
+                env=self._environment,
+                encoding="utf-8",
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+            )
 
 
 def answer_lines(answer: Callable[[str], dict[str, Any]]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -37,6 +38,6 @@ def in_turns(
     """
     for repeat in range(-warm, repeats):
         for name, call in calls.items():
-            _, took = timed(lambda call=call, repeat=repeat: call(max(repeat, 0)), device)
+            _, took = timed(partial(call, max(repeat, 0)), device)
             if repeat >= 0:
                 yield name, repeat, took
