@@ -7,6 +7,7 @@ the order of their own defaults. Random numbers, deformation and interpolation c
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import warnings
 from collections.abc import Callable
@@ -52,12 +53,14 @@ class Rival:
 
 def set_threads(threads: int) -> None:
     """Of every library that has threads."""
-    import cv2
     import SimpleITK as sitk
 
     torch.set_num_threads(threads)
-    cv2.setNumThreads(threads)
     sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(threads)
+    with contextlib.suppress(ImportError):
+        import cv2
+
+        cv2.setNumThreads(threads)
 
 
 def _torchio(image: Array, _device: str) -> Deform:

@@ -44,7 +44,8 @@ def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=7)
-    parser.add_argument("--profile", action="store_true", help="where augreg's time goes, without the rivals")
+    parser.add_argument("--own", action="store_true", help="without the rivals")
+    parser.add_argument("--profile", action="store_true", help="where augreg's time goes")
     parser.add_argument("--models", type=Path, metavar="FOLDER", help="keep fitted models there")
 
 
@@ -102,7 +103,7 @@ def measured(people: People, model: AppearanceModel, case: str, options: argpars
             }
             runs[f"{name}, batches of {batch}"] = (_batches(generator, batch, device), batch, about_it)
     for rival in RIVALS:
-        if image.ndim in rival.ndims and (device == "cpu" or rival.cuda):
+        if not options.own and image.ndim in rival.ndims and (device == "cpu" or rival.cuda):
             try:
                 size = _ramp_size(rival.make(_ramp(image.shape), device), image.shape)
                 runs[rival.name] = (_calls(rival.make(image, device), calls), calls, {"order": rival.order, "rms": size})
