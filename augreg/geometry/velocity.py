@@ -16,7 +16,7 @@ import numpy as np
 
 from augreg.geometry.grid import FloatArray, Grid
 from augreg.geometry.splines import through
-from augreg.geometry.transforms import BSpline, Transform
+from augreg.geometry.transforms import BSpline, DisplacementField, Transform
 
 STEPS = 8
 
@@ -42,11 +42,11 @@ class Exponential(Transform):
 
     Parameters
     ----------
-    velocity : a B-spline whose displacement is v
+    velocity : a B-spline or a field whose displacement is v
     steps : number of steps of the integration
     """
 
-    velocity: BSpline
+    velocity: BSpline | DisplacementField
     steps: int = STEPS
 
     def __post_init__(self) -> None:
@@ -60,7 +60,9 @@ class Exponential(Transform):
 
     def inverse(self, grid: Grid | None = None, tolerance: float = 1e-6) -> Exponential:
         """exp(-v), right to the error of the integration; `solve` is right to a tolerance."""
-        return Exponential(BSpline(-self.velocity.coefficients, self.velocity.grid), self.steps)
+        v = self.velocity
+        minus = BSpline(-v.coefficients, v.grid) if isinstance(v, BSpline) else DisplacementField(-v.values, v.grid)
+        return Exponential(minus, self.steps)
 
     def _map(self, points: FloatArray) -> FloatArray:
         return runge_kutta(self._v, points, 1.0, self.steps)

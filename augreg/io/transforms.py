@@ -73,7 +73,7 @@ def write_transform(transform: Transform, path: str | os.PathLike[str], grid: Gr
     """Write a transform, atomically: `.tfm` and `.h5` as it is, `.nii.gz`, `.nii`, `.mha`, `.nrrd` sampled on `grid`.
 
     ITK has no name for the flow of a velocity: in `.tfm` and `.h5` it is a displacement field, on `grid` or, if there is none and
-    in compositions, with eight nodes per control spacing of the velocity.
+    in compositions, with eight nodes per spacing of a velocity that is a B-spline and four per spacing of one that is a field.
 
     Raises
     ------
@@ -113,8 +113,9 @@ def _named(transform: Transform, grid: Grid | None) -> Transform:
     if not isinstance(transform, Exponential):
         return transform
     if grid is None:
-        inner = transform.velocity.grid.padded(-1)
-        grid = inner.with_shape(tuple(8 * n for n in inner.shape))
+        v = transform.velocity
+        inner, per = (v.grid.padded(-1), 8) if isinstance(v, BSpline) else (v.grid, 4)
+        grid = inner.with_shape(tuple(per * n for n in inner.shape))
     return DisplacementField(transform.displacement(grid), grid)
 
 

@@ -1,25 +1,44 @@
-"""Networks that predict a displacement from two images, their losses and their files."""
+"""Networks that predict a map from two images, their losses and their files."""
 
-from augreg.networks.architectures.flownet import ARCHITECTURES, FlowNet, FlowNetC, FlowNetS, network_of
+from augreg.networks.architectures.encoder import SiameseEncoder, StackedEncoder
+from augreg.networks.architectures.flownet import FlowNet, FlowNetC, FlowNetS
+from augreg.networks.catalogue import ARCHITECTURES, network_of
 from augreg.networks.files import NetworkFile, read_network, write_network
-from augreg.networks.losses.flows import diffusion, end_point_error, multiscale_loss
+from augreg.networks.heads import AffineFlow, Antisymmetric, Cascade, VelocityFlow
+from augreg.networks.losses.flows import diffusion, end_point_error, multiscale_loss, roughness
 from augreg.networks.losses.likeness import Similarity, local_correlation, mean_squared_difference
+from augreg.networks.maps import AffineMap, Composed, Displacement, Map, Velocity
+from augreg.networks.network import Network, normalised
+from augreg.networks.predictor import Predictor
 from augreg.networks.registration import FlowRegistration
-from augreg.networks.tensors import flow_to_displacement, image_to_tensor, normalised
 from augreg.networks.warping import warped
 from augreg.networks.wrappers.refined import RefinedFlow
 from augreg.networks.wrappers.symmetric import SymmetricFlow
+from augreg.tensors import flow_to_displacement, image_to_tensor
 
 __all__ = [
     "ARCHITECTURES",
+    "AffineFlow",
+    "AffineMap",
+    "Antisymmetric",
+    "Cascade",
+    "Composed",
+    "Displacement",
     "FlowNet",
     "FlowNetC",
     "FlowNetS",
     "FlowRegistration",
+    "Map",
+    "Network",
     "NetworkFile",
+    "Predictor",
     "RefinedFlow",
+    "SiameseEncoder",
     "Similarity",
+    "StackedEncoder",
     "SymmetricFlow",
+    "Velocity",
+    "VelocityFlow",
     "diffusion",
     "end_point_error",
     "flow_to_displacement",
@@ -30,6 +49,7 @@ __all__ = [
     "network_of",
     "normalised",
     "read_network",
+    "roughness",
     "warped",
     "write_network",
 ]

@@ -17,7 +17,8 @@ import safetensors.torch
 import torch
 
 from augreg.io import atomic
-from augreg.networks.architectures.flownet import FlowNet, network_of
+from augreg.networks.catalogue import network_of
+from augreg.networks.network import Network
 
 _KIND = "augreg network"
 _CHECKSUM = "crc32"
@@ -33,11 +34,11 @@ class NetworkFile:
     spacing : mm per voxel of the training images
     """
 
-    network: FlowNet
+    network: Network
     spacing: tuple[float, ...]
 
 
-def write_network(network: FlowNet, spacing: tuple[float, ...], path: str | os.PathLike[str]) -> None:
+def write_network(network: Network, spacing: tuple[float, ...], path: str | os.PathLike[str]) -> None:
     """Write weights and description, atomically."""
     write_tensors(network.state_dict(), {**network.description, "spacing": list(spacing)}, path, _KIND)
 

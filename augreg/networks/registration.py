@@ -12,23 +12,24 @@ import torch
 
 from augreg.geometry.grid import Grid
 from augreg.geometry.resampling import resample, warp
-from augreg.geometry.transforms import Affine, DisplacementField
+from augreg.geometry.transforms import Affine, DisplacementField, Transform
 from augreg.networks.files import read_network
 from augreg.networks.predictor import Predictor
-from augreg.networks.tensors import flow_to_displacement, image_to_tensor, normalised
 from augreg.registration import Method, Pair, State
+from augreg.tensors import image_to_tensor
 
 
 @dataclass(frozen=True, eq=False)
 class FlowRegistration(Method):
     """Registration by a network: a callable (fixed, moving) -> phi, for images of any size and spacing.
 
-    Both images are brought to the fixed image's domain at the network's spacing; the flow becomes world vectors there. Gain and
-    offset of the images do not matter; where the moving image ends its least value goes on. phi = initial @ (id + u).
+    Both images are brought to the fixed image's domain at the network's spacing; phi = initial @ (the map that the network
+    predicts), and that is what it is: an affine transform or the flow of a velocity, both with exact inverses, a displacement
+    field, or a composition of them. Where the moving image ends its least value goes on.
 
     Parameters
     ----------
-    network : a FlowNet, or what wraps one, such as `augreg.networks.SymmetricFlow(RefinedFlow(network))`
+    network : a network, or what wraps one, such as `augreg.networks.SymmetricFlow(RefinedFlow(network))`
     spacing : mm per voxel that the network was trained on
     """
 
@@ -60,14 +61,20 @@ class FlowRegistration(Method):
         outside = [float(image.values.min()) for image in images]
         seen = (resample(images[0], grid, fill=outside[0]), warp(images[1], pair.start, grid, fill=outside[1]))
         with torch.no_grad():
-            flow = self.network.predict(*(normalised(image_to_tensor(image)) for image in seen))
-        displacement = _on_grid(DisplacementField(flow_to_displacement(flow, grid), grid), fixed.grid)
-        identity = isinstance(pair.start, Affine) and np.array_equal(pair.start.matrix, np.eye(fixed.ndim))
-        identity = identity and not np.any(getattr(pair.start, "translation", 1))
-        transform = displacement if identity else pair.start @ displacement
+            phi = self.network.predict(*(self.network.prepare(image_to_tensor(image)) for image in seen))
+        transform = _after(pair.start, _on_grid(phi.as_transform(grid), fixed.grid))
         seconds = time.perf_counter() - begin
         yield State(0, 0, float("nan"), float("nan"), transform, seconds, tuple(warnings))
 
 
-def _on_grid(field: DisplacementField, grid: Grid) -> DisplacementField:
-    return field if field.grid == grid else DisplacementField(field.displacement(grid), grid)
+def _after(start: Transform, found: Transform) -> Transform:
+    """start @ found; found alone where the start does nothing."""
+    still = isinstance(start, Affine) and np.array_equal(start.matrix, np.eye(start.ndim)) and not start.translation.any()
+    return found if still else start @ found
+
+
+def _on_grid(transform: Transform, grid: Grid) -> Transform:
+    """A field on a grid; others need none."""
+    if not isinstance(transform, DisplacementField) or transform.grid == grid:
+        return transform
+    return DisplacementField(transform.displacement(grid), grid)

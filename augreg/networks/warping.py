@@ -1,4 +1,4 @@
-"""Warping tensors by flows: the only place where flows become coordinates of `grid_sample`.
+"""Tensors at places between their voxels: the only place where places become coordinates of `grid_sample`.
 
     warped(x) = moving(x + u(x)),      u (B, D, *shape) in voxels along the axes of the arrays, linear between voxels
 
@@ -11,19 +11,40 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+# of the fixed point
+ITERATIONS = 15
+
+
+def sampled(images: torch.Tensor, points: torch.Tensor) -> torch.Tensor:
+    """Images (B, C, *shape) at indices (B, *any, D), as many axes as the images have; border values stand outside; float32."""
+    with torch.autocast(points.device.type, enabled=False):
+        last = torch.tensor([max(n - 1, 1) for n in images.shape[2:]], dtype=torch.float32, device=points.device)
+        coordinates = (2 * points.float() / last - 1).flip(-1)
+        return nn.functional.grid_sample(images.float(), coordinates, "bilinear", "border", align_corners=True)
+
 
 def warped(moving: torch.Tensor, flow: torch.Tensor) -> torch.Tensor:
     """The moving images (B, C, *shape) seen through flows (B, D, *shape), voxels; border values stand outside; float32."""
     with torch.autocast(flow.device.type, enabled=False):
         points = positions(flow.shape[2:], flow.device) + flow.float().movedim(1, -1)
-        last = torch.tensor([max(n - 1, 1) for n in moving.shape[2:]], dtype=torch.float32, device=flow.device)
-        coordinates = (2 * points / last - 1).flip(-1)
-        return nn.functional.grid_sample(moving.float(), coordinates, "bilinear", "border", align_corners=True)
+    return sampled(moving, points)
 
 
 def composed(outer: torch.Tensor, inner: torch.Tensor) -> torch.Tensor:
     """The flow of x -> y + outer(y) at y = x + inner(x): inner(x) + outer(x + inner(x))."""
     return inner + warped(outer, inner)
+
+
+def inverted(flow: torch.Tensor, start: torch.Tensor, iterations: int = ITERATIONS) -> tuple[torch.Tensor, torch.Tensor]:
+    """v with id + v = (id + flow)^-1, (B, D, *shape) voxels, and by how much it misses, (B, 1, *shape).
+
+    The fixed point of v(x) = -flow(x + v(x)) by iteration from `start`: exact where flow's derivative is below 1, else see the
+    second part of the result.
+    """
+    v = start
+    for _ in range(iterations):
+        v = v - composed(flow, v)
+    return v, torch.linalg.vector_norm(composed(flow, v), dim=1, keepdim=True)
 
 
 def positions(shape: torch.Size | tuple[int, ...], device: torch.device) -> torch.Tensor:

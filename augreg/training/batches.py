@@ -18,9 +18,9 @@ import numpy.typing as npt
 import torch
 
 from augreg.geometry.image import Image
-from augreg.networks.tensors import image_to_tensor
 from augreg.sam import AppearanceModel
 from augreg.synthesis import AppearancePairs, PairBatch, PairGenerator, make_pairs, read_shards
+from augreg.tensors import image_to_tensor
 
 Batches = Callable[[int], PairBatch]
 ALL = slice(None)

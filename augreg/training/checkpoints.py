@@ -6,13 +6,13 @@ from pathlib import Path
 
 import torch
 
-from augreg.networks import FlowNet
+from augreg.networks import Network
 from augreg.networks.files import read_tensors, write_tensors
 
 _KIND = "augreg checkpoint"
 
 
-def save(network: FlowNet, adam: torch.optim.Adam, step: int, path: Path) -> None:
+def save(network: Network, adam: torch.optim.Adam, step: int, path: Path) -> None:
     """Write a checkpoint with `step` steps behind it."""
     tensors = {f"weight.{name}": tensor for name, tensor in network.state_dict().items()}
     for number, state in adam.state_dict()["state"].items():
@@ -20,7 +20,7 @@ def save(network: FlowNet, adam: torch.optim.Adam, step: int, path: Path) -> Non
     write_tensors(tensors, {"step": step, **network.description}, path, _KIND)
 
 
-def load(network: FlowNet, adam: torch.optim.Adam, path: Path) -> int:
+def load(network: Network, adam: torch.optim.Adam, path: Path) -> int:
     """Put a checkpoint into network and optimiser; the number of steps it has behind it.
 
     Raises

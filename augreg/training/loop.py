@@ -16,8 +16,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from augreg.networks import FlowNet, FlowNetS, end_point_error, normalised, write_network
-from augreg.networks.architectures.flownet import FLOW_SCALE, full_resolution
+from augreg.networks import FlowNet, FlowNetS, Map, Network, end_point_error, write_network
 from augreg.synthesis import PairBatch
 from augreg.training import checkpoints
 from augreg.training.batches import Batches, not_finite
@@ -41,7 +40,7 @@ class TrainingOptions:
     learning_rate : at the start; halved `halvings` times, evenly over the second half of the steps
     halvings : of the learning rate
     warm_up : steps over which the rate grows from 0
-    weight_decay : of the original loss; divided by FLOW_SCALE, as the loss is, since it is not scale-free
+    weight_decay : of the original loss; divided by the network's unit, as the loss is, since it is not scale-free
     clip : largest norm of the gradient
     checkpoint_seconds : between checkpoints; the first is written after the first step
     look_every : steps between looks at the held-out pairs; the last step has one too
@@ -103,7 +102,7 @@ def seeded_network(
         return architecture(ndim, channels, width, window)
 
 
-def pairs_error(network: FlowNet | None, pairs: PairBatch) -> float:
+def pairs_error(network: Network | None, pairs: PairBatch) -> float:
     """Mean end-point error (voxels) over pairs that were not trained on; of no registration where there is no network."""
     total = 0.0
     with torch.no_grad():
@@ -111,13 +110,13 @@ def pairs_error(network: FlowNet | None, pairs: PairBatch) -> float:
             batch = pairs[begin : begin + _LOOK]
             flow = torch.zeros_like(batch.flow)
             if network is not None:
-                flow = network.predict(normalised(batch.fixed), normalised(batch.moving)).to(flow.device)
+                flow = network.predict(network.prepare(batch.fixed), network.prepare(batch.moving)).flow().to(flow.device)
             total += len(batch) * float(end_point_error(flow, batch.flow, batch.mask))
     return total / len(pairs)
 
 
 def train(
-    network: FlowNet,
+    network: Network,
     batch_of: Batches,
     spacing: tuple[float, ...],
     directory: str | os.PathLike[str],
@@ -152,7 +151,7 @@ def train(
 
 
 def _steps(
-    network: FlowNet,
+    network: Network,
     batch_of: Batches,
     spacing: tuple[float, ...],
     folder: Path,
@@ -166,7 +165,7 @@ def _steps(
     device = checked_device(machine.device, team.local_rank)
     layout = machine.layout(device, network.ndim)
     network.to(device, memory_format=layout).train()  # type: ignore[call-overload]  # the stubs know only 4-D layouts
-    adam = torch.optim.Adam(network.parameters(), lr=options.learning_rate, weight_decay=options.weight_decay / FLOW_SCALE)
+    adam = torch.optim.Adam(network.parameters(), lr=options.learning_rate, weight_decay=options.weight_decay / network.unit)
     start = checkpoints.load(network, adam, folder / CHECKPOINT) if resume else 0
     if start > options.steps:
         raise ValueError(f"steps: expected at least the {start} that the run has behind it, got {options.steps}")
@@ -179,18 +178,18 @@ def _steps(
     begin, saved = time.perf_counter(), -math.inf  # the first step is kept: a run killed early can be resumed
     looked = math.nan
     for step in range(start, options.steps):
-        batch = _ready(batch_of(step), device, layout)
+        batch = _ready(network, batch_of(step), device, layout)
         rate = options.rate(step)
         for group in adam.param_groups:
             group["lr"] = rate
         with torch.autocast(device.type, torch.bfloat16, enabled=machine.reduced(device)):
-            flows = run(batch.fixed, batch.moving)
-        loss = objective(flows, batch)
+            maps = run(batch.fixed, batch.moving)
+        loss = objective(maps, batch)
         adam.zero_grad(set_to_none=True)
         loss.backward()
         norm = nn.utils.clip_grad_norm_(network.parameters(), options.clip)
         # one look at the device for all numbers
-        numbers = team.mean(torch.stack([loss.detach(), norm, *_errors(flows, batch)])).tolist()
+        numbers = team.mean(torch.stack([loss.detach(), norm, *_errors(maps, batch)])).tolist()
         if not (math.isfinite(numbers[0]) and math.isfinite(numbers[1])):
             if writes:
                 checkpoints.save(network, adam, step, folder / CHECKPOINT)
@@ -208,16 +207,16 @@ def _steps(
         write_network(network, spacing, folder / WEIGHTS)
 
 
-def _ready(batch: PairBatch, device: torch.device, layout: torch.memory_format) -> PairBatch:
-    """The batch on a device, its images normalised."""
-    images = [normalised(part.to(device)).contiguous(memory_format=layout) for part in (batch.fixed, batch.moving)]
+def _ready(network: Network, batch: PairBatch, device: torch.device, layout: torch.memory_format) -> PairBatch:
+    """The batch on a device, its images as the network wants them."""
+    images = [network.prepare(part.to(device)).contiguous(memory_format=layout) for part in (batch.fixed, batch.moving)]
     return replace(batch, fixed=images[0], moving=images[1], flow=batch.flow.to(device), mask=batch.mask.to(device))
 
 
 @torch.no_grad()
-def _errors(flows: Sequence[torch.Tensor], batch: PairBatch) -> list[torch.Tensor]:
-    """End-point errors of the finest flow and of no registration."""
-    full = full_resolution(flows[0], batch.flow.shape[2:])
+def _errors(maps: Sequence[Map], batch: PairBatch) -> list[torch.Tensor]:
+    """End-point errors of the finest map and of no registration."""
+    full = maps[0].flow()
     return [end_point_error(flow, batch.flow, batch.mask) for flow in (full, torch.zeros_like(full))]
 
 

@@ -1,4 +1,4 @@
-"""What training minimises: functions of a batch and the flows predicted for it, combined by wrapping.
+"""What training minimises: functions of the maps predicted for a batch, and the batch, combined by wrapping.
 
     supervised                                    the multi-scale end-point error
     Smooth(supervised, 0.1)                       and a smooth flow
@@ -15,19 +15,18 @@ from dataclasses import dataclass
 
 import torch
 
-from augreg.networks.architectures.flownet import FINEST, FLOW_SCALE, full_resolution
-from augreg.networks.losses.flows import diffusion, multiscale_loss
+from augreg.networks.losses.flows import multiscale_loss, roughness
 from augreg.networks.losses.likeness import Similarity, local_correlation
-from augreg.networks.warping import warped
+from augreg.networks.maps import Map
 from augreg.synthesis import PairBatch
 
-# flows from fine to coarse as a network gives them; images of the batch are normalised
-Objective = Callable[[Sequence[torch.Tensor], PairBatch], torch.Tensor]
+# maps from fine to coarse as a network gives them; images of the batch are as the network wants them
+Objective = Callable[[Sequence[Map], PairBatch], torch.Tensor]
 
 
-def supervised(flows: Sequence[torch.Tensor], batch: PairBatch) -> torch.Tensor:
+def supervised(maps: Sequence[Map], batch: PairBatch) -> torch.Tensor:
     """`multiscale_loss` against the truth of the batch; a scalar."""
-    return multiscale_loss(flows, batch.flow, batch.mask)
+    return multiscale_loss(maps, batch.flow, batch.mask)
 
 
 @dataclass(frozen=True)
@@ -41,9 +40,9 @@ class Likeness:
 
     similarity: Similarity = local_correlation
 
-    def __call__(self, flows: Sequence[torch.Tensor], batch: PairBatch) -> torch.Tensor:
+    def __call__(self, maps: Sequence[Map], batch: PairBatch) -> torch.Tensor:
         """A scalar."""
-        return self.similarity(batch.fixed, warped(batch.moving, full_resolution(flows[0], batch.fixed.shape[2:])))
+        return self.similarity(batch.fixed, maps[0].warp(batch.moving))
 
 
 @dataclass(frozen=True)
@@ -64,14 +63,14 @@ class Alike:
     weight: float
     similarity: Similarity = local_correlation
 
-    def __call__(self, flows: Sequence[torch.Tensor], batch: PairBatch) -> torch.Tensor:
+    def __call__(self, maps: Sequence[Map], batch: PairBatch) -> torch.Tensor:
         """A scalar."""
-        return self.objective(flows, batch) + self.weight * Likeness(self.similarity)(flows, batch)
+        return self.objective(maps, batch) + self.weight * Likeness(self.similarity)(maps, batch)
 
 
 @dataclass(frozen=True)
 class Smooth:
-    """Another objective, and the mean squared gradient of the finest flow (voxels per voxel).
+    """Another objective, and the mean squared gradient of the finest map (voxels per voxel; see `augreg.networks.roughness`).
 
     Parameters
     ----------
@@ -82,6 +81,6 @@ class Smooth:
     objective: Objective
     weight: float
 
-    def __call__(self, flows: Sequence[torch.Tensor], batch: PairBatch) -> torch.Tensor:
+    def __call__(self, maps: Sequence[Map], batch: PairBatch) -> torch.Tensor:
         """A scalar."""
-        return self.objective(flows, batch) + self.weight * diffusion(flows[0].float() * FLOW_SCALE, FINEST)
+        return self.objective(maps, batch) + self.weight * roughness(maps[0])

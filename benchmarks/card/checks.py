@@ -69,11 +69,11 @@ def _passed(
     there = PairBatch.without_truth(batch.fixed.to(device), batch.moving.to(device))
     there = PairBatch(**{**vars(there), "flow": truth.to(device)})
     with torch.autocast(torch.device(device).type, dtype, enabled=dtype != torch.float32):
-        flows = network(there.fixed, there.moving)
-    loss = Smooth(Alike(supervised, 1.0), 0.5)(flows, there)
+        maps = network(there.fixed, there.moving)
+    loss = Smooth(Alike(supervised, 1.0), 0.5)(maps, there)
     loss.backward()
     gradient = torch.cat([p.grad.flatten() for p in network.parameters() if p.grad is not None])
-    return flows[0].detach().double().cpu(), loss.detach().double().cpu(), gradient.double().cpu()
+    return maps[0].values.detach().double().cpu(), loss.detach().double().cpu(), gradient.double().cpu()
 
 
 def _apart(found: torch.Tensor, wanted: torch.Tensor) -> float:

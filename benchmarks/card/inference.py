@@ -75,17 +75,17 @@ def _network(ndim: int, width: float, precision: str, device: str) -> tuple[Flow
 
 def _called(network: FlowNet, images: list[torch.Tensor], how: str) -> Callable[[], object]:
     if how == "eager":
-        return lambda: network.predict(*images)
+        return lambda: network.predict(*images).flow()
     if how == "compiled":
-        compiled = torch.compile(network.predict)
+        compiled = torch.compile(lambda *pair: network.predict(*pair).flow())
         return lambda: compiled(*images)
     side = torch.cuda.Stream()
     side.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(side):
         for _ in range(3):
-            network.predict(*images)
+            network.predict(*images).flow()
     torch.cuda.current_stream().wait_stream(side)
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
-        network.predict(*images)
+        network.predict(*images).flow()
     return graph.replay

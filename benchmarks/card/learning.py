@@ -24,7 +24,7 @@ from unittest import mock
 import numpy as np
 import torch
 
-from augreg.networks import FlowNet, RefinedFlow
+from augreg.networks import FlowNet, Map, RefinedFlow
 from augreg.networks.files import write_tensors
 from augreg.synthesis import PairBatch, PairGenerator
 from augreg.training import (
@@ -182,11 +182,11 @@ class Unsure:
     unknown: Objective
     weight: float
 
-    def __call__(self, flows: Sequence[torch.Tensor], batch: PairBatch) -> torch.Tensor:
+    def __call__(self, maps: Sequence[Map], batch: PairBatch) -> torch.Tensor:
         """A scalar."""
         if bool(torch.isnan(batch.residual).all()):
-            return self.weight * self.unknown(flows, batch)
-        return self.known(flows, batch)
+            return self.weight * self.unknown(maps, batch)
+        return self.known(maps, batch)
 
 
 def sideways(batches: Batches, seed: int) -> Batches:

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import permutations
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from augreg.networks import RefinedFlow, normalised, warped
+from augreg.networks import Predictor, RefinedFlow, warped
 from augreg.networks.warping import composed, positions
 
 # of a label in both maps
@@ -23,15 +23,8 @@ _LEAST_VOXELS = 30
 _TOGETHER = 28
 
 
-class Predicts(Protocol):
-    """What registers a pair."""
-
-    def predict(self, fixed: torch.Tensor, moving: torch.Tensor) -> torch.Tensor:
-        """The flow (B, D, *shape) voxels."""
-
-
 def measured(
-    ways: dict[str, Sequence[Predicts]], images: npt.NDArray[Any], labels: npt.NDArray[np.integer], device: str
+    ways: dict[str, Sequence[Predictor]], images: npt.NDArray[Any], labels: npt.NDArray[np.integer], device: str
 ) -> dict[str, dict[str, float]]:
     """For every way, a list of networks that are used one after the other: means over all ordered pairs of people."""
     pairs = list(permutations(range(len(images)), 2))
@@ -49,13 +42,13 @@ def measured(
     return found
 
 
-def registered(networks: Sequence[Predicts], fixed: torch.Tensor, moving: torch.Tensor) -> torch.Tensor:
-    """The flow that some networks find one after the other; images (B, 1, *shape) are normalised here."""
+def registered(networks: Sequence[Predictor], fixed: torch.Tensor, moving: torch.Tensor) -> torch.Tensor:
+    """The flow that some networks find one after the other; images (B, 1, *shape) are prepared here."""
     flow = torch.zeros(len(fixed), fixed.ndim - 2, *fixed.shape[2:], device=fixed.device)
     for network in networks:
         with torch.no_grad():
-            step = network.predict(normalised(fixed), normalised(warped(moving, flow)))
-            flow = composed(flow, step.float())
+            step = network.predict(network.prepare(fixed), network.prepare(warped(moving, flow)))
+            flow = composed(flow, step.flow())
     return flow
 
 

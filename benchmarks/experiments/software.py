@@ -23,7 +23,7 @@ import torch
 
 from augreg.geometry.image import Image
 from augreg.geometry.transforms import Affine, DisplacementField, Transform
-from augreg.networks import RefinedFlow
+from augreg.networks import Displacement, Map, RefinedFlow, normalised
 from augreg.training import FlowRegistration
 from benchmarks.experiments.people import Pair
 from benchmarks.experiments.settings import Settings
@@ -70,9 +70,13 @@ class Still:
     ndim = 2
     channels = 1
 
-    def predict(self, fixed: torch.Tensor, moving: torch.Tensor) -> torch.Tensor:
-        """Zero, (B, 2, *shape)."""
-        return torch.zeros(len(moving), self.ndim, *fixed.shape[2:])
+    def prepare(self, images: torch.Tensor) -> torch.Tensor:
+        """As networks want them."""
+        return normalised(images)
+
+    def predict(self, fixed: torch.Tensor, moving: torch.Tensor) -> Map:
+        """Zero."""
+        return Displacement.of(torch.zeros(len(moving), self.ndim, *fixed.shape[2:]))
 
 
 def gradient(settings: Settings, like: Image) -> FlowRegistration:

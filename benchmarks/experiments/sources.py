@@ -24,7 +24,6 @@ import torch
 
 from augreg.geometry.image import Image
 from augreg.io import read_arrays, write_arrays
-from augreg.networks.tensors import image_to_tensor
 from augreg.sam import AppearanceModel, Locality, fit_appearance_model, read_model, write_model
 from augreg.synthesis import (
     AppearancePairs,
@@ -35,6 +34,7 @@ from augreg.synthesis import (
     magnitudes_of,
     registered_pairs,
 )
+from augreg.tensors import image_to_tensor
 from augreg.training import (
     Alike,
     Batches,

@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from augreg import Grid, Image
-from augreg.networks import FlowNetC, FlowNetS
+from augreg.networks import FlowNetC, FlowNetS, Map
 from augreg.training import FlowRegistration
 from benchmarks.harness.page import heading, table
 from benchmarks.harness.record import Record, Row, about, write_record
@@ -115,6 +115,7 @@ def rendered(record: Record) -> str:
 def _prediction(network: nn.Module, pair: list[torch.Tensor]) -> Callable[[int], object]:
     def predict(_: int) -> object:
         with torch.no_grad():
-            return network.predict(*pair)
+            found = network.predict(*pair)
+            return found.flow() if isinstance(found, Map) else found
 
     return predict

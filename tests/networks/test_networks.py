@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -6,6 +8,7 @@ from support import naive, spaces
 from augreg import Image
 from augreg.io import write_arrays
 from augreg.networks import (
+    Displacement,
     FlowNetC,
     FlowNetS,
     end_point_error,
@@ -17,7 +20,7 @@ from augreg.networks import (
     write_network,
 )
 from augreg.networks.architectures.correlation import correlation
-from augreg.networks.architectures.flownet import FLOW_SCALE, full_resolution
+from augreg.networks.cells import at_voxels, averages
 from augreg.networks.files import write_tensors
 from augreg.networks.warping import positions
 from augreg.networks.windows import local_contrast
@@ -41,9 +44,9 @@ def test_images_of_any_size_give_flows_of_their_size(kind, shape):
     network = kind(len(shape), 2, 0.05).eval()
     images = torch.rand(2, 2, 2, *shape)
     with torch.no_grad():
-        flows = network(*images)
-        assert network.predict(*images).shape == (2, len(shape), *shape)
-    assert [flow.shape[2:] for flow in flows] == [tuple(-(-n // cell) for n in shape) for cell in (4, 8, 16, 32, 64)]
+        maps = network(*images)
+        assert network.predict(*images).flow().shape == (2, len(shape), *shape)
+    assert [phi.values.shape[2:] for phi in maps] == [tuple(-(-n // cell) for n in shape) for cell in (4, 8, 16, 32, 64)]
 
 
 def test_both_images_matter_and_their_order_does():
@@ -51,7 +54,7 @@ def test_both_images_matter_and_their_order_does():
     for kind in (FlowNetS, FlowNetC):
         network = kind(2, 1, 0.1)
         with torch.no_grad():
-            one, turned, same = (network.predict(*pair) for pair in ((first, second), (second, first), (first, first)))
+            one, turned, same = (network.predict(*pair).flow() for pair in ((first, second), (second, first), (first, first)))
         assert min((one - turned).abs().max(), (one - same).abs().max()) > 1e-3 * one.abs().max()
 
 
@@ -64,16 +67,17 @@ def test_correlation_is_that_of_its_slow_twin(shape, reach, step):
         np.testing.assert_allclose(found[sample], expected, atol=1e-5)
 
 
-@pytest.mark.parametrize("shape", [(64, 96), (50, 37), (22, 35, 41)])
-def test_cells_lie_where_their_averages_are_taken(shape):
+@pytest.mark.parametrize(
+    ("shape", "cells"), [((64, 96), (4, 4)), ((50, 37), (4, 2)), ((22, 35, 41), (4, 4, 4)), ((40, 36, 7), (2, 2, 1))]
+)
+def test_cells_lie_where_their_averages_are_taken(shape, cells):
     """A flow that is linear in space survives averaging and interpolation, away from the border."""
     ndim = len(shape)
     A = torch.randn(ndim, ndim)
     flow = (positions(shape, A.device) @ A).movedim(-1, 0)[None]
-    padded = torch.nn.functional.pad(flow, [side for n in reversed(shape) for side in (0, -n % 4)], mode="replicate")
-    cells = (torch.nn.functional.avg_pool2d if ndim == 2 else torch.nn.functional.avg_pool3d)(padded, 4) / FLOW_SCALE
-    full = full_resolution(cells, shape)
-    inner = (..., *[slice(2, n - 6) for n in shape])
+    full = at_voxels(averages(flow, cells), cells, shape)
+    assert averages(flow, cells).shape[2:] == tuple(-(-n // c) for n, c in zip(shape, cells, strict=True))
+    inner = (..., *[slice(c // 2, n - c - c // 2) for n, c in zip(shape, cells, strict=True)])
     torch.testing.assert_close(full[inner], flow[inner], atol=1e-3, rtol=1e-4)
 
 
@@ -81,8 +85,13 @@ def truth(shape=(64, 128)):
     return torch.from_numpy(np.random.default_rng(0).normal(size=(2, len(shape), *shape)).astype(np.float32)) * 5
 
 
+def maps_of(values, shape):
+    """Displacements on cells of 4, 8, ... voxels, of 20 voxels each."""
+    return [Displacement(u, shape, (2**k, 2**k), 20.0) for k, u in enumerate(values, 2)]
+
+
 def scales(flow):
-    return [torch.nn.functional.avg_pool2d(flow, 2**k) / FLOW_SCALE for k in range(2, 7)]
+    return maps_of([torch.nn.functional.avg_pool2d(flow, 2**k) / 20 for k in range(2, 7)], tuple(flow.shape[2:]))
 
 
 def test_the_loss_vanishes_at_the_truth_and_weighs_the_scales():
@@ -91,7 +100,8 @@ def test_the_loss_vanishes_at_the_truth_and_weighs_the_scales():
     exact = scales(flow)
     assert multiscale_loss(exact, flow, mask).item() < 1e-4
     for k, weight in enumerate((4, 2, 1, 1, 1)):
-        off = [part + (torch.tensor([3.0, 4.0])[:, None, None] if i == k else 0) for i, part in enumerate(exact)]
+        wrong = torch.tensor([3.0, 4.0])[:, None, None]
+        off = [replace(phi, values=phi.values + wrong) if i == k else phi for i, phi in enumerate(exact)]
         assert multiscale_loss(off, flow, mask).item() == pytest.approx(5 * weight, rel=1e-3)
 
 
@@ -117,8 +127,8 @@ def test_cells_beyond_the_border_count_with_what_they_have():
     for k in range(2, 7):
         sums = torch.nn.functional.avg_pool2d(wide, 2**k)
         size = (-(-50 // 2**k), -(-37 // 2**k))
-        exact.append((sums[:, :2] / sums[:, 2:].clamp(min=1e-9) / FLOW_SCALE)[..., : size[0], : size[1]])
-    assert multiscale_loss(exact, flow, mask).item() < 1e-4
+        exact.append((sums[:, :2] / sums[:, 2:].clamp(min=1e-9) / 20)[..., : size[0], : size[1]])
+    assert multiscale_loss(maps_of(exact, (50, 37)), flow, mask).item() < 1e-4
 
 
 def test_a_batch_is_the_mean_of_its_samples():
@@ -126,7 +136,7 @@ def test_a_batch_is_the_mean_of_its_samples():
     mask = torch.ones(2, 1, 64, 128)
     mask[1, :, 20:] = 0
     together = multiscale_loss(scales(other), flow, mask)
-    alone = [multiscale_loss([p[i : i + 1] for p in scales(other)], flow[i : i + 1], mask[i : i + 1]) for i in range(2)]
+    alone = [multiscale_loss([phi[i : i + 1] for phi in scales(other)], flow[i : i + 1], mask[i : i + 1]) for i in range(2)]
     assert together.item() == pytest.approx(sum(a.item() for a in alone) / 2, rel=1e-5)
 
 
@@ -177,13 +187,13 @@ def test_a_network_with_a_window_hardly_sees_smooth_gains(tmp_path):
     gain = torch.linspace(0.5, 2, 128).reshape(1, 1, 128, 1)
     changes = []
     for network in (plain, local):
-        flows = [network.predict(fixed, seen) for seen in (moving, gain * moving)]
+        flows = [network.predict(fixed, seen).flow() for seen in (moving, gain * moving)]
         changes.append(((flows[1] - flows[0]).abs().mean() / flows[0].abs().mean()).item())
     assert changes[1] < 0.3 * changes[0]
     write_network(local, (1.0, 1.0), tmp_path / "w.safetensors")
     back = read_network(tmp_path / "w.safetensors").network
     assert back.window == 9
-    assert torch.equal(back.eval().predict(fixed, moving), local.eval().predict(fixed, moving))
+    assert torch.equal(back.eval().predict(fixed, moving).flow(), local.eval().predict(fixed, moving).flow())
     with pytest.raises(ValueError, match="window"):
         FlowNetS(2, 1, 0.05, 8)
 
@@ -197,7 +207,7 @@ def test_files_round_trip_and_foreign_ones_are_refused(tmp_path, kind):
     assert type(back.network) is kind
     assert back.spacing == (1.5, 2.0)
     images = torch.rand(2, 1, 1, 64, 64)
-    assert torch.equal(back.network.predict(*images), network.predict(*images))
+    assert torch.equal(back.network.predict(*images).flow(), network.predict(*images).flow())
     (tmp_path / "cut.safetensors").write_bytes(path.read_bytes()[:500])
     (tmp_path / "text.safetensors").write_text("hello", encoding="utf-8")
     write_arrays(tmp_path / "model.npz", {}, {"kind": "model"})

@@ -5,6 +5,7 @@ import scipy.ndimage
 import torch
 from torch import nn
 
+from augreg.networks import Displacement, normalised
 from augreg.synthesis import PairBatch
 
 SHAPE = (64, 64)
@@ -36,7 +37,10 @@ class Oracle(nn.Module):
         super().__init__()
         self.ndim, self.channels, self.flow = len(flow), 1, flow
 
+    def prepare(self, images):
+        return normalised(images)
+
     def predict(self, fixed, moving):
         self.seen = fixed, moving
         shape = fixed.shape[2:]
-        return torch.tensor(self.flow).reshape(1, -1, *[1] * len(shape)).expand(1, -1, *shape)
+        return Displacement.of(torch.tensor(self.flow).reshape(1, -1, *[1] * len(shape)).expand(1, -1, *shape))

@@ -12,7 +12,6 @@ from support.subjects import model
 from augreg import Affine, Chained, Grid, Image
 from augreg.geometry.splines import control_grid
 from augreg.geometry.transforms import BSpline
-from augreg.networks.architectures.flownet import FLOW_SCALE
 from augreg.networks.files import read_tensors
 from augreg.registration import Method, State
 from augreg.sam.alignment import procrustes
@@ -81,12 +80,12 @@ def test_the_weights_decay_by_what_is_stated_over_the_flow_s_scale(tmp_path):
     network = seeded_network(0, 2, 0.03)
     first = [parameter.detach().clone() for parameter in network.parameters()]
     options = TrainingOptions(steps=1, weight_decay=0.01, machine=Machine("cpu", threads=1))
-    list(train(network, pairs, (1.0, 1.0), tmp_path, options, objective=lambda flows, batch: 0 * flows[0].sum()))
+    list(train(network, pairs, (1.0, 1.0), tmp_path, options, objective=lambda flows, batch: 0 * flows[0].flow().sum()))
     tensors, _ = read_tensors(tmp_path / CHECKPOINT, "augreg checkpoint")
     moments = [tensors[f"adam.{number}.exp_avg"] for number in range(2)]
     for moment, weight in zip(moments, first, strict=False):
-        torch.testing.assert_close(moment, 0.1 * 0.01 / FLOW_SCALE * weight, rtol=1e-4, atol=1e-12)
-    assert FLOW_SCALE == 20
+        torch.testing.assert_close(moment, 0.1 * 0.01 / network.unit * weight, rtol=1e-4, atol=1e-12)
+    assert network.unit == 20
 
 
 @pytest.mark.parametrize(("gain", "offset"), [(3.0, 0.0), (1.0, -1024.0), (0.01, 7.0), (1e-9, 0.0)])

@@ -11,6 +11,7 @@ import torch
 from support.flows import pairs
 
 from augreg.networks import (
+    Displacement,
     FlowNetC,
     FlowNetS,
     diffusion,
@@ -20,9 +21,7 @@ from augreg.networks import (
     normalised,
     read_network,
 )
-from augreg.networks.architectures.flownet import full_resolution
 from augreg.networks.files import read_tensors
-from augreg.networks.warping import warped
 from augreg.training import (
     CHECKPOINT,
     WEIGHTS,
@@ -58,8 +57,8 @@ def errors(folder, flip=1.0):
     options = TrainingOptions(steps=150, learning_rate=2e-3, machine=CPU)
     *_, last = train(network, lambda _: wrong, (1.0, 1.0), folder, options)
     with torch.no_grad():
-        flow = network.predict(normalised(batch.fixed), normalised(batch.moving))
-        return end_point_error(flow, batch.flow, batch.mask).item() / last.epe_without
+        phi = network.predict(network.prepare(batch.fixed), network.prepare(batch.moving))
+        return end_point_error(phi.flow(), batch.flow, batch.mask).item() / last.epe_without
 
 
 def test_a_network_learns_its_pairs_and_fails_with_the_flow_negated(tmp_path):
@@ -251,15 +250,16 @@ def test_likeness_is_added_to_an_objective():
     images = replace(batch, fixed=normalised(batch.fixed), moving=normalised(batch.moving))
     added = []
     for flow in (batch.flow, 0 * batch.flow):
-        flows = [torch.nn.functional.avg_pool2d(flow, 2**k, ceil_mode=True) / 20 for k in range(2, 7)]
-        added.append((Alike(supervised, 3.0)(flows, images) - supervised(flows, images)).item())
-        moved = warped(images.moving, full_resolution(flows[0], flow.shape[2:]))
+        cells = [torch.nn.functional.avg_pool2d(flow, 2**k, ceil_mode=True) / 20 for k in range(2, 7)]
+        maps = [Displacement(u, tuple(flow.shape[2:]), (2**k, 2**k), 20.0) for k, u in enumerate(cells, 2)]
+        added.append((Alike(supervised, 3.0)(maps, images) - supervised(maps, images)).item())
+        moved = maps[0].warp(images.moving)
         assert added[-1] == pytest.approx(3 * local_correlation(images.fixed, moved).item(), rel=1e-4)
     assert 0 < added[0] < 0.5 * added[1]
 
 
 def test_smoothness_is_added_to_an_objective():
     batch, network = pairs(0), seeded_network(0, 2, 0.05)
-    flows = [100 * flow for flow in network(normalised(batch.fixed), normalised(batch.moving))]
-    rough = Smooth(supervised, 3.0)(flows, batch) - supervised(flows, batch)
-    assert rough.item() == pytest.approx(3 * diffusion(20 * flows[0], 4.0).item(), rel=1e-3)
+    maps = [replace(phi, values=100 * phi.values) for phi in network(normalised(batch.fixed), normalised(batch.moving))]
+    rough = Smooth(supervised, 3.0)(maps, batch) - supervised(maps, batch)
+    assert rough.item() == pytest.approx(3 * diffusion(20 * maps[0].values, 4.0).item(), rel=1e-3)

@@ -12,7 +12,7 @@ from support.flows import pairs
 
 from augreg import Grid, Image
 from augreg.networks import warped
-from augreg.networks.wrappers.symmetric import inverted
+from augreg.networks.warping import inverted
 from augreg.synthesis import AppearancePairs, PairBatch, write_shards
 from augreg.training import (
     Team,

@@ -17,7 +17,7 @@ from augreg.cli.progress import bar
 if TYPE_CHECKING:
     # torch: loaded only where a command needs it
     from augreg import training
-    from augreg.networks import FlowNet
+    from augreg.networks import Network
     from augreg.synthesis import PairBatch
 
 # pairs that training looks at without learning from them
@@ -177,13 +177,13 @@ def _objective(options: argparse.Namespace) -> training.Objective:
     return training.Smooth(objective, options.smoothness) if options.smoothness else objective
 
 
-def _run_settings(options: argparse.Namespace, lesson: _Lesson, network: FlowNet) -> dict[str, Any]:
+def _run_settings(options: argparse.Namespace, lesson: _Lesson, network: Network) -> dict[str, Any]:
     """What the weights of a run depend on; where it computes changes their last digits alone, more steps are allowed."""
     names = ("batch", "seed", "learning_rate", "curriculum", "likeness", "smoothness", "symmetric", "precision")
     return {"data": lesson.content, **network.description, **{name: getattr(options, name) for name in names}}
 
 
-def _first_network(options: argparse.Namespace, ndim: int, known: Mapping[str, Any]) -> FlowNet:
+def _first_network(options: argparse.Namespace, ndim: int, known: Mapping[str, Any]) -> Network:
     """The network that training begins with; what is not asked for is that of a run that is known."""
     from augreg import training
     from augreg.networks import ARCHITECTURES, read_network
@@ -194,9 +194,11 @@ def _first_network(options: argparse.Namespace, ndim: int, known: Mapping[str, A
         window = known.get("window") if options.window is None else options.window
         return training.seeded_network(options.seed, ndim, width, architecture=architecture, window=window)
     network = read_network(options.init).network
-    found = network.description
+    found = {"ndim": network.ndim, "channels": network.channels, **network.description}
     wanted = {name: getattr(options, name) for name in ("architecture", "width", "window")} | {"ndim": ndim, "channels": 1}
     for name, value in wanted.items():
-        if value is not None and found[name] != value:
-            raise ValueError(f"{options.init}: expected a network with {name} {value}, got {found[name]}; start without --init")
+        if value is not None and found.get(name) != value:
+            raise ValueError(
+                f"{options.init}: expected a network with {name} {value}, got {found.get(name)}; start without --init"
+            )
     return network

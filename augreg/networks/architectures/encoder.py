@@ -7,7 +7,9 @@ compared by their correlation.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from itertools import pairwise
+from typing import Any, final
 
 import torch
 from torch import nn
@@ -22,19 +24,49 @@ _REACH = {2: (20, 2), 3: (3, 1)}
 _REDIRECTED = 32
 
 
-class StackedEncoder(nn.Module):
-    """Features of two images stacked on their channels, as in FlowNetS.
+class Encoder(nn.Module, ABC):
+    """Features of two images.
 
     Parameters
     ----------
-    ndim : D
+    ndim : D, 2 or 3
     channels : of one image
     width : multiplies all numbers of features
+
+    Attributes
+    ----------
+    widths : numbers of the features, from fine to coarse
+
+    Raises
+    ------
+    ValueError : for other numbers.
     """
 
     def __init__(self, ndim: int, channels: int, width: float) -> None:
         super().__init__()
+        if ndim not in (2, 3) or channels < 1 or not width > 0:
+            name = type(self).__name__
+            raise ValueError(f"{name}: expected 2 or 3 dimensions, channels and width above 0, got {ndim}, {channels}, {width}")
+        self.ndim, self.channels, self.width = ndim, channels, width
         self.widths = _widths(width)
+
+    @property
+    def description(self) -> dict[str, Any]:
+        """What an encoder like this one is made from."""
+        numbers = {name: getattr(self, name) for name in ("ndim", "channels", "width")}
+        return {"architecture": type(self).__name__, **numbers}
+
+    @abstractmethod
+    def forward(self, fixed: torch.Tensor, moving: torch.Tensor) -> list[torch.Tensor]:
+        """Features (B, widths[i], ...) at 1/2, 1/4, ... 1/64."""
+
+
+@final
+class StackedEncoder(Encoder):
+    """Features of two images stacked on their channels, as in FlowNetS; parameters as of `Encoder`."""
+
+    def __init__(self, ndim: int, channels: int, width: float) -> None:
+        super().__init__(ndim, channels, width)
         self.stages = _stages(ndim, (2 * channels, *self.widths), 0)
 
     def forward(self, fixed: torch.Tensor, moving: torch.Tensor) -> list[torch.Tensor]:
@@ -42,12 +74,12 @@ class StackedEncoder(nn.Module):
         return _through(self.stages, torch.cat([fixed, moving], dim=1))
 
 
-class SiameseEncoder(nn.Module):
-    """Features of each image, their correlation, and what follows from it, as in FlowNetC; parameters as of `StackedEncoder`."""
+@final
+class SiameseEncoder(Encoder):
+    """Features of each image, their correlation, and what follows from it, as in FlowNetC; parameters as of `Encoder`."""
 
     def __init__(self, ndim: int, channels: int, width: float) -> None:
-        super().__init__()
-        self.widths = _widths(width)
+        super().__init__(ndim, channels, width)
         self.reach, self.step = _REACH[ndim]
         shared = self.widths[:3]
         self.own = nn.ModuleList(

@@ -1,34 +1,29 @@
 """FlowNetS and FlowNetC (Dosovitskiy, Fischer et al., ICCV 2015), in 2-D and 3-D, with a width multiplier.
 
-An encoder of two images and a decoder with flows at five scales, the finest at 1/4 of the resolution. Flows are in voxels of the
-full resolution divided by `FLOW_SCALE`, at every scale. Layers and numbers of parameters are those of the published networks; the
-first weights are not in one place: the heads start near zero, see `augreg.networks.architectures.decoder`.
-
-A cell of a flow at 1/2^k covers the voxels 2^k i to 2^k (i + 1) - 1; where a side is no multiple of 2^k the last cell reaches
-beyond the image. So sizes may be any.
+An encoder of two images and a decoder with displacements at five scales, on cells of 4, 8, ... 64 voxels (see
+`augreg.networks.cells`). Layers and numbers of parameters are those of the published networks; the first weights are not in one
+place: the heads start near zero, see `augreg.networks.architectures.decoder`.
 """
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from abc import abstractmethod
 from typing import Any, final
 
 import torch
-from torch import nn
 
 from augreg.networks.architectures.decoder import FlowDecoder
-from augreg.networks.architectures.encoder import SiameseEncoder, StackedEncoder
-from augreg.networks.architectures.layers import cropped
+from augreg.networks.architectures.encoder import Encoder, SiameseEncoder, StackedEncoder
+from augreg.networks.maps import Displacement
+from augreg.networks.network import Network
 from augreg.networks.windows import local_contrast
 
-FLOW_SCALE = 20.0
-# voxels along the side of a cell of the finest flow
-FINEST = 4
+# voxels along the side of a cell of the finest displacement
+_FINEST = 4
 
 
-class FlowNet(nn.Module, ABC):
-    """A network that predicts the flow between two images.
+class FlowNet(Network):
+    """A network that predicts displacements between two images.
 
     Parameters
     ----------
@@ -55,25 +50,22 @@ class FlowNet(nn.Module, ABC):
         self.decoder = FlowDecoder(ndim, self.encoder.widths, width)
 
     @abstractmethod
-    def _encoder(self) -> StackedEncoder | SiameseEncoder:
+    def _encoder(self) -> Encoder:
         """Features of two images: what networks differ in."""
 
     @property
     def description(self) -> dict[str, Any]:
-        """What `network_of` makes a network like this one from."""
+        """Its numbers."""
         parts = {name: getattr(self, name) for name in ("ndim", "channels", "width", "window")}
         return {"architecture": type(self).__name__, **parts}
 
-    def forward(self, fixed: torch.Tensor, moving: torch.Tensor) -> list[torch.Tensor]:
-        """Flows (B, D, ...) at 1/4, 1/8, ... 1/64 of the resolution, voxels / FLOW_SCALE; images (B, C, *shape) of any size."""
+    def forward(self, fixed: torch.Tensor, moving: torch.Tensor) -> list[Displacement]:
+        """Displacements on cells of 4, 8, ... 64 voxels; images (B, C, *shape) of any size."""
+        shape = tuple(fixed.shape[2:])
         if self.window is not None:
             fixed, moving = (local_contrast(images, self.window) for images in (fixed, moving))
-        return self.decoder(self.encoder(fixed, moving))
-
-    def predict(self, fixed: torch.Tensor, moving: torch.Tensor) -> torch.Tensor:
-        """The flow at full resolution, (B, D, *shape) voxels, on the network's device; images (B, C, *shape) of any size."""
-        device = next(self.parameters()).device
-        return full_resolution(self(fixed.to(device), moving.to(device))[0], fixed.shape[2:])
+        numbers = self.decoder(self.encoder(fixed, moving))
+        return [Displacement(u, shape, (_FINEST * 2**k,) * self.ndim, self.unit) for k, u in enumerate(numbers)]
 
 
 @final
@@ -90,28 +82,3 @@ class FlowNetC(FlowNet):
 
     def _encoder(self) -> SiameseEncoder:
         return SiameseEncoder(self.ndim, self.channels, self.width)
-
-
-ARCHITECTURES: dict[str, type[FlowNet]] = {"FlowNetS": FlowNetS, "FlowNetC": FlowNetC}
-
-
-def network_of(description: Mapping[str, Any]) -> FlowNet:
-    """A network with random weights as described.
-
-    Raises
-    ------
-    ValueError : for an architecture that is not known. KeyError : for a description that lacks something.
-    """
-    name = description["architecture"]
-    if name not in ARCHITECTURES:
-        raise ValueError(f"architecture: expected one of {', '.join(ARCHITECTURES)}, got {name!r}")
-    # files of before know no window
-    return ARCHITECTURES[name](description["ndim"], description["channels"], description["width"], description.get("window"))
-
-
-def full_resolution(flow: torch.Tensor, shape: torch.Size | tuple[int, ...]) -> torch.Tensor:
-    """The finest flow, linearly interpolated, in voxels: (B, D, ...) -> (B, D, *shape) float32."""
-    mode = "bilinear" if len(shape) == 2 else "trilinear"
-    # coordinates and flows in voxels need more digits than reduced precision has
-    full = nn.functional.interpolate(flow.float() * FLOW_SCALE, scale_factor=FINEST, mode=mode, align_corners=False)
-    return cropped(full, shape)

@@ -1,8 +1,8 @@
-"""Losses of flows with a known truth.
+"""Losses of maps with a known truth, and their roughness.
 
-    loss = sum_s w_s mean_b mean_{x in mask_b} |f_s(x) - u_s(x) / FLOW_SCALE|,      w = 4, 2, 1, 1, 1 from fine to coarse
+    loss = sum_s w_s mean_b mean_{x in mask_b} |phi_s(x) - x - u_s(x)| / unit,      w = 4, 2, 1, 1, 1 from fine to coarse
 
-u_s and the mask are area averages of the truth over the cells of a scale; the means are per pixel, so the weights hold in 2-D and
+u_s and the mask are area averages of the truth over the cells of a map; the means are per pixel, so the weights hold in 2-D and
 3-D (in 2-D they equal the original sums weighted 0.005 0.01 0.02 0.08 0.32). The mean over samples of each sample's masked mean
 makes one process and several agree.
 
@@ -14,9 +14,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from torch import nn
 
-from augreg.networks.architectures.flownet import FINEST, FLOW_SCALE
+from augreg.networks.cells import averages
+from augreg.networks.maps import AffineMap, Composed, Map
 
 WEIGHTS = (4.0, 2.0, 1.0, 1.0, 1.0)
 # where the gradient of the norm would have no value
@@ -35,32 +35,35 @@ def end_point_error(flow: torch.Tensor, truth: torch.Tensor, mask: torch.Tensor)
     return ((error * weight).sum(axes) / weight.sum(axes).clamp(min=1e-6)).mean()
 
 
-def multiscale_loss(flows: Sequence[torch.Tensor], truth: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """The loss of flows from fine to coarse against the truth (B, D, *shape) in voxels."""
+def multiscale_loss(maps: Sequence[Map], truth: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """The loss of one to five maps from fine to coarse against the truth (B, D, *shape) in voxels."""
     weight = mask.to(truth.dtype)
     known = torch.where(mask > 0, truth, 0) * weight
     total = truth.new_zeros(())
-    for scale, (flow, w) in enumerate(zip(flows, WEIGHTS, strict=True)):
-        cell = FINEST * 2**scale
-        share = _averages(weight, cell)
+    for phi, w in zip(maps, WEIGHTS[: len(maps)], strict=True):
+        found = phi.on_cells()
+        share = averages(weight, found.cells)
         # the mean over the valid pixels of every cell
-        target = _averages(known, cell) / share.clamp(min=1e-6) / FLOW_SCALE
-        total = total + w * end_point_error(flow.float(), target, share)
+        target = averages(known, found.cells) / share.clamp(min=1e-6) / found.unit
+        total = total + w * end_point_error(found.values.float(), target, share)
     return total
 
 
-def diffusion(flow: torch.Tensor, spacing: float = 1.0) -> torch.Tensor:
-    """The mean squared gradient of a flow (B, D, *shape) in voxels, whose nodes lie `spacing` voxels apart; a scalar."""
+def roughness(phi: Map) -> torch.Tensor:
+    """`diffusion` of a map on its cells; of a composition the sum over its parts, of an affine map 0; a scalar."""
+    if isinstance(phi, AffineMap):
+        return phi.matrix.new_zeros(())
+    if isinstance(phi, Composed):
+        return torch.stack([roughness(part) for part in phi.parts]).sum()
+    found = phi.on_cells()
+    return diffusion(found.values.float() * found.unit, found.cells)
+
+
+def diffusion(flow: torch.Tensor, spacing: float | Sequence[float] = 1.0) -> torch.Tensor:
+    """The mean squared gradient of a flow (B, D, *nodes) in voxels, whose nodes lie `spacing` voxels apart; a scalar."""
+    apart = [spacing] * (flow.ndim - 2) if isinstance(spacing, int | float) else spacing
     total = flow.new_zeros(())
-    for axis in range(2, flow.ndim):
+    for axis, step in enumerate(apart, 2):
         if flow.shape[axis] > 1:
-            total = total + (flow.diff(dim=axis) / spacing).square().sum(dim=1).mean()
+            total = total + (flow.diff(dim=axis) / step).square().sum(dim=1).mean()
     return total
-
-
-def _averages(values: torch.Tensor, cell: int) -> torch.Tensor:
-    """Means over cells; what lies beyond the image counts as 0."""
-    shape = values.shape[2:]
-    margin = [side for n in reversed(shape) for side in (0, -n % cell)]
-    padded = nn.functional.pad(values, margin)
-    return nn.functional.avg_pool2d(padded, cell) if len(shape) == 2 else nn.functional.avg_pool3d(padded, cell)

@@ -1,61 +1,43 @@
-"""One flow from both directions.
+"""One map from both directions.
 
 A network predicts u from fixed to moving and w from moving to fixed. Where id + w is invertible, (id + w)^-1 = id + v is another
 estimate of the first, with
 
     v(x) = -w(x + v(x)),
 
-a fixed point, which iteration from u reaches where w changes slowly. The result is (u + v) / 2 there, and u elsewhere.
+a fixed point, which iteration from u reaches where w changes slowly. The result is (u + v) / 2 there, and u elsewhere. Of
+velocities it is half their difference, since the inverse of exp(v) is exp(-v).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
-from augreg.networks.predictor import Predictor
-from augreg.networks.warping import composed
+from augreg.networks.maps import Displacement, Map, Velocity
+from augreg.networks.predictor import Wrapper
+from augreg.networks.warping import inverted
 
-_ITERATIONS = 15
 # voxels by which v may miss its equation
 _TOLERANCE = 0.1
 
 
 @dataclass(frozen=True, eq=False)
-class SymmetricFlow:
+class SymmetricFlow(Wrapper):
     """A network asked in both directions.
 
     Parameters
     ----------
-    network : of which both flows are averaged
+    network : of which both maps are averaged
     """
 
-    network: Predictor
-
-    @property
-    def ndim(self) -> int:
-        """D."""
-        return self.network.ndim
-
-    @property
-    def channels(self) -> int:
-        """Of one image."""
-        return self.network.channels
-
-    def predict(self, fixed: torch.Tensor, moving: torch.Tensor) -> torch.Tensor:
-        """The flow (B, D, *shape) voxels."""
-        forward, backward = self.network.predict(torch.cat([fixed, moving]), torch.cat([moving, fixed])).chunk(2)
+    def predict(self, fixed: torch.Tensor, moving: torch.Tensor) -> Map:
+        """A displacement; a velocity where the network predicts velocities."""
+        both = self.network.predict(torch.cat([fixed, moving]), torch.cat([moving, fixed]))
+        if isinstance(both, Velocity):
+            there, back = both.values.chunk(2)
+            return replace(both, values=(there - back) / 2)
+        forward, backward = both.flow().chunk(2)
         inverse, residual = inverted(backward, forward)
-        return torch.where(residual < _TOLERANCE, (forward + inverse) / 2, forward)
-
-
-def inverted(flow: torch.Tensor, start: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """v with id + v = (id + flow)^-1, (B, D, *shape) voxels, and by how much it misses, (B, 1, *shape).
-
-    Fixed-point iteration from `start`: exact where flow's derivative is below 1, else see the second part of the result.
-    """
-    v = start
-    for _ in range(_ITERATIONS):
-        v = v - composed(flow, v)
-    return v, torch.linalg.vector_norm(composed(flow, v), dim=1, keepdim=True)
+        return Displacement.of(torch.where(residual < _TOLERANCE, (forward + inverse) / 2, forward))

@@ -1,0 +1,88 @@
+"""Networks and their names: the descriptions that files of weights carry.
+
+{"architecture": "FlowNetS", "ndim": 2, "channels": 1, "width": 0.25, "window": None}
+{"architecture": "Cascade", "parts": [{"architecture": "AffineFlow", "parts": [...]}, ...]}
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from torch import nn
+
+from augreg.networks.architectures.encoder import Encoder, SiameseEncoder, StackedEncoder
+from augreg.networks.architectures.flownet import FlowNet, FlowNetC, FlowNetS
+from augreg.networks.heads import AffineFlow, Antisymmetric, Cascade, VelocityFlow
+from augreg.networks.network import Network
+
+# networks that learn by themselves, for people to choose from
+ARCHITECTURES: dict[str, type[FlowNet]] = {"FlowNetS": FlowNetS, "FlowNetC": FlowNetC}
+# networks in networks
+_DEEPEST = 8
+
+# of a description and its parts, made already
+Make = Callable[[Mapping[str, Any], Sequence[nn.Module]], nn.Module]
+
+
+def network_of(description: Mapping[str, Any]) -> Network:
+    """A network with random weights as described.
+
+    Raises
+    ------
+    ValueError : for an architecture that is not known, or parts that do not fit. KeyError, TypeError : for a description that
+        lacks something.
+    """
+    return _network(_made(description, 0))
+
+
+def _made(about: Mapping[str, Any], depth: int) -> nn.Module:
+    name = about["architecture"]
+    if name not in _KNOWN:
+        raise ValueError(f"architecture: expected one of {', '.join(_KNOWN)}, got {name!r}")
+    if depth > _DEEPEST:
+        raise ValueError(f"architecture: expected networks in networks {_DEEPEST} deep at most, got more")
+    return _KNOWN[name](about, [_made(part, depth + 1) for part in about.get("parts", [])])
+
+
+def _network(module: nn.Module) -> Network:
+    if not isinstance(module, Network):
+        raise ValueError(f"architecture: expected a network, got {type(module).__name__}, a part of one")
+    return module
+
+
+def _flownet(architecture: type[FlowNet]) -> Make:
+    # files of before know no window
+    return lambda about, _: architecture(about["ndim"], about["channels"], about["width"], about.get("window"))
+
+
+def _encoder(kind: type[Encoder]) -> Make:
+    return lambda about, _: kind(about["ndim"], about["channels"], about["width"])
+
+
+def _velocity(about: Mapping[str, Any], parts: Sequence[nn.Module]) -> nn.Module:
+    (network,) = parts
+    return VelocityFlow(_network(network), about["squarings"])
+
+
+def _antisymmetric(_: Mapping[str, Any], parts: Sequence[nn.Module]) -> nn.Module:
+    (network,) = parts
+    return Antisymmetric(_network(network))
+
+
+def _affine(_: Mapping[str, Any], parts: Sequence[nn.Module]) -> nn.Module:
+    (encoder,) = parts
+    if not isinstance(encoder, Encoder):
+        raise ValueError(f"architecture: expected an encoder, got {type(encoder).__name__}")
+    return AffineFlow(encoder)
+
+
+_KNOWN: dict[str, Make] = {
+    **{name: _flownet(architecture) for name, architecture in ARCHITECTURES.items()},
+    "StackedEncoder": _encoder(StackedEncoder),
+    "SiameseEncoder": _encoder(SiameseEncoder),
+    "VelocityFlow": _velocity,
+    "Antisymmetric": _antisymmetric,
+    "AffineFlow": _affine,
+    "Cascade": lambda _, parts: Cascade([_network(part) for part in parts]),
+}

@@ -1,0 +1,233 @@
+"""Networks made of others: velocities, both directions, affine maps, cascades; and their files."""
+
+import numpy as np
+import pytest
+import torch
+from support.flows import SHAPE, pairs
+from torch import nn
+
+from augreg import Affine, Composition, DisplacementField, Exponential, Grid, Image, read_transform, write_transform
+from augreg.networks import (
+    AffineFlow,
+    Antisymmetric,
+    Cascade,
+    Composed,
+    Displacement,
+    FlowNetS,
+    Network,
+    RefinedFlow,
+    StackedEncoder,
+    SymmetricFlow,
+    Velocity,
+    VelocityFlow,
+    network_of,
+    read_network,
+    write_network,
+)
+from augreg.networks.cells import counts
+from augreg.networks.files import write_tensors
+from augreg.training import FlowRegistration, Machine, Smooth, TrainingOptions, pairs_error, supervised, train
+
+
+def seeded(make, seed=0):
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return stirred(make())
+
+
+def stirred(network):
+    """Heads that see something: those of a new network predict next to nothing."""
+    for module in network.modules():
+        if hasattr(module, "heads"):
+            for head in module.heads:
+                nn.init.normal_(head.weight, std=0.02)
+        if isinstance(module, AffineFlow):
+            nn.init.normal_(module.numbers.weight, std=0.02)
+    return network.eval()
+
+
+def flownet(ndim=2):
+    return FlowNetS(ndim, 1, 0.05)
+
+
+def affine(ndim=2):
+    return AffineFlow(StackedEncoder(ndim, 1, 0.05))
+
+
+MAKERS = {
+    "velocity": lambda: VelocityFlow(flownet(), 5),
+    "antisymmetric": lambda: Antisymmetric(VelocityFlow(flownet())),
+    "affine": affine,
+    "cascade": lambda: Cascade([affine(), VelocityFlow(flownet())]),
+    "nested": lambda: Cascade([Cascade([affine(), flownet()]), Antisymmetric(VelocityFlow(flownet()))]),
+}
+
+
+class Flat(Network):
+    """A small network of volumes of few slices: displacements on cells of 2 x 2 x 1 voxels."""
+
+    ndim, channels, cells = 3, 1, (2, 2, 1)
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Conv3d(2, 3, 3, self.cells, 1)
+
+    @property
+    def description(self):
+        return {"architecture": "Flat"}
+
+    def forward(self, fixed, moving):
+        shape = tuple(fixed.shape[2:])
+        values = self.layer(torch.cat([fixed, moving], 1))
+        assert values.shape[2:] == counts(shape, self.cells)
+        return [Displacement(0.1 * values, shape, self.cells, self.unit)]
+
+
+def images(*shape, count=2):
+    smooth = nn.functional.avg_pool3d if len(shape) == 3 else nn.functional.avg_pool2d
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(5)
+        return [smooth(torch.randn(count, 1, *shape), 3, 1, 1) for _ in range(2)]
+
+
+def test_exchanged_images_give_the_inverse_exactly():
+    network, pair = seeded(MAKERS["antisymmetric"]), images(61, 50)
+    with torch.no_grad():
+        there, back = network.predict(*pair), network.predict(*pair[::-1])
+        assert there.values.abs().max() > 0.01
+        assert torch.equal(there.values, -back.values)
+        assert torch.equal(there.inverse().flow(), back.flow())
+        plain = network.network
+        assert not torch.equal(plain.predict(*pair).values, -plain.predict(*pair[::-1]).values)
+        # what is asked in both directions afterwards is the same
+        symmetric = SymmetricFlow(plain).predict(*pair)
+        torch.testing.assert_close(symmetric.values, there.values, atol=1e-5, rtol=0)
+
+
+def test_a_new_affine_network_predicts_the_identity_and_learns_where_things_lie():
+    network = affine()
+    still = network.predict(*images(61, 50))
+    assert torch.equal(still.flow(), torch.zeros(2, 2, 61, 50))
+    # one half of the image changes: other numbers than for the other half
+    network, (fixed, moving) = seeded(affine), images(64, 64)
+    found = []
+    for side in (slice(0, 32), slice(32, 64)):
+        changed = moving.clone()
+        changed[:, :, side] += 1
+        found.append(network.predict(fixed, changed).matrix)
+    assert (found[0] - found[1]).abs().max() > 1e-3
+
+
+def test_a_cascade_is_its_networks_one_after_the_other_on_the_original_image():
+    first, second, third = seeded(affine), seeded(flownet, 1), seeded(lambda: VelocityFlow(flownet()), 2)
+    fixed, moving = images(61, 50)
+    with torch.no_grad():
+        one = first.predict(fixed, moving)
+        two = one @ second.predict(fixed, one.warp(moving))
+        three = two @ third.predict(fixed, two.warp(moving))
+        found = Cascade([first, second, third])(fixed, moving)
+        assert torch.equal(found[0].flow(), three.flow())
+        assert [type(part).__name__ for part in found[0].parts] == ["AffineMap", "Displacement", "Velocity"]
+        assert len(found) == 5
+        # the sum of the displacements is another map
+        added = one.flow() + two.parts[1].flow() + three.parts[2].flow()
+        assert (added - three.flow()).abs().max() > 0.1
+        # and so is what sees the warped image warped again
+        again = two @ third.predict(fixed, two.parts[1].warp(one.warp(moving)))
+        assert not torch.equal(again.flow(), three.flow())
+    assert Cascade([first, second]).unit == second.unit
+    with pytest.raises(ValueError, match="Cascade: expected two or more networks"):
+        Cascade([first, affine(3)])
+
+
+@pytest.mark.parametrize("name", MAKERS)
+def test_networks_of_networks_are_described_and_go_through_files(tmp_path, name):
+    network, pair = seeded(MAKERS[name]), images(40, 36)
+    write_network(network, (1.5, 2.0), tmp_path / "w.safetensors")
+    back = read_network(tmp_path / "w.safetensors")
+    assert back.network.description == network.description == network_of(network.description).description
+    assert type(back.network) is type(network)
+    assert torch.equal(back.network.predict(*pair).flow(), network.predict(*pair).flow())
+    # a registration with it, and what it is in the world
+    grid = Grid((40, 36), (1.5, 2.0), (4.0, -9.0))
+    transform = FlowRegistration.from_file(tmp_path / "w.safetensors")(*(Image(one[0, 0].numpy(), grid) for one in pair))
+    kinds = {"velocity": Exponential, "antisymmetric": Exponential, "affine": Affine}
+    assert isinstance(transform, kinds.get(name, Composition))
+    write_transform(transform, tmp_path / "t.tfm", grid)
+    nodes = grid.points().reshape(-1, 2)
+    assert np.abs(read_transform(tmp_path / "t.tfm")(nodes) - transform(nodes)).max() < 0.05
+    if name != "nested":
+        assert np.abs(transform.inverse()(transform(nodes)) - nodes).max() < 0.05
+
+
+@pytest.mark.parametrize(
+    "lie",
+    [
+        {"parts": []},
+        {"parts": [{"architecture": "Nothing"}] * 2},
+        {"parts": [{"architecture": "StackedEncoder", "ndim": 2, "channels": 1, "width": 0.05}] * 2},
+        {"parts": 3},
+        {"architecture": "VelocityFlow"},
+        {"architecture": "StackedEncoder", "ndim": 2, "channels": 1, "width": 0.05, "parts": []},
+    ],
+)
+def test_descriptions_that_do_not_fit_are_refused(tmp_path, lie):
+    network = MAKERS["cascade"]()
+    about = {**network.description, "spacing": [1.0, 1.0], **lie}
+    write_tensors(network.state_dict(), about, tmp_path / "w.safetensors", "augreg network")
+    with pytest.raises(ValueError, match=r"w\.safetensors") as caught:
+        read_network(tmp_path / "w.safetensors")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_description_without_end_is_refused():
+    about = {"architecture": "Antisymmetric"}
+    about["parts"] = [about]
+    with pytest.raises(ValueError, match="deep"):
+        network_of(about)
+
+
+def test_flat_volumes_are_registered_refined_and_learned_on_their_own_cells():
+    network, (fixed, moving) = Flat(), images(40, 36, 7, count=1)
+    grid = Grid((40, 36, 7), (1.2, 1.2, 8.0), (3.0, 4.0, -5.0))
+    pair = [Image(one[0, 0].numpy(), grid) for one in (fixed, moving)]
+    assert isinstance(FlowRegistration(network, grid.spacing)(*pair), DisplacementField)
+    exponential = FlowRegistration(VelocityFlow(network), grid.spacing)(*pair)
+    assert isinstance(exponential, Exponential)
+    assert exponential.velocity.grid.spacing == (2.4, 2.4, 8.0)
+    for kind, refined in (
+        (Displacement, RefinedFlow(network, 3, cells=(4, 4, 1))),
+        (Velocity, RefinedFlow(VelocityFlow(network), 3)),
+    ):
+        phi = refined.predict(fixed, moving)
+        assert isinstance(phi, kind)
+        assert refined.objective(fixed, moving, phi) < refined.objective(fixed, moving, network.predict(fixed, moving))
+
+
+def learned(network, folder, *, objective=supervised, steps=40, size=4.0):
+    """Error on the pairs learned from, relative to that of no registration."""
+    batch = pairs(0, batch=2, size=size)
+    options = TrainingOptions(steps=steps, learning_rate=2e-3, machine=Machine(device="cpu", threads=1))
+    states = list(train(network, lambda _: batch, (1.0, 1.0), folder, options, objective=objective))
+    assert read_network(folder / "weights.safetensors").network.description == network.description
+    return pairs_error(network, batch) / pairs_error(None, batch), states[0].loss, states[-1].loss
+
+
+@pytest.mark.parametrize("name", ["velocity", "affine", "cascade", "antisymmetric"])
+def test_heads_learn(tmp_path, name):
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(1)
+        network = MAKERS[name]()
+    error, before, after = learned(network, tmp_path, objective=Smooth(supervised, 1e-3))
+    assert error < 0.85
+    assert after < 0.9 * before
+
+
+def test_every_part_of_a_cascade_is_learned():
+    network = seeded(MAKERS["nested"]).train()
+    batch = pairs(0, batch=2)
+    supervised(network(batch.fixed, batch.moving), batch).backward()
+    still = [name for name, p in network.named_parameters() if p.grad is None or not p.grad.any()]
+    assert still == []
+    assert network.predict(batch.fixed, batch.moving).shape == SHAPE
+    assert isinstance(network.predict(batch.fixed, batch.moving), Composed)
