@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 from support.flows import SHAPE, pairs
-from torch import nn
+from torch import distributed, nn
 
 from augreg import Affine, Composition, DisplacementField, Exponential, Grid, Image, read_transform, write_transform
 from augreg.networks import (
@@ -231,3 +231,20 @@ def test_every_part_of_a_cascade_is_learned():
     assert still == []
     assert network.predict(batch.fixed, batch.moving).shape == SHAPE
     assert isinstance(network.predict(batch.fixed, batch.moving), Composed)
+
+
+@pytest.mark.parametrize("unused", [False, True])
+def test_processes_find_the_gradients_of_maps(tmp_path, unused):
+    """What looks for tensors in the answer of a network finds those in maps of maps."""
+    network, batch = seeded(MAKERS["cascade"]).train(), pairs(0, batch=2)
+    supervised(network(batch.fixed, batch.moving), batch).backward()
+    wanted = [p.grad.clone() for p in network.parameters()]
+    network.zero_grad()
+    distributed.init_process_group("gloo", f"file://{tmp_path}/store", rank=0, world_size=1)
+    try:
+        together = nn.parallel.DistributedDataParallel(network, find_unused_parameters=unused)
+        supervised(together(batch.fixed, batch.moving), batch).backward()
+    finally:
+        distributed.destroy_process_group()
+    for parameter, gradient in zip(network.parameters(), wanted, strict=True):
+        torch.testing.assert_close(parameter.grad, gradient)
