@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import scipy.ndimage
+import SimpleITK as sitk
 import torch
 from support import spaces
 
@@ -197,6 +198,20 @@ def test_transforms_of_maps_go_through_files(tmp_path, suffix):
         near = 1e-6 if suffix != ".mha" and kind != "composed" else 2e-2
         assert np.abs(back(nodes) - transform(nodes)).max() < near, kind
         assert suffix == ".mha" or kind != "affine" or isinstance(back, Affine)
+
+
+def test_itk_reads_what_a_map_is(tmp_path):
+    """Velocities are fields in files: equal at the nodes, linear between them; the numbers of affine maps are kept."""
+    shape, cells = LAYOUTS[0]
+    grid = Grid(shape, (1.3, 0.7), (5.0, -30.0), spaces.directions(2)["oblique"])
+    bounds = {"displacement": (1e-6, 1e-6), "velocity": (1e-6, 0.1), "affine": (1e-6, 1e-6)}
+    for kind, (at_nodes, between) in bounds.items():
+        transform = kinds(shape, cells)[kind].as_transform(grid)
+        write_transform(transform, tmp_path / "t.tfm", grid)
+        theirs = sitk.ReadTransform(str(tmp_path / "t.tfm"))
+        for points, bound in ((grid.points().reshape(-1, 2)[::7], at_nodes), (points_of(grid)[::5], between)):
+            found = np.array([theirs.TransformPoint(x.tolist()) for x in points])
+            assert np.abs(found - transform(points)).max() < bound, kind
 
 
 def test_the_flow_of_a_field_is_inverted_by_minus_the_field():
