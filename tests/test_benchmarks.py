@@ -4,7 +4,6 @@ import importlib
 import json
 import re
 import shlex
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -16,7 +15,7 @@ from augreg import Grid, Image
 from benchmarks.__main__ import BENCHMARKS, main, parser_of
 from benchmarks.experiments import table as experiments
 from benchmarks.harness.page import put_into, shown
-from benchmarks.harness.places import kept
+from benchmarks.harness.places import fresh, kept
 from benchmarks.harness.process import Ended, Worker, surroundings
 from benchmarks.harness.record import about, continued, read_record, write_record
 from benchmarks.harness.timing import in_turns
@@ -65,13 +64,14 @@ def test_every_benchmark_says_what_it_is(capsys):
     assert all(len(line.split()) > 3 for line in lines)
 
 
-def test_what_git_keeps_is_small():
-    tracked = subprocess.run(["git", "ls-files", "-z", "benchmarks"], cwd=ROOT, capture_output=True, encoding="utf-8")
-    files = [ROOT / name for name in tracked.stdout.split("\0") if name]
-    if not files:
-        pytest.skip("no checkout of git")
-    assert [path for path in files if path.suffix == ".html"] == []
-    assert sum(path.stat().st_size for path in files if path.exists() and path.suffix == ".json") < 1.2e6
+def test_what_is_kept_is_small():
+    # what is made otherwise goes to runs/, which git ignores
+    files = [path for path in (ROOT / "benchmarks").rglob("*") if path.is_file() and "__pycache__" not in path.parts]
+    assert [path for path in files if path.suffix in (".html", ".png", ".part")] == []
+    assert sum(path.stat().st_size for path in files if path.suffix == ".json") < 1.2e6
+    assert "/runs/" in (ROOT / ".gitignore").read_text(encoding="utf-8").splitlines()
+    assert kept("any").parent == ROOT / "benchmarks" / "results"
+    assert fresh("any").is_relative_to(ROOT / "runs")
 
 
 def test_records_come_back_but_for_digits_and_what_is_nothing(tmp_path):

@@ -21,7 +21,6 @@ import augreg as ar
 from benchmarks.harness.places import DATA, TEST_BRAINS
 
 Array = npt.NDArray[np.float64]
-Pixels = npt.NDArray[np.float32]
 
 # people and blocks on which nothing was chosen
 _TEST = {
