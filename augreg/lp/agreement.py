@@ -73,8 +73,8 @@ class Agreement:
         return self.opposite / self.seen if self.seen else 0.0
 
 
-def agreement(level: Level, transform: Transform, *, contrast: bool = False) -> Agreement:
-    """Of fixed and moving images of a level under a transform; with `contrast` whatever brightness corresponds to which."""
+def agreement(level: Level, transform: Transform) -> Agreement:
+    """Of fixed and moving images of a level under a transform; brightness may correspond as the criterion allows."""
     fixed, grid = level.fixed, level.fixed.grid
     ndim, lead = grid.ndim, 3 - grid.ndim
     half, reach = np.zeros(3, dtype=np.int64), np.zeros(3, dtype=np.int64)
@@ -90,7 +90,7 @@ def agreement(level: Level, transform: Transform, *, contrast: bool = False) -> 
     around = grid.padded([int(n) for n in reach[lead:]])
     moved = _known(samples(level.moving, transform(around.points()))).reshape(shape + 2 * reach)
     floor = noise_floor(fixed, level.moving)
-    if not contrast:
+    if not level.criterion.any_contrast:
         return _matched(still, moved, centers, half, reach, floor)
     # the part of `moved` that lies on `still`
     there = moved[tuple(slice(r, r + n) for r, n in zip(reach, shape, strict=True))]

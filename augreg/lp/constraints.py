@@ -1,4 +1,4 @@
-"""What a registration must meet besides the images: rows of the same linear program.
+"""What a registration must meet besides the images: terms of the same linear program.
 
 A step is seen as a displacement dw on the fixed side, phi <- phi o (id + dw). To first order:
 
@@ -20,7 +20,7 @@ import scipy.sparse
 from augreg.geometry.grid import FloatArray, Grid
 from augreg.geometry.transforms import Transform
 from augreg.lp.pose import Pose
-from augreg.lp.program import Rows, near, stacked
+from augreg.lp.program import Terms, near, stacked
 from augreg.registration import Pair
 
 # points at which a mask is held rigid, about
@@ -30,10 +30,10 @@ _STIFF = 1e-3
 
 
 class Constraint(ABC):
-    """Rows of the program."""
+    """Terms of the program."""
 
     @abstractmethod
-    def rows(self, pose: Pose, keypoints: int) -> Rows:
+    def terms(self, pose: Pose, keypoints: int) -> Terms:
         """For the coefficients of the next step; weighted so that all keypoints together do not outweigh one row."""
 
     @abstractmethod
@@ -68,7 +68,7 @@ class Landmarks(Constraint):
             return []
         return [Landmarks(pair.fixed_points, pair.moving_points, tolerance, pair.fixed.grid)]
 
-    def rows(self, pose: Pose, keypoints: int) -> Rows:
+    def terms(self, pose: Pose, keypoints: int) -> Terms:
         """D rows a pair."""
         jacobian = pose.transform.jacobian(self.fixed)
         axes = range(self.fixed.shape[1])
@@ -123,7 +123,7 @@ class RigidMask(Constraint):
         points = mask.grid.points_at(kept)
         return [RigidMask(points, min(mask.grid.spacing), float(np.linalg.norm(np.ptp(points, axis=0))) + max(mask.grid.spacing))]
 
-    def rows(self, pose: Pose, keypoints: int) -> Rows:
+    def terms(self, pose: Pose, keypoints: int) -> Terms:
         """D (D + 1) / 2 rows a point."""
         jacobian = pose.transform.jacobian(self.points)
         metric = np.swapaxes(jacobian, 1, 2) @ jacobian

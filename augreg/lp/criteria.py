@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -27,8 +27,6 @@ from augreg.lp.profiles import Profiles
 from augreg.threads import shared
 
 CriterionName = Literal["ncc", "ssd", "mi", "labels", "classes"]
-# criteria of label maps
-LABEL_CRITERIA = ("labels", "classes")
 
 _BINS = 24
 # of a label's partner: how much is known beforehand, and the least probability of any
@@ -44,7 +42,23 @@ _PAIR, _PRODUCT, _CLASS = 1, 0.3, 30
 
 
 class Criterion(ABC):
-    """The dissimilarity of two bundles."""
+    """The dissimilarity of two bundles, for one level's images.
+
+    Parameters
+    ----------
+    derivatives : it has `tensors`
+    of_labels : it compares label maps, not images
+    any_contrast : it leaves open which brightness corresponds to which
+    """
+
+    derivatives: ClassVar[bool] = False
+    of_labels: ClassVar[bool] = False
+    any_contrast: ClassVar[bool] = False
+
+    @staticmethod
+    @abstractmethod
+    def of(fixed: Raster, moving: Raster) -> Criterion:
+        """The criterion for one level."""
 
     @abstractmethod
     def costs(self, profiles: Profiles) -> FloatArray:
@@ -62,24 +76,26 @@ class Criterion(ABC):
         return None
 
 
-def criterion_of(name: CriterionName, fixed: Raster, moving: Raster) -> Criterion:
-    """The criterion for one level's images."""
-    if name == "ncc":
-        return _Ncc(_FLOOR * np.stack([_variance(fixed), _variance(moving)]))
-    if name == "ssd":
-        return _Ssd(_variance(fixed))
-    if name == "mi":
-        return _Information(*(_bins(raster) for raster in (fixed, moving)))
-    labels = [np.unique(raster.values) for raster in (fixed, moving)]
-    bounds = [np.append((known[:-1] + known[1:]) / 2, np.inf) for known in labels]
-    if name == "classes":
-        return _Information(bounds[0], bounds[1])
-    return _Likelihood(bounds[0], bounds[1], (labels[0][:, None] == labels[1]).astype(np.float64))
+def criterion_called(name: CriterionName) -> type[Criterion]:
+    """The kind of criterion of a name."""
+    kinds: dict[CriterionName, type[Criterion]] = {
+        "ncc": _Ncc,
+        "ssd": _Ssd,
+        "mi": _Information,
+        "labels": _Likelihood,
+        "classes": _Classes,
+    }
+    return kinds[name]
 
 
 @dataclass(frozen=True, eq=False)
 class _Ncc(Criterion):
     floor: FloatArray
+    derivatives = True
+
+    @staticmethod
+    def of(fixed: Raster, moving: Raster) -> _Ncc:
+        return _Ncc(_FLOOR * np.stack([_variance(fixed), _variance(moving)]))
 
     def costs(self, profiles: Profiles) -> FloatArray:
         out = _output(profiles)
@@ -109,6 +125,11 @@ class _Ncc(Criterion):
 @dataclass(frozen=True, eq=False)
 class _Ssd(Criterion):
     variance: FloatArray
+    derivatives = True
+
+    @staticmethod
+    def of(fixed: Raster, moving: Raster) -> _Ssd:  # noqa: ARG004
+        return _Ssd(_variance(fixed))
 
     def costs(self, profiles: Profiles) -> FloatArray:
         out = _output(profiles)
@@ -150,9 +171,25 @@ class _Table(Criterion):
 
 @dataclass(frozen=True, eq=False)
 class _Information(_Table):
+    any_contrast = True
+
+    @staticmethod
+    def of(fixed: Raster, moving: Raster) -> _Information:
+        return _Information(_bins(fixed), _bins(moving))
+
     def table(self, histogram: FloatArray) -> FloatArray:
         joint = _probabilities(histogram)
         return -np.log(joint / (joint.sum(axis=1, keepdims=True) * joint.sum(axis=0, keepdims=True)))
+
+
+@dataclass(frozen=True, eq=False)
+class _Classes(_Information):
+    of_labels = True
+    any_contrast = False
+
+    @staticmethod
+    def of(fixed: Raster, moving: Raster) -> _Classes:
+        return _Classes(_between(np.unique(fixed.values)), _between(np.unique(moving.values)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -160,6 +197,13 @@ class _Likelihood(_Table):
     """`same` (F, M) is 1 where two labels are one."""
 
     same: FloatArray
+    of_labels = True
+
+    @staticmethod
+    def of(fixed: Raster, moving: Raster) -> _Likelihood:
+        labels = [np.unique(raster.values) for raster in (fixed, moving)]
+        same = (labels[0][:, None] == labels[1]).astype(np.float64)
+        return _Likelihood(_between(labels[0]), _between(labels[1]), same)
 
     def table(self, histogram: FloatArray) -> FloatArray:
         joint = _probabilities(histogram)
@@ -216,6 +260,11 @@ def _variance(raster: Raster) -> FloatArray:
 def _bins(raster: Raster) -> FloatArray:
     low, high = np.percentile(_inside(raster).mean(axis=-1), (0.5, 99.5))
     return np.append(np.linspace(low, high, _BINS + 1)[1:-1], np.inf)
+
+
+def _between(labels: npt.NDArray[np.float32]) -> FloatArray:
+    """Upper bounds of classes that hold one label each."""
+    return np.append((labels[:-1] + labels[1:]) / 2, np.inf)
 
 
 def _classes(samples: npt.NDArray[np.float32], bounds: FloatArray) -> npt.NDArray[np.int16]:

@@ -17,8 +17,10 @@ from augreg.geometry.grid import FloatArray
 from augreg.geometry.transforms import Transform
 from augreg.lp.agreement import agreement
 from augreg.lp.level import FEWEST, Level
-from augreg.lp.schedule import NEIGHBOURS
+from augreg.lp.profiles import Window
 
+# where else a keypoint could match
+NEIGHBOURS = Window(8, 1)
 _LEAST_SEEN = 0.3
 _LEAST_AT_HOME = 0.42
 # above it nothing else is asked
@@ -33,14 +35,16 @@ def at_home(level: Level, transform: Transform) -> float:
     return _at_home(level.costs(transform, NEIGHBOURS))
 
 
-def doubts(level: Level, transform: Transform, *, patches: bool, contrast: bool) -> list[str]:
-    """Warnings about a transform, seen at a coarse level; none where all is well.
+def scarce(level: Level) -> list[str]:
+    """A warning where the coarsest level has hardly any keypoints."""
+    found = len(level.keypoints)
+    if found >= FEWEST:
+        return []
+    return [f"too few keypoints: {found} at the coarsest level, expected {FEWEST}; is there any contrast to align?"]
 
-    Parameters
-    ----------
-    patches : the level has images, whose patches can be compared, not labels
-    contrast : the criterion leaves open which brightness corresponds to which
-    """
+
+def doubts(level: Level, transform: Transform) -> list[str]:
+    """Warnings about a transform, seen at a coarse level; none where all is well."""
     if len(level.keypoints) < FEWEST:
         return []
     found = []
@@ -54,8 +58,9 @@ def doubts(level: Level, transform: Transform, *, patches: bool, contrast: bool)
             f"flat criterion: only {share:.0%} of the keypoints match best where they were put; the images hardly agree, "
             "check the result"
         )
-    elif patches and share < PLAIN:
-        match = agreement(level, transform, contrast=contrast)
+    elif not level.criterion.of_labels and share < PLAIN:
+        # labels have no patches that could be compared
+        match = agreement(level, transform)
         if match.seen >= FEWEST and match.share < _POOR:
             found.append(
                 f"no agreement: only {match.share:.0%} of {match.seen} patches look alike where they were put; check the result"

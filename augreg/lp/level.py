@@ -14,7 +14,7 @@ from augreg.geometry.image import Labels
 from augreg.geometry.transforms import Transform
 from augreg.keypoints.boundary import Keypoints, find_keypoints
 from augreg.keypoints.pyramid import Raster, label_raster, rasters
-from augreg.lp.criteria import Criterion, CriterionName, criterion_of
+from augreg.lp.criteria import Criterion
 from augreg.lp.profiles import HERE, Bundle, Profiles, Window, fixed_bundles, moving_bundles
 from augreg.registration import Scenes
 
@@ -94,7 +94,7 @@ def continued(costs: FloatArray) -> FloatArray:
 def levels_of(
     scenes: Scenes,
     spacings: Sequence[float],
-    criterion: CriterionName,
+    criterion: type[Criterion],
     bundle: Bundle,
     count: int,
     labels: tuple[Labels, Labels] | None = None,
@@ -106,4 +106,4 @@ def levels_of(
     else:
         fixed = rasters(scenes.fixed, scenes.fixed_mask, spacings)
         moving = rasters(scenes.moving, scenes.moving_mask, spacings)
-    return [Level(f, m, criterion_of(criterion, f, m), bundle, count) for f, m in zip(fixed, moving, strict=True)]
+    return [Level(f, m, criterion.of(f, m), bundle, count) for f, m in zip(fixed, moving, strict=True)]

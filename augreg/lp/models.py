@@ -22,7 +22,7 @@ import scipy.sparse
 from augreg.geometry.grid import FloatArray
 from augreg.geometry.transforms import Affine, BSpline
 from augreg.lp import _bundle_kernels
-from augreg.lp.program import Rows, absolute, bounded
+from augreg.lp.program import Terms, absolute, bounded
 from augreg.threads import shared
 
 Group = Literal["rigid", "similarity", "affine"]
@@ -78,7 +78,7 @@ class MatrixModel:
         columns, starts = np.tile(np.arange(unknowns), count), np.arange(count + 1) * unknowns
         return scipy.sparse.csr_array((dense.ravel(), columns, starts), shape=dense.shape)
 
-    def penalties(self, reach: float) -> list[Rows]:
+    def penalties(self, reach: float) -> list[Terms]:
         """A trust region: every unknown moves points by at most `reach` mm."""
         n = self.unknowns
         return [bounded(self._each, np.full(n, -reach), np.full(n, reach))]
@@ -154,7 +154,7 @@ class SplineModel:
         return np.tile(share * np.asarray(self.spline.grid.spacing), self.unknowns // self.spline.ndim)
 
     @cached_property
-    def penalties(self) -> list[Rows]:
+    def penalties(self) -> list[Terms]:
         """Bounds of the total coefficients, and smoothness."""
         # components along the grid's axes: Q^T c, exact also on oblique grids
         turn = np.asarray(self.spline.grid.direction).T

@@ -19,7 +19,7 @@ import scipy.sparse
 from augreg.geometry.grid import FloatArray
 from augreg.geometry.transforms import Affine, BSpline, Transform
 from augreg.lp.models import MatrixModel, SplineModel
-from augreg.lp.program import Rows
+from augreg.lp.program import Terms
 
 
 class Pose(ABC):
@@ -40,7 +40,7 @@ class Pose(ABC):
         """First-order displacements along directions (N, D) at points (N, D), as rows (N, K) of c."""
 
     @abstractmethod
-    def penalties(self, reach: float) -> list[Rows]:
+    def penalties(self, reach: float) -> list[Terms]:
         """Bounds and smoothness; `reach` mm is a trust region where nothing else bounds the step."""
 
     @property
@@ -75,7 +75,7 @@ class MatrixPose(Pose):
         """d . dv(p)."""
         return self.model.rows(points, directions)
 
-    def penalties(self, reach: float) -> list[Rows]:
+    def penalties(self, reach: float) -> list[Terms]:
         """A trust region."""
         return self.model.penalties(reach)
 
@@ -118,7 +118,7 @@ class SplinePose(Pose):
         covectors = np.linalg.solve(np.swapaxes(self.spline.jacobian(points), 1, 2), directions[..., None])[..., 0]
         return self.model.rows(points, covectors)
 
-    def penalties(self, reach: float) -> list[Rows]:
+    def penalties(self, reach: float) -> list[Terms]:
         """Bounds of the total, and smoothness."""
         return self.model.penalties
 

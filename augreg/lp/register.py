@@ -14,16 +14,26 @@ bounded so that id + v is injective.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import get_args
 
+import numpy as np
+
+from augreg.geometry.image import Labels
+from augreg.geometry.transforms import Affine
 from augreg.lp.constraints import Landmarks, RigidMask
-from augreg.lp.criteria import LABEL_CRITERIA, CriterionName
-from augreg.lp.descent import Solver
-from augreg.lp.run import Run, TransformKind
+from augreg.lp.criteria import Criterion, CriterionName, criterion_called
+from augreg.lp.descent import Descent, Solver
+from augreg.lp.doubts import scarce
+from augreg.lp.level import levels_of
+from augreg.lp.models import MatrixModel
+from augreg.lp.plan import TransformKind, plan_of
+from augreg.lp.pose import MatrixPose
+from augreg.lp.search import begun, surer
+from augreg.lp.walk import Walk
 from augreg.registration import Method, Pair, State
+from augreg.registration.clock import Clock
 from solvers import InteriorPoint
 
 
@@ -93,15 +103,60 @@ class LPRegistration(Method):
         Landmarks must end up within `tolerance` of each other; the rigid mask is held to first order: how far it is not is said
         in the warnings.
         """
-        begin = time.perf_counter()
-        labels = None
-        if self.criterion in LABEL_CRITERIA:
-            if pair.fixed_labels is None or pair.moving_labels is None:
-                raise ValueError(
-                    f"criterion {self.criterion}: expected fixed_labels and moving_labels, got none; give both or take another "
-                    "criterion"
-                )
-            labels = (pair.fixed_labels, pair.moving_labels)
-        constraints = [*Landmarks.of(pair, self.tolerance), *RigidMask.of(pair)]
-        run = Run(self, pair, labels, constraints, begin)
-        yield from run.states(search=self.search and pair.initial is None)
+        clock = Clock(self.budget)
+        criterion = criterion_called(self.criterion)
+        labels = self._labels(pair, criterion)
+        descent = Descent(self.solver, (*Landmarks.of(pair, self.tolerance), *RigidMask.of(pair)))
+        grid, scenes = pair.fixed.grid, pair.scenes
+        plan = plan_of(
+            grid,
+            self.transform,
+            # it knows of no constraints
+            polish=self.polish if criterion.derivatives and not descent.constraints else 0,
+            fold_free=self.fold_free,
+            keypoints=self.keypoints,
+            profile=self.profile,
+            grid_spacing=self.grid_spacing,
+            smoothness=self.smoothness,
+        )
+        coarser, seen = 2 * plan.spacings[0], (plan.bundle, plan.keypoints)
+        if labels is None:
+            scout, *levels = levels_of(scenes, [coarser, *plan.spacings], criterion, *seen)
+        else:
+            # label numbers do not correlate, images do
+            (scout,) = levels_of(scenes, [coarser], criterion_called("ncc"), *seen)
+            levels = levels_of(scenes, plan.spacings, criterion, *seen, labels)
+        model = MatrixModel(plan.group, grid.center, float(np.linalg.norm(grid.extent)) / 2)
+        pose = MatrixPose(model, pair.start, Affine.identity(grid.ndim))
+        search = self.search and pair.initial is None
+        here = begun(descent, levels[0], pose, scout if search else None, self.rotation)
+        # labels have no brightness to compare, and landmarks say where to look
+        if search and labels is None and not descent.constraints and not clock.spent:
+            here = surer(descent, levels[0], here, scout, clock)
+        unused = labels is None and (pair.fixed_labels is not None or pair.moving_labels is not None)
+        said = [*pair.warnings, *([f"fixed_labels, moving_labels: not used by criterion {self.criterion}"] if unused else [])]
+        here = replace(here, warnings=()).saying(*said, *scarce(levels[0]), *here.warnings)
+        for step in Walk(plan, levels, descent, grid, clock).steps(here):
+            found = step.outcome
+            yield State(
+                level=step.stage,
+                iteration=step.iteration,
+                objective=found.objective,
+                gap=found.gap,
+                transform=found.pose.transform,
+                seconds=clock.seconds,
+                warnings=found.warnings,
+                keypoints=len(step.level.keypoints),
+                solve_seconds=found.solve_seconds,
+            )
+
+    def _labels(self, pair: Pair, criterion: type[Criterion]) -> tuple[Labels, Labels] | None:
+        """Label maps where the criterion compares these."""
+        if not criterion.of_labels:
+            return None
+        if pair.fixed_labels is None or pair.moving_labels is None:
+            raise ValueError(
+                f"criterion {self.criterion}: expected fixed_labels and moving_labels, got none; give both or take another "
+                "criterion"
+            )
+        return pair.fixed_labels, pair.moving_labels

@@ -1,0 +1,122 @@
+"""Where a registration begins: the best of several starts at the coarsest level, and of more where the images hardly agree."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from augreg.geometry.transforms import Affine, Transform
+from augreg.lp.agreement import agreement
+from augreg.lp.descent import Descent, Outcome, last
+from augreg.lp.doubts import PLAIN, SURE, at_home
+from augreg.lp.level import Level
+from augreg.lp.pose import MatrixPose, Pose
+from augreg.lp.profiles import Window
+from augreg.lp.start import all_around, candidates, nearby
+from augreg.registration.clock import Clock
+
+# programs at the coarsest level from each candidate of the start, with so many keypoints
+_WINDOWS = (Window(8, 1), Window(8, 1))
+_KEYPOINTS = 300
+# of other poses: how much more of the images must agree, and how much at all; below what share all of them are tried
+_BETTER, _CONVINCING, _HARDLY = 0.05, 0.4, 0.3
+# norm of what takes one matrix to another below which the two are one start: 20 degrees, or a third in size
+_ALIKE = 0.35
+
+
+def begun(descent: Descent, level: Level, pose: MatrixPose, scout: Level | None, degrees: float) -> Outcome:
+    """The best of what the scouting level suggests, or the pose itself, after some programs at the coarsest level.
+
+    Parameters
+    ----------
+    level : the coarsest one
+    pose : nothing behind the initial transform
+    scout : a coarser level of images; None where nothing else is to be tried
+    degrees : up to which rotations are tried
+    """
+    level = level.with_count(min(level.count, _KEYPOINTS))
+    poses = [pose]
+    if scout is not None:
+        matrices = nearby(scout.fixed.grid.ndim, rigid=pose.model.group == "rigid", degrees=degrees)
+        contrast = scout.criterion.any_contrast
+        found = candidates(scout.fixed, scout.moving, pose.base, matrices, count=3, contrast=contrast)
+        # a scale that the group lacks is dropped
+        poses += [MatrixPose(pose.model, pose.base, pose.model.nearest(candidate)) for candidate in found]
+    tried, given_up = [Outcome(start) for start in poses], []
+    # successive halving: a program for all, then one for the better half
+    for window in _WINDOWS:
+        tried = [last(descent.programs(level, start, (window,)), start) for start in tried]
+        tried = sorted(tried, key=lambda outcome: _misfit(level, outcome.pose))
+        half = (len(tried) + 1) // 2
+        given_up += tried[half:]
+        tried = tried[:half]
+    given_up += tried[1:]
+    return _beside(tried[0], given_up).saying(*(text for other in given_up for text in other.warnings))
+
+
+def surer(descent: Descent, level: Level, here: Outcome, scout: Level, clock: Clock) -> Outcome:
+    """An outcome at the coarsest level, or a better one from anywhere if the images hardly agree there."""
+    pose = _matrix(here.pose)
+    if at_home(level, pose.transform) >= PLAIN:
+        return here
+    best = agreement(level, pose.transform)
+    if best.share >= SURE:
+        return here
+    few = level.with_count(_KEYPOINTS)
+    # what one image lacks can stretch an affine map, but hardly a similarity
+    stiff = replace(pose.model, group="similarity")
+    starts = [MatrixPose(stiff, pose.base, stiff.nearest(pose.affine))] if pose.model.group == "affine" else []
+    for start in (*starts, *_from_anywhere(scout, pose, anything=best.share < _HARDLY)):
+        if clock.spent:
+            break
+        there = last(descent.programs(few, Outcome(start), _WINDOWS), Outcome(start))
+        there = replace(there, pose=replace(_matrix(there.pose), model=pose.model))
+        found = agreement(level, there.pose.transform)
+        if found.matched > best.matched and found.share > max(best.share + _BETTER, _CONVINCING):
+            here, best = _beside(replace(there, warnings=here.warnings), [here]).saying(*there.warnings), found
+        else:
+            # what was said of a way not taken does not matter
+            here = _beside(here, [there])
+    return here
+
+
+def _from_anywhere(scout: Level, pose: MatrixPose, *, anything: bool) -> Iterator[MatrixPose]:
+    """Starts all around, from the given start and from centred grids: those better than one like the pose, or the best few.
+
+    Starts are compared with starts: the pose has been fitted, and correlates better than it deserves.
+    """
+    fixed, moving = scout.fixed, scout.moving
+    ndim = fixed.grid.ndim
+    apart = moving.grid.center - fixed.grid.center
+    initials: list[Transform] = [pose.base]
+    if np.abs(fixed.grid.center + apart - pose.base(fixed.grid.center)).max() > min(fixed.grid.spacing):
+        initials.append(Affine(np.eye(ndim), apart))
+    matrices = all_around(ndim, rigid=pose.model.group == "rigid")
+    back = np.linalg.inv(pose.affine.matrix)
+    contrast = scout.criterion.any_contrast
+    for initial in initials:
+        for candidate in candidates(fixed, moving, initial, matrices, count=3, far=True, contrast=contrast):
+            alike = initial is pose.base and np.linalg.norm(back @ candidate.matrix - np.eye(ndim), 2) < _ALIKE
+            if alike and not anything:
+                break
+            yield MatrixPose(pose.model, initial, pose.model.nearest(candidate))
+
+
+def _beside(best: Outcome, others: Sequence[Outcome]) -> Outcome:
+    """The best of several outcomes, which all have taken their time."""
+    return replace(best, solve_seconds=best.solve_seconds + sum(other.solve_seconds for other in others))
+
+
+def _matrix(pose: Pose) -> MatrixPose:
+    """What a pose of a matrix group stays."""
+    assert isinstance(pose, MatrixPose)
+    return pose
+
+
+def _misfit(level: Level, pose: Pose) -> float:
+    """Mean cost over all keypoints; those that left the view must not make a pose look better."""
+    costs = level.costs(pose.transform)[:, 0]
+    valid = np.isfinite(costs)
+    return float(np.where(valid, costs, max(1.0, costs[valid].max(initial=0.0))).mean())

@@ -1,0 +1,113 @@
+"""A plan carried out: its stages one after the other, from where a registration begins, and what speaks against the result."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from augreg.geometry.grid import Grid
+from augreg.geometry.transforms import BSpline
+from augreg.lp.descent import Descent, Outcome
+from augreg.lp.doubts import doubts
+from augreg.lp.level import Level
+from augreg.lp.models import SplineModel
+from augreg.lp.plan import Plan, Stage
+from augreg.lp.pose import Pose, SplinePose
+from augreg.registration.clock import Clock
+
+
+@dataclass(frozen=True, eq=False)
+class Step:
+    """One step of a walk.
+
+    Parameters
+    ----------
+    stage : its number in the plan
+    iteration : within the stage, from 1; 0 for where the walk begins
+    level : where it was made
+    outcome : where it has led
+    """
+
+    stage: int
+    iteration: int
+    level: Level
+    outcome: Outcome
+
+
+@dataclass(frozen=True, eq=False)
+class Walk:
+    """What is walked.
+
+    Parameters
+    ----------
+    plan : its stages
+    levels : those of the plan, coarse to fine
+    descent : makes the steps
+    grid : of the fixed image
+    clock : is asked after every step
+    """
+
+    plan: Plan
+    levels: Sequence[Level]
+    descent: Descent
+    grid: Grid
+    clock: Clock
+
+    def steps(self, here: Outcome) -> Iterator[Step]:
+        """Where the walk begins, then a step for every better pose, and one more if there is more to say about the last one."""
+        stages, level = self.plan.stages, self.levels[0]
+        late = self.clock.spent
+        here = told = self._late(here, 0) if late else here
+        yield Step(0, 0, level, here)
+        if late:
+            return
+        number, iteration, before = 0, 0, None
+        for number, stage in enumerate(stages):
+            if stage.control is not None and (before is None or before.control is None):
+                here = self._doubted(here)
+            level, iteration = self.levels[stage.level].with_count(stage.keypoints), 0
+            here = replace(here, pose=self._posed(here.pose, stage, before, level))
+            for after in self._in_stage(stage, level, here):
+                moved, here, late = after.pose is not here.pose, after, self.clock.spent
+                iteration += moved or late
+                here = self._late(here, number) if late else here
+                if moved or late:
+                    told = here
+                    yield Step(number, iteration, level, here)
+                if late:
+                    return
+            before = stage
+        if stages[-1].control is None:
+            here = self._doubted(here)
+        here = here.saying(*filter(None, (constraint.shortfall(here.pose.transform) for constraint in self.descent.constraints)))
+        if here.warnings != told.warnings:
+            yield Step(number, iteration + 1, level, here)
+
+    def _in_stage(self, stage: Stage, level: Level, here: Outcome) -> Iterator[Outcome]:
+        """Programs, then polish."""
+        for here in self.descent.programs(level, here, stage.windows):  # noqa: B020
+            yield here
+        yield from self.descent.polished(level, here, stage.polish)
+
+    def _posed(self, pose: Pose, stage: Stage, before: Stage | None, level: Level) -> Pose:
+        """The pose for a stage: a finer B-spline stands behind what there is."""
+        if stage.control is None:
+            return pose
+        # the more keypoints, the more cost there is to balance
+        weight = self.plan.smoothness * len(level.keypoints) / 1000 / min(self.grid.spacing)
+        if isinstance(pose, SplinePose) and before is not None and before.control == stage.control:
+            return SplinePose(replace(pose.model, smoothness=weight), pose.base, pose.c)
+        model = SplineModel(BSpline.zeros(self.grid, self.plan.control * stage.control), weight, self.plan.fold_free)
+        return SplinePose(model, pose.transform, np.zeros(model.unknowns))
+
+    def _doubted(self, here: Outcome) -> Outcome:
+        """Asked before B-splines, which can bend anything into some agreement."""
+        return here.saying(*doubts(self.levels[0].with_count(self.plan.keypoints), here.pose.transform))
+
+    def _late(self, here: Outcome, stage: int) -> Outcome:
+        return here.saying(
+            f"the budget of {self.clock.budget} s was spent in stage {stage + 1} of {len(self.plan.stages)}: the best so far was "
+            "returned"
+        )

@@ -1,0 +1,134 @@
+"""A plan is data; who carries it out keeps what is better, asks the clock, and says what a pose costs and nothing else."""
+
+import itertools
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from support.phantoms import blobs
+
+from augreg import Affine, Grid, Image
+from augreg.lp.criteria import criterion_called
+from augreg.lp.descent import Descent, Outcome
+from augreg.lp.level import levels_of
+from augreg.lp.models import MatrixModel
+from augreg.lp.plan import plan_of
+from augreg.lp.pose import MatrixPose
+from augreg.lp.profiles import Window
+from augreg.lp.search import begun
+from augreg.lp.walk import Walk
+from augreg.registration import Pair
+from augreg.registration.clock import Clock
+from solvers import InteriorPoint, Solution
+
+GRIDS = (Grid((512, 400)), Grid((60, 50), (2.0, 3.0)), Grid((160, 140, 120)), Grid((40, 36, 12), (1.0, 1.0, 4.0)))
+
+
+@pytest.mark.parametrize("grid", GRIDS)
+@pytest.mark.parametrize("transform", ["rigid", "similarity", "affine", "bspline"])
+@pytest.mark.parametrize("polish", [0, 4])
+def test_a_plan_goes_from_coarse_to_fine_and_from_matrices_to_splines(grid, transform, polish):
+    plan = plan_of(grid, transform, polish=polish)
+    assert plan == plan_of(grid, transform, polish=polish)
+    assert list(plan.spacings) == sorted(plan.spacings, reverse=True)
+    matrices = [stage for stage in plan.stages if stage.control is None]
+    splines = list(plan.stages[len(matrices) :])
+    assert all(stage.control is not None for stage in splines)
+    assert bool(splines) == (transform == "bspline")
+    for part in (matrices, splines):
+        levels = [stage.level for stage in part]
+        assert levels == sorted(levels)
+        assert set(levels) <= set(range(len(plan.spacings)))
+    controls = [stage.control for stage in splines]
+    assert controls == sorted(controls, reverse=True)
+    assert controls[-1:] in ([], [1.0])
+    # the result is of the finest level
+    assert plan.stages[-1].level == len(plan.spacings) - 1 or transform != "bspline"
+    assert all(stage.windows or stage.polish for stage in plan.stages)
+    assert all(stage.polish == 0 for stage in plan.stages) == (polish == 0)
+
+
+def test_a_plan_takes_the_options_and_has_numbers_of_its_own_for_the_others():
+    grid = Grid((96, 80), (1.0, 1.5))
+    plan = plan_of(grid, "bspline", polish=3, keypoints=99, profile=(4, 1), grid_spacing=20.0, smoothness=0.5, fold_free=False)
+    assert (plan.keypoints, plan.control, plan.smoothness, plan.fold_free, plan.group) == (99, 20.0, 0.5, False, "affine")
+    assert (plan.bundle.half_length, plan.bundle.half_width) == (4, 1)
+    assert {stage.keypoints for stage in plan.stages} <= {99, 99 // 2}
+    usual = plan_of(grid, "bspline", polish=3)
+    assert usual.control == pytest.approx(max(grid.extent) / 16)
+    assert plan_of(Grid(grid.shape, (10.0, 15.0)), "bspline", polish=3).control == pytest.approx(10 * max(grid.extent) / 16)
+
+
+class Ticking:
+    """Is spent when it has been asked so many times."""
+
+    budget = 7.0
+
+    def __init__(self, asks):
+        self.left = asks
+
+    @property
+    def spent(self):
+        self.left -= 1
+        return self.left < 0
+
+
+def a_walk(clock, kind="bspline", criterion="ncc"):
+    grid = Grid((96, 80), (1.0, 1.2))
+    fixed = blobs(grid, 60)
+    moving = Image(np.roll(fixed.values, (3, -2), (0, 1)), grid)
+    pair, plan = Pair.of(fixed, moving), plan_of(grid, kind, polish=2, grid_spacing=20.0)
+    levels = levels_of(pair.scenes, plan.spacings, criterion_called(criterion), plan.bundle, plan.keypoints)
+    model = MatrixModel(plan.group, grid.center, float(np.linalg.norm(grid.extent)) / 2)
+    pose = MatrixPose(model, pair.start, Affine.identity(2))
+    return Walk(plan, levels, Descent(InteriorPoint(tolerance=1e-3)), grid, clock), pose
+
+
+def test_a_walk_that_runs_out_of_time_ends_with_what_it_had():
+    walk, pose = a_walk(Clock())
+    points = walk.grid.points()[::8, ::8]
+    free = list(walk.steps(Outcome(pose)))
+    assert len(free) > 4
+    for asks in itertools.count():
+        late = list(replace(walk, clock=Ticking(asks)).steps(Outcome(pose)))
+        if not any("budget" in text for text in late[-1].outcome.warnings):
+            break
+        assert len(late) <= len(free) + 1
+        assert all("budget" not in text for step in late[:-1] for text in step.outcome.warnings)
+        assert f"the budget of 7.0 s was spent in stage {late[-1].stage + 1} of" in late[-1].outcome.warnings[-1]
+        # a walk that was not stopped has come by there
+        here = late[-1].outcome.pose.transform(points)
+        assert min(np.abs(step.outcome.pose.transform(points) - here).max() for step in free) < 1e-9
+    assert asks > len(free) - 2
+
+
+def test_a_clock_without_a_budget_is_never_spent():
+    assert not Clock().spent
+    assert not Clock(1e9).spent
+    late = Clock(5.0, begin=Clock().begin - 6.0)
+    assert late.spent
+    assert late.seconds == pytest.approx(6.0, abs=2.0)
+
+
+@pytest.mark.parametrize("criterion", ["ncc", "ssd"])
+def test_the_objective_is_that_of_the_pose_and_not_of_another_one_tried(criterion):
+    walk, pose = a_walk(Clock(), "rigid", criterion)
+    level = walk.levels[0]
+    found = begun(walk.descent, level, pose, level, 15.0)
+    costs = level.with_count(min(level.count, 300)).costs(found.pose.transform)[:, 0]
+    assert found.objective == pytest.approx(np.nanmean(costs), rel=0.25, abs=1e-3)
+    assert found.solve_seconds > 0
+
+
+def test_a_refused_step_leaves_the_pose_and_tells_what_that_costs():
+    walk, pose = a_walk(Clock(), "rigid", "ssd")
+
+    def leap(program):
+        """Far away, whatever the program says."""
+        return Solution.judged(program, np.array([0.0, 9.0, 9.0]), np.zeros(len(program.lower)), "optimal", 0, 0.25)
+
+    level, here = walk.levels[0], Outcome(pose, solve_seconds=1.0)
+    found = list(Descent(leap).programs(level, here, (Window(8, 1), Window(6, 2))))
+    assert [outcome.solve_seconds for outcome in found] == [1.25, 1.5]
+    assert all(outcome.pose is pose for outcome in found)
+    assert found[-1].objective == pytest.approx(np.nanmean(level.costs(pose.transform)), rel=0.1)
