@@ -50,6 +50,24 @@ def test_slabs_give_what_the_whole_grid_gives(ndim, name, monkeypatch):
             assert 0.01 < share < 0.99
 
 
+@pytest.mark.parametrize(("ndim", "name"), spaces.ALL)
+def test_at_a_node_both_sides_count_alike(ndim, name):
+    """A field with other slopes before and behind every node: det D phi is that of their mean."""
+    grid = spaces.grid(ndim, name)
+    turn = np.asarray(grid.direction)
+    for axis in range(ndim):
+        shift = np.zeros(grid.shape[axis])
+        shift[1:] = np.cumsum(RNG(axis).uniform(-0.5, 0.9, len(shift) - 1) * grid.spacing[axis])
+        along = shift.reshape([-1 if a == axis else 1 for a in range(ndim)])
+        # along the axis, and a shear that the determinant does not see
+        values = along[..., None] * (turn[:, axis] + 0.3 * turn[:, axis - 1])
+        field = DisplacementField(np.broadcast_to(values, (*grid.shape, ndim)).copy(), grid)
+        slopes = np.diff(shift) / grid.spacing[axis]
+        inner = np.moveaxis(jacobian_determinant(field, grid), axis, -1)[..., 1:-1]
+        np.testing.assert_allclose(inner, np.broadcast_to(1 + (slopes[1:] + slopes[:-1]) / 2, inner.shape), atol=1e-4)
+        assert np.abs(slopes[1:] - slopes[:-1]).max() > 0.5
+
+
 def test_an_affine_map_needs_no_memory_and_large_grids_little():
     grid = Grid((10_000, 6_761))
     tracemalloc.start()

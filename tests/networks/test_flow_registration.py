@@ -2,10 +2,13 @@
 
 import numpy as np
 import pytest
+import scipy.ndimage
+import torch
 from support import spaces
 from support.flows import Oracle
 
 from augreg import Affine, Chained, Grid, Image, LPRegistration
+from augreg.networks import FlowNetS
 from augreg.training import FlowRegistration
 
 
@@ -85,3 +88,20 @@ def test_a_chain_keeps_the_warnings_of_both():
     network = FlowRegistration(Oracle([0.0, 0.0]), fixed.grid.spacing)
     *_, last = Chained(network, LPRegistration(transform="rigid")).steps(fixed, fixed, fixed_points=points, moving_points=points)
     assert any("not used by a network" in warning for warning in last.warnings)
+
+
+@pytest.mark.parametrize("ndim", [2, 3])
+def test_an_answer_does_not_change_with_gain_and_offset(ndim):
+    torch.manual_seed(1)
+    shape, spacing = ((70, 66), (1.0, 1.3)) if ndim == 2 else ((34, 36, 33), (1.0, 1.3, 2.0))
+    grid = Grid(shape, spacing)
+    rng = np.random.default_rng(0)
+    values = [scipy.ndimage.gaussian_filter(rng.normal(size=shape), 2.0) for _ in range(2)]
+    register = FlowRegistration(FlowNetS(ndim, width=0.1), grid.spacing)
+    # another frame of the moving image, whose outside is filled
+    frames = grid, Grid(shape, spacing, (3.0,) * ndim)
+    plain = register(*(Image(v, frame) for v, frame in zip(values, frames, strict=True))).displacement(grid)
+    changed = (Image(20 * values[0] + 7, frames[0]), Image(0.3 * values[1] - 2, frames[1]))
+    # what the images show decides
+    assert np.ptp(plain, axis=tuple(range(ndim))).max() > 0.2 * np.abs(plain).max()
+    np.testing.assert_allclose(register(*changed).displacement(grid), plain, atol=1e-3 * np.abs(plain).max())

@@ -218,6 +218,29 @@ def test_steps_agree_with_the_whole_newton_system(n):
         c, s, y, z, v = naive.step(program, c, s, y, z, v, rounds=0 if n <= FEW else 2)
 
 
+@pytest.mark.parametrize("n", [4, 19])
+def test_a_projection_that_certifies_nothing_leaves_no_trace(n, monkeypatch):
+    program = small(30, n)
+    places = np.arange(n)
+    width = _band_kernels.bandwidth(program.matrix.indptr, program.matrix.indices, places)
+    start = (np.zeros(n), np.zeros(30 + n), False)
+    assert search(program, places, width, start, 1e-6, 30)[2]
+    spoilt = []
+
+    def spoil(system, weights, balance, right, y):
+        spoilt.append(True)
+        y += 1.0
+
+    # with a tolerance of 0 none is tried
+    c, y, _, _ = search(program, places, width, start, 0.0, 16)
+    monkeypatch.setattr(type(system_of(program.matrix, slabs(program)[2], places, width)), "balance", spoil)
+    mine, mu, certified, _ = search(program, places, width, start, 1e-6, 16)
+    assert spoilt
+    assert not certified
+    np.testing.assert_allclose(mine, c, atol=1e-9)
+    np.testing.assert_allclose(mu, y, atol=1e-9)
+
+
 @pytest.mark.parametrize(("enough", "found"), [(0.0, True), (1e-10, True), (1.0, False)])
 def test_the_diagonal_is_raised_step_by_step_and_never_by_much(enough, found):
     lifts = []
