@@ -72,7 +72,8 @@ class ConsistentRegistration(Method):
         said = {*forward.warnings, *(exchanged.warnings if exchanged.seen else ())}
         warnings = [*forward.warnings, *(f"moving to fixed: {text}" for text in backward.warnings if text not in said)]
         if little:
-            warnings.append(f"both directions agree in {kept.mean():.0%} of the image only: the result is that of the first run")
+            share = f"{kept.mean():.0%} of the fixed image, less what is masked"
+            warnings.append(f"both directions agree in only {share}: the result is that of the first run")
         compared = replace(
             forward,
             iteration=forward.iteration + 1,

@@ -1,8 +1,12 @@
+import ast
+from pathlib import Path
+
 import numpy as np
 import pytest
 from support import spaces
 from support.phantoms import blobs
 
+import augreg
 from augreg import Affine, BSpline, Grid, Image, Labels, LPRegistration, warp
 from augreg.geometry.resampling import sample
 from augreg.registration import Given, Pair
@@ -150,6 +154,20 @@ def test_arrays_register_and_warp_as_images_do():
 def test_the_keywords_of_a_pair_are_its_fields():
     fields = [name for name in Pair.__dataclass_fields__ if name not in ("fixed", "moving")]
     assert list(Given.__annotations__) == fields
+
+
+def test_what_can_be_known_is_written_out_once():
+    """Registrations and wrappers take a pair; only what prepares its images names their masks."""
+    sources = Path(augreg.__file__).parent.rglob("*.py")
+    named = {
+        path.name
+        for path in sources
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.FunctionDef)
+        for argument in (*node.args.args, *node.args.kwonlyargs)
+        if argument.arg in Given.__annotations__ and argument.arg.endswith("mask")
+    }
+    assert named == {"scenes.py"}
 
 
 def everything(fixed, moving):

@@ -218,4 +218,4 @@ def test_a_callable_must_return_a_transform():
 def test_disagreement_everywhere_is_said():
     fixed, moving = images(2)
     *_, state = ConsistentRegistration(lambda f, m: Affine(np.eye(2), [5.0, 0.0]), 1.0).steps(fixed, moving)
-    assert any("agree in 0%" in text for text in state.warnings)
+    assert any("agree in only 0%" in text for text in state.warnings)
