@@ -140,6 +140,16 @@ class Grid:
             out += steps.reshape((n,) + (1,) * (self.ndim - 1 - axis) + (self.ndim,))
         return out
 
+    def lattice(self, counts: Sequence[int]) -> FloatArray:
+        """World positions (N, D) mm of a regular lattice from the first to the last point of every axis, row-major.
+
+        Parameters
+        ----------
+        counts : number of lattice points along each axis
+        """
+        axes = [np.linspace(0, n - 1, count) for n, count in zip(self.shape, counts, strict=True)]
+        return self.points_at(np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, self.ndim))
+
     def points_at(self, indices: npt.ArrayLike) -> FloatArray:
         """World positions (..., D) mm of (continuous) indices (..., D)."""
         return reals("indices", indices) @ self.index_to_world.T + np.asarray(self.origin)

@@ -54,5 +54,4 @@ def inverse_grid(transform: Transform, grid: Grid) -> Grid:
 
 def _lattice(grid: Grid) -> FloatArray:
     """Some points of a grid, its corners among them."""
-    axes = [np.linspace(0, n - 1, min(n, _LATTICE[grid.ndim])) for n in grid.shape]
-    return grid.points_at(np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, grid.ndim))
+    return grid.lattice([min(n, _LATTICE[grid.ndim]) for n in grid.shape])

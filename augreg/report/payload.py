@@ -81,21 +81,20 @@ def lattice_shape(grid: Grid) -> tuple[int, ...]:
     return tuple(int(n) for n in np.clip(np.rint(_NODES[grid.ndim] * sides / sides.max()), 2, grid.shape))
 
 
-def lattice(grid: Grid) -> FloatArray:
+def nodes(grid: Grid) -> FloatArray:
     """World positions of the lattice's nodes, (nodes, D) mm, row-major."""
-    axes = [np.linspace(0, n - 1, m) for n, m in zip(grid.shape, lattice_shape(grid), strict=True)]
-    return grid.points_at(np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1)).reshape(-1, grid.ndim)
+    return grid.lattice(lattice_shape(grid))
 
 
 def shape_values(model: AppearanceModel, grid: Grid) -> FloatArray:
     """A_p of shape at the lattice, (nodes, D, Ks) mm."""
-    points = lattice(grid)
+    points = nodes(grid)
     return np.stack([model.transform(b)(points) - points for b in np.eye(model.shape.rank)], axis=-1)
 
 
 def texture_values(model: AppearanceModel, grid: Grid) -> FloatArray:
     """A_p of texture at the lattice, (nodes, 1, Ka) in units of intensity."""
-    points = lattice(grid)
+    points = nodes(grid)
     modes = (model.appearance.basis * np.sqrt(model.appearance.variance)).reshape(*model.template.shape, -1)
     return sample(Image(modes, model.template), points)[:, None]
 

@@ -1,15 +1,18 @@
 """Locality-aware statistical models of shape and appearance, fitted to a few images."""
 
 from augreg.sam.annotations import dropped
+from augreg.sam.correspondences import ByRegistration, Correspondences, Corresponding, FromContours, GivenLandmarks
 from augreg.sam.curves import RankCurve, SizeCurve, rank_curve, size_curve
 from augreg.sam.evaluate import Evaluation, Measure, evaluate, find_landmarks
 from augreg.sam.files import read_model, write_model
-from augreg.sam.fit import fit_appearance_model
+from augreg.sam.fit import fit_appearance_model, fit_corresponding
 from augreg.sam.landmarks import Contours, contours_correspond
 from augreg.sam.locality import Locality
 from augreg.sam.maps import DisplacementMaps, LandmarkMaps, VelocityMaps
 from augreg.sam.merges import Nested, WeightedSum
-from augreg.sam.model import AppearanceModel, Coefficients, Posterior
+from augreg.sam.model import AppearanceModel, Coefficients
+from augreg.sam.motion import Displacement, Velocity
+from augreg.sam.posterior import Posterior
 from augreg.sam.sampler import JointSampler, SchurSampler
 from augreg.sam.selection import ScaleChoice, choose_scale
 from augreg.sam.subspace import Subspace
@@ -18,11 +21,17 @@ from augreg.sam.tapers import TAPERS, Gaussian, Threshold, Wendland
 __all__ = [
     "TAPERS",
     "AppearanceModel",
+    "ByRegistration",
     "Coefficients",
     "Contours",
+    "Correspondences",
+    "Corresponding",
+    "Displacement",
     "DisplacementMaps",
     "Evaluation",
+    "FromContours",
     "Gaussian",
+    "GivenLandmarks",
     "JointSampler",
     "LandmarkMaps",
     "Locality",
@@ -35,6 +44,7 @@ __all__ = [
     "SizeCurve",
     "Subspace",
     "Threshold",
+    "Velocity",
     "VelocityMaps",
     "WeightedSum",
     "Wendland",
@@ -44,6 +54,7 @@ __all__ = [
     "evaluate",
     "find_landmarks",
     "fit_appearance_model",
+    "fit_corresponding",
     "rank_curve",
     "read_model",
     "size_curve",

@@ -1,4 +1,4 @@
-"""Corresponding points: contours of label maps at equal arc length, surfaces, centroids, lattices.
+"""Corresponding points: contours of label maps at equal arc length, surfaces, centroids.
 
 A contour is followed along the cracks between the pixels of a structure's largest 4-connected component (holes filled), with
 the inside on the left; its vertices are the cracks' middles, smoothed over one pixel. Points at equal arc length start where the
@@ -242,10 +242,3 @@ def _resampled(line: FloatArray, count: int) -> FloatArray:
     arc = np.concatenate([[0.0], np.cumsum(np.linalg.norm(np.diff(closed, axis=0), axis=1))])
     at = np.arange(count) * arc[-1] / count
     return np.stack([np.interp(at, arc, closed[:, d]) for d in range(line.shape[1])], axis=1)
-
-
-def lattice(grid: Grid, spacing: float) -> FloatArray:
-    """Regular points from border to border of a grid, about `spacing` mm apart, (m, D) mm."""
-    counts = np.maximum(2, np.rint(grid.extent / spacing).astype(int) + 1)
-    axes = [np.linspace(0, n - 1, c) for n, c in zip(grid.shape, counts, strict=True)]
-    return grid.points_at(np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, grid.ndim))

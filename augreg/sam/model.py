@@ -30,17 +30,18 @@ from augreg.geometry.splines import control_grid
 from augreg.geometry.transforms import Composition, Transform
 from augreg.sam.alignment import Alignment, align, pose_size, pose_transform
 from augreg.sam.factors import GridFactor
+from augreg.sam.label_maps import commonest, sample_labels
 from augreg.sam.landmarks import Contours
 from augreg.sam.locality import Locality, grid_taper_factor
 from augreg.sam.maps import Maps
+from augreg.sam.posterior import Posterior, posterior
 from augreg.sam.sampler import JointSampler
 from augreg.sam.subspace import Subspace
+from augreg.sam.textures import mirrored_points, sample_texture
 
 # beta of mosaics: transitions between two training textures take about a tenth of the finest taper's length. With 5 two anatomies
 # mix where one is meant, which shows as grey half-tones and in the spectra; 20 makes seams (benchmarks/synthesis/plausibility.py)
 SHARPNESS = 10.0
-# of pose and shape in a posterior: twice as many change nothing that can be seen
-_TURNS = 10
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,23 +51,6 @@ class Coefficients:
     shape: FloatArray
     appearance: FloatArray
     pose: FloatArray
-
-
-@dataclass(frozen=True, eq=False)
-class Posterior:
-    """What a model expects of a shape of which some landmarks are known.
-
-    Parameters
-    ----------
-    shape : vectors (m D) mm in the template's space, without pose. One of them, x, is the shape
-        `model.shape.coefficients(x)` of the model whose posterior it is.
-    pose : (P,)
-    landmarks : the mean of `shape` in this pose, (m, D) mm
-    """
-
-    shape: Subspace
-    pose: FloatArray
-    landmarks: FloatArray
 
 
 @dataclass(frozen=True, eq=False)
@@ -195,22 +179,7 @@ class AppearanceModel:
         ------
         ValueError : for landmarks of another shape, with too few known, or noise that is not positive and finite.
         """
-        points = np.array(landmarks, dtype=np.float64)
-        if points.shape != self.landmarks.shape:
-            raise ValueError(f"landmarks: expected shape {self.landmarks.shape}, the model's, got {points.shape}")
-        seen = np.isfinite(points).all(axis=1)
-        least = 1 if self.alignment in ("none", "translation") else self.ndim
-        if seen.sum() < least:
-            raise ValueError(f"landmarks: expected at least {least} known, to find the pose with, got {seen.sum()}")
-        known = np.repeat(seen, self.ndim)
-        _, pose = align(points[seen], self.landmarks[seen], self.alignment)
-        expected = pose_transform(pose, self.landmarks[seen].mean(axis=0))(self.landmarks)
-        for _ in range(1 if seen.all() else _TURNS):
-            points[~seen] = expected[~seen]
-            aligned, pose = align(points, self.landmarks, self.alignment)
-            shape = self.shape.posterior(known, aligned.ravel()[known], noise)
-            expected = pose_transform(pose, self.center)(shape.mean.reshape(points.shape))
-        return Posterior(shape, pose, expected)
+        return posterior(self.shape, self.landmarks, self.alignment, landmarks, noise)
 
     @cached_property
     def sampler(self) -> JointSampler:
@@ -276,7 +245,7 @@ class AppearanceModel:
         return Image(texture.reshape(self.template.shape), self.template)
 
     def _render(self, texture: FloatArray, psi: Transform) -> Image:
-        points = mirrored(psi.solve(self.template.points()), self.template)
+        points = mirrored_points(psi.solve(self.template.points()), self.template)
         values = sample(self._image(texture), points, interpolation="cubic")
         # cubic splines go beyond what they interpolate
         return self._image(np.clip(values, *self.intensities).astype(np.float32))
@@ -286,13 +255,7 @@ class AppearanceModel:
         """The label map of the mean shape, (*template.shape): the commonest label at every place; the smaller one of equals."""
         if self.label_maps is None:
             return None
-        best = np.zeros(self.template.size, dtype=self.label_maps.dtype)
-        votes = np.zeros(self.template.size, dtype=np.int64)
-        for label in np.unique(self.label_maps):
-            count = (self.label_maps == label).sum(axis=0)
-            best[count > votes] = label
-            votes = np.maximum(votes, count)
-        return best.reshape(self.template.shape)
+        return commonest(self.label_maps).reshape(self.template.shape)
 
     def label_map(
         self, shape: npt.ArrayLike = (), pose: npt.ArrayLike | None = None, weights: FloatArray | None = None
@@ -315,25 +278,5 @@ class AppearanceModel:
         if weights is not None:
             g = self.mixing.times(np.asarray(weights, dtype=np.float32).T)
             there = np.take_along_axis(self.label_maps, g.argmax(axis=1)[None], axis=0).reshape(self.template.shape)
-        points = mirrored(self.transform(shape, pose).solve(self.template.points()), self.template)
+        points = mirrored_points(self.transform(shape, pose).solve(self.template.points()), self.template)
         return Labels(sample_labels(Labels(there, self.template), points), self.template)
-
-
-def mirrored(points: FloatArray, grid: Grid) -> FloatArray:
-    """Points reflected at the outer voxel centres of a grid, again and again, until they lie inside: textures have no end."""
-    index = grid.indices_at(points)
-    last = np.asarray(grid.shape) - 1
-    return grid.points_at(last - np.abs(np.mod(index, 2 * last) - last))
-
-
-def sample_labels(labels: Labels, points: FloatArray) -> npt.NDArray[np.integer]:
-    """The nearest label at points (..., D), 0 outside, exact for ids of any size, which floating point numbers have not."""
-    ids, ranks = np.unique(labels.values, return_inverse=True)
-    found = sample(Labels(ranks.reshape(labels.values.shape), labels.grid), points, fill=-1).astype(np.int64)
-    return np.where(found < 0, ids.dtype.type(0), ids[found])
-
-
-def sample_texture(image: Image, psi: Transform, template: Grid) -> FloatArray:
-    """image(psi(x)) at the points of the template, (N,), cubic; NaN where psi(x) lies outside the image."""
-    values = sample(image.luminance(), psi(template.points().reshape(-1, template.ndim)), interpolation="cubic", fill=np.nan)
-    return values.astype(np.float32)

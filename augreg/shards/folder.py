@@ -25,7 +25,7 @@ from augreg.geometry.grid import Grid
 from augreg.io import remove_partial
 from augreg.shards.manifest import SHARDS, Manifest, claim, read_manifest
 from augreg.shards.processes import Place, processes
-from augreg.shards.shard import DamagedShardError, Sample, finish_shard, read_pairs
+from augreg.shards.shard import DamagedShardError, Sample, finish_shard, read_shard
 from augreg.shards.sharing import at_work
 from augreg.synthesis.pairs import PairBatch, PairGenerator
 
@@ -161,7 +161,7 @@ def whole_pairs(directory: str | os.PathLike[str], manifest: Manifest, wanted: r
             raise ValueError(f"{folder}: expected {path.name}, it is missing; run synthesize again to finish the data set")
         read = 0
         try:
-            for index, sample in read_pairs(path, indices, some):
+            for index, sample in read_shard(path, indices, some):
                 yield index, sample
                 read += 1
         except DamagedShardError as error:

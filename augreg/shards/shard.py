@@ -83,14 +83,14 @@ def finish_shard(generator: PairGenerator[Any], manifest: Manifest, folder: Path
     there = path.exists()
     if there:
         try:
-            return _report([sample["json"] for _, sample in read_pairs(path, manifest.indices(shard))], kept=True)
+            return _report([sample["json"] for _, sample in read_shard(path, manifest.indices(shard))], kept=True)
         except DamagedShardError:
             pass
     with atomic(path) as temporary:
         return _report(_write(generator, manifest, shard, temporary), repaired=there)
 
 
-def read_pairs(path: Path, indices: range, wanted: range | None = None) -> Iterator[tuple[int, Sample]]:
+def read_shard(path: Path, indices: range, wanted: range | None = None) -> Iterator[tuple[int, Sample]]:
     """Pairs of a shard with their indices; arrays by the names of their entries, and what KEY.json says as "json".
 
     Parameters

@@ -28,6 +28,17 @@ def test_another_shape_covers_the_same_voxels(ndim, name):
     assert np.all(np.abs(np.array(near.spacing) - 2.5) < 1.0)
 
 
+@pytest.mark.parametrize(("ndim", "name"), spaces.ALL)
+def test_a_lattice_reaches_from_the_first_point_to_the_last(ndim, name):
+    grid = spaces.grid(ndim, name)
+    np.testing.assert_allclose(grid.lattice(grid.shape), grid.points().reshape(-1, ndim), atol=1e-12)
+    counts = (3, 4, 2)[:ndim]
+    lattice = grid.lattice(counts).reshape(*counts, ndim)
+    step = (np.array(grid.shape) - 1) / (np.array(counts) - 1)
+    for index in np.ndindex(*counts):
+        np.testing.assert_allclose(lattice[index], grid.points_at(step * index), atol=1e-12)
+
+
 def test_padding_keeps_the_points():
     grid = spaces.grid(3)
     padded = grid.padded((2, 0, 1))

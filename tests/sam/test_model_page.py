@@ -12,7 +12,7 @@ from augreg.geometry.resampling import resample, sample
 from augreg.report import Curve, Diagram, evaluation_diagrams, model_page
 from augreg.report.curves import model_diagrams
 from augreg.report.model import _curves, _missing
-from augreg.report.payload import fading, lattice, lattice_shape, pack, payload, shape_values, shown_grid, texture_values, unpack
+from augreg.report.payload import fading, lattice_shape, nodes, pack, payload, shape_values, shown_grid, texture_values, unpack
 from augreg.sam import find_landmarks
 
 KINDS = ["labels", "landmarks3d"]
@@ -137,7 +137,7 @@ def test_a_clicked_point_shows_its_correlations(kind):
 def test_values_at_the_lattice_are_those_of_the_model(kind):
     m = model(kind)
     grid = shown_grid(m.template)
-    points = lattice(grid)
+    points = nodes(grid)
     b = np.random.default_rng(0).standard_normal(m.shape.rank)
     assert np.allclose(shape_values(m, grid) @ b, m.transform(b)(points) - points)
     a = np.random.default_rng(1).standard_normal(m.appearance.rank)

@@ -13,9 +13,10 @@ from augreg.geometry.transforms import BSpline
 from augreg.io import write_arrays
 from augreg.sam import DisplacementMaps, Locality, Threshold, evaluate, find_landmarks
 from augreg.sam.alignment import align, pose_transform, procrustes
-from augreg.sam.fit import most_typical, training_maps, training_splines
-from augreg.sam.model import mirrored
+from augreg.sam.correspondences import most_typical
 from augreg.sam.selection import SCALES
+from augreg.sam.textures import mirrored_points
+from augreg.sam.training_splines import training_splines, training_transforms
 
 KINDS = ["labels", "landmarks", "landmarks3d"]
 
@@ -74,7 +75,7 @@ def test_training_maps_do_not_fold(kind):
     shapes = procrustes(points, m.alignment)
     smoothing, coefficients = training_splines(shapes, m.template)
     assert np.array_equal(smoothing, m.maps.smoothing)
-    for psi, x in zip(training_maps(coefficients, m.maps, m.control, m.poses, m.center), points, strict=True):
+    for psi, x in zip(training_transforms(coefficients, m.maps.motion, m.control, m.poses, m.center), points, strict=True):
         assert np.linalg.det(psi.jacobian(m.template.points())).min() > 0
         assert np.linalg.norm(psi(m.landmarks) - x, axis=-1).mean() < 1.0
 
@@ -135,9 +136,9 @@ def test_mirrored_points_lie_inside_and_inner_points_stay():
     g = grid(2)
     rng = np.random.default_rng(0)
     inside = g.points_at(rng.uniform(0, 1, (50, 2)) * (np.asarray(g.shape) - 1))
-    assert np.allclose(mirrored(inside, g), inside)
+    assert np.allclose(mirrored_points(inside, g), inside)
     outside = g.points_at([[-3.0, 5.0], [g.shape[0] + 1.0, g.shape[1] + 4.0]])
-    assert np.allclose(g.indices_at(mirrored(outside, g)), [[3, 5], [g.shape[0] - 3, g.shape[1] - 6]])
+    assert np.allclose(g.indices_at(mirrored_points(outside, g)), [[3, 5], [g.shape[0] - 3, g.shape[1] - 6]])
 
 
 def test_mosaics_blend_the_training_textures():

@@ -11,7 +11,7 @@ from augreg.geometry.resampling import sample
 from augreg.geometry.splines import control_grid, least_determinant
 from augreg.geometry.transforms import BSpline
 from augreg.geometry.velocity import Exponential
-from augreg.sam.model import mirrored
+from augreg.sam.textures import mirrored_points
 from augreg.synthesis import (
     AppearancePairs,
     SmoothField,
@@ -242,7 +242,7 @@ def test_textures_are_interpolated_by_mirrored_cubic_splines(ndim):
     values = rng().normal(size=grid.shape)
     index = rng(1).uniform(-4, 14, (300, ndim))
     found = TENSORS.interpolate(TENSORS.prefilter(torch.tensor(values)[None]), torch.tensor(index)[None])[0].numpy()
-    expected = sample(Image(values, grid), mirrored(grid.points_at(index), grid), interpolation="cubic")
+    expected = sample(Image(values, grid), mirrored_points(grid.points_at(index), grid), interpolation="cubic")
     assert np.allclose(found, expected, atol=1e-10)
 
 

@@ -15,8 +15,7 @@ from augreg.geometry.transforms import BSpline
 from augreg.networks.files import read_tensors
 from augreg.registration import Method, State
 from augreg.sam.alignment import procrustes
-from augreg.sam.fit import training_splines
-from augreg.sam.landmarks import lattice
+from augreg.sam.training_splines import training_splines
 from augreg.synthesis import AppearancePairs, pair_rngs
 from augreg.training import CHECKPOINT, FlowRegistration, Machine, TrainingOptions, seeded_network, train
 
@@ -49,7 +48,7 @@ def test_textures_of_mosaics_are_sharper_by_what_sampling_twice_takes():
 
 def test_landmarks_that_fit_nowhere_count_less():
     grid = Grid((80, 70), (1.0, 1.0))
-    points = lattice(grid, 9.0)
+    points = grid.lattice((10, 9))
     rng = np.random.default_rng(0)
     unit = (points - grid.center) / 40
     shapes = np.stack([points + 3 * np.sin(2 * unit + rng.normal(size=2)) for _ in range(8)])

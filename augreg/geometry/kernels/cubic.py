@@ -29,7 +29,7 @@ def first_knot(index, size):
 
 
 @inlined
-def mirrored(i, size):
+def mirrored_index(i, size):
     """An index reflected at the first and the last sample (whole-sample symmetry)."""
     if size == 1:
         return 0

@@ -5,7 +5,7 @@ A voxel reaches half a voxel beyond its centre, where values are constant; what 
 
 import numpy as np
 
-from augreg.geometry.kernels.cubic import mirrored, weights
+from augreg.geometry.kernels.cubic import mirrored_index, weights
 from solvers._compile import inlined
 
 EDGE = 1e-9  # index units: points on a border, up to rounding, are inside
@@ -54,7 +54,7 @@ def taps(x, y, z, shape, weight, where):
         weight[4 * axis], weight[4 * axis + 1], weight[4 * axis + 2], weight[4 * axis + 3] = w0, w1, w2, w3
         for p in range(4):
             k = first + p
-            where[4 * axis + p] = (k if k >= 0 and k < size else mirrored(k, size)) * stride
+            where[4 * axis + p] = (k if k >= 0 and k < size else mirrored_index(k, size)) * stride
         stride *= size
 
 

@@ -27,7 +27,7 @@ from augreg.geometry.image import Image
 from augreg.geometry.resampling import sample
 from augreg.geometry.transforms import Transform
 from augreg.registration import Registration
-from augreg.sam.model import mirrored
+from augreg.sam.textures import mirrored_points
 from augreg.synthesis.pairs import TOLERANCE, PairBatch
 from augreg.synthesis.render.renderer import INTENSITY_NODES, renderer_on
 
@@ -127,7 +127,7 @@ def registered_pairs(
             target = phi(i, j)(grid.points())
             back = phi(i, j).solve(grid.points())
             residual = np.linalg.norm((phi(i, j)(back) - grid.points()) / grid.spacing, axis=-1)
-            warped = sample(grey[j], mirrored(target, grid), interpolation="cubic")
+            warped = sample(grey[j], mirrored_points(target, grid), interpolation="cubic")
             warped = np.clip(warped, grey[j].values.min(), grey[j].values.max())
             yield _pair(grid, warped, grey[j].values, target, back, residual)
 

@@ -5,7 +5,7 @@ Images have three index axes; a 2-D one gets a first axis of length one.
 
 import numpy as np
 
-from augreg.geometry.kernels.cubic import mirrored
+from augreg.geometry.kernels.cubic import mirrored_index
 from augreg.geometry.kernels.sampling import cubic, taps
 from solvers._compile import inlined, kernel
 
@@ -121,5 +121,5 @@ def labels_at(begin, end, labels, shape, points, out):
         for a in range(3):
             n = shape[a]
             k = np.int64(np.rint(points[i, a + ndim - 3])) if a + ndim >= 3 else 0
-            at = at * n + (k if k >= 0 and k < n else mirrored(k, n))
+            at = at * n + (k if k >= 0 and k < n else mirrored_index(k, n))
         out[i] = labels[at]

@@ -1,0 +1,64 @@
+"""What a model is fitted to, checked once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from augreg.geometry.grid import FloatArray
+from augreg.geometry.image import Image, Labels
+
+
+def checked_images(images: Sequence[Image]) -> list[Image]:
+    """At least three finite images of one shape and spacing, as luminance in float32."""
+    if len(images) < 3:
+        raise ValueError(f"images: expected at least 3, got {len(images)}: variation cannot be learned from fewer")
+    first = images[0].grid
+    for i, image in enumerate(images):
+        if image.grid.shape != first.shape or not np.allclose(image.grid.spacing, first.spacing, rtol=1e-3):
+            raise ValueError(
+                f"images[{i}]: expected shape {first.shape} and spacing {first.spacing} mm, those of images[0], got "
+                f"{image.grid.shape} and {image.grid.spacing}; resample the images to one grid"
+            )
+        if not np.isfinite(image.values).all():
+            raise ValueError(f"images[{i}]: expected finite intensities, got NaN or infinity; replace them first")
+    return [image.luminance().with_values(image.luminance().values.astype(np.float32)) for image in images]
+
+
+def check_template(template: Image, ndim: int) -> None:
+    """A finite image of the others' dimension."""
+    if template.ndim != ndim:
+        raise ValueError(f"template: expected a {ndim}-D image, as the others, got {template.ndim}-D")
+    if not np.isfinite(template.values).all():
+        raise ValueError("template: expected finite intensities, got NaN or infinity; replace them first")
+
+
+def check_labels(labels: Sequence[Labels], images: Sequence[Image]) -> None:
+    """A label map per image, on its grid, whose ids int64 holds."""
+    if len(labels) != len(images):
+        raise ValueError(f"labels: expected {len(images)}, one per image, got {len(labels)}")
+    for i, (one, image) in enumerate(zip(labels, images, strict=True)):
+        if not one.grid.matches(image.grid, tolerance=0.1):
+            raise ValueError(f"labels[{i}]: expected the grid of images[{i}], {image.grid}, got {one.grid}")
+        if int(one.values.max()) > np.iinfo(np.int64).max:
+            raise ValueError(f"labels[{i}]: expected ids below 2^63, got {one.values.max()}; give the structures other numbers")
+
+
+def checked_landmarks(landmarks: Sequence[npt.ArrayLike], count: int, ndim: int) -> FloatArray:
+    """As many finite points per image, (n, m, D) mm."""
+    if len(landmarks) != count:
+        raise ValueError(f"landmarks: expected {count} sets, one per image, got {len(landmarks)}")
+    # in one order: sums over other ones differ in their last bits
+    sets = [np.ascontiguousarray(points, dtype=np.float64) for points in landmarks]
+    for i, points in enumerate(sets):
+        if points.shape != sets[0].shape or points.ndim != 2 or points.shape[1] != ndim:
+            raise ValueError(
+                f"landmarks[{i}]: expected shape {(len(sets[0]), ndim)}, as many points as landmarks[0], got {points.shape}"
+            )
+        if not np.isfinite(points).all():
+            raise ValueError(f"landmarks[{i}]: expected finite coordinates, got NaN or infinity")
+    if len(sets[0]) < ndim + 1:
+        raise ValueError(f"landmarks: expected at least {ndim + 1} points per image, got {len(sets[0])}")
+    return np.stack(sets)
