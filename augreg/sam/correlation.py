@@ -48,8 +48,8 @@ class Repair:
 
     Parameters
     ----------
-    matrix : (M, M), positive semidefinite but for rounding, unit diagonal
-    change : |matrix - A| / |A|, Frobenius: how much the repair altered
+    matrix : repaired matrix, (M, M), positive semidefinite but for rounding, with a unit diagonal
+    change : relative change by the repair, |matrix - A| / |A| in Frobenius norms
     """
 
     matrix: FloatArray
@@ -61,9 +61,9 @@ def nearest_correlation(A: FloatArray, tolerance: float = 1e-6, iterations: int 
 
     Parameters
     ----------
-    A : the matrix
-    tolerance : of the diagonal, before it is scaled to 1
-    iterations : most eigendecompositions, about
+    A : matrix to repair
+    tolerance : largest error of the diagonal, before it is scaled to 1
+    iterations : largest number of eigendecompositions, about
     """
     A = 0.5 * (A + A.T)
 

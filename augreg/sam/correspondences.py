@@ -36,7 +36,7 @@ class Corresponding:
     Parameters
     ----------
     points : positions, (n, m, D) mm
-    contours : which points of a label map they are, if they come from label maps
+    contours : scheme of the points, if they come from label maps
     objects : number of the structure that each point belongs to, (m,), likewise
     doubts : sentences about annotations that may be wrong
     """
@@ -108,11 +108,11 @@ class ByRegistration:
 
     Parameters
     ----------
-    registration : callable (fixed, moving) -> Transform
+    registration : method that registers the template to every image, a callable (fixed, moving) -> Transform
     template : image that is registered to all others; by default the one nearest to the mean image
     rounds : number of times that all images are registered; after each but the last, the mean image in the mean shape is the new
         template
-    alignment : what is taken out of the shapes as pose where the mean image is made
+    alignment : kind of pose that is taken out of the shapes where the mean image is made
     """
 
     registration: Registration

@@ -19,7 +19,7 @@ class RankCurve:
 
     Parameters
     ----------
-    ranks : k
+    ranks : numbers of modes
     shape_generalisation : mean distance of unseen shapes to their projections, mm
     shape_specificity : mean distance of samples to the nearest of the unseen shapes, mm
     appearance_generalisation, appearance_specificity : the same of textures, intensity units
@@ -44,12 +44,12 @@ def rank_curve(
 
     Parameters
     ----------
-    model : the model
-    images : at least one, best ones that the model has not seen: they are what specificity is measured against, too
-    landmarks : (m, D) mm per image, in the model's order
-    rng : draws the samples of the specificity, afresh for each rank
+    model : appearance model
+    images : one or more images, best ones that the model has not seen; specificity is measured against them, too
+    landmarks : landmarks of each image, (m, D) mm, in the model's order
+    rng : random generator of the samples, drawn afresh for each rank
     ranks : numbers of modes, at least 1; by default 1, 2, 4, ... and the greatest rank
-    samples : how many
+    samples : number of samples
 
     Raises
     ------
@@ -104,13 +104,13 @@ def size_curve(
 
     Parameters
     ----------
-    fit : gives the model of some of the training images, named by their numbers
-    count : of training images there are
-    images : unseen ones
-    find : gives a model's landmarks in them, see `augreg.sam.find_landmarks`
-    rng : chooses the training images
-    sizes : 3 to `count` images
-    repeats : choices of each size; means and errors are over all of them and all unseen images
+    fit : function from numbers of training images to the model fitted to these images
+    count : number of all training images
+    images : images that no model has seen
+    find : function from a model to its landmarks in these images, see `augreg.sam.find_landmarks`
+    rng : random generator that chooses the training images
+    sizes : numbers of training images, from 3 to `count`
+    repeats : number of choices of each size; means and errors are over all of them and all unseen images
 
     Raises
     ------

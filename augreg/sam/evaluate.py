@@ -41,10 +41,10 @@ class Evaluation:
 
     Parameters
     ----------
-    shape_generalisation, shape_specificity : mm
-    appearance_generalisation, appearance_specificity : intensity units of the mean appearance
-    shape_compactness, appearance_compactness : (K,) cumulative share of the modes' variance
-    images, samples : how many were used
+    shape_generalisation, shape_specificity : mean distances of shapes, mm
+    appearance_generalisation, appearance_specificity : mean distances of textures, in intensities of the mean appearance
+    shape_compactness, appearance_compactness : cumulative share of the modes' variance, (K,)
+    images, samples : numbers of images and samples that were used
     """
 
     shape_generalisation: Measure
@@ -65,7 +65,7 @@ class Unseen:
     ----------
     shapes : landmarks without their pose, (n, m D) mm
     textures : intensities in the mean shape, (n, N)
-    counted : which points distances are over, (m,) bool
+    counted : points that count in distances, (m,) bool
     """
 
     shapes: FloatArray
@@ -126,11 +126,11 @@ def evaluate(
 
     Parameters
     ----------
-    model : the model
-    images : at least one
-    landmarks : (m, D) mm per image, in the model's order: see `find_landmarks`
-    rng : draws the samples of the specificity
-    samples : how many
+    model : appearance model
+    images : one or more images
+    landmarks : landmarks of each image, (m, D) mm, in the model's order: see `find_landmarks`
+    rng : random generator of the samples of the specificity
+    samples : number of samples
 
     Raises
     ------

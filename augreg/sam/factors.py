@@ -189,7 +189,7 @@ class RepairedFactor(DenseFactor):
     Parameters
     ----------
     matrix : H, (M, M)
-    change : of the correlation by the repair, relative, see `augreg.sam.correlation.Repair`
+    change : relative change of the correlation by its repair, see `augreg.sam.correlation.Repair`
     """
 
     change: float

@@ -59,21 +59,23 @@ def fit_appearance_model(
 
     Parameters
     ----------
-    images : at least 3, of equal shape and spacing; colour becomes luminance
+    images : three or more images of equal shape and spacing; colour becomes luminance
     labels : a label map per image. The model carries them; their contours or surfaces and centroids are the landmarks if neither
         landmarks nor a registration are given
     landmarks : corresponding points (m, D) mm per image
     registration : callable (fixed, moving) -> Transform that finds the landmarks, unless they are given
     template : image that is registered to all others; by default the one nearest to the mean image
     structures : labels to use; by default those that every map has
-    locality : by default five levels, Gaussian, nested; a scale that it leaves open is chosen from the shapes
+    locality : reach of correlations; by default five levels, Gaussian, nested; a scale that it leaves open is chosen from the
+        shapes
     alignment : what is taken out of the shapes as pose: "none", "translation", "rigid" or "similarity". Poses are kept in the
         model and drawn with it, so nothing is lost; translation alone keeps size and orientation part of the shape, which is
         right for images that are already aligned, and safe for round structures, whose rotation is noise.
-    dense : what shapes are: by default displaced landmarks; or displacements or velocities at all points of a control grid
+    dense : kind of shape vectors: displacements or velocities at all points of a control grid; by default displaced landmarks
     points : number of points of contours or surfaces
-    rank : most appearance modes, and most shape modes of dense models
-    rounds : registrations; after each but the last, the mean image in the mean shape is the new template
+    rank : largest number of appearance modes, and of shape modes of dense models
+    rounds : number of times that all images are registered; after each but the last, the mean image in the mean shape is the new
+        template
 
     Raises
     ------
@@ -119,7 +121,7 @@ def fit_corresponding(
 
     Parameters
     ----------
-    images : at least 3, of equal shape and spacing; colour becomes luminance
+    images : three or more images of equal shape and spacing; colour becomes luminance
     correspondences : a way to find corresponding points
     labels : a label map per image, for the model to carry
     template : grid of the template; by default that of the first image

@@ -38,7 +38,7 @@ class Contours:
     Parameters
     ----------
     structures : labels, ascending
-    counts : points of each one's contour (2-D) or surface (3-D); 0 leaves the centroid alone
+    counts : number of points of each structure's contour (2-D) or surface (3-D); 0 leaves the centroid alone
     """
 
     structures: tuple[int, ...]
@@ -51,7 +51,7 @@ class Contours:
         Parameters
         ----------
         labels : the label maps
-        points : number of border points in all
+        points : number of border points of all structures together
         structures : labels to use; by default those that every map has
 
         Raises

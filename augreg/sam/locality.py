@@ -120,9 +120,9 @@ def taper(points: FloatArray, locality: Locality, level: int, extent: float, obj
 
     Parameters
     ----------
-    points : the places
+    points : positions of the places, (m, D) mm
     locality, level, extent : see `Locality.tau`
-    objects : which object each place belongs to, (m,) int; one object by default
+    objects : number of the object that each place belongs to, (m,); by default one object
     """
     distance = scipy.spatial.distance.squareform(scipy.spatial.distance.pdist(points))
     R = locality.correlation(distance, level, extent)

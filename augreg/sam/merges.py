@@ -25,7 +25,7 @@ class Nested:
 
     Parameters
     ----------
-    keep : whose total variance the merged model has, that of the "coarse" (Wilms et al. 2017) or the "fine" one (2020)
+    keep : source of the merged model's total variance, the "coarse" (Wilms et al. 2017) or the "fine" level (2020)
     """
 
     keep: Literal["coarse", "fine"] = "coarse"
@@ -44,11 +44,11 @@ class Nested:
         Parameters
         ----------
         plain : level 1, the principal components
-        level : gives the factor of a level's covariance
-        levels : L
-        rank : most modes
+        level : function from a level's number to the factor of its covariance
+        levels : number of levels, L
+        rank : largest number of modes
         retained : share of the variance that each level keeps
-        total : that variance
+        total : that variance itself
         """
         model = plain
         for number in range(2, levels + 1):

@@ -64,15 +64,15 @@ class AppearanceModel:
     appearance : intensities at the points of the template, vectors (N), row-major, float32
     textures : the training appearances t_i for mosaics, (n, N) float32, equal in overall intensity and a little sharpened, since
         they are sampled twice
-    gains : (n,) factors from these common intensities to the images' own
-    poses : (n, P), the training poses, see `augreg.sam.alignment.pose_transform`; their mean is 0
+    gains : factors from these common intensities to the images' own, (n,)
+    poses : training poses, (n, P), see `augreg.sam.alignment.pose_transform`; their mean is 0
     alignment : what a pose may contain
-    maps : which points these are, and how psi follows from them: see `augreg.sam.maps`
+    maps : kind of the points, and of the maps psi that follow from them, see `augreg.sam.maps`
     intensities : least and largest intensity; instances are clipped to them
-    locality : how the modes were made
-    contours : which points of a label map are the landmarks, if the model was fitted to label maps
+    locality : reach of correlations in the modes
+    contours : scheme of the points of a label map that are the landmarks, if the model was fitted to label maps
     label_maps : the training images' label maps in the mean shape, (n, N), if there were any
-    residuals : of the training shapes, (n, m, D) mm, what exact samples are made of
+    residuals : residuals of the training shapes, (n, m, D) mm, from which exact samples are made
     observed : least and largest intensity of the training images themselves, see `range`
     """
 
@@ -172,7 +172,7 @@ class AppearanceModel:
 
         Parameters
         ----------
-        landmarks : (m, D) mm; NaN where unknown
+        landmarks : positions, (m, D) mm; NaN where unknown
         noise : standard deviation of the errors of known coordinates, mm
 
         Raises

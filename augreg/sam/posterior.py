@@ -23,7 +23,7 @@ class Posterior:
     ----------
     shape : vectors (m D) mm in the template's space, without pose. One of them, x, is the shape
         `model.shape.coefficients(x)` of the model whose posterior it is.
-    pose : (P,)
+    pose : parameters of the pose, (P,)
     landmarks : the mean of `shape` in this pose, (m, D) mm
     """
 

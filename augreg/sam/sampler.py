@@ -76,7 +76,7 @@ class JointSampler:
     mean_texture : (N,), row-major on the template
     textures : residuals (n, N), of the same images in the same order
     template : the grid of the textures
-    locality : of both; its merge gives the levels' weights, equal ones if nested
+    locality : reach of correlations of both; its merge gives the levels' weights, equal ones if nested
     extent : the largest distance of the domain, mm; by default the template's diagonal
 
     Raises

@@ -42,8 +42,8 @@ class ScaleChoice:
 
     Parameters
     ----------
-    scale : the one of greatest likelihood
-    scales : the candidates, (k,)
+    scale : scale of greatest likelihood
+    scales : candidates, (k,)
     likelihood : log-likelihood per coordinate of each, leave-one-out, (k,); coordinates in units of their standard deviation
     """
 
@@ -63,11 +63,11 @@ def choose_scale(
 
     Parameters
     ----------
-    shapes : aligned, (n, m, D) mm, n >= 3; many landmarks are thinned out
+    shapes : aligned shapes, (n, m, D) mm, n >= 3; many landmarks are thinned out
     locality : levels, taper, weights and affinity; its scale does not matter
     extent : the largest distance of the domain, mm
-    objects : which object each landmark belongs to, (m,) int; one object by default
-    scales : candidates
+    objects : number of the object that each landmark belongs to, (m,); by default one object
+    scales : candidate scales
 
     Raises
     ------

@@ -80,9 +80,9 @@ class Subspace:
 
         Parameters
         ----------
-        rows : indices (k,) of the known coordinates, or which they are, (M,) bool
-        values : theirs, (k,)
-        noise : standard deviation of their errors, in their unit, > 0
+        rows : indices (k,) of the known coordinates, or a mask of them, (M,) bool
+        values : known coordinates, (k,)
+        noise : standard deviation of the errors of the values, > 0
 
         Raises
         ------

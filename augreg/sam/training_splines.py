@@ -46,7 +46,7 @@ def training_transforms(
     Parameters
     ----------
     coefficients : B-spline coefficients of every training shape, (n, *control.shape, D) mm
-    motion : what they mean
+    motion : meaning of the coefficients
     control : their control grid
     poses : parameters of the poses, (n, P)
     center : fixed point of the poses' rotations and scales, (D,) mm

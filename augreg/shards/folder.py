@@ -39,12 +39,12 @@ class ShardState:
 
     Parameters
     ----------
-    written, total : pairs on disk, and asked for
-    shard : the last one that was finished
-    shrunk : of the 2 shapes of each pair, would have folded
-    rejected : draws that folded all the same and were replaced
-    kept : pairs that were there before
-    repaired : shards that were there, damaged, and were written again
+    written, total : number of pairs on disk, and of all pairs that are wanted
+    shard : number of the shard that was finished last
+    shrunk : number of shapes, of two per pair, that would have folded
+    rejected : number of draws that folded all the same and were replaced
+    kept : number of pairs that an earlier run has written
+    repaired : number of damaged shards of an earlier run that were written again
     """
 
     written: int
@@ -87,12 +87,12 @@ def write_shards(
 
     Parameters
     ----------
-    generator : of the pairs
-    directory : made if it does not exist; finished shards of the same data set are checked and kept
+    generator : generator of the pairs
+    directory : folder of the shards, made if it does not exist; finished shards of the same data set are checked and kept
     count : number of pairs
-    seed : of the whole data set
-    shard_size : pairs per shard; the last may hold fewer
-    workers : processes of this machine
+    seed : seed of the whole data set
+    shard_size : number of pairs per shard; the last may hold fewer
+    workers : number of processes of this machine
     scheduler : address of a Dask cluster that does the work instead; all its machines must see the directory
 
     Raises

@@ -25,11 +25,11 @@ class Manifest:
 
     Parameters
     ----------
-    generator : what it says of itself: options, and a hash of its images or model
-    seed : of all pairs
-    count : of pairs
-    shard_size : pairs per shard; the last may hold fewer
-    grid : of both images
+    generator : description of the generator: options, and a hash of its images or model
+    seed : seed of all pairs
+    count : number of pairs
+    shard_size : number of pairs per shard; the last may hold fewer
+    grid : grid of both images
     """
 
     generator: Mapping[str, Any]

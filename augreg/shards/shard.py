@@ -58,11 +58,11 @@ class ShardReport:
 
     Parameters
     ----------
-    pairs : in it
-    shrunk : of their shapes, would have folded
-    rejected : draws that folded all the same and were replaced
-    kept : it was there before
-    repaired : it was there, damaged, and was written again
+    pairs : number of pairs in the shard
+    shrunk : number of their shapes that would have folded
+    rejected : number of draws that folded all the same and were replaced
+    kept : whether an earlier run has written the shard
+    repaired : whether a damaged shard was written again
     """
 
     pairs: int
@@ -95,9 +95,9 @@ def read_shard(path: Path, indices: range, wanted: range | None = None) -> Itera
 
     Parameters
     ----------
-    path : of the shard
-    indices : of all pairs that it should hold
-    wanted : those to read; by default all
+    path : path of the shard
+    indices : numbers of all pairs that the shard should hold
+    wanted : numbers of the pairs to read; by default all
 
     Raises
     ------

@@ -33,13 +33,13 @@ class PairStream(IterableDataset[Item]):
 
     Parameters
     ----------
-    generator : of the pairs
-    seed : of all pairs
-    count : pairs of an epoch, the same in each; None: an epoch without end
-    start : index of the first pair, to go on with fresh ones
-    together : pairs that are rendered at once
-    device : where to render, and where the items lie; by default the CPU. A GPU wants a DataLoader without workers.
-    ranks : this rank and their number; by default those of torch.distributed, or of RANK and WORLD_SIZE
+    generator : generator of the pairs
+    seed : seed of all pairs
+    count : number of pairs of an epoch, the same pairs in each; None for an epoch without end
+    start : number of the first pair, to go on with fresh ones
+    together : number of pairs that are rendered at once
+    device : device that renders, and where the items lie; by default the CPU. A GPU wants a DataLoader without workers.
+    ranks : number of this rank, and of all ranks; by default those of torch.distributed, or of RANK and WORLD_SIZE
 
     Raises
     ------
@@ -99,8 +99,8 @@ class ShardStream(IterableDataset[Item]):
 
     Parameters
     ----------
-    directory : of `write_shards`
-    ranks : this rank and their number; by default those of torch.distributed, or of RANK and WORLD_SIZE
+    directory : folder that `write_shards` has written
+    ranks : number of this rank, and of all ranks; by default those of torch.distributed, or of RANK and WORLD_SIZE
     """
 
     directory: str | os.PathLike[str]

@@ -39,7 +39,7 @@ class RandPaird(Randomizable, Transform):
 
     Parameters
     ----------
-    generator : of the pairs
+    generator : generator of the pairs
     """
 
     def __init__(self, generator: PairGenerator[Any]) -> None:
@@ -69,10 +69,11 @@ class RandWarpPaird(Randomizable, MapTransform):
 
     Parameters
     ----------
-    keys : of images and label maps of one subject (C, *shape), voxel for voxel on a grid of the generator's shape
-    generator : of the deformations
-    mode : "bilinear" or "nearest" of `monai.networks.blocks.Warp`, for all keys or for each; label maps need "nearest"
-    allow_missing_keys : whether keys may be absent
+    keys : keys of images and label maps of one subject (C, *shape), voxel for voxel on a grid of the generator's shape
+    generator : generator of the deformations
+    mode : interpolation of `monai.networks.blocks.Warp`, "bilinear" or "nearest", for all keys or for each; label maps need
+        "nearest"
+    allow_missing_keys : whether keys may be absent from a dictionary
     """
 
     def __init__(

@@ -32,9 +32,9 @@ class Pair(Transform):
 
     Parameters
     ----------
-    generator : of the pairs
-    seed : `make_pairs(generator, seed, [0])` is the pair
-    options : of every TorchIO transform: p, copy, include and so on
+    generator : generator of the pairs
+    seed : seed of the pair, which is `make_pairs(generator, seed, [0])`
+    options : options of every TorchIO transform: p, copy, include and so on
     """
 
     def __init__(self, generator: PairGenerator[Any], seed: int, **options: Any) -> None:
@@ -59,8 +59,8 @@ class RandomPair(RandomTransform):
 
     Parameters
     ----------
-    generator : of the pairs
-    options : of every TorchIO transform: p, copy, include and so on
+    generator : generator of the pairs
+    options : options of every TorchIO transform: p, copy, include and so on
     """
 
     def __init__(self, generator: PairGenerator[Any], **options: Any) -> None:

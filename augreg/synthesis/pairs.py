@@ -36,15 +36,15 @@ class PairBatch:
 
     Parameters
     ----------
-    fixed, moving : (B, 1, *shape) float32
+    fixed, moving : images, (B, 1, *shape) float32
     flow : u, (B, D, *shape) float32, voxels along the index axes of the fixed image's grid
-    mask : (B, 1, *shape) bool: the target lies inside the moving image and the residual is below TOLERANCE
+    mask : pixels that count, (B, 1, *shape) bool: the target lies inside the moving image and the residual is below TOLERANCE
     reverse, reverse_mask : the same from moving to fixed, fixed(y + reverse(y)) = moving(y)
-    least_det : (B,) the least det(D psi) of the two maps
-    residual : (B,) the largest |psi(B(y)) - y| of the two maps over all pixels, voxels
-    scale : (B, 2) factor by which the shape of each image was shrunk to keep it from folding; 1 for most
-    rejected : (B,) draws that folded all the same and were replaced
-    fixed_labels, moving_labels : (B, 1, *shape), where what was drawn from has labels; int32, or int64 where an id needs it
+    least_det : least det(D psi) of the two maps, (B,)
+    residual : largest |psi(B(y)) - y| of the two maps over all pixels, (B,) voxels
+    scale : factor by which the shape of each image was shrunk to keep it from folding, (B, 2); 1 for most
+    rejected : number of draws that folded all the same and were replaced, (B,)
+    fixed_labels, moving_labels : label maps, (B, 1, *shape), where the generator has labels; int32, or int64 where an id needs it
     """
 
     fixed: torch.Tensor
@@ -130,9 +130,9 @@ class TrainingPair:
     Parameters
     ----------
     fixed, moving : the images
-    displacement : moving(x + displacement(x)) = fixed(x) inside `mask`
-    reverse : fixed(y + reverse(y)) = moving(y) inside `reverse_mask`
-    fixed_labels, moving_labels : where what was drawn from has labels
+    displacement : displacement field of the fixed image, mm: moving(x + displacement(x)) = fixed(x) inside `mask`
+    reverse : displacement field of the moving image, mm: fixed(y + reverse(y)) = moving(y) inside `reverse_mask`
+    fixed_labels, moving_labels : label maps, where the generator has labels
     """
 
     fixed: Image
@@ -187,10 +187,10 @@ def make_pairs(
 
     Parameters
     ----------
-    generator : draws and renders
-    seed : of the data set
-    indices : of the pairs, 0 or more
-    device : where to render, and where the result lies; by default the CPU
+    generator : generator of the pairs
+    seed : seed of the data set
+    indices : numbers of the pairs in the data set, 0 or more
+    device : device that renders, and where the result lies; by default the CPU
 
     Raises
     ------

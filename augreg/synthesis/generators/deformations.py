@@ -107,10 +107,11 @@ class RandomDeformations:
 
         Parameters
         ----------
-        images : at least one, of one grid; colour becomes luminance
-        families : by default smooth fields with coefficients every fourth, eighth and twelfth of the longest side
-        magnitudes : of the default families, root mean square |u| mm; `magnitudes_of` takes them from another generator, so that
-            the two are matched in amplitude
+        images : one or more images on one grid; colour becomes luminance
+        families : families of random fields; by default smooth ones with coefficients every fourth, eighth and twelfth of the
+            longest side
+        magnitudes : root mean square |u| of the default families, mm; `magnitudes_of` takes them from another generator, so
+            that the two are matched in amplitude
         intensity, labels : see the class
         """
         grid = images[0].grid

@@ -41,7 +41,7 @@ class SmoothField:
 
     Parameters
     ----------
-    spacing : of the random coefficients, mm
+    spacing : distance of neighbouring random coefficients, mm
     magnitudes : root mean square |u| over the template, mm; one of them is taken at random for every field
     """
 
@@ -62,7 +62,7 @@ class BSplineField:
     Parameters
     ----------
     spacing : least and largest spacing of the random coefficients, mm; uniform in between
-    largest : |u|, mm, that is not exceeded
+    largest : upper bound of |u|, mm
     """
 
     spacing: tuple[float, float]
@@ -90,7 +90,7 @@ class RespiratoryField:
     shift : largest shift at the diaphragm, mm; multiplied by U(0.8, 1.1) and a random sign
     stretch : largest relative change of length of the second axis
     axes : index axes of shift and stretch: cranio-caudal and antero-posterior
-    rest : added to it, a small random field
+    rest : family of small random fields that are added
     """
 
     shift: float

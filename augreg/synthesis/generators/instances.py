@@ -108,7 +108,7 @@ class InstanceRenderer:
     Parameters
     ----------
     model : the appearance model
-    held : its arrays
+    held : arrays of the model on a device
     renderer : renderer of the template's grid, on the same device
     """
 

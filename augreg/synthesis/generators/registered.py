@@ -54,8 +54,8 @@ class StoredPairs:
 
     Parameters
     ----------
-    pairs : those at hand
-    grid : of both images
+    pairs : the pairs at hand
+    grid : grid of both images
     intensity : standard deviation of the logarithm of a smooth gain, independent for both images
     """
 
@@ -96,9 +96,9 @@ def registered_pairs(
 
     Parameters
     ----------
-    images : at least two, of one grid
+    images : two or more images on one grid
     registration : callable (fixed, moving) -> phi
-    reading : see the module's docstring
+    reading : "estimated" or "warped", see the module's docstring
 
     Raises
     ------

@@ -47,7 +47,7 @@ class Shapes:
     Parameters
     ----------
     coefficients : B-spline coefficients of u or v, without pose, (2 B, *control shape, D) float64, voxels
-    motion : what they mean; those of displacements are shrunk where they fold
+    motion : meaning of the coefficients; those of displacements are shrunk where they fold
     pose : parameters of the poses, (2 B, P), see `augreg.sam.alignment.pose_transform`
     center : fixed point of the poses' rotations and scales, (D,) mm
     """
@@ -99,7 +99,7 @@ class Renderer:
     frame : position of the control grid of the maps over it
     folding : check of the maps for folds
     light : bases of smooth gains, one (n, INTENSITY_NODES) per axis
-    arithmetic : implementation of what is computed at every pixel
+    arithmetic : implementation of the functions that are computed at every pixel
     device : device of all tensors
     """
 

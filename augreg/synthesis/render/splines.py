@@ -30,9 +30,9 @@ def displacement(coefficients: Tensor, frame: ControlFrame, points: Tensor) -> T
 
     Parameters
     ----------
-    coefficients : (B, *frame.shape, D) voxels
+    coefficients : coefficients c_j, (B, *frame.shape, D) voxels
     frame : frame of the control grid
-    points : (B, N, D) indices
+    points : index points x, (B, N, D)
 
     Returns
     -------
