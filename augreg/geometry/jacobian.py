@@ -12,6 +12,7 @@ from collections.abc import Iterator
 import numpy as np
 import numpy.typing as npt
 
+from augreg.geometry._small import determinants
 from augreg.geometry.grid import FloatArray, Grid
 from augreg.geometry.transforms import Affine, Composition, DisplacementField, Transform
 
@@ -29,14 +30,14 @@ def jacobian_determinant(transform: Transform, grid: Grid) -> FloatArray:
     The derivative is the transform's own; that of a displacement field is the mean of the two one-sided ones at its nodes.
     """
     if isinstance(transform, Affine):
-        return np.full(grid.shape, float(_determinants(transform.matrix)))
+        return np.full(grid.shape, float(determinants(transform.matrix)))
     # at the nodes of a multilinear field a derivative exists only from each side: look just beside them, on both sides
     aside = _ASIDE * min(grid.spacing) * np.asarray(grid.direction).sum(axis=1)
     out = np.empty(grid.shape)
     for rows in _slabs(grid):
         points = _on_nodes(_part(grid, rows).points(), transform)
         jacobian = (transform.jacobian(points - aside) + transform.jacobian(points + aside)) / 2
-        out[rows] = _determinants(jacobian)
+        out[rows] = determinants(jacobian)
     return out
 
 
@@ -48,7 +49,7 @@ def folding(transform: Transform, grid: Grid) -> float:
     own derivative stands for both differences.
     """
     if isinstance(transform, Affine):
-        return float(_determinants(transform.matrix) <= 0)
+        return float(determinants(transform.matrix) <= 0)
     return sum(_folded(transform, grid, rows) for rows in _slabs(grid)) / grid.size
 
 
@@ -75,10 +76,10 @@ def _folded(transform: Transform, grid: Grid, rows: slice) -> int:
             differences[axis] = [jacobian @ direction[:, axis]] * 2
     # det(D phi Q) = det(D phi) det Q: a flipped direction must not look like a fold
     sign = np.sign(np.linalg.det(direction))
-    least = _determinants(jacobian)
+    least = determinants(jacobian)
     for choice in itertools.product((0, 1), repeat=ndim):
         corner = np.stack([differences[axis][side] for axis, side in enumerate(choice)], axis=-1)
-        least = np.minimum(least, sign * _determinants(corner))
+        least = np.minimum(least, sign * determinants(corner))
     return int(np.count_nonzero(least <= 0))
 
 
@@ -114,12 +115,3 @@ def _on_nodes(points: FloatArray, transform: Transform) -> FloatArray:
     index = inner.grid.indices_at(points)
     node = np.rint(index)
     return inner.grid.points_at(np.where(np.abs(index - node) < _SAME, node, index))
-
-
-def _determinants(matrices: FloatArray) -> FloatArray:
-    """Of (..., D, D), (...): written out, which is many times faster than a factorisation of each."""
-    m = np.moveaxis(matrices, (-2, -1), (0, 1))
-    if len(m) == 2:
-        return m[0, 0] * m[1, 1] - m[0, 1] * m[1, 0]
-    minors = [m[1, (a + 1) % 3] * m[2, (a + 2) % 3] - m[1, (a + 2) % 3] * m[2, (a + 1) % 3] for a in range(3)]
-    return m[0, 0] * minors[0] + m[0, 1] * minors[1] + m[0, 2] * minors[2]

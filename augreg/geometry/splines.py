@@ -18,6 +18,7 @@ import scipy.interpolate
 import scipy.ndimage
 import scipy.spatial
 
+from augreg.geometry._small import determinants
 from augreg.geometry.grid import FloatArray, Grid
 from augreg.geometry.transforms import BSpline
 
@@ -103,15 +104,7 @@ def least_determinant(coefficients: FloatArray, control: Grid, per_cell: int = 2
             for a, (values, slopes) in enumerate(axes):
                 field = np.moveaxis(np.tensordot(slopes if a == b else values, field, axes=(1, a + 1)), 0, a + 1)
             J[d, b] = field + (d == b)
-    return _determinant(J).reshape(len(coefficients), -1).min(axis=1)
-
-
-def _determinant(J: FloatArray) -> FloatArray:
-    """det of (D, D, ...) arrays."""
-    if len(J) == 2:
-        return J[0, 0] * J[1, 1] - J[0, 1] * J[1, 0]
-    minors = [J[1, (k + 1) % 3] * J[2, (k + 2) % 3] - J[1, (k + 2) % 3] * J[2, (k + 1) % 3] for k in range(3)]
-    return J[0, 0] * minors[0] + J[0, 1] * minors[1] + J[0, 2] * minors[2]
+    return determinants(np.moveaxis(J, (0, 1), (-2, -1))).reshape(len(coefficients), -1).min(axis=1)
 
 
 def cubic_basis(size: int, per_cell: int) -> tuple[FloatArray, FloatArray]:

@@ -155,11 +155,14 @@ class Draw(Protocol):
         """Some of the pairs."""
 
 
-D = TypeVar("D")
+D = TypeVar("D", bound=Draw)
 
 
 class PairGenerator(Protocol[D]):
-    """What makes pairs: see the module's docstring. Generators are frozen dataclasses; equal ones make equal pairs."""
+    """What makes pairs: see the module's docstring. Generators are frozen dataclasses; equal ones make equal pairs.
+
+    D is the type of their draws, which no one else looks into: where generators of any kind are held it is `Any`.
+    """
 
     @property
     def grid(self) -> Grid:
@@ -181,7 +184,7 @@ def pair_rngs(seed: int, indices: Iterable[int], attempt: int = 0) -> list[np.ra
 
 
 def make_pairs(
-    generator: PairGenerator[Any], seed: int, indices: Iterable[int], device: torch.device | str | None = None
+    generator: PairGenerator[D], seed: int, indices: Iterable[int], device: torch.device | str | None = None
 ) -> PairBatch:
     """The pairs of a data set at some indices; any of them can be made again, alone or in any company.
 
