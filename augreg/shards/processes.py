@@ -63,6 +63,8 @@ def _round(task: Task, shards: Sequence[int], workers: int) -> Finished:
         pool.shutdown(cancel_futures=True)
 
 
+# the task of a worker process: it comes once, with the start of the process, and is too large to come again with every shard; a
+# pool calls functions of modules, which find it here
 _WORKER: dict[str, Task] = {}
 
 
