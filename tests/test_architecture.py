@@ -57,7 +57,7 @@ HOMES = {
     "distributed": ("augreg/shards/cluster.py",),
     "monai": ("augreg/streams/monai.py",),
     "torchio": ("augreg/streams/torchio.py",),
-    "skimage": ("augreg/keypoints/superpixels", "augreg/sam/landmarks"),
+    "skimage": ("augreg/keypoints/superpixels", "augreg/sam/contours"),
     "numba": ("solvers/_compile.py",),
     "solvers": ("augreg/lp/", "solvers/"),
 }

@@ -1,12 +1,12 @@
 """Locality-aware statistical models of shape and appearance, fitted to a few images."""
 
 from augreg.sam.annotations import dropped
+from augreg.sam.contours import Contours, contours_correspond
 from augreg.sam.correspondences import ByRegistration, Correspondences, Corresponding, FromContours, GivenLandmarks
 from augreg.sam.curves import RankCurve, SizeCurve, rank_curve, size_curve
 from augreg.sam.evaluate import Evaluation, Measure, evaluate, find_landmarks
 from augreg.sam.files import read_model, write_model
 from augreg.sam.fit import fit_appearance_model, fit_corresponding
-from augreg.sam.landmarks import Contours, contours_correspond
 from augreg.sam.locality import Locality
 from augreg.sam.maps import DisplacementMaps, LandmarkMaps, VelocityMaps
 from augreg.sam.merges import Nested, WeightedSum

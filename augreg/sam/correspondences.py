@@ -21,7 +21,7 @@ from augreg.registration import Registration
 from augreg.sam.alignment import Alignment, procrustes
 from augreg.sam.annotations import doubts_of_labels, doubts_of_landmarks, doubts_of_structures
 from augreg.sam.checks import check_labels, check_template, checked_landmarks
-from augreg.sam.landmarks import Contours
+from augreg.sam.contours import Contours
 from augreg.sam.motion import Displacement
 from augreg.sam.textures import equalised, sample_texture
 from augreg.sam.training_splines import training_splines, training_transforms

@@ -22,7 +22,7 @@ from augreg.geometry.grid import FloatArray
 from augreg.geometry.image import Image, Labels
 from augreg.registration import Registration
 from augreg.sam.alignment import align
-from augreg.sam.landmarks import Contours
+from augreg.sam.contours import Contours
 from augreg.sam.model import AppearanceModel
 from augreg.sam.subspace import Subspace
 

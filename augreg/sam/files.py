@@ -12,7 +12,7 @@ import numpy.typing as npt
 from augreg.geometry.grid import Grid
 from augreg.io import read_arrays, write_arrays
 from augreg.sam.alignment import pose_size
-from augreg.sam.landmarks import Contours
+from augreg.sam.contours import Contours
 from augreg.sam.locality import Locality
 from augreg.sam.maps import DisplacementMaps, LandmarkMaps, Maps, VelocityMaps
 from augreg.sam.model import AppearanceModel

@@ -29,9 +29,9 @@ from augreg.geometry.resampling import sample
 from augreg.geometry.splines import control_grid
 from augreg.geometry.transforms import Composition, Transform
 from augreg.sam.alignment import Alignment, align, pose_size, pose_transform
+from augreg.sam.contours import Contours
 from augreg.sam.factors import GridFactor
 from augreg.sam.label_maps import commonest, sample_labels
-from augreg.sam.landmarks import Contours
 from augreg.sam.locality import Locality, grid_taper_factor
 from augreg.sam.maps import Maps
 from augreg.sam.posterior import Posterior, posterior

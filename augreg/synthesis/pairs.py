@@ -22,6 +22,7 @@ import torch
 from augreg.geometry.grid import Grid
 from augreg.geometry.image import Image, Labels
 from augreg.geometry.transforms import DisplacementField
+from augreg.synthesis.units import displacement_of
 
 # a shape that must shrink more is not one of the model's
 LEAST_SCALE = 0.3
@@ -220,8 +221,7 @@ def training_pairs(batch: PairBatch, grid: Grid) -> Iterator[TrainingPair]:
         return (Image(values, grid) for values in tensor[:, 0].cpu().numpy())
 
     def fields_of(flow: torch.Tensor) -> Iterator[DisplacementField]:
-        voxels = flow.movedim(1, -1).cpu().numpy().astype(np.float64)
-        return (DisplacementField(u @ grid.index_to_world.T, grid) for u in voxels)
+        return (DisplacementField(u, grid) for u in displacement_of(flow, grid))
 
     def labels(tensor: torch.Tensor | None) -> Iterator[Labels | None]:
         if tensor is None:

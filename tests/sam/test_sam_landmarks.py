@@ -7,7 +7,7 @@ from augreg.datasets import hearts
 from augreg.geometry.splines import anchors
 from augreg.sam import Contours, contours_correspond
 from augreg.sam.alignment import align, pose_transform, procrustes
-from augreg.sam.landmarks import outlines
+from augreg.sam.contours import outlines
 
 
 def disc(g, center, radii, label=1):

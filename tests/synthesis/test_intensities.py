@@ -21,7 +21,7 @@ from augreg.synthesis import (
     write_shards,
 )
 from augreg.synthesis.render import renderer
-from augreg.synthesis.render.splines import interpolate, prefilter
+from augreg.synthesis.render.tensor_splines import interpolate, prefilter
 from augreg.synthesis.render.tensors import TensorArithmetic
 
 GRID = Grid((64, 52), (0.7, 0.9), (-20.0, 30.0), ((0.0, -1.0), (1.0, 0.0)))

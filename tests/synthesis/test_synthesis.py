@@ -25,7 +25,7 @@ from augreg.synthesis.render.arithmetic import ACCEPTED
 from augreg.synthesis.render.compiled import CompiledArithmetic
 from augreg.synthesis.render.frame import ControlFrame
 from augreg.synthesis.render.renderer import renderer_on
-from augreg.synthesis.render.splines import displacement, displacement_and_slopes
+from augreg.synthesis.render.tensor_splines import displacement, displacement_and_slopes
 from augreg.synthesis.render.tensors import TensorArithmetic
 
 KINDS = ["labels", "landmarks", "landmarks3d", "displacement", "velocity", "velocity3d"]

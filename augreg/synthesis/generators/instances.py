@@ -15,7 +15,7 @@ from augreg.synthesis.pairs import PairBatch
 from augreg.synthesis.render.frame import Tensor
 from augreg.synthesis.render.held import held, held_labels, rendering
 from augreg.synthesis.render.renderer import Looks, Renderer, Shapes, renderer_on
-from augreg.synthesis.render.splines import per_axis
+from augreg.synthesis.render.tensor_splines import per_axis
 
 
 @dataclass(frozen=True, eq=False)

@@ -30,6 +30,7 @@ from augreg.registration import Registration
 from augreg.sam.textures import mirrored_points
 from augreg.synthesis.pairs import TOLERANCE, PairBatch
 from augreg.synthesis.render.renderer import INTENSITY_NODES, renderer_on
+from augreg.synthesis.units import flow_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -141,8 +142,7 @@ def _pair(
     residual: FloatArray | None = None,
 ) -> PairBatch:
     def flow(points: FloatArray) -> torch.Tensor:
-        voxels = (points - grid.points()) @ grid.world_to_index.T
-        return torch.from_numpy(np.ascontiguousarray(np.moveaxis(voxels, -1, 0), dtype=np.float32))[None]
+        return flow_of((points - grid.points())[None], grid)
 
     def image(values: npt.NDArray[Any]) -> torch.Tensor:
         return torch.from_numpy(np.array(values, dtype=np.float32, order="C"))[None, None]

@@ -16,7 +16,7 @@ import torch
 from augreg.geometry.splines import cubic_basis
 from augreg.synthesis.render.frame import ControlFrame, Tensor
 from augreg.synthesis.render.held import held
-from augreg.synthesis.render.splines import per_axis
+from augreg.synthesis.render.tensor_splines import per_axis
 
 LEAST_DETERMINANT = 0.1
 # the factors by which a folding map is shrunk

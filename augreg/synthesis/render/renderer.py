@@ -33,7 +33,7 @@ from augreg.synthesis.render.compiled import CompiledArithmetic
 from augreg.synthesis.render.folding import FoldingCheck, least_slope
 from augreg.synthesis.render.frame import ControlFrame, Tensor
 from augreg.synthesis.render.held import held
-from augreg.synthesis.render.splines import per_axis
+from augreg.synthesis.render.tensor_splines import per_axis
 from augreg.synthesis.render.tensors import TensorArithmetic
 
 # a smooth change of intensity is a field of this many coefficients per axis

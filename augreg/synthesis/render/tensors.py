@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import torch
 
 from augreg.geometry.velocity import runge_kutta
-from augreg.synthesis.render import splines
+from augreg.synthesis.render import tensor_splines
 from augreg.synthesis.render.arithmetic import ACCEPTED, ITERATIONS, Arithmetic
 from augreg.synthesis.render.frame import ControlFrame, Tensor
-from augreg.synthesis.render.splines import SplineField, displacement, flat, unflat
+from augreg.synthesis.render.tensor_splines import SplineField, displacement, flat, unflat
 
 
 @dataclass(frozen=True)
@@ -63,11 +63,11 @@ class TensorArithmetic(Arithmetic):
 
     def prefilter(self, values: Tensor) -> Tensor:
         """See `Arithmetic.prefilter`."""
-        return splines.prefilter(values)
+        return tensor_splines.prefilter(values)
 
     def interpolate(self, coefficients: Tensor, points: Tensor) -> Tensor:
         """See `Arithmetic.interpolate`."""
-        return splines.interpolate(coefficients, points)
+        return tensor_splines.interpolate(coefficients, points)
 
     def nearest(self, labels: Tensor, points: Tensor) -> Tensor:
         """See `Arithmetic.nearest`."""
