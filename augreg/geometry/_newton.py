@@ -84,7 +84,7 @@ def solve_from_box(
     reach : distance beyond the box, mm, up to which solutions of the continued map are kept: nodes of an inverse need neighbours
     """
     grid, margin = box
-    last = np.asarray(grid.shape) - 1
+    last = grid.last
 
     def nearest(points: FloatArray) -> tuple[FloatArray, FloatArray]:
         index = grid.indices_at(points)

@@ -105,9 +105,24 @@ class Grid:
         return int(np.prod(self.shape))
 
     @cached_property
+    def axes(self) -> FloatArray:
+        """Q, the direction as an array, (D, D): column a is the world direction of index axis a."""
+        return np.asarray(self.direction, dtype=np.float64)
+
+    @property
+    def sides(self) -> FloatArray:
+        """Side lengths of the box of voxels, spacing * shape, (D,) mm."""
+        return np.asarray(self.spacing) * np.asarray(self.shape)
+
+    @property
+    def last(self) -> npt.NDArray[np.int64]:
+        """The index of the last point, shape - 1, (D,)."""
+        return np.asarray(self.shape, dtype=np.int64) - 1
+
+    @cached_property
     def index_to_world(self) -> FloatArray:
         """Q diag(s), (D, D): world step per index step, mm."""
-        return np.asarray(self.direction) * np.asarray(self.spacing)
+        return self.axes * np.asarray(self.spacing)
 
     @cached_property
     def world_to_index(self) -> FloatArray:
@@ -118,17 +133,17 @@ class Grid:
     @property
     def extent(self) -> FloatArray:
         """Side lengths spacing * (shape - 1), from first to last point, (D,) mm."""
-        return np.asarray(self.spacing) * (np.asarray(self.shape) - 1)
+        return np.asarray(self.spacing) * self.last
 
     @property
     def diagonal(self) -> float:
         """Length of the image's diagonal, spacing * shape, mm; the denominator of rtre."""
-        return float(np.linalg.norm(np.asarray(self.spacing) * np.asarray(self.shape)))
+        return float(np.linalg.norm(self.sides))
 
     @property
     def center(self) -> FloatArray:
         """World position of the middle, (D,) mm."""
-        return self.points_at((np.asarray(self.shape) - 1) / 2)
+        return self.points_at(self.last / 2)
 
     def points(self) -> FloatArray:
         """World positions of all grid points, (*shape, D) mm."""
@@ -164,7 +179,7 @@ class Grid:
         A margin of half a voxel (as in ITK) takes every voxel whole; margin 0 is the hull of the voxel centres.
         """
         index = self.indices_at(points)
-        return np.all((index >= -margin) & (index <= np.asarray(self.shape) - 1 + margin), axis=-1)
+        return np.all((index >= -margin) & (index <= self.last + margin), axis=-1)
 
     def with_shape(self, shape: Sequence[int]) -> Grid:
         """The same box of voxels divided into `shape` voxels: the spacing changes, the covered domain does not."""
@@ -180,7 +195,7 @@ class Grid:
         wanted = np.broadcast_to(np.asarray(spacing, dtype=float), (self.ndim,))
         if wanted.min() <= 0:
             raise ValueError(f"spacing: expected positive mm, got {tuple(wanted)}")
-        shape = np.maximum(1, np.rint(np.asarray(self.shape) * np.asarray(self.spacing) / wanted).astype(int))
+        shape = np.maximum(1, np.rint(self.sides / wanted).astype(int))
         return self.with_shape(tuple(shape))
 
     def padded(self, margin: int | Sequence[int]) -> Grid:
@@ -193,7 +208,7 @@ class Grid:
         index = self.indices_at(points).reshape(-1, self.ndim)
         # points on the border, up to rounding, are inside
         first = np.minimum(0, np.floor(index.min(axis=0) + 1e-6)).astype(int)
-        last = np.maximum(np.asarray(self.shape) - 1, np.ceil(index.max(axis=0) - 1e-6)).astype(int)
+        last = np.maximum(self.last, np.ceil(index.max(axis=0) - 1e-6)).astype(int)
         return Grid(tuple(last - first + 1), self.spacing, tuple(self.points_at(first)), self.direction)
 
     def matches(self, other: Grid, tolerance: float = 1e-3) -> bool:

@@ -32,7 +32,7 @@ def jacobian_determinant(transform: Transform, grid: Grid) -> FloatArray:
     if isinstance(transform, Affine):
         return np.full(grid.shape, float(determinants(transform.matrix)))
     # at the nodes of a multilinear field a derivative exists only from each side: look just beside them, on both sides
-    aside = _ASIDE * min(grid.spacing) * np.asarray(grid.direction).sum(axis=1)
+    aside = _ASIDE * min(grid.spacing) * grid.axes.sum(axis=1)
     out = np.empty(grid.shape)
     for rows in _slabs(grid):
         points = _on_nodes(_part(grid, rows).points(), transform)
@@ -70,7 +70,7 @@ def _folded(transform: Transform, grid: Grid, rows: slice) -> int:
         along = np.moveaxis(mapped[own], axis, 0)
         sides = _sides(along, grid.spacing[axis], np.arange(n), n, 0)
         differences.append([np.moveaxis(side, 0, axis) for side in sides])
-    direction = np.asarray(grid.direction)
+    direction = grid.axes
     for axis, sides in enumerate(differences):
         if not sides:
             differences[axis] = [jacobian @ direction[:, axis]] * 2

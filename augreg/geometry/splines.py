@@ -31,8 +31,7 @@ _CELLS = {2: 48, 3: 24}
 
 def control_grid(template: Grid) -> Grid:
     """The control points of a template's maps: MARGIN beyond it, about 48 (2-D) or 24 (3-D) cells in its longest side."""
-    sides = np.asarray(template.shape) * np.asarray(template.spacing)
-    spacing = max(sides.max() / _CELLS[template.ndim], 2 * max(template.spacing))
+    spacing = max(template.sides.max() / _CELLS[template.ndim], 2 * max(template.spacing))
     wide = template.padded([int(np.ceil(MARGIN * n)) for n in template.shape])
     return BSpline.zeros(wide, spacing).grid
 

@@ -207,12 +207,11 @@ class BSpline(Transform):
         wanted = np.broadcast_to(np.asarray(spacing, dtype=float), (domain.ndim,))
         if not (np.isfinite(wanted).all() and wanted.min() > 0):
             raise ValueError(f"spacing: expected positive mm, got {tuple(wanted)}")
-        sides = np.asarray(domain.shape) * np.asarray(domain.spacing)
-        cells = np.maximum(1, np.ceil(sides / wanted - 1e-9)).astype(int)
-        knot = sides / cells
+        cells = np.maximum(1, np.ceil(domain.sides / wanted - 1e-9)).astype(int)
+        knot = domain.sides / cells
         # a domain of `cells` cells is moved by cells + 3 control points along each axis; three zero layers stand around them
         corner = domain.points_at(np.full(domain.ndim, -0.5))
-        origin = corner - np.asarray(domain.direction) @ (4 * knot)
+        origin = corner - domain.axes @ (4 * knot)
         grid = Grid(tuple(cells + 9), tuple(knot), tuple(origin), domain.direction)
         return BSpline(np.zeros((*grid.shape, grid.ndim)), grid)
 
@@ -373,7 +372,7 @@ def _covering(grid: Grid, points: FloatArray, domain: Grid) -> Grid:
     there, bounds = grid.indices_at(points), grid.indices_at(domain.points_at(corners))
     first = np.floor(np.maximum(there.min(axis=0), bounds.min(axis=0)))
     last = np.ceil(np.minimum(there.max(axis=0), bounds.max(axis=0)))
-    if np.all(first <= last) and (np.any(last < 0) or np.any(first > np.asarray(grid.shape) - 1)):
+    if np.all(first <= last) and (np.any(last < 0) or np.any(first > grid.last)):
         return Grid(tuple((last - first + 1).astype(int)), grid.spacing, tuple(grid.points_at(first)), grid.direction)
     return grid.covering(grid.points_at(np.stack([first, last])))
 

@@ -79,7 +79,7 @@ def find_keypoints(fixed: Raster, count: int, margin: int = 2) -> Keypoints:
     if found.size:
         strong = np.percentile(strengths[found], 90)
         found = found[strengths[found] >= _WEAK * strong]
-    normals = gradients[found, lead:] / strengths[found, None] @ np.asarray(grid.direction).T
+    normals = gradients[found, lead:] / strengths[found, None] @ grid.axes.T
     return Keypoints(grid.points_at(indices[found, lead:]), _frames(normals))
 
 

@@ -57,8 +57,7 @@ EVERYWHERE = np.ones((0, 0, 0), dtype=bool)
 def level_spacings(grid: Grid, least_size: int) -> list[float]:
     """Spacings (mm) of the levels, coarse to fine: halved from the one with about `least_size` voxels along the longest axis."""
     finest = min(grid.spacing)
-    sides = np.asarray(grid.shape) * np.asarray(grid.spacing)
-    halvings = max(0, int(np.floor(np.log2(sides.max() / finest / least_size))))
+    halvings = max(0, int(np.floor(np.log2(grid.sides.max() / finest / least_size))))
     return [finest * 2**k for k in range(halvings, -1, -1)]
 
 

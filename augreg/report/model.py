@@ -167,7 +167,7 @@ def _wall(model: AppearanceModel, rng: np.random.Generator) -> list[str]:
     real = [Image(texture.reshape(grid.shape), grid) for texture in model.textures[:_COLUMNS]]
     made = [model.sample(rng) for _ in range(_SAMPLES[model.ndim])]
     low, high = np.percentile(model.textures, (1, 99))
-    width, height = (np.asarray(grid.shape) * np.asarray(grid.spacing))[:2]
+    width, height = grid.sides[:2]
 
     def panels(images: Sequence[Image]) -> str:
         draws = [("", figures.picture(image, (float(low), float(high)))) for image in images]

@@ -77,7 +77,7 @@ def shown_grid(template: Grid) -> Grid:
 
 def lattice_shape(grid: Grid) -> tuple[int, ...]:
     """Nodes of the locality lattice along each axis; the outer ones are the corners of the grid."""
-    sides = np.asarray(grid.shape) * np.asarray(grid.spacing)
+    sides = grid.sides
     return tuple(int(n) for n in np.clip(np.rint(_NODES[grid.ndim] * sides / sides.max()), 2, grid.shape))
 
 
@@ -129,17 +129,17 @@ def _views(grid: Grid) -> list[dict[str, Any]]:
     if grid.ndim == 2:
         return [{"axes": (0, 1), "up": False}]
     # world z points to the head (LPS)
-    up = bool(np.asarray(grid.direction)[2, 2] > 0)
+    up = bool(grid.axes[2, 2] > 0)
     return [{"axes": (0, 1), "up": False}, {"axes": (0, 2), "up": up}, {"axes": (1, 2), "up": up}]
 
 
 def _spline(model: AppearanceModel, grid: Grid) -> dict[str, Any]:
     """The leading modes' coefficients around the shown grid, in its voxels; control index = step * index + start."""
-    motion, control, end = model.maps.motion, model.control, np.asarray(model.control.shape) - 1
+    motion, control, end = model.maps.motion, model.control, model.control.last
     step = np.diag(control.world_to_index @ grid.index_to_world)
     start = control.indices_at(grid.origin)
     first = np.maximum(np.floor(start - 1 - _AROUND), 0).astype(int)
-    last = np.minimum(np.ceil(start + step * (np.asarray(grid.shape) - 1) + 1 + _AROUND), end).astype(int)
+    last = np.minimum(np.ceil(start + step * grid.last + 1 + _AROUND), end).astype(int)
     inner = tuple(slice(a, b + 1) for a, b in zip(first, last, strict=True))
     modes = model.mode_splines[(slice(MODES), *inner)] @ grid.world_to_index.T
     return {

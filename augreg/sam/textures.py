@@ -25,7 +25,7 @@ def sample_texture(image: Image, psi: Transform, template: Grid) -> FloatArray:
 def mirrored_points(points: FloatArray, grid: Grid) -> FloatArray:
     """Points reflected at the outer voxel centres of a grid, again and again, until they lie inside: textures have no end."""
     index = grid.indices_at(points)
-    last = np.asarray(grid.shape) - 1
+    last = grid.last
     return grid.points_at(last - np.abs(np.mod(index, 2 * last) - last))
 
 

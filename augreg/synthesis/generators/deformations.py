@@ -120,7 +120,7 @@ class RandomDeformations:
             if not image.grid.matches(grid):
                 raise ValueError(f"images[{i}]: expected the grid of images[0], {grid}, got {image.grid}; resample it")
         if families is None:
-            longest = float(max(np.asarray(grid.shape) * grid.spacing))
+            longest = float(grid.sides.max())
             families = [SmoothField(share * longest, tuple(magnitudes)) for share in _SPACINGS]
         values = np.stack([image.luminance().values for image in images]).astype(np.float32)
         return RandomDeformations(values, grid, tuple(families), intensity, None if labels is None else _stacked(labels, images))

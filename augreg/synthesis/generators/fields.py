@@ -102,7 +102,7 @@ class RespiratoryField:
         """Coefficients (*control.shape, D) mm."""
         nodes = template.indices_at(control.points())
         along, across = self.axes
-        size = np.asarray(template.shape) - 1
+        size = template.last
         # 1 at the diaphragm, 0 from the middle of the lung on
         share = np.clip(1 - 2 * nodes[..., along] / size[along], 0, 1)
         profile = np.log1p(9 * share) / np.log(10)
@@ -113,7 +113,7 @@ class RespiratoryField:
         u[..., across] = sign * self.stretch * rng.uniform(0.8, 1.1) * profile * middle
         inside = np.all((nodes > -0.1 * size) & (nodes < 1.1 * size), axis=-1)
         soft = scipy.ndimage.gaussian_filter(u * inside[..., None], sigma=[1.5] * control.ndim + [0])
-        return _framed(soft @ np.asarray(template.direction).T) + self.rest.draw(rng, control, template)
+        return _framed(soft @ template.axes.T) + self.rest.draw(rng, control, template)
 
 
 @dataclass(frozen=True)
