@@ -3,7 +3,7 @@ from augreg.shards import read_shards as read_shards
 from augreg.shards import write_shards as write_shards
 from augreg.streams import PairStream as PairStream
 from augreg.streams import ShardStream as ShardStream
-from augreg.synthesis.generators.appearance import AppearanceDraw as AppearanceDraw
+from augreg.synthesis.generators.instances import AppearanceDraw as AppearanceDraw
 from augreg.synthesis.generators.appearance import AppearancePairs as AppearancePairs
 from augreg.synthesis.generators.deformations import RandomDeformations as RandomDeformations
 from augreg.synthesis.generators.deformations import magnitudes_of as magnitudes_of
