@@ -3,7 +3,6 @@ from augreg.shards import read_shards as read_shards
 from augreg.shards import write_shards as write_shards
 from augreg.streams import PairStream as PairStream
 from augreg.streams import ShardStream as ShardStream
-from augreg.synthesis.generators.instances import AppearanceDraw as AppearanceDraw
 from augreg.synthesis.generators.appearance import AppearancePairs as AppearancePairs
 from augreg.synthesis.generators.deformations import RandomDeformations as RandomDeformations
 from augreg.synthesis.generators.deformations import magnitudes_of as magnitudes_of
@@ -12,6 +11,7 @@ from augreg.synthesis.generators.fields import RespiratoryField as RespiratoryFi
 from augreg.synthesis.generators.fields import SmoothField as SmoothField
 from augreg.synthesis.generators.fields import ZeroField as ZeroField
 from augreg.synthesis.generators.fields import lung_fields as lung_fields
+from augreg.synthesis.generators.instances import AppearanceDraw as AppearanceDraw
 from augreg.synthesis.generators.registered import StoredPairs as StoredPairs
 from augreg.synthesis.generators.registered import registered_pairs as registered_pairs
 from augreg.synthesis.pairs import PairBatch as PairBatch

@@ -146,14 +146,17 @@ class TrainingPair:
     moving_labels: Labels | None = None
 
 
-class Draw(Protocol):
-    """Random numbers of some pairs."""
+@dataclass(frozen=True, eq=False)
+class Draw:
+    """Random numbers of B pairs, abstract: arrays whose first axis is the pair, other ones for every kind of generator."""
 
     def __len__(self) -> int:
         """B."""
+        return len(getattr(self, fields(self)[0].name))
 
     def __getitem__(self, pairs: slice) -> Self:
         """Some of the pairs."""
+        return type(self)(*(getattr(self, part.name)[pairs] for part in fields(self)))
 
 
 D = TypeVar("D", bound=Draw)

@@ -1,10 +1,12 @@
 import numpy as np
 import pytest
+import scipy.linalg
+import torch
 from support.spaces import directions
 
 from augreg import BSpline, Grid
 from augreg.geometry.splines import through
-from augreg.geometry.velocity import Exponential, logarithm
+from augreg.geometry.velocity import Exponential, logarithm, runge_kutta
 
 
 def velocity(ndim, size, seed=0):
@@ -29,6 +31,17 @@ def test_the_integration_is_of_fourth_order():
     best = Exponential(v, 128)(grid.points())
     coarse, fine = (np.abs(Exponential(v, n)(grid.points()) - best).mean() for n in (6, 12))
     assert 8 < coarse / fine < 32
+
+
+def test_the_method_serves_arrays_and_tensors_alike():
+    turn = np.array([[-0.3, 1.1], [-1.4, 0.2]])
+    start = np.random.default_rng(0).normal(size=(5, 2))
+    exact = start @ scipy.linalg.expm(-0.7 * turn).T
+    found = runge_kutta(lambda y: y @ turn.T, start, -0.7, 20)
+    assert np.abs(found - exact).max() < 1e-6
+    matrix = torch.from_numpy(turn)
+    tensors = runge_kutta(lambda y: y @ matrix.T, torch.from_numpy(start), -0.7, 20)
+    assert np.abs(tensors.numpy() - found).max() < 1e-14
 
 
 def test_half_the_velocity_twice_is_the_whole():

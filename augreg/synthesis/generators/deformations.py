@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any
 
@@ -24,7 +24,7 @@ from augreg.geometry.splines import control_grid
 from augreg.sam.alignment import pose_size
 from augreg.sam.motion import Displacement
 from augreg.synthesis.generators.fields import Field, SmoothField, described
-from augreg.synthesis.pairs import PairBatch, PairGenerator, make_pairs
+from augreg.synthesis.pairs import Draw, PairBatch, PairGenerator, make_pairs
 from augreg.synthesis.render.held import as_labels, held, rendering
 from augreg.synthesis.render.renderer import INTENSITY_NODES, Looks, Shapes, renderer_on
 from augreg.synthesis.units import displacement_of
@@ -34,7 +34,7 @@ _SPACINGS = (1 / 4, 1 / 8, 1 / 12)
 
 
 @dataclass(frozen=True, eq=False)
-class DeformationDraw:
+class DeformationDraw(Draw):
     """Random numbers of B pairs.
 
     Parameters
@@ -47,14 +47,6 @@ class DeformationDraw:
     chosen: npt.NDArray[np.int64]
     coefficients: FloatArray
     light: FloatArray
-
-    def __len__(self) -> int:
-        """B."""
-        return len(self.chosen)
-
-    def __getitem__(self, pairs: slice) -> DeformationDraw:
-        """Some of the pairs."""
-        return DeformationDraw(*(getattr(self, part.name)[pairs] for part in fields(self)))
 
 
 @dataclass(frozen=True, eq=False)

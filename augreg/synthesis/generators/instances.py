@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -11,7 +11,7 @@ import torch
 
 from augreg.geometry.grid import FloatArray
 from augreg.sam.model import AppearanceModel
-from augreg.synthesis.pairs import PairBatch
+from augreg.synthesis.pairs import Draw, PairBatch
 from augreg.synthesis.render.frame import Tensor
 from augreg.synthesis.render.held import held, held_labels, rendering
 from augreg.synthesis.render.renderer import Looks, Renderer, Shapes, renderer_on
@@ -19,7 +19,7 @@ from augreg.synthesis.render.tensor_splines import per_axis
 
 
 @dataclass(frozen=True, eq=False)
-class AppearanceDraw:
+class AppearanceDraw(Draw):
     """Random numbers of B pairs. The second axis is the image: fixed, moving.
 
     Parameters
@@ -40,14 +40,6 @@ class AppearanceDraw:
     pose: FloatArray
     light: FloatArray
     rest: FloatArray
-
-    def __len__(self) -> int:
-        """B."""
-        return len(self.shape)
-
-    def __getitem__(self, pairs: slice) -> AppearanceDraw:
-        """Some of the pairs."""
-        return AppearanceDraw(*(getattr(self, part.name)[pairs] for part in fields(self)))
 
 
 @dataclass(frozen=True, eq=False)

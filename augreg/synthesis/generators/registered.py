@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import permutations
 from typing import Any, Literal
@@ -28,25 +28,17 @@ from augreg.geometry.resampling import sample
 from augreg.geometry.transforms import Transform
 from augreg.registration import Registration
 from augreg.sam.textures import mirrored_points
-from augreg.synthesis.pairs import TOLERANCE, PairBatch
+from augreg.synthesis.pairs import TOLERANCE, Draw, PairBatch
 from augreg.synthesis.render.renderer import INTENSITY_NODES, renderer_on
 from augreg.synthesis.units import flow_of
 
 
 @dataclass(frozen=True, eq=False)
-class StoredDraw:
+class StoredDraw(Draw):
     """Random numbers of B pairs: `chosen` (B,) which ones, `light` (B, 2, INTENSITY_NODES^D) of smooth gains."""
 
     chosen: npt.NDArray[np.int64]
     light: FloatArray
-
-    def __len__(self) -> int:
-        """B."""
-        return len(self.chosen)
-
-    def __getitem__(self, pairs: slice) -> StoredDraw:
-        """Some of the pairs."""
-        return StoredDraw(*(getattr(self, part.name)[pairs] for part in fields(self)))
 
 
 @dataclass(frozen=True, eq=False)
