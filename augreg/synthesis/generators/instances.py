@@ -100,12 +100,12 @@ class InstanceRenderer:
     Parameters
     ----------
     model : the appearance model
-    held : arrays of the model on a device
+    arrays : arrays of the model on a device
     renderer : renderer of the template's grid, on the same device
     """
 
     model: AppearanceModel
-    held: HeldModel
+    arrays: HeldModel
     renderer: Renderer
 
     @staticmethod
@@ -118,7 +118,7 @@ class InstanceRenderer:
         B, template, renderer = len(draw), self.model.template, self.renderer
         with rendering(renderer.device):
             shapes = held(draw.shape.reshape(2 * B, -1), renderer.device, torch.float64)
-            coefficients = (shapes @ self.held.splines).reshape(2 * B, *renderer.frame.shape, template.ndim)
+            coefficients = (shapes @ self.arrays.splines).reshape(2 * B, *renderer.frame.shape, template.ndim)
             if draw.rest.size:
                 rest = draw.rest.reshape(2 * B, *draw.rest.shape[2:]) @ template.world_to_index.T
                 coefficients = coefficients + held(rest, renderer.device, torch.float64)
@@ -132,7 +132,7 @@ class InstanceRenderer:
         so have they: at every place those of the image that weighs most in the mosaic, or where all weigh alike, those of the
         mean shape.
         """
-        model, known, device, B = self.model, self.held, self.renderer.device, len(draw)
+        model, known, device, B = self.model, self.arrays, self.renderer.device, len(draw)
         n, shape, size = len(model.textures), model.template.shape, model.template.size
         labels = known.labels
         if draw.mosaic.any():
