@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from augreg.geometry.grid import FloatArray
-from augreg.geometry.image import Image, Labels
+from augreg.geometry.image import Image, Labels, as_image, as_labels
 
 
-def checked_images(images: Sequence[Image]) -> list[Image]:
+def checked_images(given: Sequence[Image | npt.NDArray[Any]]) -> list[Image]:
     """At least three finite images of one shape and spacing, as luminance in float32."""
-    if len(images) < 3:
-        raise ValueError(f"images: expected at least 3, got {len(images)}: variation cannot be learned from fewer")
+    if len(given) < 3:
+        raise ValueError(f"images: expected at least 3, got {len(given)}: variation cannot be learned from fewer")
+    images = [as_image(f"images[{i}]", image) for i, image in enumerate(given)]
     first = images[0].grid
     for i, image in enumerate(images):
         if image.grid.shape != first.shape or not np.allclose(image.grid.spacing, first.spacing, rtol=1e-3):
@@ -27,23 +29,27 @@ def checked_images(images: Sequence[Image]) -> list[Image]:
     return [image.luminance().with_values(image.luminance().values.astype(np.float32)) for image in images]
 
 
-def check_template(template: Image, ndim: int) -> None:
+def checked_template(given: Image | npt.NDArray[Any], ndim: int) -> Image:
     """A finite image of the others' dimension."""
+    template = as_image("template", given)
     if template.ndim != ndim:
         raise ValueError(f"template: expected a {ndim}-D image, as the others, got {template.ndim}-D")
     if not np.isfinite(template.values).all():
         raise ValueError("template: expected finite intensities, got NaN or infinity; replace them first")
+    return template
 
 
-def check_labels(labels: Sequence[Labels], images: Sequence[Image]) -> None:
+def checked_labels(given: Sequence[Labels | npt.NDArray[Any]], images: Sequence[Image]) -> list[Labels]:
     """A label map per image, on its grid, whose ids int64 holds."""
-    if len(labels) != len(images):
-        raise ValueError(f"labels: expected {len(images)}, one per image, got {len(labels)}")
+    if len(given) != len(images):
+        raise ValueError(f"labels: expected {len(images)}, one per image, got {len(given)}")
+    labels = [as_labels(f"labels[{i}]", one, image.grid) for i, (one, image) in enumerate(zip(given, images, strict=True))]
     for i, (one, image) in enumerate(zip(labels, images, strict=True)):
         if not one.grid.matches(image.grid, tolerance=0.1):
             raise ValueError(f"labels[{i}]: expected the grid of images[{i}], {image.grid}, got {one.grid}")
         if int(one.values.max()) > np.iinfo(np.int64).max:
             raise ValueError(f"labels[{i}]: expected ids below 2^63, got {one.values.max()}; give the structures other numbers")
+    return labels
 
 
 def checked_landmarks(landmarks: Sequence[npt.ArrayLike], count: int, ndim: int) -> FloatArray:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -20,7 +20,7 @@ from augreg.geometry.splines import control_grid
 from augreg.registration import Registration
 from augreg.sam.alignment import Alignment, procrustes
 from augreg.sam.annotations import doubts_of_labels, doubts_of_landmarks, doubts_of_structures
-from augreg.sam.checks import check_labels, check_template, checked_landmarks
+from augreg.sam.checks import checked_labels, checked_landmarks, checked_template
 from augreg.sam.contours import Contours
 from augreg.sam.motion import Displacement
 from augreg.sam.textures import equalised, sample_texture
@@ -65,7 +65,7 @@ class FromContours:
     structures : labels to use; by default those that every map has
     """
 
-    labels: Sequence[Labels]
+    labels: Sequence[Labels | npt.NDArray[Any]]
     points: int = 400
     structures: Sequence[int] | None = None
 
@@ -76,10 +76,10 @@ class FromContours:
         ------
         ValueError : for label maps that do not fit the images, or lack structures.
         """
-        check_labels(self.labels, images)
-        contours = Contours.from_labels(self.labels, self.points, self.structures)
-        points = contours.corresponding(self.labels)
-        doubts = doubts_of_labels(self.labels, images) if self.structures is None else []
+        labels = checked_labels(self.labels, images)
+        contours = Contours.from_labels(labels, self.points, self.structures)
+        points = contours.corresponding(labels)
+        doubts = doubts_of_labels(labels, images) if self.structures is None else []
         objects = np.repeat(np.arange(len(contours.counts)), np.add(contours.counts, 1))
         doubts += doubts_of_structures(points, contours.structures, objects)
         return Corresponding(points, contours, objects, tuple(doubts))
@@ -116,7 +116,7 @@ class ByRegistration:
     """
 
     registration: Registration
-    template: Image | None = None
+    template: Image | npt.NDArray[Any] | None = None
     rounds: int = 2
     alignment: Alignment = "translation"
 
@@ -127,9 +127,8 @@ class ByRegistration:
         ------
         ValueError : for a template of another dimension, or with NaN.
         """
-        if self.template is not None:
-            check_template(self.template, images[0].ndim)
-        start = most_typical(images) if self.template is None else self.template.luminance()
+        given = self.template
+        start = most_typical(images) if given is None else checked_template(given, images[0].ndim).luminance()
         points = carried(images, self.registration, start)
         for _ in range(self.rounds - 1):
             points = carried(images, self.registration, mean_image(images, points, self.alignment))

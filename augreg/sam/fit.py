@@ -16,6 +16,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -26,7 +27,7 @@ from augreg.geometry.image import Image, Labels
 from augreg.geometry.splines import control_grid
 from augreg.registration import Registration
 from augreg.sam.alignment import Alignment, pose_about, procrustes
-from augreg.sam.checks import check_labels, check_template, checked_images
+from augreg.sam.checks import checked_images, checked_labels, checked_template
 from augreg.sam.correspondences import ByRegistration, Correspondences, FromContours, GivenLandmarks
 from augreg.sam.label_maps import pulled_labels
 from augreg.sam.locality import GridPlaces, Locality, local_subspace
@@ -41,12 +42,12 @@ _LANDMARK_RANK = 500
 
 
 def fit_appearance_model(
-    images: Sequence[Image],
+    images: Sequence[Image | npt.NDArray[Any]],
     *,
-    labels: Sequence[Labels] | None = None,
+    labels: Sequence[Labels | npt.NDArray[Any]] | None = None,
     landmarks: Sequence[npt.ArrayLike] | None = None,
     registration: Registration | None = None,
-    template: Image | None = None,
+    template: Image | npt.NDArray[Any] | None = None,
     structures: Sequence[int] | None = None,
     locality: Locality | None = None,
     alignment: Alignment = "translation",
@@ -59,9 +60,9 @@ def fit_appearance_model(
 
     Parameters
     ----------
-    images : three or more images of equal shape and spacing; colour becomes luminance
-    labels : a label map per image. The model carries them; their contours or surfaces and centroids are the landmarks if neither
-        landmarks nor a registration are given
+    images : three or more images of equal shape and spacing, or arrays, whose spacing is 1; colour becomes luminance
+    labels : a label map per image, or arrays of integers. The model carries them; their contours or surfaces and centroids are
+        the landmarks if neither landmarks nor a registration are given
     landmarks : corresponding points (m, D) mm per image
     registration : callable (fixed, moving) -> Transform that finds the landmarks, unless they are given
     template : image that is registered to all others; by default the one nearest to the mean image
@@ -86,31 +87,29 @@ def fit_appearance_model(
     UserWarning : where a label map lacks a structure, which then has no landmarks, and where annotations seem to be exchanged.
     """
     grey = checked_images(images)
-    if labels is not None:
-        check_labels(labels, grey)
-    if template is not None:
-        check_template(template, grey[0].ndim)
+    carried = None if labels is None else checked_labels(labels, grey)
+    start = None if template is None else checked_template(template, grey[0].ndim)
     correspondences: Correspondences
     if landmarks is not None:
         correspondences = GivenLandmarks(landmarks)
     elif registration is not None:
-        correspondences = ByRegistration(registration, template, rounds, alignment)
-    elif labels is not None:
-        correspondences = FromContours(labels, points, structures)
+        correspondences = ByRegistration(registration, start, rounds, alignment)
+    elif carried is not None:
+        correspondences = FromContours(carried, points, structures)
     else:
         raise ValueError(
             "correspondences: expected labels, landmarks or a registration, got none; pass registration=LPRegistration() to "
             "align every image to a template"
         )
-    grid = grey[0].grid if template is None else template.grid
-    return _fitted(grey, correspondences, labels, grid, locality or Locality(), alignment, dense, rank)
+    grid = grey[0].grid if start is None else start.grid
+    return _fitted(grey, correspondences, carried, grid, locality or Locality(), alignment, dense, rank)
 
 
 def fit_corresponding(
-    images: Sequence[Image],
+    images: Sequence[Image | npt.NDArray[Any]],
     correspondences: Correspondences,
     *,
-    labels: Sequence[Labels] | None = None,
+    labels: Sequence[Labels | npt.NDArray[Any]] | None = None,
     template: Grid | None = None,
     locality: Locality | None = None,
     alignment: Alignment = "translation",
@@ -121,16 +120,15 @@ def fit_corresponding(
 
     Parameters
     ----------
-    images : three or more images of equal shape and spacing; colour becomes luminance
+    images : three or more images of equal shape and spacing, or arrays, whose spacing is 1; colour becomes luminance
     correspondences : a way to find corresponding points
     labels : a label map per image, for the model to carry
     template : grid of the template; by default that of the first image
     locality, alignment, dense, rank : see `fit_appearance_model`
     """
     grey = checked_images(images)
-    if labels is not None:
-        check_labels(labels, grey)
-    return _fitted(grey, correspondences, labels, template or grey[0].grid, locality or Locality(), alignment, dense, rank)
+    carried = None if labels is None else checked_labels(labels, grey)
+    return _fitted(grey, correspondences, carried, template or grey[0].grid, locality or Locality(), alignment, dense, rank)
 
 
 def _fitted(

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from support.subjects import people
 
-from augreg import Affine, fit_appearance_model, read_model, write_model
+from augreg import Affine, Grid, Image, Labels, fit_appearance_model, read_model, write_model
 from augreg.geometry.splines import control_grid
 from augreg.geometry.transforms import BSpline
 from augreg.geometry.velocity import Exponential
@@ -66,6 +66,21 @@ def test_labels_may_give_the_points_and_need_not_be_carried():
     carried = fit_corresponding(images, GivenLandmarks(landmarks), labels=labels, **PLAIN)
     assert carried.contours is None
     assert set(np.unique(carried.label_maps)) == {0, 1, 5}
+
+
+def test_arrays_are_images_of_spacing_one():
+    images, labels, _ = people(2)
+    grid = Grid(images[0].grid.shape)
+    pixels = [image.values for image in images]
+    plain = fit_appearance_model(pixels, labels=[one.values for one in labels], template=pixels[1], points=50, **PLAIN)
+    known = [Labels(one.values, grid) for one in labels]
+    on_grids = fit_appearance_model([Image(values, grid) for values in pixels], labels=known, points=50, **PLAIN)
+    assert_same(plain, on_grids)
+    assert plain.template == grid
+    with pytest.raises(TypeError, match=r"images\[2\]: expected an Image or an array"):
+        fit_appearance_model([*pixels[:2], "pixels"], labels=known)
+    with pytest.raises(ValueError, match=r"labels\[0\]: expected an array of shape"):
+        fit_appearance_model(pixels, labels=[one.values[1:] for one in labels])
 
 
 def test_every_round_but_the_first_registers_the_mean_image_of_the_round_before():

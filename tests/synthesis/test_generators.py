@@ -65,6 +65,21 @@ def test_fields_vanish_at_the_border_and_are_as_large_as_asked_for(family, ndim)
             assert low > 1.5 * high
 
 
+def test_generators_take_arrays_as_images_of_spacing_one():
+    images, labels, _ = people(2)
+    grid = Grid(images[0].grid.shape)
+    pixels, known = [image.values for image in images[:2]], [one.values for one in labels[:2]]
+    on_grids = [Image(values, grid) for values in pixels]
+    plain, wanted = (RandomDeformations.of(one, magnitudes=(2.0,)) for one in (pixels, on_grids))
+    assert plain.describe() == wanted.describe()
+    labelled = RandomDeformations.of(pixels, magnitudes=(2.0,), labels=known)
+    assert np.array_equal(labelled.labels, np.stack(known))
+    turned = Affine(np.array([[1.02, 0.05], [-0.04, 0.97]]), [1.0, -2.0])
+    plain, wanted = (next(registered_pairs(one, lambda fixed, moving: turned, "estimated")) for one in (pixels, on_grids))
+    assert torch.equal(plain.flow, wanted.flow)
+    assert torch.equal(plain.fixed, wanted.fixed)
+
+
 def test_smoother_families_bend_less():
     grid = people(2)[0][0].grid
     control = control_grid(grid)

@@ -19,13 +19,13 @@ import numpy.typing as npt
 import torch
 
 from augreg.geometry.grid import FloatArray, Grid
-from augreg.geometry.image import Image, Labels
+from augreg.geometry.image import Image, Labels, as_image, as_labels
 from augreg.geometry.splines import control_grid
 from augreg.sam.alignment import pose_size
 from augreg.sam.motion import Displacement
 from augreg.synthesis.generators.fields import Field, SmoothField, described
 from augreg.synthesis.pairs import Draw, PairBatch, PairGenerator, make_pairs
-from augreg.synthesis.render.held import as_labels, held, rendering
+from augreg.synthesis.render.held import held, narrow_labels, rendering
 from augreg.synthesis.render.renderer import INTENSITY_NODES, Looks, Shapes, renderer_on
 from augreg.synthesis.units import displacement_of
 
@@ -81,7 +81,7 @@ class RandomDeformations:
                     f"labels: expected integers of the images' shape {self.images.shape}, got {self.labels.dtype} of "
                     f"{self.labels.shape}"
                 )
-            as_labels("labels", self.labels)
+            narrow_labels("labels", self.labels)
         if not self.families:
             raise ValueError("families: expected at least one family of fields, got none")
         if not 0 <= self.intensity < np.inf:
@@ -89,33 +89,35 @@ class RandomDeformations:
 
     @staticmethod
     def of(
-        images: Sequence[Image],
+        images: Sequence[Image | npt.NDArray[Any]],
         families: Sequence[Field] | None = None,
         *,
         magnitudes: Sequence[float] = (4.0,),
         intensity: float = 0.0,
-        labels: Sequence[Labels] | None = None,
+        labels: Sequence[Labels | npt.NDArray[Any]] | None = None,
     ) -> RandomDeformations:
         """Deformations of images of one grid.
 
         Parameters
         ----------
-        images : one or more images on one grid; colour becomes luminance
+        images : one or more images on one grid, or arrays, whose spacing is 1; colour becomes luminance
         families : families of random fields; by default smooth ones with coefficients every fourth, eighth and twelfth of the
             longest side
         magnitudes : root mean square |u| of the default families, mm; `magnitudes_of` takes them from another generator, so
             that the two are matched in amplitude
         intensity, labels : see the class
         """
-        grid = images[0].grid
-        for i, image in enumerate(images):
+        on_grids = [as_image(f"images[{i}]", image) for i, image in enumerate(images)]
+        grid = on_grids[0].grid
+        for i, image in enumerate(on_grids):
             if not image.grid.matches(grid):
                 raise ValueError(f"images[{i}]: expected the grid of images[0], {grid}, got {image.grid}; resample it")
         if families is None:
             longest = float(grid.sides.max())
             families = [SmoothField(share * longest, tuple(magnitudes)) for share in _SPACINGS]
-        values = np.stack([image.luminance().values for image in images]).astype(np.float32)
-        return RandomDeformations(values, grid, tuple(families), intensity, None if labels is None else _stacked(labels, images))
+        values = np.stack([image.luminance().values for image in on_grids]).astype(np.float32)
+        known = None if labels is None else _stacked(labels, on_grids)
+        return RandomDeformations(values, grid, tuple(families), intensity, known)
 
     def draw(self, rngs: Sequence[np.random.Generator]) -> DeformationDraw:
         """The random numbers of one pair per random generator."""
@@ -148,7 +150,7 @@ class RandomDeformations:
 
     @cached_property
     def _known_labels(self) -> npt.NDArray[np.integer]:
-        return np.ascontiguousarray(as_labels("labels", np.asarray(self.labels)))
+        return np.ascontiguousarray(narrow_labels("labels", np.asarray(self.labels)))
 
     @cached_property
     def _fingerprint(self) -> str:
@@ -158,15 +160,16 @@ class RandomDeformations:
         return digest.hexdigest()[:16]
 
 
-def _stacked(labels: Sequence[Labels], images: Sequence[Image]) -> npt.NDArray[np.integer]:
+def _stacked(given: Sequence[Labels | npt.NDArray[Any]], images: Sequence[Image]) -> npt.NDArray[np.integer]:
     """Label maps of the images as one array."""
-    if len(labels) != len(images):
-        raise ValueError(f"labels: expected {len(images)}, one per image, got {len(labels)}")
+    if len(given) != len(images):
+        raise ValueError(f"labels: expected {len(images)}, one per image, got {len(given)}")
+    labels = [as_labels(f"labels[{i}]", one, image.grid) for i, (one, image) in enumerate(zip(given, images, strict=True))]
     for i, (one, image) in enumerate(zip(labels, images, strict=True)):
         if not one.grid.matches(image.grid, tolerance=0.1):
             raise ValueError(f"labels[{i}]: expected the grid of images[{i}], {image.grid}, got {one.grid}")
     # one by one: numpy would make float64 of signed and unsigned types together
-    return np.stack([as_labels(f"labels[{i}]", one.values).astype(np.int64) for i, one in enumerate(labels)])
+    return np.stack([narrow_labels(f"labels[{i}]", one.values).astype(np.int64) for i, one in enumerate(labels)])
 
 
 def magnitudes_of(generator: PairGenerator[Any], seed: int = 0, count: int = 64) -> tuple[float, ...]:

@@ -23,7 +23,7 @@ import numpy.typing as npt
 import torch
 
 from augreg.geometry.grid import FloatArray, Grid
-from augreg.geometry.image import Image
+from augreg.geometry.image import Image, as_image
 from augreg.geometry.resampling import sample
 from augreg.geometry.transforms import Transform
 from augreg.registration import Registration
@@ -83,13 +83,13 @@ class StoredPairs:
 
 
 def registered_pairs(
-    images: Sequence[Image], registration: Registration, reading: Literal["estimated", "warped"]
+    images: Sequence[Image | npt.NDArray[Any]], registration: Registration, reading: Literal["estimated", "warped"]
 ) -> Iterator[PairBatch]:
     """Register every image to every other one; a batch of one pair after each registration.
 
     Parameters
     ----------
-    images : two or more images on one grid
+    images : two or more images on one grid, or arrays, whose spacing is 1
     registration : callable (fixed, moving) -> phi
     reading : "estimated" or "warped", see the module's docstring
 
@@ -99,13 +99,14 @@ def registered_pairs(
     """
     if len(images) < 2:
         raise ValueError(f"images: expected at least 2, got {len(images)}")
-    grid = images[0].grid
-    for i, image in enumerate(images):
+    on_grids = [as_image(f"images[{i}]", image) for i, image in enumerate(images)]
+    grid = on_grids[0].grid
+    for i, image in enumerate(on_grids):
         if not image.grid.matches(grid):
             raise ValueError(f"images[{i}]: expected the grid of images[0], {grid}, got {image.grid}; resample it")
         if not np.isfinite(image.values).all():
             raise ValueError(f"images[{i}]: expected finite intensities, got NaN or infinity; replace them first")
-    grey = [image.luminance() for image in images]
+    grey = [image.luminance() for image in on_grids]
     known: dict[tuple[int, int], Transform] = {}
 
     def phi(i: int, j: int) -> Transform:

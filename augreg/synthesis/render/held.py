@@ -25,10 +25,10 @@ def held_labels(array: npt.NDArray[np.integer], device: torch.device) -> Tensor:
     ------
     ValueError : for ids that torch has no type for, 2^63 and more.
     """
-    return torch.from_numpy(as_labels("labels", array)).to(device, copy=True)
+    return torch.from_numpy(narrow_labels("labels", array)).to(device, copy=True)
 
 
-def as_labels(name: str, array: npt.NDArray[np.integer]) -> npt.NDArray[np.integer]:
+def narrow_labels(name: str, array: npt.NDArray[np.integer]) -> npt.NDArray[np.integer]:
     """Labels as int32, or int64 where an id needs it; ValueError for ids of 2^63 and more."""
     values = np.asarray(array)
     least, most = (int(values.min()), int(values.max())) if values.size else (0, 0)
