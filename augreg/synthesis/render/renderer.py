@@ -125,9 +125,8 @@ class Renderer:
         masks = (found.inside & (found.residual < TOLERANCE)).reshape(2 * B, 1, *shape)
         flows = found.flow.reshape(2 * B, self.grid.ndim, *shape)
         values = self.arithmetic.interpolate(self.arithmetic.prefilter(textures), found.points)
-        images = clipped(values, looks.bounds or textures.flatten(1).aminmax(dim=1)).reshape(2 * B, *shape) * self.gains(
-            looks.light
-        )
+        sampled = clipped(values, looks.bounds or textures.flatten(1).aminmax(dim=1))
+        images = sampled.reshape(2 * B, *shape) * self.gains(looks.light)
         known = None if looks.labels is None else self.arithmetic.nearest(looks.labels, found.points).reshape(2 * B, 1, *shape)
         return PairBatch(
             fixed=images[0::2, None],
@@ -194,7 +193,7 @@ def renderer_on(grid: Grid, device: torch.device) -> Renderer:
     return _kept(grid, device, arithmetic_on(device))
 
 
-# a function of its arguments alone, kept since it takes some milliseconds, as long as a pair on a card
+# a function of its arguments alone, kept since it takes some milliseconds, as long as some pairs on a card
 @lru_cache(maxsize=8)
 def _kept(grid: Grid, device: torch.device, arithmetic: Arithmetic) -> Renderer:
     return Renderer.of(grid, device, arithmetic)
