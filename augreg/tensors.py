@@ -48,4 +48,10 @@ def flows_to_displacements(flows: torch.Tensor, grid: Grid) -> FloatArray:
 
 def displacement_to_flow(displacement: FloatArray, grid: Grid) -> torch.Tensor:
     """The flow (1, D, *shape) float32 in voxels of `grid` of world vectors (*shape, D) mm."""
-    return values_to_tensor(displacement @ grid.world_to_index.T)
+    return displacements_to_flows(displacement[None], grid)
+
+
+def displacements_to_flows(displacements: FloatArray, grid: Grid) -> torch.Tensor:
+    """Flows (B, D, *shape) float32 in voxels of `grid` of world vectors (B, *shape, D) mm, computed in their precision."""
+    voxels = displacements @ grid.world_to_index.T.astype(displacements.dtype)
+    return torch.from_numpy(np.ascontiguousarray(np.moveaxis(voxels, -1, 1), dtype=np.float32))

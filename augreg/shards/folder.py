@@ -28,7 +28,7 @@ from augreg.shards.processes import Place, processes
 from augreg.shards.shard import DamagedShardError, Sample, finish_shard, read_shard
 from augreg.shards.sharing import at_work
 from augreg.synthesis.pairs import PairBatch, PairGenerator
-from augreg.synthesis.units import flow_of
+from augreg.tensors import displacements_to_flows
 
 # a larger share of draws that fold, and the pairs no longer follow the generator's distribution
 _FEW = 0.2
@@ -178,7 +178,7 @@ def pair_batch(samples: Sequence[Sample], grid: Grid) -> PairBatch:
         return torch.from_numpy(np.stack([sample[name] for sample in samples]))[:, None]
 
     def flow(name: str) -> torch.Tensor:
-        return flow_of(np.stack([sample[name] for sample in samples]), grid)
+        return displacements_to_flows(np.stack([sample[name] for sample in samples]), grid)
 
     def told(name: str) -> torch.Tensor:
         return torch.tensor([sample["json"][name] for sample in samples])

@@ -22,7 +22,7 @@ import torch
 from augreg.geometry.grid import Grid
 from augreg.geometry.image import Image, Labels
 from augreg.geometry.transforms import DisplacementField
-from augreg.synthesis.units import displacement_of
+from augreg.tensors import flows_to_displacements
 
 # a shape that must shrink more is not one of the model's
 LEAST_SCALE = 0.3
@@ -224,7 +224,7 @@ def training_pairs(batch: PairBatch, grid: Grid) -> Iterator[TrainingPair]:
         return (Image(values, grid) for values in tensor[:, 0].cpu().numpy())
 
     def fields_of(flow: torch.Tensor) -> Iterator[DisplacementField]:
-        return (DisplacementField(u, grid) for u in displacement_of(flow, grid))
+        return (DisplacementField(u, grid) for u in flows_to_displacements(flow, grid))
 
     def labels(tensor: torch.Tensor | None) -> Iterator[Labels | None]:
         if tensor is None:

@@ -27,7 +27,7 @@ from augreg.synthesis.generators.fields import Field, SmoothField, described
 from augreg.synthesis.pairs import Draw, PairBatch, PairGenerator, make_pairs
 from augreg.synthesis.render.held import held, narrow_labels, rendering
 from augreg.synthesis.render.renderer import INTENSITY_NODES, Looks, Shapes, renderer_on
-from augreg.synthesis.units import displacement_of
+from augreg.tensors import flows_to_displacements
 
 # spacings of random coefficients as shares of the longest side
 _SPACINGS = (1 / 4, 1 / 8, 1 / 12)
@@ -177,6 +177,6 @@ def magnitudes_of(generator: PairGenerator[Any], seed: int = 0, count: int = 64)
     found: list[float] = []
     for begin in range(0, count, 8):
         batch = make_pairs(generator, seed, range(begin, min(begin + 8, count)))
-        u = displacement_of(batch.flow, generator.grid)
+        u = flows_to_displacements(batch.flow, generator.grid)
         found += np.sqrt(np.square(u).sum(axis=-1).mean(axis=tuple(range(1, u.ndim - 1)))).tolist()
     return tuple(found)

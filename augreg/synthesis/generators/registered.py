@@ -30,7 +30,7 @@ from augreg.registration import Registration
 from augreg.sam.textures import mirrored_points
 from augreg.synthesis.pairs import TOLERANCE, Draw, PairBatch
 from augreg.synthesis.render.renderer import INTENSITY_NODES, renderer_on
-from augreg.synthesis.units import flow_of
+from augreg.tensors import displacement_to_flow
 
 
 @dataclass(frozen=True, eq=False)
@@ -135,7 +135,7 @@ def _pair(
     residual: FloatArray | None = None,
 ) -> PairBatch:
     def flow(points: FloatArray) -> torch.Tensor:
-        return flow_of((points - grid.points())[None], grid)
+        return displacement_to_flow(points - grid.points(), grid)
 
     def image(values: npt.NDArray[Any]) -> torch.Tensor:
         return torch.from_numpy(np.array(values, dtype=np.float32, order="C"))[None, None]

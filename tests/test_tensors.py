@@ -3,14 +3,14 @@ import pytest
 import torch
 from support import spaces
 
-from augreg.synthesis.units import displacement_of, flow_of
+from augreg.tensors import displacement_to_flow, displacements_to_flows, flow_to_displacement, flows_to_displacements
 
 
 @pytest.mark.parametrize(("ndim", "name"), spaces.ALL)
 def test_a_flow_is_the_displacement_in_voxels_along_the_index_axes(ndim, name):
     grid = spaces.grid(ndim, name)
     flow = np.random.default_rng(0).normal(size=(3, ndim, *grid.shape)).astype(np.float32)
-    u = displacement_of(torch.from_numpy(flow), grid)
+    u = flows_to_displacements(torch.from_numpy(flow), grid)
     assert u.shape == (3, *grid.shape, ndim)
     assert u.dtype == np.float64
     # u = direction @ (spacing * flow), place by place
@@ -28,7 +28,10 @@ def test_a_flow_is_the_displacement_in_voxels_along_the_index_axes(ndim, name):
 def test_there_and_back_is_the_same_flow(ndim, name, kind):
     grid = spaces.grid(ndim, name)
     flow = torch.from_numpy(np.random.default_rng(1).normal(size=(2, ndim, *grid.shape)).astype(np.float32))
-    again = flow_of(displacement_of(flow, grid).astype(kind), grid)
+    again = displacements_to_flows(flows_to_displacements(flow, grid).astype(kind), grid)
     assert again.dtype == torch.float32
     assert again.is_contiguous()
     assert (again - flow).abs().max() < 1e-5
+    one = flow_to_displacement(flow[1:], grid)
+    assert np.array_equal(one, flows_to_displacements(flow, grid)[1])
+    assert torch.equal(displacement_to_flow(one.astype(kind), grid), again[1:])
