@@ -8,7 +8,7 @@ from augreg.datasets import hearts
 from augreg.geometry.transforms import BSpline
 from augreg.sam import Locality
 from augreg.sam.alignment import procrustes
-from augreg.sam.fit import training_splines
+from augreg.sam.training_splines import training_splines
 
 
 def test_noisy_landmarks_count_less():
