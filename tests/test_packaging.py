@@ -69,7 +69,7 @@ def test_an_unpacked_source_distribution_finds_all_its_tests(built, tmp_path):
     done = subprocess.run(command, cwd=folder, capture_output=True, encoding="utf-8", env=environment)
     assert done.returncode == 0, done.stdout[-3000:]
     modules = {line.partition("::")[0] for line in done.stdout.splitlines() if "::" in line}
-    assert modules == {f"tests/{path.name}" for path in (ROOT / "tests").glob("test_*.py")}
+    assert modules == {path.relative_to(ROOT).as_posix() for path in (ROOT / "tests").rglob("test_*.py")}
 
 
 def test_the_wheel_carries_the_package_and_its_data_alone(built):

@@ -202,20 +202,85 @@ def test_the_first_iterate_and_the_slabs_hold_every_segment_once():
 
 
 @pytest.mark.parametrize("n", [4, 18])
-def test_steps_agree_with_the_whole_newton_system(n):
+def test_directions_solve_the_whole_newton_system_and_steps_stay_inside(n):
+    """Predictor, corrector and centring, with nothing eliminated; what is missing of A c = l + E s and A^T y = 0 falls."""
     program = small(9, n)
-    A = program.matrix
-    m = A.shape[0]
+    segments, offsets, order = slabs(program)
+    A, m, count = program.matrix, len(program.lower), len(program.widths)
+    system = system_of(A, order, np.arange(n), n - 1)
+    c, y, x, low, scratch = np.random.default_rng(5).normal(scale=0.1, size=n), *np.empty((4, m))
+    low[:] = program.lower[order]
+    filled, length, weights, q, dy = np.empty((5, m))
+    iterate, step, aims, dc = np.empty((7, count)), np.empty((3, count)), np.empty((3, count)), system.unknowns()
+    _segment_kernels.started(offsets, segments, A[order] @ c - low, False, y, scratch, iterate, filled, length)
+
+    def in_program(rows):
+        out = np.empty(m)
+        out[order] = rows
+        return out
+
+    def agree(to_z, to_v, *parts):
+        """The direction with its parts as far as they are known; its ds, dz and dv."""
+        s, t, z, v = (by_rows(program, offsets, order, part) for part in iterate[:4])
+        np.testing.assert_allclose(s + t, program.widths)
+        expected = naive.newton(program, c, s, in_program(y), z, v, to_z, to_v)
+        np.testing.assert_allclose(dc[:n], expected[0], atol=1e-7)
+        np.testing.assert_allclose(in_program(dy), expected[2], atol=1e-7)
+        for mine, theirs in zip(parts, (expected[1], *expected[3:]), strict=False):
+            np.testing.assert_allclose(by_rows(program, offsets, order, mine), theirs, atol=1e-7)
+        return expected[1], expected[3], expected[4]
+
+    def left():
+        residual = A @ c - program.lower - np.add.reduceat(by_rows(program, offsets, order, iterate[0]), program.pointers[:-1])
+        return residual, A.T @ in_program(y)
+
+    for _ in range(5):
+        x[:] = A[order] @ c - low
+        mean = (iterate[0] @ iterate[2] + iterate[1] @ iterate[3]) / (2 * count)
+        _segment_kernels.scaled(offsets, segments, iterate, y, filled, x, weights, q)
+        assert system.factorise(weights, 0.0)
+        system.newton(weights, q, y, scratch, dc, dy)
+        aim = _segment_kernels.predicted(offsets, segments, iterate, y, dy, step, scratch)
+        assert 0 <= aim < mean
+        ds, dz, dv = agree(np.zeros(count), np.zeros(count), step[0])
+        _segment_kernels.corrected(offsets, segments, iterate, y, filled, x, step, aim, aims, q)
+        system.newton(weights, q, y, scratch, dc, dy)
+        primal, dual = _segment_kernels.lengths(offsets, iterate, aims, dy, step)
+        # the predictor's products of steps are taken off
+        agree(aim - ds * dz, aim + ds * dv, *step)
+        before = aims.copy()
+        products = (iterate[0] + primal * step[0]) * (iterate[2] + dual * step[1])
+        _segment_kernels.centred(offsets, iterate, filled, x, step, aim, primal, dual, aims, q)
+        # what is far from the aim is brought nearer, what is near stays
+        assert np.all((aims[1] - before[1]) * (aim - products) >= 0)
+        near = (products > 0.5 * aim) & (products < 2 * aim)
+        np.testing.assert_array_equal(aims[1][near], before[1][near])
+        system.newton(weights, q, y, scratch, dc, dy)
+        primal, dual = _segment_kernels.lengths(offsets, iterate, aims, dy, step)
+        goals = (aims[1] + iterate[0] * iterate[2], aims[2] + iterate[1] * iterate[3])
+        agree(*(by_rows(program, offsets, order, goal) for goal in goals), *step)
+        assert 0 < min(primal, dual) <= max(primal, dual) <= 1
+        for now, along, share in (
+            (iterate[:2], np.stack([step[0], -step[0]]), primal),
+            (iterate[2:4], step[1:], dual),
+        ):
+            assert np.min(now + share * along) > 0
+            assert share == 1 or np.min(now + 1.01 * share * along) < 0
+        was = left()
+        _segment_kernels.advanced(offsets, iterate, step, primal, dual, dc, dy, c, y, filled)
+        for now, then, share in zip(left(), was, (primal, dual), strict=True):
+            np.testing.assert_allclose(now, (1 - share) * then, atol=1e-7)
+
+
+@pytest.mark.parametrize("n", [4, 18])
+def test_few_iterations_certify(n):
     places = np.random.default_rng(6).permutation(n)
-    width = _band_kernels.bandwidth(A.indptr, A.indices, places)
-    first = np.random.default_rng(5).normal(scale=0.1, size=n)
-    c, (s, y, z, v) = first, naive.start(program, first)
-    for steps in range(5):
-        mine, mu, certified, taken = search(program, places, width, (first, np.zeros(m), False), 1e-12, steps)
-        assert (certified, taken) == (False, steps)
-        np.testing.assert_allclose(mine, c, atol=1e-8)
-        np.testing.assert_allclose(mu, y, atol=1e-8)
-        c, s, y, z, v = naive.step(program, c, s, y, z, v, rounds=0 if n <= FEW else 2)
+    for seed in range(20):
+        program = small(60, n, seed)
+        width = _band_kernels.bandwidth(program.matrix.indptr, program.matrix.indices, places)
+        *_, certified, taken = search(program, places, width, (np.zeros(n), np.zeros(60 + n), False), 1e-8, 40)
+        assert certified
+        assert taken <= 12
 
 
 @pytest.mark.parametrize("n", [4, 19])
