@@ -1,4 +1,4 @@
-"""Training a network on pairs with exact truth, and registration with it."""
+"""Learners, and the loop, checkpoints and teams of processes that serve them all; the pairs that networks learn from."""
 
 from augreg.networks.registration import FlowRegistration
 from augreg.training.batches import (
@@ -17,18 +17,14 @@ from augreg.training.batches import (
     seen_differently,
     shard_spacing,
 )
+from augreg.training.checkpoints import CHECKPOINT
+from augreg.training.learner import WEIGHTS, Learner, descend, kept
+from augreg.training.learners.flows import FlowLearner, pairs_error, seeded_network, train
 from augreg.training.logs import tensorboard_log
-from augreg.training.loop import (
-    CHECKPOINT,
-    WEIGHTS,
-    TrainingOptions,
-    TrainingState,
-    pairs_error,
-    seeded_network,
-    train,
-)
+from augreg.training.loop import TrainingOptions, TrainingState, learn
 from augreg.training.machine import Machine, torch_threads
 from augreg.training.objectives import Alike, Likeness, Objective, Smooth, supervised
+from augreg.training.place import Place
 from augreg.training.runs import SETTINGS, check_same, claim, model_hash, pairs_hash, run_settings
 from augreg.training.team import ALONE, Team, joined
 
@@ -39,20 +35,26 @@ __all__ = [
     "WEIGHTS",
     "Alike",
     "Batches",
+    "FlowLearner",
     "FlowRegistration",
+    "Learner",
     "Likeness",
     "Machine",
     "Objective",
+    "Place",
     "Smooth",
     "Team",
     "TrainingOptions",
     "TrainingState",
     "check_same",
     "claim",
+    "descend",
     "growing",
     "held_out",
     "in_both_directions",
     "joined",
+    "kept",
+    "learn",
     "mirrored",
     "mirrored_by_chance",
     "model_hash",

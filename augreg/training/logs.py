@@ -14,7 +14,7 @@ Log = Callable[[TrainingState], None]
 
 @contextmanager
 def tensorboard_log(directory: str | os.PathLike[str]) -> Iterator[Log | None]:
-    """A function that adds a state to the curves in a folder; None where TensorBoard is not installed.
+    """A function that adds a state to the curves in a folder, one of every number; None where TensorBoard is not installed.
 
     A run that is resumed adds to the same folder; steps that are taken again replace the earlier ones.
     """
@@ -29,16 +29,9 @@ def tensorboard_log(directory: str | os.PathLike[str]) -> Iterator[Log | None]:
         nonlocal writer
         # only now is it known where the run goes on
         writer = writer or SummaryWriter(str(directory), purge_step=state.step)
-        curves = {
-            "loss": state.loss,
-            "epe/training": state.epe,
-            "epe/without registration": state.epe_without,
-            "epe/held out": state.epe_held_out,
-            "learning rate": state.learning_rate,
-        }
-        for name, value in curves.items():
+        for name, value in {**state.numbers, "learning_rate": state.learning_rate}.items():
             if math.isfinite(value):
-                writer.add_scalar(name, value, state.step)
+                writer.add_scalar(name.replace("_", " "), value, state.step)
 
     try:
         yield log

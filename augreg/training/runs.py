@@ -22,7 +22,8 @@ import numpy as np
 from augreg.io import atomic
 from augreg.sam import AppearanceModel
 from augreg.synthesis import AppearancePairs, PairBatch
-from augreg.training.loop import CHECKPOINT, WEIGHTS
+from augreg.training.checkpoints import CHECKPOINT
+from augreg.training.learner import WEIGHTS
 
 SETTINGS = "settings.json"
 _KIND = "augreg run"

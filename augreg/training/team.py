@@ -1,4 +1,4 @@
-"""Several processes that train one network, started by torchrun.
+"""Several processes that learn together, started by torchrun.
 
 Each computes the gradient of its part of every batch; their mean is the gradient of the whole, since a loss is the mean over
 pairs and all parts are equally large.
@@ -49,6 +49,14 @@ class Team:
         if self.size > 1:
             distributed.all_reduce(numbers)
         return numbers / self.size
+
+    def gathered(self, part: torch.Tensor) -> torch.Tensor:
+        """What all processes have, in their order: equally long parts (N, ...) -> (size * N, ...)."""
+        if self.size == 1:
+            return part
+        parts = [torch.empty_like(part, memory_format=torch.contiguous_format) for _ in range(self.size)]
+        distributed.all_gather(parts, part.contiguous())
+        return torch.cat(parts)
 
     def together(self, network: nn.Module, device: torch.device) -> nn.Module:
         """The network with gradients that are means over all processes."""

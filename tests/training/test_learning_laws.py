@@ -75,16 +75,21 @@ def test_the_rate_grows_stays_and_is_halved():
 
 
 def test_the_weights_decay_by_what_is_stated_over_the_flow_s_scale(tmp_path):
-    """Adam's first moment after a step without a gradient is (1 - 0.9) decay w."""
+    """Adam's first moment after a step without a gradient is (1 - 0.9) decay w, and the step is of the rate, against w's sign."""
     network = seeded_network(0, 2, 0.03)
-    first = [parameter.detach().clone() for parameter in network.parameters()]
-    options = TrainingOptions(steps=1, weight_decay=0.01, machine=Machine("cpu", threads=1))
+    first = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    options = TrainingOptions(steps=1, learning_rate=0.01, warm_up=2, weight_decay=0.01, machine=Machine("cpu", threads=1))
     list(train(network, pairs, (1.0, 1.0), tmp_path, options, objective=lambda flows, batch: 0 * flows[0].flow().sum()))
     tensors, _ = read_tensors(tmp_path / CHECKPOINT, "augreg checkpoint")
-    moments = [tensors[f"adam.{number}.exp_avg"] for number in range(2)]
-    for moment, weight in zip(moments, first, strict=False):
-        torch.testing.assert_close(moment, 0.1 * 0.01 / network.unit * weight, rtol=1e-4, atol=1e-12)
     assert network.unit == 20
+    for name, weight in first.items():
+        # heads of scales that the objective does not look at have no gradient, so they do not decay
+        if (moment := tensors.get(f"adam.network.{name}.exp_avg")) is not None:
+            torch.testing.assert_close(moment, 0.1 * 0.01 / network.unit * weight, rtol=1e-4, atol=1e-12)
+        moved = (network.state_dict()[name] - weight)[weight.abs() > 0.01]
+        expected = -0.005 * weight.sign()[weight.abs() > 0.01] if moment is not None else 0 * moved
+        torch.testing.assert_close(moved, expected, rtol=0.01, atol=1e-6)
+    assert 2 * len([name for name in tensors if name.endswith("exp_avg")]) > len(first)
 
 
 @pytest.mark.parametrize(("gain", "offset"), [(3.0, 0.0), (1.0, -1024.0), (0.01, 7.0), (1e-9, 0.0)])

@@ -1,4 +1,4 @@
-"""Two processes that train one network, started by torchrun, are one process with the whole batch."""
+"""Two processes that learn together, started by torchrun, are one process with the whole batch."""
 
 import json
 import os
@@ -9,28 +9,43 @@ from pathlib import Path
 import pytest
 import torch
 from support.flows import pairs
+from support.learners import Agent, TwoPlayers
 
 from augreg.networks.files import read_tensors
 from augreg.synthesis import PairBatch
-from augreg.training import WEIGHTS, Machine, TrainingOptions, pairs_from_memory, seeded_network, train
+from augreg.training import (
+    ALONE,
+    CHECKPOINT,
+    FlowLearner,
+    Machine,
+    TrainingOptions,
+    learn,
+    pairs_from_memory,
+    seeded_network,
+)
+from augreg.training.checkpoints import named_state
 
 OPTIONS = TrainingOptions(steps=8, learning_rate=1e-3, look_every=3, machine=Machine("cpu", threads=1))
 SCRIPT = """
 import json, sys
+from pathlib import Path
 sys.path.insert(0, sys.argv[1])
 from training.test_training_team import *
 from augreg.training import joined
 with joined("cpu") as team:
-    for state in lesson(sys.argv[2], team.part(4), team=team):
-        if team.rank == 0:
-            print(json.dumps([state.loss, state.epe, state.epe_held_out]), flush=True)
+    for name, make in LEARNERS.items():
+        for state in learn(make(team), Path(sys.argv[2], name), OPTIONS, team=team):
+            if team.rank == 0:
+                print(json.dumps([name, state.numbers]), flush=True)
 """
 
 
-def lesson(folder, part, **how):
+def flows(team):
     pool = PairBatch.concatenate([pairs(step) for step in range(3)])
-    batches = pairs_from_memory(pool, 4, part=part)
-    return train(seeded_network(0, 2, 0.03), batches, (1.0, 1.0), folder, OPTIONS, held_out=pairs(99), **how)
+    return FlowLearner(seeded_network(0, 2, 0.03), pairs_from_memory(pool, 4, part=team.part(4)), (1.0, 1.0), held_out=pairs(99))
+
+
+LEARNERS = {"flows": flows, "two players": lambda team: TwoPlayers(), "agent": lambda team: Agent()}
 
 
 def torchrun(folder, processes, *command):
@@ -39,18 +54,31 @@ def torchrun(folder, processes, *command):
     return subprocess.run(line, cwd=folder, env=environment, capture_output=True, encoding="utf-8", timeout=120)
 
 
-def test_two_processes_have_the_losses_and_weights_of_one_with_the_whole_batch(tmp_path):
-    (tmp_path / "script.py").write_text(SCRIPT, encoding="utf-8")
-    two = torchrun(tmp_path, 2, "script.py", str(Path(__file__).parents[1]), str(tmp_path / "two"))
-    assert two.returncode == 0, two.stderr
-    theirs = [json.loads(line) for line in two.stdout.splitlines() if line.startswith("[")]
-    one = [[state.loss, state.epe, state.epe_held_out] for state in lesson(tmp_path / "one", slice(None))]
-    assert len(theirs) == len(one) == OPTIONS.steps
+@pytest.fixture(scope="module")
+def two(tmp_path_factory):
+    """The folder of what two processes have learned, and what they have said."""
+    folder = tmp_path_factory.mktemp("two")
+    (folder / "script.py").write_text(SCRIPT, encoding="utf-8")
+    run = torchrun(folder, 2, "script.py", str(Path(__file__).parents[1]), str(folder))
+    assert run.returncode == 0, run.stderr
+    return folder, [json.loads(line) for line in run.stdout.splitlines() if line.startswith("[")]
+
+
+@pytest.mark.parametrize("name", LEARNERS)
+def test_two_processes_have_the_numbers_and_the_state_of_one_with_the_whole_batch(two, tmp_path, name):
+    folder, told = two
+    theirs = [numbers for who, numbers in told if who == name]
+    learner = LEARNERS[name](ALONE)
+    first = {key: tensor.clone() for key, tensor in named_state(learner).items()}
+    ours = [dict(state.numbers) for state in learn(learner, tmp_path, OPTIONS)]
+    assert [numbers.keys() for numbers in theirs] == [numbers.keys() for numbers in ours]
     # sums over half batches round differently in float32 (1e-7); eight steps of Adam, which divides by small numbers, add to it
-    torch.testing.assert_close(torch.tensor(theirs), torch.tensor(one), rtol=1e-3, atol=1e-5, equal_nan=True)
-    assert one[0][0] != pytest.approx(one[-1][0], rel=0.01)
-    ours, other = (read_tensors(tmp_path / name / WEIGHTS, "augreg network")[0] for name in ("one", "two"))
-    first = seeded_network(0, 2, 0.03).state_dict()
-    for name, tensor in ours.items():
-        moved = (tensor - first[name]).norm()
-        assert (tensor - other[name]).norm() <= 0.02 * moved + 1e-6
+    told, own = (torch.tensor([number for numbers in rows for number in numbers.values()]) for rows in (theirs, ours))
+    torch.testing.assert_close(told, own, rtol=1e-3, atol=1e-5)
+    other, _ = read_tensors(folder / name / CHECKPOINT, "augreg checkpoint")
+    state = named_state(learner)
+    assert other.keys() == state.keys()
+    moved = {key: (tensor - first.get(key, 0 * tensor)).float().norm() for key, tensor in state.items()}
+    assert max(moved[key] for key in first) > 1e-3
+    for key, tensor in state.items():
+        assert (tensor - other[key]).float().norm() <= 0.02 * moved[key] + 1e-6, key

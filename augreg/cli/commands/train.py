@@ -77,7 +77,6 @@ def add(commands: Commands) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """`augreg train`."""
-    from dataclasses import asdict
 
     from augreg import training  # torch: only here
 
@@ -118,7 +117,8 @@ def run(options: argparse.Namespace) -> None:
     result: dict[str, Any] = {"weights": str(weights), "steps": options.steps}
     text = f"{weights}: {options.steps} steps"
     if state is not None:
-        result |= {name: value for name, value in asdict(state).items() if name != "step"}
+        told = ("loss", "epe", "epe_without", "learning_rate", "seconds", "epe_held_out")
+        result |= {name: getattr(state, name) for name in told}
         text += f", EPE {state.epe:.2f} voxels on the last pairs (without registration {state.epe_without:.2f})"
         if math.isfinite(state.epe_held_out):
             text += f", {state.epe_held_out:.2f} on pairs held out"

@@ -1,0 +1,1 @@
+"""Those who learn, each in a module of its own; see `augreg.training.learner`."""

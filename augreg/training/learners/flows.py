@@ -1,0 +1,183 @@
+"""A network that learns maps from pairs: one objective, Adam, end-point errors on the way."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import final
+
+import torch
+
+from augreg.networks import FlowNet, FlowNetS, Map, Network, end_point_error, write_network
+from augreg.synthesis import PairBatch
+from augreg.training.batches import Batches
+from augreg.training.batches import not_finite as not_finite_pairs
+from augreg.training.learner import Learner, descend
+from augreg.training.loop import TrainingOptions, TrainingState, learn
+from augreg.training.objectives import Objective, supervised
+from augreg.training.place import Place
+from augreg.training.team import ALONE, Team
+
+# pairs whose errors are looked at together
+_LOOK = 8
+
+
+@final
+class FlowLearner(Learner):
+    """A network that learns maps from pairs.
+
+    Its numbers are `loss`, the norm of its `gradient`, and the mean end-point errors in voxels, NaN without a truth: `epe` and
+    `epe_without` registration, of the step's pairs, and at looks `epe_held_out`.
+
+    Parameters
+    ----------
+    network : trained in place
+    batch_of : pairs of a step; in a team those of this process
+    spacing : mm per voxel of the pairs, kept with the weights
+    objective : what is minimised
+    held_out : pairs that are looked at, not learned from
+    weight_decay : of the original loss; divided by the network's unit, as the loss is, since it is not scale-free
+    clip : largest norm of the gradient
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        batch_of: Batches,
+        spacing: tuple[float, ...],
+        *,
+        objective: Objective = supervised,
+        held_out: PairBatch | None = None,
+        weight_decay: float = 4e-4,
+        clip: float = 5.0,
+    ) -> None:
+        self.network, self.batch_of, self.spacing = network, batch_of, spacing
+        self.objective, self.held_out, self.clip = objective, held_out, clip
+        self.adam = torch.optim.Adam(network.parameters(), weight_decay=weight_decay / network.unit)
+        self.modules, self.optimisers, self.description = {"network": network}, {"adam": self.adam}, network.description
+
+    def begin(self, place: Place) -> None:
+        """See `Learner`, as for the others."""
+        self._place, self._run = place, place.together(self.network, self.network.ndim)
+
+    def step(self, number: int, rate: float) -> dict[str, torch.Tensor]:
+        """Maps of a batch, their loss and its gradient."""
+        self._batch = batch = _ready(self.network, self.batch_of(number), self._place)
+        with self._place.autocast():
+            maps = self._run(batch.fixed, batch.moving)
+        loss = self.objective(maps, batch)
+        norm = descend(loss, self.adam, rate, self.clip)
+        epe, without = _errors(maps, batch)
+        return {"loss": loss, "gradient": norm, "epe": epe, "epe_without": without}
+
+    def trouble(self, numbers: Mapping[str, float]) -> str | None:
+        """A loss or gradient that is not finite, and the pair that may be the cause; end-point errors may be unknown."""
+        if math.isfinite(numbers["loss"]) and math.isfinite(numbers["gradient"]):
+            return None
+        if bad := _spoilt(self._batch):
+            return f"expected finite pairs, got NaN or infinity in number {bad[0]} of the batch"
+        return f"expected a finite loss and gradient, got a loss of {numbers['loss']}; resume with a lower learning rate"
+
+    def look(self) -> dict[str, float]:
+        """The end-point error of what is held out."""
+        return {} if self.held_out is None else {"epe_held_out": pairs_error(self.network, self.held_out)}
+
+    def write(self, path: Path) -> None:
+        """The network's file, see `augreg.networks.read_network`."""
+        write_network(self.network, self.spacing, path)
+
+
+def train(
+    network: Network,
+    batch_of: Batches,
+    spacing: tuple[float, ...],
+    directory: str | os.PathLike[str],
+    options: TrainingOptions,
+    *,
+    objective: Objective = supervised,
+    held_out: PairBatch | None = None,
+    team: Team = ALONE,
+    resume: bool = False,
+) -> Iterator[TrainingState]:
+    """Train a network, yielding a state after every step; the run's folder gets checkpoints, and the weights at the end.
+
+    This is `learn` with a `FlowLearner`, which says what the numbers of a state are.
+
+    Parameters
+    ----------
+    network : trained in place
+    batch_of : pairs of a step; in a team those of this process
+    spacing : mm per voxel of the pairs, kept with the weights
+    directory : of the run, made if it does not exist
+    objective : what is minimised
+    held_out : pairs that are looked at, not learned from
+    team : the processes that train together
+    resume : go on from the folder's checkpoint
+
+    Raises
+    ------
+    ValueError, FileNotFoundError, FloatingPointError : as `learn`.
+    """
+    learner = FlowLearner(
+        network,
+        batch_of,
+        spacing,
+        objective=objective,
+        held_out=held_out,
+        weight_decay=options.weight_decay,
+        clip=options.clip,
+    )
+    yield from learn(learner, directory, options, team=team, resume=resume)
+
+
+def seeded_network(
+    seed: int,
+    ndim: int,
+    width: float,
+    *,
+    architecture: type[FlowNet] = FlowNetS,
+    channels: int = 1,
+    window: int | None = None,
+) -> FlowNet:
+    """A network whose first weights depend on the seed alone."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return architecture(ndim, channels, width, window)
+
+
+def pairs_error(network: Network | None, pairs: PairBatch) -> float:
+    """Mean end-point error (voxels) over pairs that were not trained on; of no registration where there is no network."""
+    total = 0.0
+    with torch.no_grad():
+        for begin in range(0, len(pairs), _LOOK):
+            batch = pairs[begin : begin + _LOOK]
+            flow = torch.zeros_like(batch.flow)
+            if network is not None:
+                flow = network.predict(network.prepare(batch.fixed), network.prepare(batch.moving)).flow().to(flow.device)
+            total += len(batch) * float(end_point_error(flow, batch.flow, batch.mask))
+    return total / len(pairs)
+
+
+def _ready(network: Network, batch: PairBatch, place: Place) -> PairBatch:
+    """The batch at its place, its images as the network wants them."""
+    device, layout = place.device, place.layout(network.ndim)
+    images = [network.prepare(part.to(device)).contiguous(memory_format=layout) for part in (batch.fixed, batch.moving)]
+    return replace(batch, fixed=images[0], moving=images[1], flow=batch.flow.to(device), mask=batch.mask.to(device))
+
+
+@torch.no_grad()
+def _errors(maps: Sequence[Map], batch: PairBatch) -> list[torch.Tensor]:
+    """End-point errors of the finest map and of no registration."""
+    full = maps[0].flow()
+    return [end_point_error(flow, batch.flow, batch.mask) for flow in (full, torch.zeros_like(full))]
+
+
+def _spoilt(batch: PairBatch) -> list[int]:
+    """Which pairs of a batch are not finite."""
+    images = [torch.isfinite(part).flatten(1).all(dim=1) for part in (batch.fixed, batch.moving)]
+    bad = [number for number, good in enumerate(torch.logical_and(*images).tolist()) if not good]
+    # pairs without a truth have NaN everywhere, on purpose
+    return bad if bad or torch.isnan(batch.flow).all() else not_finite_pairs(batch)

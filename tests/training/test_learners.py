@@ -1,0 +1,264 @@
+"""What every learner is promised: a run that is killed goes on as if nothing had been, a step that is refused leaves no trace,
+a checkpoint is of one learner alone."""
+
+import multiprocessing
+import os
+import signal
+import time
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from support.flows import pairs
+from support.learners import MOVES, Agent, Memory, TwoPlayers, perceptron
+
+from augreg.networks.files import read_tensors, write_tensors
+from augreg.training import (
+    CHECKPOINT,
+    WEIGHTS,
+    FlowLearner,
+    Learner,
+    Machine,
+    TrainingOptions,
+    descend,
+    kept,
+    learn,
+    seeded_network,
+    train,
+)
+from augreg.training.checkpoints import named_state, restore
+
+# sums of several threads differ in the last bit, and compiled loops elsewhere change their number
+OPTIONS = TrainingOptions(steps=6, learning_rate=1e-3, machine=Machine("cpu", threads=1))
+SERVER = multiprocessing.get_context("forkserver")
+
+
+def flows():
+    return FlowLearner(seeded_network(0, 2, 0.03), lambda step: pairs(step, batch=2), (1.0, 1.0))
+
+
+LEARNERS = {"flows": flows, "two players": TwoPlayers, "agent": Agent}
+
+
+def copied(learner):
+    return {name: tensor.clone() for name, tensor in named_state(learner).items()}
+
+
+def same(ours, theirs):
+    return ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in theirs)
+
+
+def killable(told, name, folder, options):
+    for state in learn(LEARNERS[name](), folder, options, resume=(folder / CHECKPOINT).exists()):
+        told.send(state.step)
+
+
+def begin(name, folder, options):
+    """A run in a process of its own, once it has taken a step."""
+    SERVER.set_forkserver_preload(["scipy.ndimage", "augreg.training"])
+    here, there = SERVER.Pipe(duplex=False)
+    run = SERVER.Process(target=killable, args=(there, name, folder, options))
+    run.start()
+    there.close()
+    return run, here
+
+
+def kill(run):
+    os.kill(run.pid, signal.SIGKILL)
+    run.join()
+    return run.exitcode == -signal.SIGKILL
+
+
+@pytest.mark.parametrize("name", LEARNERS)
+def test_a_run_killed_at_any_moment_ends_with_the_same_state(tmp_path, name):
+    """Killed three times, a random time after a random step: while it computes, or while it writes a checkpoint."""
+    steps, rng = 60, np.random.default_rng()
+    options = replace(OPTIONS, steps=steps, checkpoint_seconds=0)
+    waits = list(zip(rng.integers(1, 9, 3), rng.uniform(0, 0.01, 3), strict=True))
+    for taken, seconds in waits:
+        run, told = begin(name, tmp_path / "killed", options)
+        for _ in range(taken):
+            told.recv()
+        time.sleep(seconds)
+        assert kill(run), f"the run had ended before it was killed: waited {waits}"
+    rare = replace(options, checkpoint_seconds=1e9)
+    ours, theirs = LEARNERS[name](), LEARNERS[name]()
+    resumed = list(learn(ours, tmp_path / "killed", rare, resume=True))
+    assert len(resumed) <= steps - sum(taken for taken, _ in waits)
+    whole = list(learn(theirs, tmp_path / "whole", rare))
+    assert same(named_state(ours), named_state(theirs)), f"waited {waits}"
+    assert [state.numbers for state in resumed] == [state.numbers for state in whole[-len(resumed) :]]
+    ends = [(tmp_path / folder / WEIGHTS).read_bytes() for folder in ("killed", "whole")]
+    assert ends[0] == ends[1]
+    # and it has learned something
+    assert not same(named_state(theirs), named_state(LEARNERS[name]()))
+
+
+def test_the_first_step_is_kept_however_rare_checkpoints_are(tmp_path):
+    run, told = begin("flows", tmp_path, replace(OPTIONS, steps=1000, checkpoint_seconds=1e9))
+    assert told.recv() == 1
+    assert kill(run)
+    assert not (tmp_path / WEIGHTS).exists()
+    assert next(learn(flows(), tmp_path, replace(OPTIONS, steps=1000), resume=True)).step == 2
+
+
+def test_an_agent_learns_the_way_home(tmp_path):
+    agent = Agent()
+    list(learn(agent, tmp_path, replace(OPTIONS, steps=600, learning_rate=1e-2, checkpoint_seconds=1e9)))
+    at = torch.cartesian_prod(*[torch.arange(-3.0, 4)] * 2)
+    for _ in range(6):
+        values = agent.online(at)
+        at = torch.where(at.any(dim=1, keepdim=True), at + MOVES[values.argmax(dim=1)], at)
+    assert (at == 0).all(dim=1).float().mean() > 0.9
+
+
+def test_a_step_that_is_refused_leaves_no_trace_in_either_player(tmp_path):
+    """The critic has moved before the network's loss is NaN: both are those of the last good step."""
+    learner, seen = TwoPlayers(spoilt=3), []
+    states = learn(learner, tmp_path, OPTIONS)
+    for _ in range(3):
+        next(states)
+        seen.append(copied(learner))
+    with pytest.raises(FloatingPointError, match=r"step 3: expected finite numbers, got a loss of nan.*; resume with a lower"):
+        next(states)
+    assert same(named_state(learner), seen[-1])
+    tensors, about = read_tensors(tmp_path / CHECKPOINT, "augreg checkpoint")
+    assert about["step"] == 3
+    assert same(tensors, seen[-1])
+    assert not same(seen[-1], seen[-2])
+    healthy = TwoPlayers()
+    assert [state.step for state in learn(healthy, tmp_path, OPTIONS, resume=True)] == [4, 5, 6]
+
+
+def test_parts_that_are_kept_come_back_with_the_state_of_their_optimiser():
+    network = perceptron(2, 3, 1)
+    adam = torch.optim.Adam(network.parameters())
+    back = kept(network, adam)
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    descend(network(torch.ones(4, 2)).mean(), adam, 0.1)
+    adam.step()
+    assert not same(network.state_dict(), before)
+    assert adam.state
+    back()
+    assert same(network.state_dict(), before)
+    assert not adam.state_dict()["state"]
+
+
+class Plain(Learner):
+    """One parameter, and what the loop has said to it."""
+
+    def __init__(self, start=1.0):
+        self.module = torch.nn.ParameterDict({"w": torch.nn.Parameter(torch.tensor([start, -2 * start]))})
+        self.sgd = torch.optim.SGD(self.module.parameters())
+        self.modules, self.optimisers, self.description, self.rates = {"module": self.module}, {"sgd": self.sgd}, {}, []
+
+    def begin(self, place):
+        pass
+
+    def step(self, number, rate):
+        self.rates.append(rate)
+        norm = descend((self.module["w"] * torch.tensor([3.0, 4.0])).sum(), self.sgd, rate, clip=1.0)
+        return {"norm": norm, "number": torch.tensor(float(number))}
+
+    def look(self):
+        return {"seen": self.module["w"][0].item()}
+
+    def write(self, path):
+        write_tensors(self.module.state_dict(), {}, path, "plain")
+
+
+def test_steps_have_the_rates_of_the_schedule_and_gradients_no_larger_than_the_clip(tmp_path):
+    learner = Plain()
+    options = replace(OPTIONS, steps=10, learning_rate=0.1, warm_up=4, halvings=1, look_every=4)
+    states = list(learn(learner, tmp_path, options))
+    assert learner.rates == [state.learning_rate for state in states] == [options.rate(step) for step in range(10)]
+    # the rate grows over four steps, stays, and is half in the last quarter
+    assert learner.rates == pytest.approx([0.025, 0.05, 0.075, *[0.1] * 5, 0.05, 0.05])
+    # the gradient is (3, 4), of norm 5; the step is its unit vector times the rate
+    assert {state.numbers["norm"] for state in states} == {5.0}
+    moved = learner.module["w"].detach() - torch.tensor([1.0, -2.0])
+    assert moved.tolist() == pytest.approx([-0.6 * sum(learner.rates), -0.8 * sum(learner.rates)])
+    # what is looked at now and then is told until the next look
+    looks = [state.numbers.get("seen") for state in states]
+    assert looks[:3] == [None] * 3
+    assert looks[3] == looks[6] != looks[7] == looks[8] != looks[9] == learner.module["w"][0].item()
+    assert np.isnan(states[0].loss)
+
+
+def test_a_checkpoint_names_what_it_holds(tmp_path):
+    list(learn(flows(), tmp_path / "flows", replace(OPTIONS, steps=1)))
+    list(learn(Agent(), tmp_path / "agent", replace(OPTIONS, steps=1)))
+    tensors, about = read_tensors(tmp_path / "flows" / CHECKPOINT, "augreg checkpoint")
+    assert about["step"] == 1
+    assert about["learner"] == "FlowLearner"
+    names = seeded_network(0, 2, 0.03).state_dict().keys()
+    kinds = ("step", "exp_avg", "exp_avg_sq")
+    assert tensors.keys() == {f"network.{n}" for n in names} | {f"adam.network.{n}.{kind}" for n in names for kind in kinds}
+    tensors, _ = read_tensors(tmp_path / "agent" / CHECKPOINT, "augreg checkpoint")
+    assert {"memory.rows", "memory.steps", "target.0.weight", "online.0.weight", "adam.online.0.weight.exp_avg"} <= tensors.keys()
+    assert tensors["memory.steps"] == 1
+
+
+def test_a_checkpoint_of_another_learner_is_refused_in_one_line(tmp_path):
+    list(learn(TwoPlayers(), tmp_path, replace(OPTIONS, steps=1)))
+    with pytest.raises(ValueError, match=r"expected a checkpoint of this learner, learner Agent, .* with learner TwoPlayers"):
+        next(learn(Agent(), tmp_path, OPTIONS, resume=True))
+    other = TwoPlayers()
+    other.description = {"widths": [2, 9]}
+    with pytest.raises(ValueError, match=r"a checkpoint of this learner, widths \[2, 9\], got one with widths \[2, 8\]$"):
+        next(learn(other, tmp_path, OPTIONS, resume=True))
+
+
+def without(state, name):
+    return {key: tensor for key, tensor in state.items() if key != name}
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda s: without(s, "critic.0.bias"), r"expected critic\.0\.bias torch\.float32 \(8,\), got none \(1 tensors differ\)"),
+        (lambda s: s | {"critic.9.bias": s["critic.0.bias"]}, r"expected critic\.9\.bias absent, got torch\.float32 \(8,\)"),
+        (lambda s: s | {"critic.0.bias": s["critic.0.bias"][:5]}, r"bias torch\.float32 \(8,\), got torch\.float32 \(5,\)"),
+        (lambda s: s | {"network.0.bias": s["network.0.bias"].double()}, r"float32 \(8,\), got torch\.float64 \(8,\)"),
+        (
+            lambda s: without(s, "adam.network.0.bias.exp_avg"),
+            r"adam\.network\.0\.bias with exp_avg, .*got exp_avg_sq, step",
+        ),
+        (
+            lambda s: s | {"adam.network.0.bias.exp_avg": s["network.0.weight"]},
+            r"expected adam\.network\.0\.bias\.exp_avg of shape \(8,\), got \(8, 2\)",
+        ),
+        (
+            lambda s: s | {"sgd.network.0.bias.momentum": s["network.0.bias"]},
+            r"this learner alone, got also sgd\.net",
+        ),
+    ],
+)
+def test_a_state_that_does_not_fit_is_refused_and_changes_nothing(tmp_path, change, said):
+    learner, other = TwoPlayers(), TwoPlayers()
+    list(learn(other, tmp_path, replace(OPTIONS, steps=2)))
+    before = copied(learner)
+    with pytest.raises(ValueError, match=said) as caught:
+        restore(learner, change(named_state(other)))
+    assert "\n" not in str(caught.value)
+    assert same(named_state(learner), before)
+    restore(learner, named_state(other))
+    assert same(named_state(learner), named_state(other))
+
+
+def test_a_checkpoint_of_before_is_refused(tmp_path):
+    write_tensors({"weight.a": torch.ones(2)}, {"step": 3, "ndim": 2}, tmp_path / CHECKPOINT, "augreg checkpoint")
+    with pytest.raises(ValueError, match="checkpoint with named states, got one of an older augreg; begin another run"):
+        list(train(seeded_network(0, 2, 0.03), pairs, (1.0, 1.0), tmp_path, OPTIONS, resume=True))
+
+
+def test_names_are_of_one_part_and_parameters_of_a_module():
+    learner = TwoPlayers()
+    learner.optimisers = {"network": learner.adam}
+    with pytest.raises(ValueError, match="expected names of their own, without dots, got network, critic, network"):
+        named_state(learner)
+    agent = Agent()
+    agent.modules = {"target": agent.target, "memory": Memory()}
+    with pytest.raises(ValueError, match=r"adam: expected parameters of the learner's modules, got one of shape \(16, 2\)"):
+        named_state(agent)
