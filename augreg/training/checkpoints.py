@@ -54,7 +54,7 @@ def load(learner: Learner, path: Path) -> int:
 
 
 def named_state(learner: Learner) -> dict[str, torch.Tensor]:
-    """All that a learner remembers, by name.
+    """All that a learner remembers, by name: its own tensors, which change with it.
 
     Raises
     ------

@@ -10,6 +10,33 @@ killed and goes on is the run that was never killed.
 
 In a team every process computes its part of a step; gradients are means over the team (`Place.together`), what the parts have
 seen is put together by `Team.gathered`. So the state is the same in all processes, and that of the first one is kept.
+
+A learner of one network (an adversary, and an agent with replay and target network, are in `tests/support/learners.py`):
+
+    class ShiftLearner(Learner):
+        '''A network (B, 2, *shape) -> (B, 2) that learns by how many voxels two images are shifted.'''
+
+        def __init__(self, network, batch_of):
+            self.network, self.batch_of = network, batch_of
+            self.adam = torch.optim.Adam(network.parameters())
+            self.modules, self.optimisers, self.description = {"network": network}, {"adam": self.adam}, {}
+
+        def begin(self, place):
+            self.device, self.run = place.device, place.together(self.network, 2)
+
+        def step(self, number, rate):
+            pairs = self.batch_of(number)
+            images = torch.cat([normalised(pairs.fixed), normalised(pairs.moving)], dim=1)
+            found, known = self.run(images.to(self.device)), pairs.flow.mean((2, 3)).to(self.device)
+            loss = (found - known).square().mean()
+            return {"loss": loss, "gradient": descend(loss, self.adam, rate, clip=5.0)}
+
+        def write(self, path):
+            write_tensors(self.network.state_dict(), {}, path, "shifts")
+
+    network = nn.Sequential(nn.Conv2d(2, 8, 7, 4), nn.ReLU(), nn.AdaptiveAvgPool2d(4), nn.Flatten(), nn.Linear(128, 2))
+    for state in learn(ShiftLearner(network, batch_of), folder, TrainingOptions(steps=100, learning_rate=1e-3)):
+        print(state.step, state.loss)
 """
 
 from __future__ import annotations

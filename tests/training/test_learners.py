@@ -4,6 +4,7 @@ a checkpoint is of one learner alone."""
 import multiprocessing
 import os
 import signal
+import textwrap
 import time
 from dataclasses import replace
 
@@ -13,7 +14,10 @@ import torch
 from support.flows import pairs
 from support.learners import MOVES, Agent, Memory, TwoPlayers, perceptron
 
+from augreg import training
+from augreg.networks import normalised
 from augreg.networks.files import read_tensors, write_tensors
+from augreg.synthesis import PairBatch
 from augreg.training import (
     CHECKPOINT,
     WEIGHTS,
@@ -28,6 +32,7 @@ from augreg.training import (
     train,
 )
 from augreg.training.checkpoints import named_state, restore
+from augreg.training.learner import __doc__ as documentation
 
 # sums of several threads differ in the last bit, and compiled loops elsewhere change their number
 OPTIONS = TrainingOptions(steps=6, learning_rate=1e-3, machine=Machine("cpu", threads=1))
@@ -145,6 +150,30 @@ def test_parts_that_are_kept_come_back_with_the_state_of_their_optimiser():
     assert not adam.state_dict()["state"]
 
 
+def test_the_example_in_the_documentation_learns(tmp_path):
+    text = textwrap.dedent(documentation.split("learners.py`):\n")[1]).replace(
+        "print(state.step, state.loss)", "told.append(state)"
+    )
+    names = {name: getattr(training, name) for name in ("Learner", "TrainingOptions", "descend", "learn")}
+    names |= {"torch": torch, "nn": torch.nn, "normalised": normalised, "write_tensors": write_tensors}
+    told = []
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        exec(text, names | {"batch_of": lambda _: shifted(), "folder": tmp_path, "told": told})
+    assert told[-1].step == 100
+    assert told[-1].loss < 0.5 * told[0].loss
+
+
+def shifted():
+    """Four images, each moved by whole voxels of its own."""
+    rng = np.random.default_rng(1)
+    images = torch.from_numpy(rng.normal(size=(4, 1, 16, 16))).float()
+    shifts = rng.integers(-3, 4, (4, 2))
+    moving = torch.stack([torch.roll(image, tuple(shift), (1, 2)) for image, shift in zip(images, shifts.tolist(), strict=True)])
+    flow = torch.from_numpy(shifts).float()[:, :, None, None].expand(-1, -1, 16, 16)
+    return replace(PairBatch.without_truth(images, moving), flow=flow)
+
+
 class Plain(Learner):
     """One parameter, and what the loop has said to it."""
 
@@ -157,6 +186,7 @@ class Plain(Learner):
         pass
 
     def step(self, number, rate):
+        assert self.module.training
         self.rates.append(rate)
         norm = descend((self.module["w"] * torch.tensor([3.0, 4.0])).sum(), self.sgd, rate, clip=1.0)
         return {"norm": norm, "number": torch.tensor(float(number))}
@@ -184,6 +214,7 @@ def test_steps_have_the_rates_of_the_schedule_and_gradients_no_larger_than_the_c
     assert looks[:3] == [None] * 3
     assert looks[3] == looks[6] != looks[7] == looks[8] != looks[9] == learner.module["w"][0].item()
     assert np.isnan(states[0].loss)
+    assert not learner.module.training
 
 
 def test_a_checkpoint_names_what_it_holds(tmp_path):
