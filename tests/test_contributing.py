@@ -1,37 +1,24 @@
 """What CONTRIBUTING shows runs as it stands, and keeps the laws of its kind."""
 
-import re
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from support.contributing import BLOCKS, shown
 from support.flows import pairs
 from support.phantoms import blobs
 
 from augreg import Affine, ConsistentRegistration, Grid, warp
 from augreg.networks import Displacement, FlowRegistration
 
-TEXT = (Path(__file__).resolve().parents[1] / "CONTRIBUTING.md").read_text(encoding="utf-8")
-
-
-@pytest.fixture(scope="module")
-def shown():
-    """The names that the blocks define, run one after the other."""
-    names = {"__name__": "contributing"}
-    for code in re.findall(r"```python\n(.*?)```", TEXT, flags=re.DOTALL):
-        exec(compile(code, "CONTRIBUTING.md", "exec"), names)
-    return names
-
 
 def test_the_examples_are_short():
-    blocks = re.findall(r"```python\n(.*?)```", TEXT, flags=re.DOTALL)
-    assert len(blocks) == 4
-    assert max(len([line for line in block.splitlines() if line]) for block in blocks) <= 36
+    assert len(BLOCKS) == 4
+    assert max(len([line for line in block.splitlines() if line]) for block in BLOCKS) <= 36
 
 
-def test_a_method_of_ones_own_can_be_wrapped(shown):
+def test_a_method_of_ones_own_can_be_wrapped():
     grid = Grid((90, 80), (1.0, 1.3), (5.0, -20.0))
     fixed = blobs(grid, 12)
     fixed = fixed.with_values(np.maximum(fixed.values, 0))
@@ -42,19 +29,19 @@ def test_a_method_of_ones_own_can_be_wrapped(shown):
     def error(phi):
         return np.abs(phi(points) - truth(points)).max()
 
-    found = shown["ByMass"]()(fixed, moving)
+    found = shown()["ByMass"]()(fixed, moving)
     assert error(found) < 1.0 < error(Affine.identity(2))
     # a start stands at the left, whatever it is
     start = Affine.about([[0.9, 0.1], [-0.1, 1.0]], grid.center, [2.0, 1.0])
-    *_, state = shown["ByMass"]().steps(fixed, moving, initial=start, fixed_labels=fixed.values > 1)
+    *_, state = shown()["ByMass"]().steps(fixed, moving, initial=start, fixed_labels=fixed.values > 1)
     assert "fixed_labels: not used" in state.warnings[-1]
     assert np.allclose(state.transform.matrix, start.matrix)
-    assert error(shown["register"](fixed, moving)) < 0.2
-    assert error(ConsistentRegistration(shown["register"])(fixed, moving)) < 0.2
+    assert error(shown()["register"](fixed, moving)) < 0.2
+    assert error(ConsistentRegistration(shown()["register"])(fixed, moving)) < 0.2
 
 
-def test_a_head_of_ones_own_learns_and_registers_with_an_exact_inverse(shown):
-    network = shown["network"]
+def test_a_head_of_ones_own_learns_and_registers_with_an_exact_inverse():
+    network = shown()["network"]
     batch = pairs(0)
     shift = torch.tensor([3.0, -2.0])
     images = network.prepare(batch.fixed), network.prepare(torch.roll(batch.fixed, (3, -2), (2, 3)))
@@ -72,15 +59,17 @@ def test_a_head_of_ones_own_learns_and_registers_with_an_exact_inverse(shown):
     assert isinstance(found, Affine)
 
 
-def test_an_objective_of_ones_own_is_what_it_says(shown):
+def test_an_objective_of_ones_own_is_what_it_says():
     batch = pairs(1)
     x = torch.arange(64.0)
     # u = (0.01 x^2, 0): one second difference of 0.02 everywhere
     flow = torch.stack([0.01 * x[:, None].square().expand(64, 64), torch.zeros(64, 64)]).expand(4, 2, 64, 64)
-    bending = shown["Bending"](lambda maps, batch: torch.tensor(2.0), 3.0)
+    bending = shown()["Bending"](lambda maps, batch: torch.tensor(2.0), 3.0)
     assert bending([Displacement.of(flow)], batch).item() == pytest.approx(2 + 3 * 0.02**2, rel=1e-3)
     # affine maps do not bend
-    straight = Displacement.of(torch.stack([0.1 * x[:, None] + 0.2 * x, 3 - 0.3 * x[:, None].expand(64, 64)]).expand(4, 2, 64, 64))
+    straight = Displacement.of(
+        torch.stack([0.1 * x[:, None] + 0.2 * x, 3 - 0.3 * x[:, None].expand(64, 64)]).expand(4, 2, 64, 64)
+    )
     assert bending([straight], batch).item() == pytest.approx(2, abs=1e-6)
     coarse = replace(Displacement(flow[..., ::2, ::2] / 20, (64, 64), (2, 2)), unit=20.0)
     assert bending([coarse], batch).item() == pytest.approx(2 + 3 * 0.02**2, rel=1e-3)

@@ -1,57 +1,18 @@
 """A generator of one's own: what it takes, and what it gets for it."""
 
-from dataclasses import dataclass
-
 import numpy as np
 import torch
+from support.contributing import shown
 from support.subjects import people
 
-from augreg import Image
-from augreg.geometry.grid import FloatArray
-from augreg.sam.alignment import pose_size, pose_transform
-from augreg.sam.motion import Displacement
+from augreg.sam.alignment import pose_transform
 from augreg.shards import read_shards, write_shards
 from augreg.streams import PairStream
 from augreg.synthesis import make_pairs, training_pairs
-from augreg.synthesis.pairs import Draw
-from augreg.synthesis.render.held import held
-from augreg.synthesis.render.renderer import Looks, Shapes, renderer_on
-
-
-@dataclass(frozen=True, eq=False)
-class TurnedDraw(Draw):
-    pose: FloatArray  # (B, 2, P)
-
-
-@dataclass(frozen=True, eq=False)
-class Turned:
-    """Pairs of one image in two random poses."""
-
-    image: Image
-    degrees: float = 20.0
-
-    @property
-    def grid(self):
-        return self.image.grid
-
-    def draw(self, rngs):
-        pose = np.zeros((len(rngs), 2, pose_size(2)))
-        pose[..., 2] = np.deg2rad([rng.uniform(-self.degrees, self.degrees, 2) for rng in rngs])
-        return TurnedDraw(pose)
-
-    def render(self, draw, device=None):
-        renderer, images = renderer_on(self.grid, torch.device(device or "cpu")), 2 * len(draw)
-        still = torch.zeros((images, *renderer.frame.shape, 2), dtype=torch.float64, device=renderer.device)
-        shapes = Shapes(still, Displacement(), draw.pose.reshape(images, -1), self.grid.center)
-        texture = held(self.image.values, renderer.device)
-        return renderer.pairs(shapes, Looks(texture.expand(images, *self.grid.shape), light=np.zeros((images, 36))))
-
-    def describe(self):
-        return {"kind": "turned image", "degrees": self.degrees}
 
 
 def test_a_generator_of_ones_own_has_exact_pairs_shards_and_streams(tmp_path):
-    generator = Turned(people(2)[0][0])
+    generator = shown()["Turned"](people(2)[0][0])
     batch = make_pairs(generator, 5, range(3))
     draw = generator.draw([np.random.default_rng(np.random.SeedSequence(5, spawn_key=(i, 0))) for i in range(3)])
     points, center = generator.grid.points(), generator.grid.center
