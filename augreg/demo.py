@@ -25,25 +25,12 @@ from augreg.geometry.transforms import Affine, Transform
 from augreg.io import atomic
 from augreg.lp import LPRegistration
 from augreg.networks import FlowNet
+from augreg.recipes import DEMO, PHASES, Recipe, first_network, objective, pairs_at_hand, pool, shown, training_options
 from augreg.report import DemoStory, HeldOut, Scores, demo_page
 from augreg.sam import AppearanceModel, contours_correspond, fit_appearance_model
 from augreg.synthesis import AppearancePairs, PairBatch, make_pairs, training_pairs
-from augreg.training import (
-    FlowRegistration,
-    Machine,
-    TrainingOptions,
-    mirrored_by_chance,
-    pairs_error,
-    pairs_from_memory,
-    pairs_from_model,
-    seeded_network,
-    torch_threads,
-    train,
-)
+from augreg.training import FlowRegistration, Machine, pairs_error, torch_threads, train
 
-# how pairs are drawn that stand for two people, and for two phases of one: there the body rests and looks the same
-_PEOPLE: dict[str, Any] = {"pose": 1.0, "appearances": ("shared", "independent")}
-_PHASES: dict[str, Any] = {"pose": 0.05, "appearances": ("shared",)}
 _TRAINING_IMAGES = 32
 _FEWEST = 3
 _HELD_OUT = 6
@@ -65,22 +52,27 @@ class Lesson:
     ----------
     side : voxels along the longest side of images; of volumes half as many
     points : of the contour of a structure; at this size more of them tell nothing new
-    width : of the FlowNetS
-    pairs : drawn once and kept in memory
-    batch : pairs of a step
-    steps : of Adam
-    rate : of Adam
+    recipe : of the training, with a pool of pairs; where images are phases of one person the turns are those of phases
     seed : of pairs, weights and their order
+
+    Raises
+    ------
+    ValueError : for a recipe without a pool.
     """
 
     side: int = 128
     points: int = 60
-    width: float = 0.125
-    pairs: int = 512
-    batch: int = 8
-    steps: int = 1000
-    rate: float = 2e-3
+    recipe: Recipe = DEMO
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.recipe.pool is None:
+            raise ValueError("recipe: expected one with a pool of pairs, whose number the demo tells, got one without; set pool")
+
+    @property
+    def pairs(self) -> int:
+        """Drawn once and kept in memory."""
+        return self.recipe.pool or 0
 
     def working(self, image: Image) -> Image:
         """Grey, and not larger than `side`."""
@@ -89,8 +81,10 @@ class Lesson:
     def of(self, grid: Grid) -> Lesson:
         """The same with fewer pairs, and fewer in a step, where they have more voxels than a square of `side`."""
         share = min(1.0, self.side**2 / np.prod(grid.shape))
-        batch = max(1, round(share * self.batch))
-        return replace(self, batch=batch, pairs=max(4, round(share * self.pairs / batch)) * batch)
+        drawn = max(1, round(share * self.recipe.drawn))
+        batch = drawn * (self.recipe.batch // self.recipe.drawn)
+        recipe = replace(self.recipe, batch=batch, pool=max(4, round(share * self.pairs / drawn)) * drawn)
+        return replace(self, recipe=recipe)
 
 
 @dataclass(frozen=True)
@@ -136,12 +130,14 @@ def run(directory: Path, *, images: Sequence[str] | None = None, lesson: Lesson 
         model = fit_appearance_model([working[i] for i in known], labels=[labels[i] for i in known], points=points)
     else:
         model = fit_appearance_model([working[i] for i in known], registration=LPRegistration())
-    how = _PHASES if phases else _PEOPLE
+    if phases:
+        lesson = replace(lesson, recipe=replace(lesson.recipe, turns=PHASES))
     lesson = lesson.of(model.template)
+    recipe = lesson.recipe
     yield Event(_FITTED, f"model with {model.shape.rank} shape modes")
     # one appearance in both images: what the page says of a pair holds for all that it shows
-    unseen = make_pairs(AppearancePairs(model, pose=how["pose"]), lesson.seed, range(_UNSEEN))
-    network, curve = yield from _taught(model, lesson, unseen, how)
+    unseen = make_pairs(AppearancePairs(model, pose=recipe.turns[0].pose), lesson.seed, range(_UNSEEN))
+    network, curve = yield from _taught(model, lesson, unseen)
     learned = FlowRegistration(network, model.template.spacing)
     program = LPRegistration(transform="bspline")
 
@@ -171,7 +167,7 @@ def run(directory: Path, *, images: Sequence[str] | None = None, lesson: Lesson 
         model=model,
         synthetic=[pair.fixed for pair in shown],
         pair=(clearest.fixed, clearest.moving, clearest.displacement),
-        lesson=f"{lesson.steps} steps of {lesson.batch} out of {lesson.pairs} pairs",
+        lesson=f"{recipe.steps} steps of {recipe.batch} out of {lesson.pairs} pairs",
         curve=curve,
         without=pairs_error(None, unseen),
         held_out=HeldOut(first, second, maps, typical, {name: parts[typical] for name, parts in alignments.items()}),
@@ -192,7 +188,7 @@ def run(directory: Path, *, images: Sequence[str] | None = None, lesson: Lesson 
         "source": data.source,
         "training_images": len(known),
         "pairs": len(pairs),
-        "steps": lesson.steps,
+        "steps": recipe.steps,
         "seed": lesson.seed,
         "error": {"without": story.without, "network": curve[-1][1]},
         "measure": scores.measure,
@@ -202,30 +198,28 @@ def run(directory: Path, *, images: Sequence[str] | None = None, lesson: Lesson 
 
 
 def _taught(
-    model: AppearanceModel, lesson: Lesson, unseen: PairBatch, how: dict[str, Any]
+    model: AppearanceModel, lesson: Lesson, unseen: PairBatch
 ) -> Generator[Event, None, tuple[FlowNet, list[tuple[int, float]]]]:
     """A network, and its error on unseen pairs as it learns."""
-    draw = pairs_from_model(model, lesson.batch, seed=lesson.seed + 1, **how)
+    recipe, seed = lesson.recipe, lesson.seed
     drawn: list[PairBatch] = []
-    for number in range(lesson.pairs // lesson.batch):
-        share = number * lesson.batch / lesson.pairs
-        yield Event(_between(_FITTED, _DRAWN, share), f"{number * lesson.batch} of {lesson.pairs} pairs with exact truth")
-        drawn.append(draw(number))
-    batches = mirrored_by_chance(pairs_from_memory(PairBatch.concatenate(drawn), lesson.batch, lesson.seed), lesson.seed)
-    network = seeded_network(lesson.seed, unseen.flow.shape[1], lesson.width)
+    for batch in pool(recipe, model, seed):
+        drawn.append(batch)
+        count = len(drawn) * recipe.drawn
+        yield Event(_between(_FITTED, _DRAWN, count / lesson.pairs), f"{count} of {lesson.pairs} pairs with exact truth")
+    batches = shown(recipe, pairs_at_hand(recipe, PairBatch.concatenate(drawn), seed), seed)
+    network = first_network(recipe, unseen.flow.shape[1], seed)
     # on one thread of the CPU: threads that wait for each other are slow on a busy machine, and sums keep their order
-    options = TrainingOptions(
-        steps=lesson.steps, learning_rate=lesson.rate, checkpoint_seconds=1e9, machine=Machine("cpu", threads=1)
-    )
+    options = training_options(recipe, Machine("cpu", threads=1), checkpoint_seconds=1e9)
     without = pairs_error(None, unseen)
     curve: list[tuple[int, float]] = []
     with tempfile.TemporaryDirectory() as folder:
-        for state in train(network, batches, model.template.spacing, folder, options):
-            if state.step % max(1, lesson.steps // _LOOKS) == 0 or state.step in (1, lesson.steps):
+        for state in train(network, batches, model.template.spacing, folder, options, objective=objective(recipe)):
+            if state.step % max(1, recipe.steps // _LOOKS) == 0 or state.step in (1, recipe.steps):
                 with torch_threads(1):
                     curve.append((state.step, pairs_error(network, unseen)))
-            message = f"step {state.step} of {lesson.steps}, error {curve[-1][1]:.2f} of {without:.2f}"
-            yield Event(_between(_DRAWN, _TRAINED, state.step / lesson.steps), message)
+            message = f"step {state.step} of {recipe.steps}, error {curve[-1][1]:.2f} of {without:.2f}"
+            yield Event(_between(_DRAWN, _TRAINED, state.step / recipe.steps), message)
     return network, curve
 
 

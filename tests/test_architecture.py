@@ -26,6 +26,7 @@ LAYERS = [
     {"shards"},
     {"streams"},
     {"training"},
+    {"recipes"},
     {"datasets", "report"},
     {"demo"},
     # names of all that is below, imported at first use

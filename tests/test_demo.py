@@ -4,6 +4,7 @@ import os
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from importlib import resources
 
 import numpy as np
@@ -12,11 +13,12 @@ from support.subjects import people
 
 from augreg import demo, write_image
 from augreg.datasets import hearts
+from augreg.recipes import DEMO
 from augreg.report.scores import Scores, compared, learned
 
 HEARTS = resources.files("augreg") / "data" / "hearts"
 FEW = sorted(str(HEARTS / f"SC-HF-I-0{number}_{phase}.png") for number in (1, 2, 4, 5, 6, 7, 8) for phase in ("ed", "es"))
-TINY = demo.Lesson(side=48, pairs=32, steps=12)
+TINY = demo.Lesson(side=48, recipe=replace(DEMO, pool=32, steps=12))
 
 # the same in a process of its own, whose hashes are others and whose clock says that the machine is busy
 SLOW = """
@@ -24,8 +26,10 @@ import itertools, sys, time
 from pathlib import Path
 clock = itertools.count(0, 1000)
 time.perf_counter = time.monotonic = time.time = lambda: float(next(clock))
-from augreg import demo
-*_, last = demo.run(Path(sys.argv[1]), images=sys.argv[2:], lesson=demo.Lesson(side=48, pairs=32, steps=12))
+from augreg import demo, recipes
+from dataclasses import replace
+recipe = replace(recipes.DEMO, pool=32, steps=12)
+*_, last = demo.run(Path(sys.argv[1]), images=sys.argv[2:], lesson=demo.Lesson(side=48, recipe=recipe))
 print(last.summary["results"]["network"]["milliseconds"])
 """
 
@@ -92,7 +96,7 @@ def test_the_same_seed_gives_the_same_page_however_busy_the_machine_is(story, tm
 
 
 def test_another_seed_gives_another_network(story, tmp_path):
-    *_, last = demo.run(tmp_path / "out", images=FEW, lesson=demo.Lesson(side=48, pairs=32, steps=12, seed=1))
+    *_, last = demo.run(tmp_path / "out", images=FEW, lesson=replace(TINY, seed=1))
     first = story[0][-1].summary
     assert last.summary["results"]["linear program"]["mean"] == first["results"]["linear program"]["mean"]
     # other pairs, and another network
@@ -121,7 +125,7 @@ def test_volumes_are_shown_too(tmp_path):
         write_image(images[number], tmp_path / f"{number}.nii.gz")
         write_image(labels[number], tmp_path / f"{number}_labels.nii.gz")
     names = [str(tmp_path / f"{number}.nii.gz") for number in range(6)]
-    *_, last = demo.run(tmp_path / "out", images=names, lesson=demo.Lesson(side=36, pairs=16, steps=3))
+    *_, last = demo.run(tmp_path / "out", images=names, lesson=demo.Lesson(side=36, recipe=replace(DEMO, pool=16, steps=3)))
     assert last.summary["measure"] == "Dice"
     assert last.summary["results"]["linear program"]["mean"] > last.summary["results"]["before"]["mean"]
     assert (tmp_path / "out" / "index.html").read_text(encoding="utf-8").count("<img") == 7
@@ -132,7 +136,7 @@ def test_a_lesson_of_volumes_has_as_many_voxels_as_one_of_images():
     assert lesson.of(hearts().images[0].grid.with_shape((128, 120))) == lesson
     grid = people(3)[0][0].grid.with_shape((64, 64, 32))
     smaller = lesson.of(grid)
-    assert (smaller.batch, smaller.pairs, smaller.steps) == (1, 64, lesson.steps)
+    assert (smaller.recipe.batch, smaller.pairs, smaller.recipe.steps) == (1, 64, lesson.recipe.steps)
     assert lesson.of(grid.with_shape((640, 640, 320))).pairs == 4
 
 

@@ -9,10 +9,11 @@ import torch
 from support import realdata, subjects
 
 from augreg.geometry.transforms import Affine
+from augreg.recipes import HEART, Turn
 from benchmarks.experiments import people, run
 from benchmarks.experiments.measures import measured
 from benchmarks.experiments.people import Study, Subject
-from benchmarks.experiments.settings import SETTINGS, Turn
+from benchmarks.experiments.settings import SETTINGS
 from benchmarks.experiments.sources import LEARNED, source
 from benchmarks.experiments.statistics import by_person, compared
 
@@ -48,8 +49,8 @@ def test_pairs_are_all_phases_of_a_person_and_all_first_phases_in_both_orders():
 
 @pytest.mark.parametrize("method", LEARNED)
 def test_every_source_gives_whole_batches_that_a_seed_determines(method, tmp_path):
-    turns = (Turn("shared", 0.1, "phases"), Turn("independent", 1.0, "people"))
-    settings = replace(SETTINGS["heart"], batch=4, turns=turns)
+    recipe = replace(HEART, batch=4, turns=(Turn("shared", 0.1), Turn("independent", 1.0)))
+    settings = replace(SETTINGS["heart"], recipe=recipe, groups=("phases", "people"))
     known = study()
     first, again, other = (source(method, known, settings, seed, tmp_path).batches for seed in (0, 0, 1))
     for step in range(3):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import math
 from collections.abc import Callable
+from typing import Any
 
 
 def positive(kind: Callable[[str], float]) -> Callable[[str], float]:
@@ -63,6 +64,33 @@ def field(text: str) -> tuple[float, float]:
     if not (0 < spacing < math.inf and 0 <= size < math.inf):
         raise argparse.ArgumentTypeError(f"expected SPACING:RMS, a positive number and one of at least 0, in mm, got {text}")
     return spacing, size
+
+
+def turn(text: str) -> dict[str, Any]:
+    """APPEARANCE[,pose=P][,amplitude=F][,rest=SPACING:RMS[/RMS...][+...]] of a recipe's turn, as its JSON."""
+    first, *rest = text.split(",")
+    try:
+        found: dict[str, Any] = {"appearance": appearance(first)}
+        for part in rest:
+            name, _, value = part.partition("=")
+            if name in found or name not in ("pose", "amplitude", "rest"):
+                raise ValueError(name)
+            found[name] = _families(value) if name == "rest" else not_negative(value)
+    except (ValueError, argparse.ArgumentTypeError):
+        raise argparse.ArgumentTypeError(
+            "expected APPEARANCE[,pose=P][,amplitude=F][,rest=SPACING:RMS[/RMS...][+...]], as shared,pose=0.5,rest=40:0/2/4, "
+            f"got {text}"
+        ) from None
+    return found
+
+
+def _families(text: str) -> list[dict[str, Any]]:
+    """SPACING:RMS[/RMS...][+...] of random fields, mm."""
+    families = []
+    for family in text.split("+"):
+        spacing, sizes = family.split(":")
+        families.append({"spacing": positive(float)(spacing), "magnitudes": [not_negative(size) for size in sizes.split("/")]})
+    return families
 
 
 def seed(text: str) -> int:

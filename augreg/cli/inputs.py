@@ -6,22 +6,21 @@ import argparse
 import math
 
 import augreg as ar
-from augreg import io
 
 
 def transform_of(options: argparse.Namespace, path: str) -> ar.Transform:
     """The transform of a file, read as `--convention` says."""
-    return io.read_transform(path, convention=options.convention)
+    return ar.read_transform(path, convention=options.convention)
 
 
 def labels_of(path: str | None) -> ar.Labels | None:
     """The label map of an option that may not be given."""
-    return io.read_labels(path) if path else None
+    return ar.read_labels(path) if path else None
 
 
 def reference_of(options: argparse.Namespace) -> ar.Grid | None:
     """The grid of `-r`, which may not be given."""
-    return io.read_image(options.reference).grid if options.reference else None
+    return ar.read_image(options.reference).grid if options.reference else None
 
 
 def check_dimension(transform: ar.Transform, grid: ar.Grid) -> None:

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any, TextIO
 
 import augreg as ar
-from augreg import io
 
 PAGES = (".html", ".htm")
 
@@ -41,12 +40,12 @@ def check_output(path: str, suffixes: tuple[str, ...]) -> None:
 
 def check_transform(path: str) -> None:
     """`check_output` of a transform."""
-    check_output(path, (*io.TRANSFORM_SUFFIXES, *io.FIELD_SUFFIXES))
+    check_output(path, (*ar.io.TRANSFORM_SUFFIXES, *ar.io.FIELD_SUFFIXES))
 
 
 def check_image(path: str) -> None:
     """`check_output` of an image."""
-    check_output(path, io.IMAGE_SUFFIXES)
+    check_output(path, ar.io.IMAGE_SUFFIXES)
 
 
 def rehearse(image: ar.Image, path: str) -> None:
@@ -63,7 +62,7 @@ def rehearse(image: ar.Image, path: str) -> None:
     with tempfile.TemporaryDirectory() as folder:
         trial = Path(folder) / Path(path).name
         try:
-            io.write_image(part, trial)
+            ar.write_image(part, trial)
         except ValueError as error:
             raise ValueError(str(error).replace(str(trial), path)) from error
 
@@ -90,7 +89,7 @@ def all_or_none(*paths: str | None) -> Iterator[list[Path]]:
     """Temporary paths, one for each path that is given; all are renamed when the block succeeds, none when it fails."""
     given = [path for path in paths if path is not None]
     with ExitStack() as stack:
-        temporaries = [stack.enter_context(io.atomic(path)) for path in given]
+        temporaries = [stack.enter_context(ar.io.atomic(path)) for path in given]
         try:
             yield temporaries
         except ValueError as error:
@@ -133,7 +132,7 @@ def plain_warnings() -> Iterator[None]:
     """Python's warnings as messages, without the place in the code."""
     _told.clear()
     with warnings.catch_warnings():
-        warnings.simplefilter("always", io.FileWarning)
+        warnings.simplefilter("always", ar.io.FileWarning)
         warnings.showwarning = lambda message, *_, **__: say_warning(str(message))
         yield
 

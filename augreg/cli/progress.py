@@ -9,8 +9,6 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from solvers.compiling import listening
-
 _WIDTH, _TIME = 20, len("0:00:00")
 Update = Callable[[float, str], None]
 _COMPILING = "first use on this machine: compiling, 10 to 20 seconds, kept for later (`augreg compile` does all of it ahead)"
@@ -28,6 +26,8 @@ def bar(text: str, total: float | None) -> Iterator[Update]:
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
     from rich.table import Column
+
+    from solvers.compiling import listening
 
     columns = (
         TextColumn("{task.description}"),

@@ -170,13 +170,20 @@ def mirrored(pairs: PairBatch, axes: Sequence[int]) -> PairBatch:
     return replace(pairs, **images, flow=pairs.flow.flip(along) * signs, reverse=pairs.reverse.flip(along) * signs)
 
 
-def seen_differently(batch_of: Batches, *, gamma: float = 0.3, noise: float = 0.02, seed: int = 0) -> Batches:
+def seen_differently(
+    batch_of: Batches,
+    *,
+    gamma: float = 0.3,
+    noise: float = 0.02,
+    seed: int = 0,
+    batch: int | None = None,
+    part: slice = ALL,
+) -> Batches:
     """The same pairs, each image through a camera of its own: with v = (image - least) / (largest - least),
 
         v -> v^exp(gamma z) + noise * range * N(0, 1) where v > 0,      z ~ N(0, 1) per image
 
-    A network that sees the same two looks in all pairs learns nothing of other people's scanners. In a team the parts of a
-    batch are changed alike.
+    A network that sees the same two looks in all pairs learns nothing of other people's scanners.
 
     Parameters
     ----------
@@ -184,6 +191,8 @@ def seen_differently(batch_of: Batches, *, gamma: float = 0.3, noise: float = 0.
     gamma : standard deviation of the logarithm of the exponent
     noise : standard deviation, as a share of the image's range; air that is exactly the least value stays as it is
     seed : of everything
+    batch : pairs of a step, of all processes; None is as many as there are
+    part : which of a step's pairs these are; see `Team.part`
 
     Raises
     ------
@@ -196,17 +205,18 @@ def seen_differently(batch_of: Batches, *, gamma: float = 0.3, noise: float = 0.
         axes = tuple(range(1, images.ndim))
         low, high = images.amin(axes, keepdim=True), images.amax(axes, keepdim=True)
         span = (high - low).clamp(min=1e-12)
-        ones = (len(images), *[1] * len(axes))
-        exponents = torch.from_numpy(np.exp(gamma * rng.standard_normal(ones)).astype(np.float32)).to(images.device)
-        grain = torch.from_numpy(noise * rng.standard_normal(images.shape, dtype=np.float32)).to(images.device)
+        count = len(images) if batch is None else batch
+        powers = np.exp(gamma * rng.standard_normal((count, *[1] * len(axes)))).astype(np.float32)[part]
+        grains = noise * rng.standard_normal((count, *images.shape[1:]), dtype=np.float32)[part]
+        exponents, grain = (torch.from_numpy(values).to(images.device) for values in (powers, grains))
         share = (images - low) / span
         return low + span * (share**exponents + torch.where(share > 0, grain, 0))
 
-    def batch(step: int) -> PairBatch:
+    def changed_batch(step: int) -> PairBatch:
         pairs, rng = batch_of(step), np.random.default_rng([seed, step, 2])
         return replace(pairs, fixed=changed(pairs.fixed, rng), moving=changed(pairs.moving, rng))
 
-    return batch
+    return changed_batch
 
 
 def in_both_directions(batch_of: Batches) -> Batches:

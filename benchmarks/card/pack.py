@@ -6,7 +6,6 @@ people, in voxels of 2 mm; the others are tested.
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -42,10 +41,13 @@ def prepare(folder: Path, models: Path | None) -> None:
     _write(ar.read_model(path), folder / "volumes-model.npz")
     tested = np.arange(len(volumes.images)) >= _LEARNED_VOLUMES
     people["volumes"] = _people(volumes.images, brain3d_labels(_VOXEL, _SHAPE), tested)
-    (turn,) = settings.turns
-    names = ("steps", "batch", "learning_rate", "intensity", "likeness", "smoothness", "refining")
-    known = {name: getattr(settings, name) for name in names}
-    write_people(folder, people, {**known, **asdict(turn)})
+    (turn,) = settings.recipe.turns
+    names = ("steps", "batch", "learning_rate", "intensity", "likeness")
+    known = {name: getattr(settings.recipe, name) for name in names}
+    known |= {"smoothness": settings.smoothness, "refining": settings.refining}
+    drawn = {"appearance": turn.appearance, "pose": turn.pose, "amplitude": turn.amplitude}
+    rest = [(family.spacing, max(family.magnitudes)) for family in turn.rest]
+    write_people(folder, people, {**known, **drawn, "rest": rest})
     size = sum(file.stat().st_size for file in folder.glob("*.npz"))
     print(f"{folder}: {size / 1e6:.1f} MB")
     if size > _LARGEST:

@@ -173,7 +173,7 @@ def _pairs(study: Study, out: Path, everyone: int) -> str:
     for method in _SOURCES:
         if not (out / "runs" / Run(method, everyone).key / WEIGHTS).exists():
             continue
-        made = generator(method, settings.turns[-1], study, settings, out / f"kept-n{everyone}")
+        made = generator(method, len(settings.groups) - 1, study, settings, out / f"kept-n{everyone}")
         pair = next(training_pairs(make_pairs(made, 0, [2]), made.grid))
         draws += [
             (f"{NAMES[method]}: fixed", figures.picture(pair.fixed)),

@@ -13,7 +13,7 @@ import json
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -25,6 +25,7 @@ from augreg.geometry.image import Image
 from augreg.geometry.transforms import Transform
 from augreg.io import atomic
 from augreg.networks import RefinedFlow
+from augreg.recipes import first_network, training_options
 from augreg.registration import Chained
 from augreg.threads import set_threads
 from augreg.training import (
@@ -32,8 +33,6 @@ from augreg.training import (
     WEIGHTS,
     FlowRegistration,
     Machine,
-    TrainingOptions,
-    seeded_network,
     torch_threads,
     train,
 )
@@ -160,13 +159,9 @@ def trained(run: Run, study: Study, settings: Settings, folder: Path, device: st
     begin = time.process_time()
     pairs = source(run.method, study, settings, run.seed, folder.parents[1] / f"kept-n{run.people}")
     prepared = time.process_time()
-    network = seeded_network(run.seed, study.training[0].image.ndim, run.width, window=settings.window)
-    options = TrainingOptions(
-        steps=settings.steps * run.longer,
-        learning_rate=settings.learning_rate,
-        checkpoint_seconds=60.0,
-        machine=Machine(device=device, threads=1),
-    )
+    recipe = replace(settings.recipe, width=run.width, steps=settings.recipe.steps * run.longer)
+    network = first_network(recipe, study.training[0].image.ndim, run.seed)
+    options = training_options(recipe, Machine(device=device, threads=1), checkpoint_seconds=60.0)
     curve = []
     resume = (folder / CHECKPOINT).exists()
     spacing = study.training[0].image.grid.spacing

@@ -19,14 +19,13 @@ from itertools import permutations
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 import torch
 
 from augreg.geometry.image import Image
 from augreg.io import read_arrays, write_arrays
+from augreg.recipes import objective, shown, turn_pairs
 from augreg.sam import AppearanceModel, Locality, fit_appearance_model, read_model, write_model
 from augreg.synthesis import (
-    AppearancePairs,
     PairBatch,
     PairGenerator,
     RandomDeformations,
@@ -35,20 +34,9 @@ from augreg.synthesis import (
     registered_pairs,
 )
 from augreg.tensors import image_to_tensor
-from augreg.training import (
-    Alike,
-    Batches,
-    Likeness,
-    Objective,
-    Smooth,
-    in_both_directions,
-    mirrored,
-    pairs_from_generators,
-    seen_differently,
-    supervised,
-)
+from augreg.training import Batches, Likeness, Objective, Smooth, pairs_from_generators
 from benchmarks.experiments.people import Study
-from benchmarks.experiments.settings import Settings, Turn
+from benchmarks.experiments.settings import Settings
 
 LEARNED = ("sam", "pca", "random", "warped", "estimated", "unsupervised")
 _LEVELS = {"sam": 5, "pca": 1}
@@ -65,29 +53,26 @@ class Source:
 
 def source(method: str, study: Study, settings: Settings, seed: int, kept: Path) -> Source:
     """The source of a learned method; `kept` is the folder of models and registered pairs of this very study."""
-    generators = [generator(method, turn, study, settings, kept) for turn in settings.turns]
-    drawn = pairs_from_generators(lambda step: generators[step % len(generators)], settings.batch // 2, seed)
-    objective: Objective = Alike(supervised, settings.likeness)
-    if method == "unsupervised":
-        objective = Smooth(Likeness(), settings.smoothness)
-    seen = seen_differently(drawn, gamma=settings.gamma, noise=settings.noise, seed=seed)
-    return Source(sideways_by_chance(in_both_directions(seen), seed), objective)
+    recipe = settings.recipe
+    generators = [generator(method, number, study, settings, kept) for number in range(len(recipe.turns))]
+    drawn = pairs_from_generators(lambda step: generators[step % len(generators)], recipe.drawn, seed)
+    minimised = Smooth(Likeness(), settings.smoothness) if method == "unsupervised" else objective(recipe)
+    return Source(shown(recipe, drawn, seed), minimised)
 
 
-def generator(method: str, turn: Turn, study: Study, settings: Settings, kept: Path) -> PairGenerator[Any]:
-    """What makes the pairs of one turn."""
-    grid, intensity = study.training[0].image.grid, settings.intensity
+def generator(method: str, number: int, study: Study, settings: Settings, kept: Path) -> PairGenerator[Any]:
+    """What makes the pairs of a turn of the recipe."""
+    recipe, group = settings.recipe, settings.groups[number]
+    grid, intensity = study.training[0].image.grid, recipe.intensity
     if method in _LEVELS:
-        model = fitted(study, settings, _LEVELS[method], kept)
-        how = {"pose": turn.pose, "intensity": intensity, "rest": turn.families}
-        return AppearancePairs(model, turn.appearance, turn.amplitude, **how)
+        return turn_pairs(recipe, recipe.turns[number], fitted(study, settings, _LEVELS[method], kept))
     if method == "random":
-        magnitudes = magnitudes_of(generator("sam", turn, study, settings, kept))
+        magnitudes = magnitudes_of(turn_pairs(recipe, recipe.turns[number], fitted(study, settings, _LEVELS["sam"], kept)))
         return RandomDeformations.of([one.image for one in study.training], magnitudes=magnitudes, intensity=intensity)
     if method == "unsupervised":
-        return StoredPairs(_unknown(_families(study, turn.group)), grid, intensity)
+        return StoredPairs(_unknown(_families(study, group)), grid, intensity)
     reading: Literal["warped", "estimated"] = "warped" if method == "warped" else "estimated"
-    return StoredPairs(_registered(study, turn.group, reading, settings, kept), grid, intensity)
+    return StoredPairs(_registered(study, group, reading, settings, kept), grid, intensity)
 
 
 def fitted(study: Study, settings: Settings, levels: int, kept: Path) -> AppearanceModel:
@@ -105,16 +90,6 @@ def fitted(study: Study, settings: Settings, levels: int, kept: Path) -> Appeara
         path.parent.mkdir(parents=True, exist_ok=True)
         write_model(fit(), path)
     return read_model(path)
-
-
-def sideways_by_chance(batches: Batches, seed: int) -> Batches:
-    """The same pairs, each batch with left and right exchanged by chance: about which people are nearly symmetric."""
-
-    def batch_of(step: int) -> PairBatch:
-        batch = batches(step)
-        return mirrored(batch, [0]) if np.random.default_rng([seed, step]).random() < 0.5 else batch
-
-    return batch_of
 
 
 def _families(study: Study, group: str) -> list[list[Image]]:

@@ -6,7 +6,6 @@ import argparse
 from typing import TYPE_CHECKING
 
 import augreg as ar
-from augreg import io
 from augreg.cli.inputs import check_dimension, reference_of, transform_of
 from augreg.cli.options import TRANSFORM, Commands, command_of, convention_option
 from augreg.cli.output import check_output, say, say_warning
@@ -36,7 +35,7 @@ def run(options: argparse.Namespace) -> None:
     from augreg.geometry.landmarks import misplaced
 
     check_output(options.output, (".csv",))
-    transform, given = transform_of(options, options.transform), io.read_points(options.points)
+    transform, given = transform_of(options, options.transform), ar.read_points(options.points)
     mapped = transform(given)
     grid = reference_of(options)
     text = None
@@ -45,7 +44,7 @@ def run(options: argparse.Namespace) -> None:
         text = misplaced(options.points, given, grid)
     if text := text or _beyond(options.points, given, transform):
         say_warning(text)
-    io.write_points(mapped, options.output)
+    ar.write_points(mapped, options.output)
     say(f"{options.output}: {len(given)} points")
 
 

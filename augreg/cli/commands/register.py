@@ -10,7 +10,6 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import augreg as ar
-from augreg import io
 from augreg.cli.arguments import degrees, not_negative, positive
 from augreg.cli.inputs import background, check_both_or_none, fill_of, labels_of, transform_of
 from augreg.cli.methods import network_of, program_of
@@ -116,7 +115,7 @@ def run(options: argparse.Namespace) -> None:
     _check_register(options)
     _use_threads(options)
     begin = time.perf_counter()
-    fixed, moving = io.read_image(options.fixed), io.read_image(options.moving)
+    fixed, moving = ar.read_image(options.fixed), ar.read_image(options.moving)
     _check_grid_spacing(options.grid_spacing, fixed.grid)
     fill = background(moving) if options.fill is None else fill_of(options.fill, moving)
     if options.warped is not None:
@@ -199,8 +198,8 @@ def _states(options: argparse.Namespace, fixed: ar.Image, moving: ar.Image) -> I
         "moving_mask": labels_of(options.moving_mask),
         "fixed_labels": labels_of(options.fixed_labels),
         "moving_labels": labels_of(options.moving_labels),
-        "fixed_points": options.fixed_points and io.read_points(options.fixed_points),
-        "moving_points": options.moving_points and io.read_points(options.moving_points),
+        "fixed_points": options.fixed_points and ar.read_points(options.fixed_points),
+        "moving_points": options.moving_points and ar.read_points(options.moving_points),
         "initial": options.initial and transform_of(options, options.initial),
     }
     if options.model is not None:
@@ -236,8 +235,8 @@ def _page(fixed: ar.Image, moving: ar.Image, transform: ar.Transform) -> str:
 
 def _write(options: argparse.Namespace, transform: ar.Transform, grid: ar.Grid, moved: ar.Image | None, page: str | None) -> None:
     with all_or_none(options.output, options.warped, options.report) as (output, *others):
-        io.write_transform(transform, output, grid)
+        ar.write_transform(transform, output, grid)
         if moved is not None:
-            io.write_image(moved, others.pop(0))
+            ar.write_image(moved, others.pop(0))
         if page is not None:
             others.pop(0).write_text(page, encoding="utf-8")

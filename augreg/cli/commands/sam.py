@@ -11,7 +11,6 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import augreg as ar
-from augreg import io
 from augreg.cli.arguments import positive, seed
 from augreg.cli.options import Commands, command_of, json_option
 from augreg.cli.output import PAGES, check_output, report, say
@@ -84,7 +83,7 @@ def fit(options: argparse.Namespace) -> None:
     given = _correspondences(options, len(images))
     if not given or options.register:
         given["registration"] = ar.LPRegistration(transform="bspline")
-    template = io.read_image(options.template) if options.template else None
+    template = ar.read_image(options.template) if options.template else None
     locality = ar.sam.Locality(levels=options.levels, taper=ar.sam.TAPERS[options.taper], scale=options.scale)
     dense = {None: None, "displacement": ar.sam.DisplacementMaps(), "velocity": ar.sam.VelocityMaps()}[options.dense]
     with bar("register to a template, fit" if "registration" in given else "fit", None), _files_named(options) as doubts:
@@ -154,7 +153,7 @@ def show(options: argparse.Namespace) -> None:
         with bar("evaluate", None):
             landmarks = _landmarks(model, images, given)
             diagrams = evaluation_diagrams(model, images, landmarks, np.random.default_rng(0))
-    with io.atomic(options.output) as temporary:
+    with ar.io.atomic(options.output) as temporary:
         temporary.write_text(model_page(model, diagrams), encoding="utf-8")
 
 
@@ -198,7 +197,7 @@ def _dropped(
 
 
 def _images(paths: Sequence[str]) -> list[ar.Image]:
-    return [io.read_image(path) for path in paths]
+    return [ar.read_image(path) for path in paths]
 
 
 def _landmarks(model: ar.sam.AppearanceModel, images: Sequence[ar.Image], given: dict[str, Any]) -> Sequence[npt.ArrayLike]:
@@ -211,7 +210,7 @@ def _landmarks(model: ar.sam.AppearanceModel, images: Sequence[ar.Image], given:
 
 
 def _correspondences(options: argparse.Namespace, count: int) -> dict[str, Any]:
-    for name, read in (("labels", io.read_labels), ("landmarks", io.read_points)):
+    for name, read in (("labels", ar.read_labels), ("landmarks", ar.read_points)):
         paths = getattr(options, name)
         if paths is not None:
             if len(paths) != count:

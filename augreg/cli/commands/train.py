@@ -4,25 +4,27 @@ from __future__ import annotations
 
 import argparse
 import math
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import augreg as ar
-from augreg.cli.arguments import not_negative, positive, seed, share
+from augreg.cli.arguments import seed
 from augreg.cli.options import Commands, command_of, json_option
 from augreg.cli.output import report, say
 from augreg.cli.progress import bar
+from augreg.cli.recipe_options import OF_DRAWING, add_recipe_options, recipe_of
 
 if TYPE_CHECKING:
     # torch: loaded only where a command needs it
     from augreg import training
     from augreg.networks import Network
+    from augreg.recipes import Recipe
     from augreg.synthesis import PairBatch
 
 # pairs that training looks at without learning from them
 _HELD_OUT = 16
-_WIDTH = 0.25
+# what is told of the last step
+_TOLD = ("loss", "epe", "epe_without", "learning_rate", "seconds", "epe_held_out")
 
 
 def add(commands: Commands) -> None:
@@ -34,32 +36,10 @@ def add(commands: Commands) -> None:
         "train a FlowNet on pairs drawn from a model, or on shards",
         "augreg train model.npz -o run --steps 2000",
     )
-    parser.add_argument("source", metavar="MODEL.npz|DIR", help="a model of `augreg sam fit`, or shards of `augreg synthesize`")
     parser.add_argument(
-        "-o",
-        "--output",
-        metavar="RUN",
-        required=True,
-        help="folder of checkpoint and weights, of a run of its own",
+        "source", nargs="?", metavar="MODEL.npz|DIR", help="a model of `augreg sam fit`, or shards of `augreg synthesize`"
     )
-    parser.add_argument("--steps", type=positive(int), default=2000, metavar="N", help="of Adam (default 2000)")
-    parser.add_argument("--batch", type=positive(int), default=8, metavar="B", help="pairs per step (default 8)")
-    parser.add_argument("--architecture", choices=("FlowNetS", "FlowNetC"), help="of the network (default FlowNetS)")
-    parser.add_argument("--width", type=positive(float), help="of the network (default 1/4)")
-    parser.add_argument(
-        "--window", type=positive(int), metavar="VOXELS", help="within which contrast is normalised first, odd (default none)"
-    )
-    parser.add_argument("--learning-rate", type=positive(float), default=1e-3, help="of Adam (default 1e-3)")
-    parser.add_argument(
-        "--curriculum", type=share, default=0.0, metavar="SHARE", help="of the steps, while displacements grow (default 0: none)"
-    )
-    weight = "weight of %s beside the end-point error (default %d)"
-    unlike = "how unlike fixed and warped image are"
-    parser.add_argument("--likeness", type=not_negative, default=6.0, metavar="W", help=weight % (unlike, 6))
-    parser.add_argument(
-        "--smoothness", type=not_negative, default=0.0, metavar="W", help=weight % ("the flow's mean squared gradient", 0)
-    )
-    parser.add_argument("--symmetric", action="store_true", help="half the batch is the other half with its images exchanged")
+    parser.add_argument("-o", "--output", metavar="RUN", help="folder of checkpoint and weights, of a run of its own")
     parser.add_argument("--device", default="auto", metavar="D", help="cpu, cuda, or auto (default)")
     parser.add_argument(
         "--precision",
@@ -73,38 +53,44 @@ def add(commands: Commands) -> None:
     start.add_argument("--resume", action="store_true", help="go on where RUN was stopped, as it began; --steps may be more")
     start.add_argument("--init", metavar="WEIGHTS", help="start from these weights")
     json_option(parser)
+    add_recipe_options(parser)
 
 
 def run(options: argparse.Namespace) -> None:
     """`augreg train`."""
-
-    from augreg import training  # torch: only here
+    if options.explain:
+        _explain(options)
+        return
+    if options.source is None or options.output is None:
+        raise ValueError("MODEL.npz|DIR, -o RUN: expected what to learn from and a folder for the run, got none; give both")
+    from augreg import recipes, training  # torch: only here
 
     machine = training.Machine(options.device, None, options.precision, compiled=options.compile)
-    settings = training.TrainingOptions(steps=options.steps, learning_rate=options.learning_rate, machine=machine)
     # before the work
     known = training.run_settings(options.output) if options.resume else None
+    recipe = recipe_of(options, known or {})
     with training.joined(options.device) as team:
-        lesson = _lesson(options, team)
-        network = _first_network(options, lesson.ndim, known or {})
-        wanted = _run_settings(options, lesson, network)
+        lesson = _lesson(options, recipe, team)
+        network = _first_network(options, recipe, lesson.ndim)
+        wanted = _run_settings(options, recipe, lesson, network)
         if known is None:
             training.claim(options.output, wanted, writes=team.rank == 0)
         else:
-            training.check_same(options.output, known, wanted)
+            # runs of before recipes were said in full had the default of what they do not name
+            training.check_same(options.output, _settled(recipes.DEFAULT) | known, wanted)
         states = training.train(
             network,
             lesson.batches,
             lesson.spacing,
             options.output,
-            settings,
-            objective=_objective(options),
+            recipes.training_options(recipe, machine),
+            objective=recipes.objective(recipe),
             held_out=lesson.held_out,
             team=team,
             resume=options.resume,
         )
         state = None
-        with training.tensorboard_log(Path(options.output) / "logs") as log, bar("train", options.steps) as update:
+        with training.tensorboard_log(Path(options.output) / "logs") as log, bar("train", recipe.steps) as update:
             for state in states:
                 update(state.step, f"loss {state.loss:.3f}, EPE {state.epe:.2f} (without {state.epe_without:.2f})")
                 if log is not None and team.rank == 0:
@@ -114,15 +100,21 @@ def run(options: argparse.Namespace) -> None:
     if log is None:
         say("augreg: no curves written: TensorBoard is not installed; pip install augreg[logs]")
     weights = Path(options.output) / training.WEIGHTS
-    result: dict[str, Any] = {"weights": str(weights), "steps": options.steps}
-    text = f"{weights}: {options.steps} steps"
+    result: dict[str, Any] = {"weights": str(weights), "steps": recipe.steps}
+    text = f"{weights}: {recipe.steps} steps"
     if state is not None:
-        told = ("loss", "epe", "epe_without", "learning_rate", "seconds", "epe_held_out")
-        result |= {name: getattr(state, name) for name in told}
+        result |= {name: getattr(state, name) for name in _TOLD}
         text += f", EPE {state.epe:.2f} voxels on the last pairs (without registration {state.epe_without:.2f})"
         if math.isfinite(state.epe_held_out):
             text += f", {state.epe_held_out:.2f} on pairs held out"
     report(result, text, as_json=options.json)
+
+
+def _explain(options: argparse.Namespace) -> None:
+    import json
+
+    recipe = recipe_of(options, {}).described()
+    report(recipe, json.dumps(recipe, indent=1), as_json=options.json)
 
 
 class _Lesson(NamedTuple):
@@ -135,64 +127,62 @@ class _Lesson(NamedTuple):
     content: str
 
 
-def _lesson(options: argparse.Namespace, team: training.Team) -> _Lesson:
+def _lesson(options: argparse.Namespace, recipe: Recipe, team: training.Team) -> _Lesson:
     """Pairs drawn from a model, or those of a folder of shards but for the last ones."""
-    from augreg import training
+    from augreg import recipes, training
 
-    if options.symmetric and options.batch % 2:
-        raise ValueError(f"--symmetric: expected an even --batch, of pairs and the same pairs exchanged, got {options.batch}")
-    batch = options.batch // 2 if options.symmetric else options.batch
-    directions = training.in_both_directions if options.symmetric else (lambda batches: batches)
-    part = team.part(batch)
-    if Path(options.source).is_dir():
-        if options.curriculum:
-            raise ValueError(
-                "--curriculum: expected a model to draw from, got a folder of pairs, whose size is settled; leave it out"
-            )
-        pairs = training.read_pairs(options.source)
+    part, source = team.part(recipe.drawn), options.source
+    if Path(source).is_dir():
+        _check_settled(options, recipe)
+        pairs = training.read_pairs(source)
         kept = len(pairs) - min(_HELD_OUT, len(pairs) // 10)
-        if kept < options.batch:
+        if kept < recipe.batch:
             raise ValueError(
-                f"{options.source}: expected at least a batch of {options.batch} pairs beside those held out, got {kept}; "
+                f"{source}: expected at least a batch of {recipe.batch} pairs beside those held out, got {kept}; "
                 "synthesize more, or lower --batch"
             )
-        batches = training.pairs_from_memory(pairs[:kept], batch, options.seed, part=part)
+        drawn = recipes.pairs_at_hand(recipe, pairs[:kept], options.seed, part=part)
         unseen = pairs[kept:] if kept < len(pairs) else None
-        content = training.pairs_hash(pairs)
-        return _Lesson(directions(batches), unseen, training.shard_spacing(options.source), pairs.flow.shape[1], content)
-    model = ar.read_model(options.source)
-    amplitude = training.growing(options.steps, share=options.curriculum)
-    batches = training.pairs_from_model(model, batch, options.seed, amplitude=amplitude, part=part)
-    unseen = training.held_out(training.pairs_from_model(model, _HELD_OUT // 2, options.seed)) if team.rank == 0 else None
-    return _Lesson(directions(batches), unseen, model.template.spacing, model.template.ndim, training.model_hash(model))
+        spacing, ndim, content = training.shard_spacing(source), pairs.flow.shape[1], training.pairs_hash(pairs)
+    else:
+        model = ar.read_model(source)
+        drawn = recipes.fresh_pairs(recipe, model, options.seed, part=part)
+        unseen = recipes.pairs_held_out(recipe, model, options.seed, _HELD_OUT) if team.rank == 0 else None
+        spacing, ndim, content = model.template.spacing, model.template.ndim, training.model_hash(model)
+    return _Lesson(recipes.shown(recipe, drawn, options.seed, part=part), unseen, spacing, ndim, content)
 
 
-def _objective(options: argparse.Namespace) -> training.Objective:
-    """What is minimised: the end-point error, and what else has a weight."""
-    from augreg import training
+def _check_settled(options: argparse.Namespace, recipe: Recipe) -> None:
+    """Refuse options on how pairs are drawn where they are."""
+    if recipe.curriculum:
+        raise ValueError(
+            "--curriculum: expected a model to draw from, got a folder of pairs, whose size is settled; leave it out"
+        )
+    for name in OF_DRAWING:
+        if getattr(options, name) is not None:
+            raise ValueError(
+                f"--{name.removesuffix('s')}: expected a model to draw from, got a folder of pairs, which are drawn; leave it out"
+            )
 
-    objective: training.Objective = training.supervised
-    if options.likeness:
-        objective = training.Alike(objective, options.likeness)
-    return training.Smooth(objective, options.smoothness) if options.smoothness else objective
 
-
-def _run_settings(options: argparse.Namespace, lesson: _Lesson, network: Network) -> dict[str, Any]:
+def _run_settings(options: argparse.Namespace, recipe: Recipe, lesson: _Lesson, network: Network) -> dict[str, Any]:
     """What the weights of a run depend on; where it computes changes their last digits alone, more steps are allowed."""
-    names = ("batch", "seed", "learning_rate", "curriculum", "likeness", "smoothness", "symmetric", "precision")
-    return {"data": lesson.content, **network.description, **{name: getattr(options, name) for name in names}}
+    first = {"data": lesson.content, "seed": options.seed}
+    return {**first, **_settled(recipe), **network.description, "precision": options.precision}
 
 
-def _first_network(options: argparse.Namespace, ndim: int, known: Mapping[str, Any]) -> Network:
-    """The network that training begins with; what is not asked for is that of a run that is known."""
-    from augreg import training
-    from augreg.networks import ARCHITECTURES, read_network
+def _settled(recipe: Recipe) -> dict[str, Any]:
+    """What a run that goes on must not change."""
+    return {name: value for name, value in recipe.described().items() if name != "steps"}
+
+
+def _first_network(options: argparse.Namespace, recipe: Recipe, ndim: int) -> Network:
+    """The network that training begins with."""
+    from augreg import recipes
+    from augreg.networks import read_network
 
     if options.init is None:
-        architecture = ARCHITECTURES[options.architecture or known.get("architecture", "FlowNetS")]
-        width = options.width or known.get("width", _WIDTH)
-        window = known.get("window") if options.window is None else options.window
-        return training.seeded_network(options.seed, ndim, width, architecture=architecture, window=window)
+        return recipes.first_network(recipe, ndim, options.seed)
     network = read_network(options.init).network
     found = {"ndim": network.ndim, "channels": network.channels, **network.description}
     wanted = {name: getattr(options, name) for name in ("architecture", "width", "window")} | {"ndim": ndim, "channels": 1}

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import augreg as ar
-from augreg import io
 from augreg.cli.inputs import check_dimension, reference_of, transform_of
 from augreg.cli.options import TRANSFORM, TRANSFORMS, Commands, command_of, convention_option
 from augreg.cli.output import check_image, check_transform, say, say_warning
@@ -61,7 +60,7 @@ def compose(options: argparse.Namespace) -> None:
     """`augreg transform compose`."""
     check_transform(options.output)
     product = transform_of(options, options.first) @ transform_of(options, options.second)
-    io.write_transform(product, options.output, reference_of(options))
+    ar.write_transform(product, options.output, reference_of(options))
 
 
 def invert(options: argparse.Namespace) -> None:
@@ -69,18 +68,18 @@ def invert(options: argparse.Namespace) -> None:
     from augreg.geometry.inversion import domain_points, inverse_grid
 
     check_transform(options.output)
-    transform, grid = transform_of(options, options.transform), io.read_image(options.reference).grid
+    transform, grid = transform_of(options, options.transform), ar.read_image(options.reference).grid
     check_dimension(transform, grid)
     if options.moving is None:
         domain = inverse_grid(transform, grid)
     else:
-        domain = io.read_image(options.moving).grid
+        domain = ar.read_image(options.moving).grid
         check_dimension(transform, domain)
     inverse = transform.inverse(domain)
-    if Path(options.output).name.lower().endswith(io.FIELD_SUFFIXES):
+    if Path(options.output).name.lower().endswith(ar.io.FIELD_SUFFIXES):
         inverse = ar.DisplacementField(inverse.displacement(domain), domain)
     _doubt_inverse(transform, inverse, domain_points(transform, grid), 0.1 * min(grid.spacing))
-    io.write_transform(inverse, options.output, domain)
+    ar.write_transform(inverse, options.output, domain)
 
 
 def _doubt_inverse(transform: ar.Transform, inverse: ar.Transform, points: FloatArray, tolerance: float) -> None:
@@ -108,7 +107,7 @@ def _doubt_inverse(transform: ar.Transform, inverse: ar.Transform, points: Float
 def convert(options: argparse.Namespace) -> None:
     """`augreg transform convert`."""
     check_transform(options.output)
-    io.write_transform(transform_of(options, options.transform), options.output, reference_of(options))
+    ar.write_transform(transform_of(options, options.transform), options.output, reference_of(options))
 
 
 def jacobian(options: argparse.Namespace) -> None:
@@ -116,8 +115,8 @@ def jacobian(options: argparse.Namespace) -> None:
     import numpy as np
 
     check_image(options.output)
-    transform, grid = transform_of(options, options.transform), io.read_image(options.reference).grid
+    transform, grid = transform_of(options, options.transform), ar.read_image(options.reference).grid
     check_dimension(transform, grid)
     determinant = ar.metrics.jacobian_determinant(transform, grid).astype(np.float32)
-    io.write_image(ar.Image(determinant, grid), options.output)
+    ar.write_image(ar.Image(determinant, grid), options.output)
     say(f"{options.output}: det from {determinant.min():.4g} to {determinant.max():.4g}")

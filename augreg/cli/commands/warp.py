@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 
 import augreg as ar
-from augreg import io
 from augreg.cli.inputs import check_dimension, fill_of, transform_of
 from augreg.cli.options import MOVING, TRANSFORM, Commands, command_of, convention_option
 from augreg.cli.output import check_image, say, say_warning
@@ -35,20 +34,20 @@ def run(options: argparse.Namespace) -> None:
     from augreg.geometry.inversion import domain_points
 
     check_image(options.output)
-    transform, grid = transform_of(options, options.transform), io.read_image(options.reference).grid
+    transform, grid = transform_of(options, options.transform), ar.read_image(options.reference).grid
     check_dimension(transform, grid)
     moving: ar.Image | ar.Labels
     moved: ar.Image | ar.Labels
     if options.labels:
-        moving = labels = io.read_labels(options.moving)
+        moving = labels = ar.read_labels(options.moving)
         moved = ar.warp(labels, transform, grid, interpolation=options.interpolation, fill=fill_of(options.fill, labels))
     else:
-        moving = image = io.read_image(options.moving)
+        moving = image = ar.read_image(options.moving)
         moved = ar.warp(image, transform, grid, interpolation=options.interpolation, fill=fill_of(options.fill, image))
     if not moving.grid.contains(transform(domain_points(transform, grid))).any():
         say_warning(
             f"{options.output}: nothing of {options.moving} is seen through the transform; does it map {options.reference} to "
             "it, and not the other way round?"
         )
-    io.write_image(moved, options.output)
+    ar.write_image(moved, options.output)
     say(f"{options.output}: {' x '.join(map(str, grid.shape))} {moved.values.dtype}")

@@ -1,0 +1,41 @@
+"""What a network learns from and how, as data: command line, demo and experiments build their trainings from one recipe alike.
+
+Recipe, Turn                     data: how pairs are drawn and seen, the network, what is minimised, steps and rates
+DEFAULT, HEART, BRAIN, DEMO      those that were measured, and why they are as they are; `named` finds them by name
+fresh_pairs, shown, ...          what is built from a recipe, a source of pairs and a seed
+"""
+
+from augreg.recipes.lessons import (
+    first_network,
+    fresh_pairs,
+    objective,
+    pairs_at_hand,
+    pairs_held_out,
+    pool,
+    shown,
+    training_options,
+    turn_pairs,
+)
+from augreg.recipes.named import BRAIN, DEFAULT, DEMO, HEART, PHASES, named, read_recipe
+from augreg.recipes.recipe import Recipe, Turn
+
+__all__ = [
+    "BRAIN",
+    "DEFAULT",
+    "DEMO",
+    "HEART",
+    "PHASES",
+    "Recipe",
+    "Turn",
+    "first_network",
+    "fresh_pairs",
+    "named",
+    "objective",
+    "pairs_at_hand",
+    "pairs_held_out",
+    "pool",
+    "read_recipe",
+    "shown",
+    "training_options",
+    "turn_pairs",
+]

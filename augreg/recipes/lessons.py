@@ -1,0 +1,169 @@
+"""What is built from a recipe, a source of pairs and a seed: batches, objective, first network, options of training.
+
+    fresh_pairs(recipe, model, seed)             pairs of every step, drawn from a model
+    pairs_at_hand(recipe, pairs, seed)           or taken from those in memory
+    shown(recipe, batches, seed)                 the same pairs as the network sees them: other looks, exchanged, mirrored
+
+Several processes ask for the part of each batch that is theirs, `team.part(recipe.drawn)`: together they have the batch of one
+process alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+
+from augreg.networks import ARCHITECTURES, FlowNet
+from augreg.recipes.recipe import Recipe, Turn
+from augreg.sam import AppearanceModel
+from augreg.synthesis import AppearancePairs, PairBatch
+from augreg.training import (
+    Alike,
+    Batches,
+    Machine,
+    Objective,
+    Smooth,
+    TrainingOptions,
+    growing,
+    held_out,
+    in_both_directions,
+    mirrored,
+    mirrored_by_chance,
+    pairs_from_generators,
+    pairs_from_memory,
+    seeded_network,
+    seen_differently,
+    supervised,
+)
+
+ALL = slice(None)
+# batches that are held out, if no more turns are to be looked at
+_LOOKS = 2
+
+
+def turn_pairs(recipe: Recipe, turn: Turn, model: AppearanceModel, factor: float = 1.0) -> AppearancePairs:
+    """The generator of a turn; `factor` multiplies its shapes."""
+    return AppearancePairs(
+        model,
+        appearance=turn.appearance,
+        amplitude=factor * turn.amplitude,
+        pose=turn.pose,
+        intensity=recipe.intensity,
+        rest=turn.rest,
+    )
+
+
+def fresh_pairs(
+    recipe: Recipe,
+    model: AppearanceModel,
+    seed: int,
+    *,
+    part: slice = ALL,
+    device: str | None = None,
+) -> Batches:
+    """Pairs of every step, drawn from a model; with a pool, in an order of chance out of those that are drawn here.
+
+    Parameters
+    ----------
+    recipe : how they are drawn
+    model : the appearance model
+    seed : of everything
+    part : which of a step's pairs are wanted
+    device : where they are rendered, by default the CPU
+    """
+    if recipe.pool is not None:
+        pairs = PairBatch.concatenate(list(pool(recipe, model, seed, device=device)))
+        return pairs_at_hand(recipe, pairs, seed, part=part)
+    grown = growing(recipe.steps, share=recipe.curriculum)
+    return _drawn(recipe, model, seed, grown, recipe.drawn, part, device)
+
+
+def pool(recipe: Recipe, model: AppearanceModel, seed: int, *, device: str | None = None) -> Iterator[PairBatch]:
+    """The recipe's pool of pairs, batch by batch."""
+    # another seed than that of the order in which they are shown
+    draw = _drawn(recipe, model, seed + 1, lambda _: 1.0, recipe.drawn, ALL, device)
+    for number in range((recipe.pool or 0) // recipe.drawn):
+        yield draw(number)
+
+
+def pairs_at_hand(recipe: Recipe, pairs: PairBatch, seed: int, *, part: slice = ALL) -> Batches:
+    """Pairs of every step out of those at hand, in an order of chance; see `augreg.training.pairs_from_memory`."""
+    return pairs_from_memory(pairs, recipe.drawn, seed, part=part)
+
+
+def shown(recipe: Recipe, batches: Batches, seed: int, *, part: slice = ALL) -> Batches:
+    """The same pairs as the network sees them.
+
+    Parameters
+    ----------
+    recipe : what is done to them
+    batches : drawn or from memory, `recipe.drawn` pairs of every step or this process's part of them
+    seed : of looks and mirrors
+    part : which of a step's pairs they are
+    """
+    if recipe.gamma or recipe.noise:
+        looks = {"gamma": recipe.gamma, "noise": recipe.noise}
+        batches = seen_differently(batches, **looks, seed=seed, batch=recipe.drawn, part=part)
+    if recipe.symmetric:
+        batches = in_both_directions(batches)
+    if recipe.mirrored == "sideways":
+        return _sideways_by_chance(batches, seed)
+    return mirrored_by_chance(batches, seed) if recipe.mirrored == "all" else batches
+
+
+def pairs_held_out(recipe: Recipe, model: AppearanceModel, seed: int, count: int) -> PairBatch:
+    """Some `count` pairs that no training sees, of every turn alike, with shapes of full size."""
+    batches = max(_LOOKS, len(recipe.turns))
+    each = max(1, count // batches)
+    drawn = _drawn(recipe, model, seed, lambda _: 1.0, each, ALL, None)
+    if recipe.gamma or recipe.noise:
+        drawn = seen_differently(drawn, gamma=recipe.gamma, noise=recipe.noise, seed=seed)
+    return held_out(drawn, batches)
+
+
+def objective(recipe: Recipe) -> Objective:
+    """What is minimised: the end-point error, and what else has a weight."""
+    minimised: Objective = supervised
+    if recipe.likeness:
+        minimised = Alike(minimised, recipe.likeness)
+    return Smooth(minimised, recipe.smoothness) if recipe.smoothness else minimised
+
+
+def first_network(recipe: Recipe, ndim: int, seed: int) -> FlowNet:
+    """The network that training begins with."""
+    architecture = ARCHITECTURES[recipe.architecture]
+    return seeded_network(seed, ndim, recipe.width, architecture=architecture, window=recipe.window)
+
+
+def training_options(recipe: Recipe, machine: Machine, *, checkpoint_seconds: float = 120.0) -> TrainingOptions:
+    """Steps and rates; where to compute and how often to keep a checkpoint is no part of a recipe."""
+    names = ("steps", "learning_rate", "halvings", "warm_up", "weight_decay", "clip")
+    known = {name: getattr(recipe, name) for name in names}
+    return TrainingOptions(**known, checkpoint_seconds=checkpoint_seconds, machine=machine)
+
+
+def _drawn(
+    recipe: Recipe,
+    model: AppearanceModel,
+    seed: int,
+    factor: Callable[[int], float],
+    batch: int,
+    part: slice,
+    device: str | None,
+) -> Batches:
+    def generators(step: int) -> AppearancePairs:
+        return turn_pairs(recipe, recipe.turns[step % len(recipe.turns)], model, factor(step))
+
+    return pairs_from_generators(generators, batch, seed, part=part, device=device)
+
+
+def _sideways_by_chance(batches: Batches, seed: int) -> Batches:
+    """Left and right of a batch exchanged by chance: about which people are nearly symmetric."""
+
+    def batch_of(step: int) -> PairBatch:
+        batch = batches(step)
+        # other coins than those of `mirrored_by_chance`: the weights that augreg ships were made with these
+        return mirrored(batch, [0]) if np.random.default_rng([seed, step]).random() < 0.5 else batch
+
+    return batch_of

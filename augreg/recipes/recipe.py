@@ -1,0 +1,162 @@
+"""A recipe is data: every number that the weights of a network depend on, but for the images, the seed and the machine.
+
+It becomes JSON and comes back equal (`described`, `Recipe.of`): `augreg train --explain` prints it, a run keeps it.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Literal, get_args
+
+from augreg.networks import ARCHITECTURES
+from augreg.synthesis import SmoothField
+
+Mirrored = Literal["none", "sideways", "all"]
+
+
+def _check(holder: object, expected: str, good: Callable[[float], bool], *names: str) -> None:
+    for name in names:
+        value = getattr(holder, name)
+        if isinstance(value, bool) or not isinstance(value, int | float) or not (math.isfinite(value) and good(value)):
+            raise ValueError(f"{name}: expected {expected}, got {value!r}")
+
+
+@dataclass(frozen=True)
+class Turn:
+    """One way to draw pairs from an appearance model, see `augreg.synthesis.AppearancePairs`. The turns of a recipe alternate.
+
+    Parameters
+    ----------
+    appearance : correlation of the two appearances: "shared", "independent", or a number from 0 to 1
+    pose : factor on the training poses' spread
+    amplitude : factor on the standard deviations of the model's shapes
+    rest : families of random fields, mm, one of which is added to every shape: what the landmarks have not shown
+
+    Raises
+    ------
+    ValueError : for numbers out of range.
+    """
+
+    appearance: float | str = "shared"
+    pose: float = 1.0
+    amplitude: float = 1.0
+    rest: tuple[SmoothField, ...] = ()
+
+    def __post_init__(self) -> None:
+        known = ("shared", "independent")
+        if self.appearance not in known and (isinstance(self.appearance, str) or not 0 <= self.appearance <= 1):
+            raise ValueError(f"appearance: expected shared, independent or a correlation from 0 to 1, got {self.appearance!r}")
+        _check(self, "a number of at least 0", lambda value: value >= 0, "pose", "amplitude")
+        for family in self.rest:
+            _check(family, "a positive number of mm", lambda value: value > 0, "spacing")
+            if not family.magnitudes or min(family.magnitudes) < 0:
+                raise ValueError(f"rest: expected magnitudes of at least 0 mm, got {family.magnitudes}")
+
+    @classmethod
+    def of(cls, about: Mapping[str, Any]) -> Turn:
+        """The turn that JSON describes."""
+        rest = tuple(SmoothField(family["spacing"], tuple(family["magnitudes"])) for family in about.get("rest", ()))
+        return cls(**{**about, "rest": rest})
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What a network learns from, and how.
+
+    Parameters
+    ----------
+    turns : ways to draw the pairs, one step each in turns
+    intensity : standard deviation of the logarithm of a smooth gain, independent for both images
+    gamma, noise : of the images' looks, see `augreg.training.seen_differently`; where both are 0 images stay as they are
+    symmetric : whether half of a batch is the other half with its images exchanged
+    mirrored : sideways exchanges left and right (the first axis) of a batch by chance, all mirrors every axis by chance
+    curriculum : share of the steps over which shapes grow from a quarter to their size
+    pool : pairs that are drawn once, kept in memory and shown again and again; None draws new ones at every step
+    architecture, width, window : of the network, see `augreg.networks.FlowNet`
+    batch : pairs of a step, of all processes
+    steps : of Adam
+    learning_rate, halvings, warm_up, weight_decay, clip : see `augreg.training.TrainingOptions`
+    likeness : weight of how unlike the fixed and the warped image are, beside the end-point error
+    smoothness : weight of the flow's mean squared gradient beside the end-point error
+
+    Raises
+    ------
+    ValueError : for numbers out of range.
+    """
+
+    turns: tuple[Turn, ...] = (Turn("shared"), Turn("independent"))
+    intensity: float = 0.05
+    gamma: float = 0.0
+    noise: float = 0.0
+    symmetric: bool = False
+    mirrored: Mirrored = "none"
+    curriculum: float = 0.0
+    pool: int | None = None
+    architecture: str = "FlowNetS"
+    width: float = 0.25
+    window: int | None = None
+    batch: int = 8
+    steps: int = 2000
+    learning_rate: float = 1e-3
+    halvings: int = 3
+    warm_up: int = 20
+    weight_decay: float = 4e-4
+    clip: float = 5.0
+    likeness: float = 6.0
+    smoothness: float = 0.0
+
+    def __post_init__(self) -> None:
+        zero = ("intensity", "gamma", "noise", "halvings", "weight_decay", "likeness", "smoothness")
+        _check(self, "a number of at least 0", lambda value: value >= 0, *zero)
+        _check(self, "a positive number", lambda value: value > 0, "width", "learning_rate", "clip")
+        _check(self, "a positive whole number", lambda value: value > 0 and value == int(value), "batch", "steps", "warm_up")
+        _check(self, "a share from 0 to 1", lambda value: 0 <= value <= 1, "curriculum")
+        for name, values in (("mirrored", get_args(Mirrored)), ("architecture", tuple(ARCHITECTURES))):
+            if getattr(self, name) not in values:
+                raise ValueError(f"{name}: expected one of {', '.join(values)}, got {getattr(self, name)!r}")
+        if not isinstance(self.symmetric, bool):
+            raise ValueError(f"symmetric: expected true or false, got {self.symmetric!r}")
+        if self.window is not None and not (isinstance(self.window, int) and self.window >= 3 and self.window % 2):
+            raise ValueError(f"window: expected a window of 3 voxels or more, an odd number, got {self.window!r}")
+        if self.pool is not None:
+            _check(self, "a positive whole number", lambda value: value > 0 and value == int(value), "pool")
+        if not self.turns:
+            raise ValueError("turns: expected at least one way to draw pairs, got none")
+        if self.symmetric and self.batch % 2:
+            raise ValueError(f"batch: expected an even number, of pairs and the same pairs exchanged, got {self.batch}")
+        if self.pool is not None and (self.pool < self.drawn or self.pool % self.drawn):
+            raise ValueError(f"pool: expected a multiple of the {self.drawn} pairs that a step draws, got {self.pool}")
+        if self.pool is not None and self.curriculum:
+            raise ValueError("curriculum: expected 0 beside a pool, whose pairs are drawn before the first step; leave one out")
+
+    @property
+    def drawn(self) -> int:
+        """Pairs that are drawn for a step, of all processes."""
+        return self.batch // 2 if self.symmetric else self.batch
+
+    def described(self) -> dict[str, Any]:
+        """All of it as JSON."""
+        about: dict[str, Any] = json.loads(json.dumps(asdict(self)))
+        return about
+
+    @classmethod
+    def of(cls, about: Mapping[str, Any]) -> Recipe:
+        """The recipe that JSON describes; what it does not say is the default.
+
+        Raises
+        ------
+        ValueError : for what is not a recipe.
+        """
+        known = {field.name for field in fields(cls)}
+        if unknown := sorted(set(about) - known):
+            raise ValueError(f"recipe: expected values named {', '.join(sorted(known))}, got {', '.join(unknown)}")
+        try:
+            turns = {"turns": tuple(Turn.of(turn) for turn in about["turns"])} if "turns" in about else {}
+            return cls(**{**about, **turns})
+        except (TypeError, KeyError, AttributeError) as error:
+            raise ValueError(
+                f"recipe: expected numbers and turns as `augreg train --explain` prints them, got {error}"
+            ) from error
