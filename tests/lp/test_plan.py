@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from support.phantoms import blobs
 
-from augreg import Affine, Grid, Image
+from augreg import Affine, BSpline, Grid, Image
 from augreg.lp.criteria import criterion_called
 from augreg.lp.descent import Descent, Outcome
 from augreg.lp.level import levels_of
@@ -102,6 +102,17 @@ def test_a_walk_that_runs_out_of_time_ends_with_what_it_had():
     assert asks > len(free) - 2
 
 
+def test_a_spline_adds_up_and_a_finer_one_stands_behind_it():
+    walk, pose = a_walk(Clock())
+    *coarse, fine = walk.plan.stages
+    # plans are data: one more stage of the finest spline
+    walk = replace(walk, plan=replace(walk.plan, stages=(*coarse, fine, fine)))
+    *_, step = walk.steps(Outcome(pose))
+    splines = [part for part in step.outcome.pose.transform.transforms if isinstance(part, BSpline)]
+    controls = dict.fromkeys(stage.control for stage in (*coarse, fine) if stage.control is not None)
+    assert [spline.grid.spacing[0] for spline in splines] == pytest.approx([20.0 * control for control in controls], rel=0.25)
+
+
 def test_a_clock_without_a_budget_is_never_spent():
     assert not Clock().spent
     assert not Clock(1e9).spent
@@ -113,11 +124,18 @@ def test_a_clock_without_a_budget_is_never_spent():
 @pytest.mark.parametrize("criterion", ["ncc", "ssd"])
 def test_the_objective_is_that_of_the_pose_and_not_of_another_one_tried(criterion):
     walk, pose = a_walk(Clock(), "rigid", criterion)
-    level = walk.levels[0]
-    found = begun(walk.descent, level, pose, level, 15.0)
+    level, calls = walk.levels[0], []
+
+    def solver(program):
+        calls.append(program)
+        return replace(InteriorPoint(tolerance=1e-3)(program), seconds=0.25)
+
+    found = begun(Descent(solver), level, pose, level, 15.0)
     costs = level.with_count(min(level.count, 300)).costs(found.pose.transform)[:, 0]
     assert found.objective == pytest.approx(np.nanmean(costs), rel=0.25, abs=1e-3)
-    assert found.solve_seconds > 0
+    # those of the others have cost time too
+    assert len(calls) > 4
+    assert found.solve_seconds == 0.25 * len(calls)
 
 
 def test_a_refused_step_leaves_the_pose_and_tells_what_that_costs():

@@ -110,6 +110,35 @@ def test_everything_reaches_the_innermost_registration(ndim, depth, number):
     assert sum(text == "recorded" for text in states[-1].warnings) == 1
 
 
+def test_the_second_of_a_chain_starts_where_the_first_has_ended():
+    fixed, moving = images(2)
+    known, leaf = everything(fixed, moving), Recorder(fixed)
+    Chained(leaf, Chained(leaf, leaf))(fixed, moving, **known)
+    for number, pair in enumerate(leaf.pairs):
+        np.testing.assert_allclose(pair.initial.matrix, 1.02**number * np.eye(2))
+        np.testing.assert_allclose(pair.initial.translation, known["initial"].translation)
+
+
+@dataclass(frozen=True)
+class Named(Method):
+    """Says what is said of its pair, and the size of its fixed image."""
+
+    def _states(self, pair):
+        texts = (*pair.scenes.warnings, f"{pair.fixed.grid.shape[0]} voxels")
+        yield State(0, 0, 1.0, 0.0, Affine.identity(2), 0.0, texts)
+
+
+def test_warnings_of_the_way_back_are_told_apart_and_nothing_is_said_twice():
+    fixed, moving = images(2)
+    fixed.values[3, 4] = np.nan
+    *_, state = ConsistentRegistration(Named()).steps(fixed, moving)
+    assert state.warnings == (
+        "1 of 480 voxels of fixed are NaN or infinite: masked",
+        "24 voxels",
+        "moving to fixed: 21 voxels",
+    )
+
+
 def test_a_start_is_inverted_for_the_way_back():
     fixed, moving = images(2)
     start = Affine(np.array([[1.1, 0.2], [-0.1, 0.9]]), [2.0, -1.0])
