@@ -1,8 +1,8 @@
-"""Maps that never fold: the flow of a stationary velocity,
+"""Maps that never fold: the exponential of a stationary velocity,
 
     phi(x) = y(1),      dy/dt = v(y),   y(0) = x,      D phi = J(1),   dJ/dt = Dv(y) J,   J(0) = I,
 
-integrated by the classical Runge-Kutta method of fourth order. The flow of -v is its inverse, up to the error of the integration
+integrated by the classical Runge-Kutta method of fourth order. exp(-v) is its inverse, up to the error of the integration
 (Arsigny et al. 2006, MICCAI, LNCS 4190; scaling and squaring there, which interpolates its own result at every squaring).
 """
 
@@ -21,10 +21,10 @@ from augreg.geometry.transforms import BSpline, DisplacementField, Transform
 STEPS = 8
 
 # arrays of numpy or tensors of torch: whatever has sums and products with numbers
-State = TypeVar("State", bound=Any)
+Y = TypeVar("Y", bound=Any)
 
 
-def runge_kutta(rate: Callable[[State], State], state: State, time: float, steps: int) -> State:
+def runge_kutta(rate: Callable[[Y], Y], state: Y, time: float, steps: int) -> Y:
     """y(time) of dy/dt = rate(y) from y(0) = state, by so many steps of the classical method of fourth order."""
     h = time / steps
     for _ in range(steps):

@@ -1,8 +1,10 @@
 """Where points of different images correspond: x_i, (m, D) mm per image i, in one order.
 
-FromContours      points of contours or surfaces of label maps, and centroids
-GivenLandmarks    landmarks that somebody has set
-ByRegistration    points of a lattice on a template image, carried along by a registration phi_i of the template to image i
+    FromContours      points of contours or surfaces of label maps, and centroids
+    GivenLandmarks    landmarks that somebody has set
+    ByRegistration    points of a lattice on a template image, carried along by a registration phi_i of the template to image i
+
+Anything else with `find(images) -> Corresponding` will do as well.
 """
 
 from __future__ import annotations
