@@ -11,6 +11,7 @@ from augreg.geometry.velocity import Exponential
 from augreg.io import read_arrays, write_arrays
 from augreg.sam import (
     ByRegistration,
+    Corresponding,
     Displacement,
     DisplacementMaps,
     FromContours,
@@ -66,6 +67,20 @@ def test_labels_may_give_the_points_and_need_not_be_carried():
     carried = fit_corresponding(images, GivenLandmarks(landmarks), labels=labels, **PLAIN)
     assert carried.contours is None
     assert set(np.unique(carried.label_maps)) == {0, 1, 5}
+
+
+def test_correspondences_of_ones_own_are_taken_and_their_doubts_are_said():
+    images, _, landmarks = people(2)
+
+    class Doubtful:
+        def find(self, found):
+            assert [image.values.dtype for image in found] == [np.float32] * len(images)
+            return Corresponding(np.stack(landmarks), doubts=("the third may be turned",))
+
+    with pytest.warns(UserWarning, match="the third may be turned") as said:
+        model = fit_corresponding(images, Doubtful(), **PLAIN)
+    assert said[0].filename == __file__
+    assert_same(model, fit_appearance_model(images, landmarks=landmarks, **PLAIN))
 
 
 def test_arrays_are_images_of_spacing_one():
