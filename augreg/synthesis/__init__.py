@@ -8,12 +8,13 @@ from augreg.synthesis.generators.deformations import RandomDeformations, magnitu
 from augreg.synthesis.generators.fields import BSplineField, RespiratoryField, SmoothField, ZeroField, lung_fields
 from augreg.synthesis.generators.instances import AppearanceDraw
 from augreg.synthesis.generators.registered import StoredPairs, registered_pairs
-from augreg.synthesis.pairs import PairBatch, PairGenerator, TrainingPair, make_pairs, pair_rngs, training_pairs
+from augreg.synthesis.pairs import Draw, PairBatch, PairGenerator, TrainingPair, make_pairs, pair_rngs, training_pairs
 
 __all__ = [  # some come from `__getattr__`
     "AppearanceDraw",
     "AppearancePairs",
     "BSplineField",
+    "Draw",
     "PairBatch",
     "PairGenerator",
     "PairStream",

@@ -14,6 +14,7 @@ from augreg.synthesis.generators.fields import lung_fields as lung_fields
 from augreg.synthesis.generators.instances import AppearanceDraw as AppearanceDraw
 from augreg.synthesis.generators.registered import StoredPairs as StoredPairs
 from augreg.synthesis.generators.registered import registered_pairs as registered_pairs
+from augreg.synthesis.pairs import Draw as Draw
 from augreg.synthesis.pairs import PairBatch as PairBatch
 from augreg.synthesis.pairs import PairGenerator as PairGenerator
 from augreg.synthesis.pairs import TrainingPair as TrainingPair
