@@ -36,6 +36,8 @@ FIELD_SUFFIXES = (".nii.gz", ".nii", ".mha", ".nrrd")
 _SEAL = re.compile(rb"\naugreg crc32 ([0-9a-f]{8})\n")
 # bytes that HDF5 takes beside the numbers, at most
 _OVERHEAD = 1 << 16
+# of a field that stands for a velocity
+_NODES = 1 << 22
 
 
 def read_transform(path: str | os.PathLike[str], *, convention: str | None = None) -> Transform:
@@ -72,8 +74,9 @@ def read_transform(path: str | os.PathLike[str], *, convention: str | None = Non
 def write_transform(transform: Transform, path: str | os.PathLike[str], grid: Grid | None = None) -> None:
     """Write a transform, atomically: `.tfm` and `.h5` as it is, `.nii.gz`, `.nii`, `.mha`, `.nrrd` sampled on `grid`.
 
-    ITK has no name for the flow of a velocity: in `.tfm` and `.h5` it is a displacement field, on `grid` or, if there is none and
-    in compositions, with eight nodes per spacing of a velocity that is a B-spline and four per spacing of one that is a field.
+    ITK has no name for the flow of a velocity: in `.tfm` and `.h5` it is a displacement field, on `grid`, where its points are
+    those of the fixed image: alone or applied first. Elsewhere and without a grid it lies around its velocity, with eight nodes
+    per spacing of a B-spline and four per spacing of a field, fewer where these would be more than some millions.
 
     Raises
     ------
@@ -81,7 +84,8 @@ def write_transform(transform: Transform, path: str | os.PathLike[str], grid: Gr
     """
     kind = suffix(path)
     if kind in TRANSFORM_SUFFIXES:
-        parts = [_named(part, grid if part is transform else None) for part in _parts(transform)]
+        *later, first = _parts(transform)
+        parts = [*(_named(part, None) for part in later), _named(first, grid)]
         with atomic(path) as temporary:
             if kind == ".tfm":
                 temporary.write_bytes(sealed(_text(parts)))
@@ -114,7 +118,8 @@ def _named(transform: Transform, grid: Grid | None) -> Transform:
         return transform
     if grid is None:
         v = transform.velocity
-        inner, per = (v.grid.padded(-1), 8) if isinstance(v, BSpline) else (v.grid, 4)
+        inner, most = (v.grid.padded(-1), 8) if isinstance(v, BSpline) else (v.grid, 4)
+        per = max(1, min(most, int((_NODES / inner.size) ** (1 / inner.ndim))))
         grid = inner.with_shape(tuple(per * n for n in inner.shape))
     return DisplacementField(transform.displacement(grid), grid)
 

@@ -2,6 +2,7 @@
 
 from augreg.networks.architectures.encoder import SiameseEncoder, StackedEncoder
 from augreg.networks.architectures.flownet import FlowNet, FlowNetC, FlowNetS
+from augreg.networks.architectures.unet import UNet
 from augreg.networks.catalogue import ARCHITECTURES, network_of
 from augreg.networks.files import NetworkFile, read_network, write_network
 from augreg.networks.heads import AffineFlow, Antisymmetric, Cascade, VelocityFlow
@@ -37,6 +38,7 @@ __all__ = [
     "Similarity",
     "StackedEncoder",
     "SymmetricFlow",
+    "UNet",
     "Velocity",
     "VelocityFlow",
     "diffusion",

@@ -13,6 +13,7 @@ from torch import nn
 
 from augreg.networks.architectures.encoder import Encoder, SiameseEncoder, StackedEncoder
 from augreg.networks.architectures.flownet import FlowNet, FlowNetC, FlowNetS
+from augreg.networks.architectures.unet import UNet
 from augreg.networks.heads import AffineFlow, Antisymmetric, Cascade, VelocityFlow
 from augreg.networks.network import Network
 
@@ -60,6 +61,10 @@ def _encoder(kind: type[Encoder]) -> Make:
     return lambda about, _: kind(about["ndim"], about["channels"], about["width"])
 
 
+def _unet(about: Mapping[str, Any], _: Sequence[nn.Module]) -> nn.Module:
+    return UNet(about["ndim"], about["channels"], about["width"], about["strides"], about["finest"])
+
+
 def _velocity(about: Mapping[str, Any], parts: Sequence[nn.Module]) -> nn.Module:
     (network,) = parts
     return VelocityFlow(_network(network), about["squarings"])
@@ -79,6 +84,7 @@ def _affine(_: Mapping[str, Any], parts: Sequence[nn.Module]) -> nn.Module:
 
 _KNOWN: dict[str, Make] = {
     **{name: _flownet(architecture) for name, architecture in ARCHITECTURES.items()},
+    "UNet": _unet,
     "StackedEncoder": _encoder(StackedEncoder),
     "SiameseEncoder": _encoder(SiameseEncoder),
     "VelocityFlow": _velocity,

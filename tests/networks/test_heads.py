@@ -14,17 +14,16 @@ from augreg.networks import (
     Composed,
     Displacement,
     FlowNetS,
-    Network,
     RefinedFlow,
     StackedEncoder,
     SymmetricFlow,
+    UNet,
     Velocity,
     VelocityFlow,
     network_of,
     read_network,
     write_network,
 )
-from augreg.networks.cells import counts
 from augreg.networks.files import write_tensors
 from augreg.training import FlowRegistration, Machine, Smooth, TrainingOptions, pairs_error, supervised, train
 
@@ -58,29 +57,15 @@ MAKERS = {
     "velocity": lambda: VelocityFlow(flownet(), 5),
     "antisymmetric": lambda: Antisymmetric(VelocityFlow(flownet())),
     "affine": affine,
+    "unet": lambda: UNet(2, 1, 0.25, ((2, 2), (3, 1)), 0),
     "cascade": lambda: Cascade([affine(), VelocityFlow(flownet())]),
     "nested": lambda: Cascade([Cascade([affine(), flownet()]), Antisymmetric(VelocityFlow(flownet()))]),
 }
 
 
-class Flat(Network):
-    """A small network of volumes of few slices: displacements on cells of 2 x 2 x 1 voxels."""
-
-    ndim, channels, cells = 3, 1, (2, 2, 1)
-
-    def __init__(self):
-        super().__init__()
-        self.layer = nn.Conv3d(2, 3, 3, self.cells, 1)
-
-    @property
-    def description(self):
-        return {"architecture": "Flat"}
-
-    def forward(self, fixed, moving):
-        shape = tuple(fixed.shape[2:])
-        values = self.layer(torch.cat([fixed, moving], 1))
-        assert values.shape[2:] == counts(shape, self.cells)
-        return [Displacement(0.1 * values, shape, self.cells, self.unit)]
+def flat():
+    """A small network of volumes of few slices: displacements on cells of 2 x 2 x 1 voxels and more."""
+    return UNet(3, 1, 0.25, ((2, 2, 1), (2, 2, 1), (2, 2, 2)))
 
 
 def images(*shape, count=2):
@@ -118,6 +103,47 @@ def test_a_new_affine_network_predicts_the_identity_and_learns_where_things_lie(
     assert (found[0] - found[1]).abs().max() > 1e-3
 
 
+@pytest.mark.parametrize(
+    ("shape", "strides", "finest", "cells"),
+    [
+        ((40, 36, 7), ((2, 2, 1), (2, 2, 1), (2, 2, 2)), 1, [(2, 2, 1), (4, 4, 1), (8, 8, 2)]),
+        ((61, 50), ((2, 2), (3, 1)), 0, [(1, 1), (2, 2), (6, 2)]),
+        ((9, 14), None, 2, [(4, 4), (8, 8), (16, 16)]),
+    ],
+)
+def test_a_u_net_has_cells_of_its_own_along_every_axis(shape, strides, finest, cells):
+    network, pair = seeded(lambda: UNet(len(shape), 1, 0.25, strides, finest)), images(*shape)
+    maps = network(*pair)
+    assert [phi.cells for phi in maps] == cells
+    assert maps[0].flow().shape == (2, len(shape), *shape)
+
+
+@pytest.mark.parametrize(
+    ("strides", "finest"),
+    [(((2, 2),), 0), (((2, 2, 1), (1, 1, 1)), 0), (((2, 2, 4),), 0), (((2, 2, 2),), 2), (((2, 2, 2),) * 6, 0)],
+)
+def test_strides_that_make_no_u_net_are_refused(strides, finest):
+    with pytest.raises(ValueError, match="UNet: expected") as caught:
+        UNet(3, 1, 0.25, strides, finest)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_u_net_sees_no_other_things_elsewhere():
+    """Images moved by whole coarsest cells have their maps moved; 8 x 8 x 2 voxels here, not the slices by 8."""
+    network = seeded(flat)
+    pair = [torch.zeros(1, 1, 72, 64, 22) for _ in range(2)]
+    for canvas, image in zip(pair, images(16, 16, 6, count=1), strict=True):
+        canvas[:, :, 24:40, 24:40, 8:14] = image
+    moved = [canvas.roll((8, -8, 2), (2, 3, 4)) for canvas in pair]
+    with torch.no_grad():
+        here, there = (network.predict(*some).flow() for some in (pair, moved))
+        aside = network.predict(*(canvas.roll(1, 4) for canvas in pair)).flow()
+    middle = (..., slice(16, 56), slice(16, 48), slice(6, 18))
+    torch.testing.assert_close(there[middle], here.roll((8, -8, 2), (2, 3, 4))[middle], atol=1e-5, rtol=0)
+    assert here[middle].abs().max() > 0.05
+    assert (aside[middle] - here.roll(1, 4)[middle]).abs().max() > 0.01 * here.abs().max()
+
+
 def test_a_cascade_is_its_networks_one_after_the_other_on_the_original_image():
     first, second, third = seeded(affine), seeded(flownet, 1), seeded(lambda: VelocityFlow(flownet()), 2)
     fixed, moving = images(61, 50)
@@ -151,12 +177,12 @@ def test_networks_of_networks_are_described_and_go_through_files(tmp_path, name)
     # a registration with it, and what it is in the world
     grid = Grid((40, 36), (1.5, 2.0), (4.0, -9.0))
     transform = FlowRegistration.from_file(tmp_path / "w.safetensors")(*(Image(one[0, 0].numpy(), grid) for one in pair))
-    kinds = {"velocity": Exponential, "antisymmetric": Exponential, "affine": Affine}
+    kinds = {"velocity": Exponential, "antisymmetric": Exponential, "affine": Affine, "unet": DisplacementField}
     assert isinstance(transform, kinds.get(name, Composition))
     write_transform(transform, tmp_path / "t.tfm", grid)
     nodes = grid.points().reshape(-1, 2)
     assert np.abs(read_transform(tmp_path / "t.tfm")(nodes) - transform(nodes)).max() < 0.05
-    if name != "nested":
+    if name not in ("nested", "unet"):
         assert np.abs(transform.inverse()(transform(nodes)) - nodes).max() < 0.05
 
 
@@ -188,7 +214,7 @@ def test_a_description_without_end_is_refused():
 
 
 def test_flat_volumes_are_registered_refined_and_learned_on_their_own_cells():
-    network, (fixed, moving) = Flat(), images(40, 36, 7, count=1)
+    network, (fixed, moving) = seeded(flat), images(40, 36, 7, count=1)
     grid = Grid((40, 36, 7), (1.2, 1.2, 8.0), (3.0, 4.0, -5.0))
     pair = [Image(one[0, 0].numpy(), grid) for one in (fixed, moving)]
     assert isinstance(FlowRegistration(network, grid.spacing)(*pair), DisplacementField)
@@ -213,7 +239,7 @@ def learned(network, folder, *, objective=supervised, steps=40, size=4.0):
     return pairs_error(network, batch) / pairs_error(None, batch), states[0].loss, states[-1].loss
 
 
-@pytest.mark.parametrize("name", ["velocity", "affine", "cascade", "antisymmetric"])
+@pytest.mark.parametrize("name", ["velocity", "affine", "cascade", "antisymmetric", "unet"])
 def test_heads_learn(tmp_path, name):
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(1)

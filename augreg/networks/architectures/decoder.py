@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
-from augreg.networks.architectures.layers import activated, convolution, cropped, features, transposed
+from augreg.networks.architectures.layers import activated, convolution, cropped, features, in_full, transposed
 
 _DECODED = (512, 256, 128, 64)
 
@@ -37,18 +37,12 @@ class FlowDecoder(nn.Module):
     def forward(self, found: Sequence[torch.Tensor]) -> list[torch.Tensor]:
         """Flows (B, D, ...) from fine to coarse."""
         x = found[5]
-        flow = _in_full(self.heads[0], x)
+        flow = in_full(self.heads[0], x)
         flows = [flow]
         for level, (up_features, up_flow, head) in enumerate(zip(self.up_features, self.up_flows, self.heads[1:], strict=True)):
             skip = found[4 - level]
             below = [cropped(part, skip.shape[2:]).to(skip.dtype) for part in (up_features(x), up_flow(flow))]
             x = torch.cat([skip, *below], dim=1)
-            flow = _in_full(head, x)
+            flow = in_full(head, x)
             flows.append(flow)
         return flows[::-1]
-
-
-def _in_full(head: nn.Module, x: torch.Tensor) -> torch.Tensor:
-    """A flow in float32 whatever the features are: bfloat16 would round it to 1/256 of its length."""
-    with torch.autocast(x.device.type, enabled=False):
-        return head(x.float())

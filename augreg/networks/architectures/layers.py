@@ -9,7 +9,9 @@ from torch import nn
 _SLOPE = 0.1
 
 
-def convolution(ndim: int, inputs: int, outputs: int, kernel: int, stride: int = 1, *, bias: bool = True) -> nn.Module:
+def convolution(
+    ndim: int, inputs: int, outputs: int, kernel: int, stride: int | tuple[int, ...] = 1, *, bias: bool = True
+) -> nn.Module:
     """A convolution that keeps the size, divided by its stride and rounded up."""
     kind = nn.Conv2d if ndim == 2 else nn.Conv3d
     return _initialised(kind(inputs, outputs, kernel, stride, kernel // 2, bias=bias))
@@ -39,6 +41,12 @@ def features(count: float, width: float) -> int:
 def cropped(x: torch.Tensor, shape: torch.Size | tuple[int, ...]) -> torch.Tensor:
     """The first voxels (B, C, *shape): a transposed convolution gives one more than an odd side had."""
     return x[(slice(None), slice(None), *(slice(0, n) for n in shape))]
+
+
+def in_full(head: nn.Module, x: torch.Tensor) -> torch.Tensor:
+    """What a layer makes of features, in float32 whatever they are: bfloat16 would round a flow to 1/256 of its length."""
+    with torch.autocast(x.device.type, enabled=False):
+        return head(x.float())
 
 
 def _initialised(layer: nn.Conv2d | nn.Conv3d | nn.ConvTranspose2d | nn.ConvTranspose3d) -> nn.Module:
