@@ -138,6 +138,20 @@ def test_packages_that_know_nothing_of_each_other(package, strangers):
     assert not found & strangers
 
 
+def _files_with(*texts: str) -> list[str]:
+    sources = {path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8") for path in SOURCES}
+    return [name for name, source in sources.items() if any(text in source for text in texts)]
+
+
+def test_what_is_easily_turned_around_stands_in_one_place():
+    # reversed axes and coordinates from -1 to 1: of maps, and of splines while pairs are rendered
+    folders = [Path(name).parent.as_posix() for name in _files_with("grid_sample(")]
+    assert folders == ["augreg/networks", "augreg/synthesis/render"]
+    # voxels of tensors and millimetres of arrays
+    turned = _files_with("index_to_world.T", "world_to_index.T")
+    assert not [name for name in turned if name.startswith(("augreg/networks/", "augreg/training/", "augreg/streams/"))]
+
+
 def test_every_module_has_a_layer():
     present = {p.stem if p.is_file() else p.name for p in (ROOT / "augreg").iterdir() if p.suffix == ".py" or p.is_dir()}
     assert present - {"data", "__pycache__"} <= set(RANK)
