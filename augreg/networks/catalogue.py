@@ -67,7 +67,7 @@ def _unet(about: Mapping[str, Any], _: Sequence[nn.Module]) -> nn.Module:
 
 def _velocity(about: Mapping[str, Any], parts: Sequence[nn.Module]) -> nn.Module:
     (network,) = parts
-    return VelocityFlow(_network(network), about["squarings"])
+    return VelocityFlow(_network(network), about["steps"])
 
 
 def _antisymmetric(_: Mapping[str, Any], parts: Sequence[nn.Module]) -> nn.Module:

@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 from augreg.networks.architectures.encoder import Encoder
-from augreg.networks.maps import SQUARINGS, AffineMap, Displacement, Map, Velocity
+from augreg.networks.maps import FEW_STEPS, AffineMap, Displacement, Map, Velocity
 from augreg.networks.network import Network
 
 # along each axis: one mean of all would not know where things lie
@@ -31,20 +31,20 @@ class VelocityFlow(Network):
     Parameters
     ----------
     network : one that predicts displacements, such as `FlowNetS`
-    squarings : see `augreg.networks.maps.Velocity`
+    steps : number of steps of the integration, see `augreg.networks.maps.Velocity`
     """
 
-    def __init__(self, network: Network, squarings: int = SQUARINGS) -> None:
+    def __init__(self, network: Network, steps: int = FEW_STEPS) -> None:
         super().__init__()
-        if squarings < 0:
-            raise ValueError(f"VelocityFlow: expected 0 squarings or more, got {squarings}")
-        self.network, self.squarings = network, squarings
+        if steps < 1:
+            raise ValueError(f"VelocityFlow: expected 1 step or more, got {steps}")
+        self.network, self.steps = network, steps
         self.ndim, self.channels, self.unit = network.ndim, network.channels, network.unit
 
     @property
     def description(self) -> dict[str, Any]:
         """Its part and a number."""
-        return {"architecture": "VelocityFlow", "parts": [self.network.description], "squarings": self.squarings}
+        return {"architecture": "VelocityFlow", "parts": [self.network.description], "steps": self.steps}
 
     def prepare(self, images: torch.Tensor) -> torch.Tensor:
         """As the network wants them."""
@@ -57,7 +57,7 @@ class VelocityFlow(Network):
     def _velocity(self, phi: Map) -> Velocity:
         if not isinstance(phi, Displacement):
             raise TypeError(f"VelocityFlow: expected a network that predicts displacements, got {type(phi).__name__}")
-        return Velocity(phi.values, phi.shape, phi.cells, phi.unit, self.squarings)
+        return Velocity(phi.values, phi.shape, phi.cells, phi.unit, self.steps)
 
 
 @final

@@ -3,13 +3,17 @@
     phi(x) = x + u(x),      moved(x) = moving(phi(x)),      x the index of a voxel, moving on the fixed image's lattice
 
     Displacement    u linear between the centres of cells; between voxels linear again
-    Velocity        phi = exp(v), v a velocity on cells, by scaling and squaring (Arsigny et al., MICCAI 2006):
-                    u = v / 2^N, then N times u <- u + u o (id + u), on the cells' own lattice; its inverse is exp(-v)
+    Velocity        phi = exp(v), v a velocity that is linear between the centres of cells; its inverse is exp(-v)
     AffineMap       phi(x) = A (x - c) + c + t, c the centre of the image
     Composed        (a @ b)(x) = a(b(x)): nothing is ever added
 
-Beyond the image u goes on as at its border (in the world it is v of a velocity that does). A map holds numbers as a network gives
-them; each stands for `unit` voxels. All are batches: B maps of images of one shape.
+Beyond the image u and v go on as at its border. A map holds numbers as a network gives them; each stands for `unit` voxels. All
+are batches: B maps of images of one shape.
+
+exp(v) is integrated at every point that is asked for, as `augreg.geometry.velocity.Exponential` does. Scaling and squaring
+interpolates its own result at every squaring: with the numbers of `sunnybrook-sax` on a pair of hearts as velocities (7 voxels,
+cells of 4) seven squarings miss exp(v) by 0.016 voxels in the mean and 0.32 at most on a lattice of voxels, by 0.08 and 1.5 on
+one of cells; the four steps here, of 16 samples instead of 7, by 0.0002 and 0.025 (CPU, 2026-11-26).
 """
 
 from __future__ import annotations
@@ -23,13 +27,13 @@ import torch
 
 from augreg.geometry.grid import FloatArray, Grid
 from augreg.geometry.transforms import Affine, DisplacementField, Transform
-from augreg.geometry.velocity import STEPS, Exponential
+from augreg.geometry.velocity import STEPS, Exponential, runge_kutta
 from augreg.networks import warping
 from augreg.networks.cells import Sides, at_voxels, counts
 from augreg.tensors import flow_to_displacement
 
-# of a velocity: the first displacements are 1/128 of it
-SQUARINGS = 7
+# of the integration in tensors
+FEW_STEPS = 4
 # of the inverse of a displacement
 _ITERATIONS = 50
 # cells per step of the integration in numpy, and steps at most
@@ -190,14 +194,14 @@ class Velocity(Map):
     ----------
     values : v at the cells, (B, D, *counts), of `unit` voxels per unit of time each
     shape, cells, unit : as of `Displacement`
-    squarings : N
+    steps : number of steps of the integration
     """
 
     values: torch.Tensor
     shape: Sides
     cells: Sides
     unit: float = 1.0
-    squarings: int = SQUARINGS
+    steps: int = FEW_STEPS
 
     def __post_init__(self) -> None:
         _check_cells(self.values, self.shape, self.cells)
@@ -208,17 +212,33 @@ class Velocity(Map):
     def __getitem__(self, some: slice) -> Velocity:
         return replace(self, values=self.values[some])
 
-    def on_cells(self) -> Displacement:
-        """exp(v) - id."""
-        sides = torch.tensor(self.cells, dtype=torch.float32, device=self.values.device).reshape(1, -1, *[1] * self.ndim)
-        u = self.values.float() * (self.unit / sides) / 2**self.squarings
-        for _ in range(self.squarings):
-            u = warping.composed(u, u)
-        return Displacement(u * (sides / self.unit), self.shape, self.cells, self.unit)
-
     def displacement_at(self, points: torch.Tensor) -> torch.Tensor:
         """u at indices (B, *any, D), alike in shape."""
-        return self.on_cells().displacement_at(points)
+        with torch.autocast(self.values.device.type, enabled=False):
+            v, sides = self.values.float() * self.unit, self._sides
+
+            def rate(places: torch.Tensor) -> torch.Tensor:
+                return warping.sampled(v, (places + 0.5) / sides - 0.5).movedim(1, -1)
+
+            start = points.float()
+            return runge_kutta(rate, start, 1.0, self.steps) - start
+
+    def flow(self) -> torch.Tensor:
+        """u at all voxels, (B, D, *shape) float32."""
+        return self._flow_at(warping.positions(self.shape, self.values.device))
+
+    def on_cells(self) -> Displacement:
+        """u at the centres of the cells."""
+        sides = self._sides
+        centers = warping.positions(self.values.shape[2:], sides.device) * sides + (sides - 1) / 2
+        return Displacement(self._flow_at(centers) / self.unit, self.shape, self.cells, self.unit)
+
+    @property
+    def _sides(self) -> torch.Tensor:
+        return torch.tensor(self.cells, dtype=torch.float32, device=self.values.device)
+
+    def _flow_at(self, points: torch.Tensor) -> torch.Tensor:
+        return self.displacement_at(points.expand(len(self), *points.shape)).movedim(-1, 1)
 
     def inverse(self) -> Velocity:
         """exp(-v)."""
