@@ -1,4 +1,4 @@
-"""The only place where numpy and torch cross: images, label maps and displacements become tensors and back.
+"""The only place where numpy and torch cross: images become tensors, displacements flows and back.
 
 Tensors have the axis order of the arrays: (B, C, *shape), x first. A flow (B, D, *shape) in voxels along the index axes is, in
 the world,
@@ -8,10 +8,7 @@ the world,
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-import numpy.typing as npt
 import torch
 
 from augreg.geometry.grid import FloatArray, Grid
@@ -20,18 +17,8 @@ from augreg.geometry.image import Image
 
 def image_to_tensor(image: Image) -> torch.Tensor:
     """(1, C, *shape) float32."""
-    return values_to_tensor(image.values.reshape(*image.grid.shape, image.channels))
-
-
-def values_to_tensor(values: npt.NDArray[Any]) -> torch.Tensor:
-    """Values (*shape, C), such as those of an image in colour or vectors, as (1, C, *shape) float32."""
-    return torch.from_numpy(np.ascontiguousarray(values, dtype=np.float32)).movedim(-1, 0)[None].contiguous()
-
-
-def tensor_to_values(tensor: torch.Tensor) -> npt.NDArray[Any]:
-    """Tensors (B, C, *shape) as arrays (B, *shape, C); without the last axis where C is 1."""
-    values = tensor.detach().movedim(1, -1).cpu().numpy()
-    return values[..., 0] if tensor.shape[1] == 1 else values
+    values = np.ascontiguousarray(image.values, dtype=np.float32).reshape(*image.grid.shape, image.channels)
+    return torch.from_numpy(values).movedim(-1, 0)[None].contiguous()
 
 
 def flow_to_displacement(flow: torch.Tensor, grid: Grid) -> FloatArray:
