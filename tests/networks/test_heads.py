@@ -9,6 +9,7 @@ from torch import distributed, nn
 from augreg import Affine, Composition, DisplacementField, Exponential, Grid, Image, read_transform, write_transform
 from augreg.networks import (
     AffineFlow,
+    AffineMap,
     Antisymmetric,
     Cascade,
     Composed,
@@ -87,6 +88,15 @@ def test_exchanged_images_give_the_inverse_exactly():
         # what is asked in both directions afterwards is the same
         symmetric = SymmetricFlow(plain).predict(*pair)
         torch.testing.assert_close(symmetric.values, there.values, atol=1e-5, rtol=0)
+
+
+def test_affine_maps_of_both_directions_have_an_affine_mean():
+    network, pair = seeded(affine), images(61, 50)
+    with torch.no_grad():
+        found, there, back = SymmetricFlow(network).predict(*pair), network.predict(*pair), network.predict(*pair[::-1])
+        assert isinstance(found, AffineMap)
+        torch.testing.assert_close(found.flow(), (there.flow() + back.inverse().flow()) / 2, atol=1e-4, rtol=0)
+        assert (found.flow() - there.flow()).abs().max() > 0.1
 
 
 def test_a_new_affine_network_predicts_the_identity_and_learns_where_things_lie():
