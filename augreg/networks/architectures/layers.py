@@ -14,7 +14,8 @@ def convolution(
 ) -> nn.Module:
     """A convolution that keeps the size, divided by its stride and rounded up."""
     kind = nn.Conv2d if ndim == 2 else nn.Conv3d
-    return _initialised(kind(inputs, outputs, kernel, stride, kernel // 2, bias=bias))
+    layer = kind(inputs, outputs, kernel, stride, kernel // 2, bias=bias)  # type: ignore[arg-type]  # as many strides as axes
+    return _initialised(layer)
 
 
 def transposed(ndim: int, inputs: int, outputs: int) -> nn.Module:
