@@ -53,6 +53,7 @@ def rows_of(value):
             yield from rows_of(part)
 
 
+@pytest.mark.slow
 def test_the_whole_command_runs_where_readers_and_solvers_are_absent(tmp_path):
     packed(tmp_path)
     # every process of the command, the workers too

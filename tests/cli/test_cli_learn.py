@@ -287,6 +287,7 @@ def test_training_without_tensorboard_says_so(folder, capsys, monkeypatch):
     assert not (folder / "silent" / "logs").exists()
 
 
+@pytest.mark.slow
 def test_processes_of_torchrun_train_one_network_and_report_once(folder):
     line = "model.npz -o team --steps 2 --batch 4 --width 0.0625 --device cpu --json"
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "augreg", "train"]

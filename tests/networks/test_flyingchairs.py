@@ -61,6 +61,7 @@ def batch(factor):
     return replace(PairBatch.without_truth(fixed, moving), flow=flow)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "factor", "steps"), [(FlowNetS, 2, 100), (FlowNetC, 4, 60)])
 def test_a_network_fits_the_pairs_below_a_pixel_and_none_that_are_wrong(tmp_path, kind, factor, steps):
     pairs = batch(factor)

@@ -50,6 +50,7 @@ def contents(folder):
     return {p.name: p.read_bytes() for p in sorted(folder.iterdir())}
 
 
+@pytest.mark.slow
 def test_a_cluster_writes_the_same_bytes_though_a_worker_is_killed_and_gets_the_model_once_each(tmp_path):
     pairs = AppearancePairs(model())
     list(write_shards(pairs, tmp_path / "local", 24, seed=5, shard_size=2))

@@ -40,7 +40,7 @@ def loaded(dataset, workers, **options):
     return items
 
 
-@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("workers", [0, pytest.param(2, marks=pytest.mark.slow)])
 def test_every_pair_comes_once_and_is_the_same_whoever_makes_it(stream, workers):
     items = loaded(stream(), workers)
     assert sorted(items) == list(range(COUNT))
