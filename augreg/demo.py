@@ -117,7 +117,7 @@ def run(directory: Path, *, images: Sequence[str] | None = None, lesson: Lesson 
     lesson = lesson or Lesson()
     working = [lesson.working(image) for image in data.images]
     labels = data.labels and [resample(part, image.grid) for part, image in zip(data.labels, working, strict=True)]
-    known, pairs, phases = _split(data.subjects)
+    known, pairs, phases = split(data.subjects)
     if len(known) < _FEWEST:
         raise ValueError(
             f"images: expected those of at least {_FEWEST + 2} people, {_FEWEST} images to learn from and two others, "
@@ -262,7 +262,7 @@ def _between(begin: float, end: float, share: float) -> float:
     return (1 - share) * begin + share * end
 
 
-def _split(subjects: Sequence[str]) -> tuple[list[int], list[tuple[int, int]], bool]:
+def split(subjects: Sequence[str]) -> tuple[list[int], list[tuple[int, int]], bool]:
     """Images to learn from, pairs of images of other subjects, and whether the images of a pair show one subject.
 
     The last subjects in order, at least two, stay unseen; of the others, as many serve as are needed.

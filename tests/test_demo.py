@@ -41,17 +41,21 @@ def story(tmp_path_factory):
     return list(demo.run(folder, images=FEW, lesson=TINY)), folder
 
 
-def test_phases_are_paired_within_subjects_and_others_between_them():
-    known, pairs, phases = demo._split(["a", "a", "b", "b", "c", "c", "d", "d", "e", "e", "f", "f"])
-    assert phases
-    assert known == [0, 1, 2, 3, 4, 5, 6, 7]
-    assert pairs == [(8, 9), (10, 11)]
-    known, pairs, phases = demo._split([f"{i:02d}" for i in range(12)])
-    assert not phases
-    assert known == list(range(8))
-    assert pairs == [(8, 9), (9, 10), (10, 11)]
-    # enough is enough
-    assert len(demo._split([f"{i:03d}" for i in range(100)])[0]) == 32
+@pytest.mark.parametrize("count", [4, 5, 12, 100])
+@pytest.mark.parametrize("images", [1, 2])
+def test_phases_are_paired_within_subjects_and_others_between_them(count, images):
+    subjects = [f"{number:03d}" for number in range(count) for _ in range(images)]
+    known, pairs, phases = demo.split(subjects)
+    assert phases == (images == 2)
+    for fixed, moving in pairs:
+        assert fixed != moving
+        assert (subjects[fixed] == subjects[moving]) == phases
+    # nobody is learned from and tested; nobody is left out, but enough is enough
+    tested = {subjects[number] for pair in pairs for number in pair}
+    assert len(tested) >= 2
+    assert not tested & {subjects[number] for number in known}
+    assert len(known) == min(32, images * (count - len(tested)))
+    assert known == sorted(set(known))
 
 
 def test_the_whole_story_on_a_few_hearts(story):
