@@ -47,7 +47,7 @@ from benchmarks.card.overlap import measured
 from benchmarks.card.pack_files import Pack, People
 from benchmarks.card.parts import described, peak_memory
 from benchmarks.card.sizes import Sizes
-from benchmarks.harness.timing import wait_for
+from benchmarks.harness.timing import timed
 
 # learning rates of both stages
 _RATES = (7e-4, 2e-4)
@@ -75,11 +75,8 @@ class Waiting:
     def __call__(self, step: int) -> PairBatch:
         """The pairs of a step."""
         # what the step before has left to do is no waiting
-        wait_for(self.device)
-        begin = time.perf_counter()
-        batch = self.batches(step)
-        wait_for(self.device)
-        self.seconds += time.perf_counter() - begin
+        batch, took = timed(lambda: self.batches(step), self.device)
+        self.seconds += took["seconds"]
         return batch
 
 

@@ -19,6 +19,7 @@ from benchmarks.card.pack_files import Pack
 from benchmarks.card.parts import median_ms, peak_memory, release, tried
 from benchmarks.card.reference import COMPARED, SEED, compared, generators, read_reference
 from benchmarks.card.sizes import Sizes
+from benchmarks.harness.timing import timed
 from benchmarks.synthesis.profile import profiled
 
 
@@ -63,9 +64,8 @@ def time_pairs(pack: Pack, sizes: Sizes, device: str, found: dict[str, Any], rep
 
 
 def _speed(generator: PairGenerator[Any], batch: int, device: str, repeats: int) -> dict[str, Any]:
-    begin = time.perf_counter()
-    draw = generator.draw(pair_rngs(0, range(batch)))
-    drawn = time.perf_counter() - begin
+    draw, took = timed(lambda: generator.draw(pair_rngs(0, range(batch))))
+    drawn = took["seconds"]
     rendered = median_ms(lambda: generator.render(draw, device), device, repeats, warm=1)["median_ms"] / 1e3
     return {
         "pairs a second, drawn ahead": batch / rendered,

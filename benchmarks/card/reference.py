@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import fields
@@ -18,6 +17,7 @@ from augreg.io import atomic, read_arrays, write_arrays
 from augreg.synthesis import PairBatch, PairGenerator, make_pairs
 from benchmarks.card.pack_files import Pack
 from benchmarks.card.sizes import Sizes
+from benchmarks.harness.timing import in_turns
 
 SEED = 5
 # how many pairs are compared
@@ -35,11 +35,8 @@ def make_reference(pack: Pack, sizes: Sizes, folder: Path) -> None:
     for name, generator in generators(pack).items():
         pairs = make_pairs(generator, SEED, range(COMPARED[name]))
         batch = (sizes.batches if name == "2-D" else sizes.solid_batches)[0]
-        rates = []
-        for repeat in range(3):
-            begin = time.perf_counter()
-            make_pairs(generator, repeat, range(batch))
-            rates.append(batch / (time.perf_counter() - begin))
+        calls = {name: lambda repeat: make_pairs(generator, repeat, range(batch))}  # noqa: B023
+        rates = [batch / took["seconds"] for *_, took in in_turns(calls, 3, warm=0)]
         arrays = {part.name: getattr(pairs, part.name).numpy() for part in fields(pairs) if getattr(pairs, part.name) is not None}
         write_arrays(folder / f"{name}.npz", arrays, {"kind": _KIND, "pairs_per_second": max(rates), "batch": batch})
     with atomic(folder / "done") as path:
