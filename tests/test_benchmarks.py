@@ -4,6 +4,8 @@ import importlib
 import json
 import re
 import shlex
+import shutil
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -14,6 +16,7 @@ import pytest
 from augreg import Grid, Image
 from benchmarks.__main__ import BENCHMARKS, main, parser_of
 from benchmarks.experiments import table as experiments
+from benchmarks.harness import record
 from benchmarks.harness.page import put_into, shown
 from benchmarks.harness.places import fresh, kept
 from benchmarks.harness.process import Ended, Worker, surroundings
@@ -77,8 +80,8 @@ def test_what_is_kept_is_small():
 def test_records_come_back_but_for_digits_and_what_is_nothing(tmp_path):
     rows = [{"a": 1 / 3, "b": None, "c": [1, "x"]}, {"a": float("nan"), "d": True}]
     nested = [{"at": {"5": 1e-9}, "own": [{"x": 1}, {"y": 2}]}, {"none": None}]
-    record = {"date": "today", "rows": rows, "nested": nested, "empty": [], "deep": {"rows": [{"q": 123456789.0}]}}
-    write_record(tmp_path / "r.json", record)
+    known = {"date": "today", "rows": rows, "nested": nested, "empty": [], "deep": {"rows": [{"q": 123456789.0}]}}
+    write_record(tmp_path / "r.json", known)
     found = read_record(tmp_path / "r.json")
     assert found["rows"][0] == {"a": 0.333333, "c": [1, "x"]}
     assert np.isnan(found["rows"][1].pop("a"))
@@ -103,6 +106,23 @@ def test_rows_of_another_machine_or_commit_are_not_continued(tmp_path):
     for part, other in (("machine", {}), ("threads", 3), ("commit", "another")):
         with pytest.raises(ValueError, match=f"expected rows of {part}"):
             continued(path, new | {part: other})
+
+
+@pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed")
+def test_a_commit_is_dirty_by_code_not_by_results(tmp_path, monkeypatch):
+    monkeypatch.setattr(record, "ROOT", tmp_path)
+    assert record.commit() == ""
+    for name in ("code.py", "result.json"):
+        (tmp_path / name).write_text("1", encoding="utf-8")
+    who = ["-c", "user.name=a", "-c", "user.email=a@b"]
+    for words in (["init", "-q"], ["add", "."], [*who, "commit", "-q", "-m", "one"]):
+        subprocess.run(["git", *words], cwd=tmp_path, check=True)
+    clean = record.commit()
+    assert len(clean) >= 7
+    (tmp_path / "result.json").write_text("2", encoding="utf-8")
+    assert record.commit() == clean
+    (tmp_path / "code.py").write_text("2", encoding="utf-8")
+    assert record.commit() == f"{clean}-dirty"
 
 
 def test_only_text_between_marks_is_replaced(tmp_path):

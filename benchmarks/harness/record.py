@@ -11,6 +11,7 @@ import importlib.metadata
 import json
 import os
 import platform
+import shutil
 import subprocess
 import time
 from collections.abc import Sequence
@@ -50,14 +51,14 @@ def machine() -> Row:
 
 
 def commit() -> str:
-    """Of this checkout, with `-dirty` where files have been changed since; nothing where it is none, or git is not there."""
-    if not (ROOT / ".git").exists():
+    """Of this checkout, with `-dirty` where code has been changed since; nothing where it is none, or git is not there."""
+    git = ["git", "-C", str(ROOT)]
+    if not (ROOT / ".git").exists() or not shutil.which("git"):
         return ""
-    try:
-        asked = ["git", "-C", str(ROOT), "describe", "--always", "--dirty", "--exclude=*"]
-        return subprocess.run(asked, capture_output=True, encoding="utf-8", check=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        return ""
+    found = subprocess.run([*git, "rev-parse", "--short", "HEAD"], capture_output=True, encoding="utf-8", check=True).stdout
+    # a result that is kept while it grows changes the checkout, and not the code
+    changed = subprocess.run([*git, "diff", "--quiet", "HEAD", "--", "*.py"], check=False).returncode
+    return found.strip() + "-dirty" * bool(changed)
 
 
 def continued(path: Path, record: Record) -> Record:
