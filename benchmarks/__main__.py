@@ -18,7 +18,7 @@ from typing import Any
 
 from benchmarks.harness.page import put_into
 from benchmarks.harness.places import ROOT, fresh, kept
-from benchmarks.harness.record import read_record
+from benchmarks.harness.record import Unusable, read_record
 
 
 @dataclass(frozen=True)
@@ -99,16 +99,16 @@ def run(name: str, words: Sequence[str]) -> None:
         sys.argv[1:] = words
         module.main()
         return
-    options = parser_of(name, module).parse_args(words)
-    if not BENCHMARKS[name].page:
-        module.run(options)
-        return
-    options.output = kept(name) if options.keep else options.output or fresh(name)
+    parser = parser_of(name, module)
+    options = parser.parse_args(words)
+    if BENCHMARKS[name].page:
+        options.output = kept(name) if options.keep else options.output or fresh(name)
     try:
         module.run(options)
-    except ValueError as error:
-        sys.exit(f"{error}")
-    show(name, None if options.keep else options.output)
+    except Unusable as error:
+        parser.error(f"{error}")
+    if BENCHMARKS[name].page:
+        show(name, None if options.keep else options.output)
 
 
 def parser_of(name: str, module: Any) -> argparse.ArgumentParser:

@@ -26,6 +26,10 @@ _DIGITS = 6
 _TABLE = {"columns", "rows"}
 
 
+class Unusable(ValueError):  # noqa: N818
+    """What a command was given cannot be used."""
+
+
 def about(threads: int, packages: Sequence[str]) -> Record:
     """Machine, threads, versions of the packages that are there, date, commit."""
     versions = {}
@@ -66,7 +70,7 @@ def continued(path: Path, record: Record) -> Record:
 
     Raises
     ------
-    ValueError : if these are of another machine, commit or number of threads.
+    Unusable : if these are of another machine, commit or number of threads.
     """
     if not path.exists():
         return record
@@ -74,7 +78,7 @@ def continued(path: Path, record: Record) -> Record:
     for part in ("machine", "commit", "threads"):
         if known.get(part) != record.get(part):
             found = f"expected rows of {part} {record.get(part)}, got {known.get(part)}; give another name, or remove it"
-            raise ValueError(f"--output: {path}: {found}")
+            raise Unusable(f"--output: {path}: {found}")
     return known
 
 

@@ -16,7 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from benchmarks.harness.record import Row, about, continued, write_record
+from benchmarks.harness.record import Row, Unusable, about, continued, write_record
 from benchmarks.registration.cases import Case, read_cases
 from benchmarks.registration.measures import identity, quality
 from benchmarks.registration.process import Process
@@ -47,7 +47,7 @@ def run(options: argparse.Namespace) -> None:
     """Measure what the output lacks."""
     cases = list(read_cases(tuple(options.only)))
     if not cases:
-        raise ValueError(f"--only: expected the beginning of a case such as affine-512/camera, got {' '.join(options.only)}")
+        raise Unusable(f"--only: expected the beginning of a case such as affine-512/camera, got {' '.join(options.only)}")
     chosen = [method for method in METHODS if not options.methods or method.name in options.methods]
     methods = [method for method in chosen if method.module in (options.rivals or DISTRIBUTIONS)]
     if options.before:
@@ -87,7 +87,7 @@ def measure(
                 row = _row(case, method, repeat, process, warm_up)
                 package = DISTRIBUTIONS[method.module]
                 if record["versions"].setdefault(package, process.version) != process.version:
-                    raise ValueError(f"--output: {output} has rows of another version of {package}; give another name")
+                    raise Unusable(f"--output: {output} has rows of another version of {package}; give another name")
                 record["versions"] = dict(sorted(record["versions"].items(), key=lambda item: item[0].lower()))
                 record["initial"][case.key] = identity(case)
                 record["rows"].append(row)
