@@ -34,3 +34,18 @@ def averages(values: torch.Tensor, cells: Sides) -> torch.Tensor:
     margin = [side for n, c in zip(reversed(shape), reversed(cells), strict=True) for side in (0, -n % c)]
     padded = nn.functional.pad(values, margin)
     return nn.functional.avg_pool2d(padded, cells) if len(shape) == 2 else nn.functional.avg_pool3d(padded, cells)
+
+
+def check_cells(values: torch.Tensor, shape: Sides, cells: Sides) -> None:
+    """Refuse values (B, D, *counts) that do not cover images of a shape with cells.
+
+    Raises
+    ------
+    ValueError : with the shape that would.
+    """
+    wanted = (len(shape), *counts(shape, cells))
+    if values.shape[1:] != wanted:
+        raise ValueError(
+            f"values: expected (B, {', '.join(map(str, wanted))}), cells of {cells} voxels over images of {shape}, got "
+            f"{tuple(values.shape)}"
+        )

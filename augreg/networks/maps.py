@@ -29,7 +29,8 @@ from augreg.geometry.grid import FloatArray, Grid
 from augreg.geometry.transforms import Affine, DisplacementField, Transform
 from augreg.geometry.velocity import STEPS, Exponential, runge_kutta
 from augreg.networks import warping
-from augreg.networks.cells import Sides, at_voxels, counts
+from augreg.networks.cells import Sides, at_voxels, check_cells
+from augreg.networks.fields import continued
 from augreg.tensors import flow_to_displacement
 
 # of the integration in tensors
@@ -147,7 +148,7 @@ class Displacement(Map):
     unit: float = 1.0
 
     def __post_init__(self) -> None:
-        _check_cells(self.values, self.shape, self.cells)
+        check_cells(self.values, self.shape, self.cells)
 
     @staticmethod
     def of(flow: torch.Tensor) -> Displacement:
@@ -183,7 +184,7 @@ class Displacement(Map):
         return Displacement.of(warping.inverted(flow, -flow, _ITERATIONS)[0])
 
     def _transform(self, grid: Grid, low: FloatArray, high: FloatArray) -> DisplacementField:
-        return _field(flow_to_displacement(self.flow(), grid), grid, (1,) * self.ndim, low, high)
+        return continued(flow_to_displacement(self.flow(), grid), grid, (1,) * self.ndim, low, high)
 
 
 @dataclass(frozen=True, eq=False)
@@ -204,7 +205,7 @@ class Velocity(Map):
     steps: int = FEW_STEPS
 
     def __post_init__(self) -> None:
-        _check_cells(self.values, self.shape, self.cells)
+        check_cells(self.values, self.shape, self.cells)
 
     def __len__(self) -> int:
         return len(self.values)
@@ -251,7 +252,7 @@ class Velocity(Map):
         voxels = self.values[0].detach().flatten(1).abs().amax(1).double().cpu().numpy() * self.unit
         # no way that begins in the image ends outside of where v is known
         velocity = flow_to_displacement(self.values.float() * self.unit, grid)
-        field = _field(velocity, lattice, self.cells, low - voxels, high + voxels)
+        field = continued(velocity, lattice, self.cells, low - voxels, high + voxels)
         steps = int(np.clip(np.ceil(np.max(voxels / sides) / _STRIDE), STEPS, _MOST_STEPS))
         return Exponential(field, steps)
 
@@ -392,24 +393,3 @@ class Composed(Map):
 
 def _parts(phi: Map) -> tuple[Map, ...]:
     return phi.parts if isinstance(phi, Composed) else (phi,)
-
-
-def _check_cells(values: torch.Tensor, shape: Sides, cells: Sides) -> None:
-    wanted = (len(shape), *counts(shape, cells))
-    if values.shape[1:] != wanted:
-        raise ValueError(
-            f"values: expected (B, {', '.join(map(str, wanted))}), cells of {cells} voxels over images of {shape}, got "
-            f"{tuple(values.shape)}"
-        )
-
-
-def _field(vectors: FloatArray, lattice: Grid, cells: Sides, low: FloatArray, high: FloatArray) -> DisplacementField:
-    """Vectors at the cells as a field that goes on as at its border for all voxels from `low` to `high`, (D,) each."""
-    sides = np.asarray(cells)
-    before = np.ceil(-0.5 - ((low + 0.5) / sides - 0.5)).clip(min=0).astype(int)
-    after = np.ceil((high + 0.5) / sides - 0.5 - (np.asarray(lattice.shape) - 0.5)).clip(min=0).astype(int)
-    if not (before.any() or after.any()):
-        return DisplacementField(vectors, lattice)
-    widened = np.pad(vectors, [*zip(before, after, strict=True), (0, 0)], mode="edge")
-    shape = tuple(int(n) for n in widened.shape[:-1])
-    return DisplacementField(widened, Grid(shape, lattice.spacing, tuple(lattice.points_at(-before)), lattice.direction))
