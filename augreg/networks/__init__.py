@@ -1,7 +1,7 @@
 """Networks that predict a map from two images, their losses and their files."""
 
 from augreg.networks.architectures.encoder import SiameseEncoder, StackedEncoder
-from augreg.networks.architectures.flownet import FlowNet, FlowNetC, FlowNetS
+from augreg.networks.architectures.flownet import FlowNet, FlowNetC, FlowNetS, seeded_network
 from augreg.networks.architectures.unet import UNet
 from augreg.networks.catalogue import ARCHITECTURES, network_of
 from augreg.networks.files import NetworkFile, read_network, write_network
@@ -9,7 +9,7 @@ from augreg.networks.heads import AffineFlow, Antisymmetric, Cascade, VelocityFl
 from augreg.networks.losses.flows import diffusion, end_point_error, multiscale_loss, roughness
 from augreg.networks.losses.likeness import Similarity, local_correlation, mean_squared_difference
 from augreg.networks.maps import AffineMap, Composed, Displacement, Map, Velocity
-from augreg.networks.network import Network, normalised
+from augreg.networks.network import Network, normalised, seeded
 from augreg.networks.predictor import Predictor
 from augreg.networks.registration import FlowRegistration
 from augreg.networks.warping import warped
@@ -52,6 +52,8 @@ __all__ = [
     "normalised",
     "read_network",
     "roughness",
+    "seeded",
+    "seeded_network",
     "warped",
     "write_network",
 ]

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
@@ -13,6 +13,9 @@ from augreg.networks.maps import Map
 
 # voxels that a number of a network stands for: of FlowNet's order of displacements, in the images that it was made for
 UNIT = 20.0
+
+
+Made = TypeVar("Made", bound=nn.Module)
 
 
 class Network(nn.Module, ABC):
@@ -47,6 +50,13 @@ class Network(nn.Module, ABC):
         device = next(self.parameters()).device
         finest: Map = self(fixed.to(device), moving.to(device))[0]
         return finest
+
+
+def seeded(seed: int, make: Callable[[], Made]) -> Made:
+    """A module whose first weights depend on the seed alone; the state of torch's own randomness stays."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return make()
 
 
 def normalised(images: torch.Tensor) -> torch.Tensor:

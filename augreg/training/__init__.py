@@ -1,5 +1,6 @@
 """Learners, and the loop, checkpoints and teams of processes that serve them all; the pairs that networks learn from."""
 
+from augreg.networks.architectures.flownet import seeded_network
 from augreg.networks.registration import FlowRegistration
 from augreg.training.batches import (
     Batches,
@@ -19,7 +20,7 @@ from augreg.training.batches import (
 )
 from augreg.training.checkpoints import CHECKPOINT
 from augreg.training.learner import WEIGHTS, Learner, descend, kept
-from augreg.training.learners.flows import FlowLearner, pairs_error, seeded_network, train
+from augreg.training.learners.flows import FlowLearner, pairs_error, train
 from augreg.training.logs import tensorboard_log
 from augreg.training.loop import TrainingOptions, TrainingState, learn
 from augreg.training.machine import Machine, torch_threads

@@ -7,15 +7,14 @@ import numpy as np
 import torch
 from torch import nn
 
+from augreg.networks import seeded
 from augreg.networks.files import write_tensors
 from augreg.training import Learner, descend, kept
 
 
 def perceptron(*widths, seed=0):
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        layers = [nn.Linear(a, b) for a, b in itertools.pairwise(widths)]
-    return nn.Sequential(*[part for layer in layers for part in (layer, nn.Tanh())][:-1])
+    pairs = itertools.pairwise(widths)
+    return seeded(seed, lambda: nn.Sequential(*[part for a, b in pairs for part in (nn.Linear(a, b), nn.Tanh())][:-1]))
 
 
 class TwoPlayers(Learner):

@@ -4,8 +4,10 @@ a checkpoint is of one learner alone."""
 import multiprocessing
 import os
 import signal
+import sys
 import textwrap
 import time
+import types
 from dataclasses import replace
 
 import numpy as np
@@ -28,7 +30,9 @@ from augreg.training import (
     descend,
     kept,
     learn,
+    pairs_from_memory,
     seeded_network,
+    tensorboard_log,
     train,
 )
 from augreg.training.checkpoints import named_state, restore
@@ -40,7 +44,8 @@ SERVER = multiprocessing.get_context("forkserver")
 
 
 def flows():
-    return FlowLearner(seeded_network(0, 2, 0.03), lambda step: pairs(step, batch=2), (1.0, 1.0))
+    pool = PairBatch.concatenate([pairs(step, batch=2) for step in range(2)])
+    return FlowLearner(seeded_network(0, 2, 0.03), pairs_from_memory(pool, 2), (1.0, 1.0))
 
 
 LEARNERS = {"flows": flows, "two players": TwoPlayers, "agent": Agent}
@@ -78,9 +83,9 @@ def kill(run):
 @pytest.mark.parametrize("name", LEARNERS)
 def test_a_run_killed_at_any_moment_ends_with_the_same_state(tmp_path, name):
     """Killed three times, a random time after a random step: while it computes, or while it writes a checkpoint."""
-    steps, rng = 60, np.random.default_rng()
+    steps, rng = 40, np.random.default_rng()
     options = replace(OPTIONS, steps=steps, checkpoint_seconds=0)
-    waits = list(zip(rng.integers(1, 9, 3), rng.uniform(0, 0.01, 3), strict=True))
+    waits = list(zip(rng.integers(1, 6, 3), rng.uniform(0, 0.01, 3), strict=True))
     for taken, seconds in waits:
         run, told = begin(name, tmp_path / "killed", options)
         for _ in range(taken):
@@ -157,9 +162,10 @@ def test_the_example_in_the_documentation_learns(tmp_path):
     names = {name: getattr(training, name) for name in ("Learner", "TrainingOptions", "descend", "learn")}
     names |= {"torch": torch, "nn": torch.nn, "normalised": normalised, "write_tensors": write_tensors}
     told = []
+    names |= {"batch_of": lambda _: shifted(), "folder": tmp_path, "told": told}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        exec(text, names | {"batch_of": lambda _: shifted(), "folder": tmp_path, "told": told})
+        exec(text, names)
     assert told[-1].step == 100
     assert told[-1].loss < 0.5 * told[0].loss
 
@@ -172,6 +178,72 @@ def shifted():
     moving = torch.stack([torch.roll(image, tuple(shift), (1, 2)) for image, shift in zip(images, shifts.tolist(), strict=True)])
     flow = torch.from_numpy(shifts).float()[:, :, None, None].expand(-1, -1, 16, 16)
     return replace(PairBatch.without_truth(images, moving), flow=flow)
+
+
+OPTIMISERS = {
+    "momentum": lambda parameters: torch.optim.SGD(parameters, momentum=0.9),
+    "AMSGrad": lambda parameters: torch.optim.AdamW(parameters, amsgrad=True),
+    "RMSprop": lambda parameters: torch.optim.RMSprop(parameters, centered=True, momentum=0.5),
+    "Adagrad": torch.optim.Adagrad,
+    # not in the order of the module
+    "two groups": lambda parameters: torch.optim.Adam([{"params": part} for part in parameters[::-1]]),
+}
+
+
+@pytest.mark.parametrize("name", OPTIMISERS)
+def test_any_optimiser_goes_on_where_it_was(tmp_path, name):
+    def players():
+        learner = TwoPlayers()
+        learner.adam = OPTIMISERS[name](list(learner.network.parameters()))
+        learner.optimisers = {"adam": learner.adam, "critic_adam": learner.critics}
+        return learner
+
+    whole, first, second = players(), players(), players()
+    list(learn(whole, tmp_path / "whole", OPTIONS))
+    stopped = learn(first, tmp_path / "parts", replace(OPTIONS, checkpoint_seconds=0))
+    for _ in range(3):
+        next(stopped)
+    stopped.close()
+    assert [state.step for state in learn(second, tmp_path / "parts", OPTIONS, resume=True)] == [4, 5, 6]
+    assert same(named_state(second), named_state(whole))
+    assert any(key.startswith("adam.network.0.weight.") for key in named_state(whole))
+
+
+def test_state_that_is_no_tensor_is_refused_before_it_is_lost(tmp_path):
+    learner = Plain()
+    learner.optimisers = {"lbfgs": torch.optim.LBFGS(learner.module.parameters())}
+    learner.update = lambda: learner.optimisers["lbfgs"].step(lambda: learner.module["w"].square().sum())
+    with pytest.raises(TypeError, match=r"lbfgs\.module\.w\.\w+: expected a tensor, got \w+; keep it as a buffer of a module"):
+        next(learn(learner, tmp_path, OPTIONS))
+    assert not (tmp_path / CHECKPOINT).exists()
+
+
+def test_every_number_that_is_known_has_a_curve(tmp_path, monkeypatch):
+    curves = {}
+
+    class Writer:
+        def __init__(self, folder, purge_step):
+            curves["purged"] = purge_step
+
+        def add_scalar(self, name, value, step):
+            curves.setdefault(name, []).append((step, value))
+
+        def close(self):
+            curves["closed"] = True
+
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", types.SimpleNamespace(SummaryWriter=Writer))
+    states = []
+    with tensorboard_log(tmp_path) as log:
+        for state in learn(Plain(start=float("nan")), tmp_path, replace(OPTIONS, look_every=2)):
+            states.append(state)
+            if state.step > 2:
+                log(state)
+    assert curves["purged"] == 3
+    assert curves["closed"]
+    assert curves["norm"] == [(step, 5.0) for step in (3, 4, 5, 6)]
+    assert curves["learning rate"] == [(state.step, state.learning_rate) for state in states[2:]]
+    # it is NaN
+    assert "seen" not in curves
 
 
 class Plain(Learner):

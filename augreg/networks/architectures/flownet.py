@@ -15,7 +15,7 @@ import torch
 from augreg.networks.architectures.decoder import FlowDecoder
 from augreg.networks.architectures.encoder import Encoder, SiameseEncoder, StackedEncoder
 from augreg.networks.maps import Displacement
-from augreg.networks.network import Network
+from augreg.networks.network import Network, seeded
 from augreg.networks.windows import local_contrast
 
 # voxels along the side of a cell of the finest displacement
@@ -82,3 +82,16 @@ class FlowNetC(FlowNet):
 
     def _encoder(self) -> SiameseEncoder:
         return SiameseEncoder(self.ndim, self.channels, self.width)
+
+
+def seeded_network(
+    seed: int,
+    ndim: int,
+    width: float,
+    *,
+    architecture: type[FlowNet] = FlowNetS,
+    channels: int = 1,
+    window: int | None = None,
+) -> FlowNet:
+    """A FlowNet whose first weights depend on the seed alone; parameters as of `FlowNet`."""
+    return seeded(seed, lambda: architecture(ndim, channels, width, window))

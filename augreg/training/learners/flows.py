@@ -11,7 +11,7 @@ from typing import final
 
 import torch
 
-from augreg.networks import FlowNet, FlowNetS, Map, Network, end_point_error, write_network
+from augreg.networks import Map, Network, end_point_error, write_network
 from augreg.synthesis import PairBatch
 from augreg.training.batches import Batches
 from augreg.training.batches import not_finite as not_finite_pairs
@@ -131,21 +131,6 @@ def train(
         clip=options.clip,
     )
     yield from learn(learner, directory, options, team=team, resume=resume)
-
-
-def seeded_network(
-    seed: int,
-    ndim: int,
-    width: float,
-    *,
-    architecture: type[FlowNet] = FlowNetS,
-    channels: int = 1,
-    window: int | None = None,
-) -> FlowNet:
-    """A network whose first weights depend on the seed alone."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return architecture(ndim, channels, width, window)
 
 
 def pairs_error(network: Network | None, pairs: PairBatch) -> float:
