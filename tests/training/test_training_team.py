@@ -6,7 +6,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
 import torch
 from support.flows import pairs
 from support.learners import Agent, TwoPlayers
@@ -54,31 +53,23 @@ def torchrun(folder, processes, *command):
     return subprocess.run(line, cwd=folder, env=environment, capture_output=True, encoding="utf-8", timeout=120)
 
 
-@pytest.fixture(scope="module")
-def two(tmp_path_factory):
-    """The folder of what two processes have learned, and what they have said."""
-    folder = tmp_path_factory.mktemp("two")
-    (folder / "script.py").write_text(SCRIPT, encoding="utf-8")
-    run = torchrun(folder, 2, "script.py", str(Path(__file__).parents[1]), str(folder))
+def test_two_processes_have_the_numbers_and_the_state_of_one_with_the_whole_batch(tmp_path):
+    (tmp_path / "script.py").write_text(SCRIPT, encoding="utf-8")
+    run = torchrun(tmp_path, 2, "script.py", str(Path(__file__).parents[1]), str(tmp_path))
     assert run.returncode == 0, run.stderr
-    return folder, [json.loads(line) for line in run.stdout.splitlines() if line.startswith("[")]
-
-
-@pytest.mark.parametrize("name", LEARNERS)
-def test_two_processes_have_the_numbers_and_the_state_of_one_with_the_whole_batch(two, tmp_path, name):
-    folder, told = two
-    theirs = [numbers for who, numbers in told if who == name]
-    learner = LEARNERS[name](ALONE)
-    first = {key: tensor.clone() for key, tensor in named_state(learner).items()}
-    ours = [dict(state.numbers) for state in learn(learner, tmp_path, OPTIONS)]
-    assert [numbers.keys() for numbers in theirs] == [numbers.keys() for numbers in ours]
-    # sums over half batches round differently in float32 (1e-7); eight steps of Adam, which divides by small numbers, add to it
-    told, own = (torch.tensor([number for numbers in rows for number in numbers.values()]) for rows in (theirs, ours))
-    torch.testing.assert_close(told, own, rtol=1e-3, atol=1e-5)
-    other, _ = read_tensors(folder / name / CHECKPOINT, "augreg checkpoint")
-    state = named_state(learner)
-    assert other.keys() == state.keys()
-    moved = {key: (tensor - first.get(key, 0 * tensor)).float().norm() for key, tensor in state.items()}
-    assert max(moved[key] for key in first) > 1e-3
-    for key, tensor in state.items():
-        assert (tensor - other[key]).float().norm() <= 0.02 * moved[key] + 1e-6, key
+    told = [json.loads(line) for line in run.stdout.splitlines() if line.startswith("[")]
+    for name, make in LEARNERS.items():
+        alone, theirs = make(ALONE), [numbers for who, numbers in told if who == name]
+        first = {key: tensor.clone() for key, tensor in named_state(alone).items()}
+        ours = [dict(state.numbers) for state in learn(alone, tmp_path / "one" / name, OPTIONS)]
+        assert [numbers.keys() for numbers in theirs] == [numbers.keys() for numbers in ours]
+        # sums over half batches round differently in float32 (1e-7); eight steps of Adam, which divides by small numbers, add
+        two, one = (torch.tensor([number for numbers in rows for number in numbers.values()]) for rows in (theirs, ours))
+        torch.testing.assert_close(two, one, rtol=1e-3, atol=1e-5, msg=lambda text, name=name: f"{name}: {text}")
+        other, _ = read_tensors(tmp_path / name / CHECKPOINT, "augreg checkpoint")
+        state = named_state(alone)
+        assert other.keys() == state.keys()
+        moved = {key: (tensor - first.get(key, 0 * tensor)).float().norm() for key, tensor in state.items()}
+        assert max(moved[key] for key in first) > 1e-3
+        for key, tensor in state.items():
+            assert (tensor - other[key]).float().norm() <= 0.02 * moved[key] + 1e-6, (name, key)
