@@ -92,6 +92,15 @@ def test_the_weights_decay_by_what_is_stated_over_the_flow_s_scale(tmp_path):
     assert 2 * len([name for name in tensors if name.endswith("exp_avg")]) > len(first)
 
 
+def test_a_gradient_is_shortened_to_the_clip(tmp_path):
+    options = TrainingOptions(steps=1, weight_decay=0.0, clip=0.01, machine=Machine("cpu", threads=1))
+    (state,) = train(seeded_network(0, 2, 0.03), pairs, (1.0, 1.0), tmp_path, options)
+    tensors, _ = read_tensors(tmp_path / CHECKPOINT, "augreg checkpoint")
+    moments = torch.cat([tensor.flatten() for name, tensor in tensors.items() if name.endswith("exp_avg")])
+    assert state.numbers["gradient"] > 1
+    assert moments.norm().item() == pytest.approx(0.1 * 0.01, rel=1e-3)
+
+
 @pytest.mark.parametrize(("gain", "offset"), [(3.0, 0.0), (1.0, -1024.0), (0.01, 7.0), (1e-9, 0.0)])
 def test_a_network_sees_the_same_whatever_gain_and_offset_of_the_images(gain, offset):
     rng = np.random.default_rng(0)
