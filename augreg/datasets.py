@@ -12,7 +12,12 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
+from augreg.geometry.grid import Grid
 from augreg.geometry.image import Image, Labels
 from augreg.io import FileWarning, read_image, read_labels
 
@@ -45,21 +50,47 @@ class SampleData:
     source: str
 
 
-def hearts() -> SampleData:
+def hearts(side: int | None = None) -> SampleData:
     """30 patients at end-diastole and end-systole, in turns: 60 slices of 256 x 256 pixels, and label 1 in the left ventricle.
 
     Their pixel spacing is lost (about 1.4 mm) and counts as 1.
+
+    Parameters
+    ----------
+    side : cut to squares of so many pixels, the ventricle at end-diastole in the middle: both images of a patient are shifted
+        alike, by whole pixels, and 0 stands where a square reaches beyond its image. None leaves them whole.
     """
     names = tuple(sorted(path.name.removesuffix("_lv.png") for path in _HEARTS.glob("*_lv.png")))
     subjects, _, phases = zip(*(name.rpartition("_") for name in names), strict=True)
+    images = [read_image(_HEARTS / f"{name}.png") for name in names]
+    labels = [read_labels(_HEARTS / f"{name}_lv.png") for name in names]
+    if side is not None:
+        first = {subject: labels[number] for number, subject in reversed([*enumerate(subjects)])}
+        corners = [_middle(first[subject]) - side // 2 for subject in subjects]
+        images = [
+            Image(_cut(image.values, corner, side), Grid((side, side))) for image, corner in zip(images, corners, strict=True)
+        ]
+        labels = [
+            Labels(_cut(part.values, corner, side), Grid((side, side))) for part, corner in zip(labels, corners, strict=True)
+        ]
     return SampleData(
-        images=tuple(read_image(_HEARTS / f"{name}.png") for name in names),
-        labels=tuple(read_labels(_HEARTS / f"{name}_lv.png") for name in names),
+        images=tuple(images),
+        labels=tuple(labels),
         names=names,
         subjects=subjects,
         phases=phases,
         source=f"Sunnybrook Cardiac Data, {len(set(subjects))} patients at end-diastole and end-systole",
     )
+
+
+def _middle(labels: Labels) -> npt.NDArray[np.intp]:
+    """The pixel in the middle of what is labelled."""
+    return np.rint(np.argwhere(labels.values > 0).mean(axis=0)).astype(np.intp)
+
+
+def _cut(values: npt.NDArray[Any], corner: npt.NDArray[np.intp], side: int) -> npt.NDArray[Any]:
+    """So many pixels from a corner on; 0 beyond the image."""
+    return np.pad(values, side)[tuple(slice(c + side, c + 2 * side) for c in corner)]
 
 
 def sample_data(images: Sequence[str] | None = None) -> SampleData:

@@ -37,6 +37,24 @@ def test_hearts_are_thirty_patients_in_two_phases():
     assert "Sunnybrook" in data.source
 
 
+def test_hearts_are_cut_with_the_ventricle_at_end_diastole_in_the_middle():
+    whole, cut = datasets.hearts(), datasets.hearts(side=150)
+    assert cut.names == whole.names
+    for number, name in enumerate(whole.names):
+        image, labels = cut.images[number], cut.labels[number]
+        assert image.grid == labels.grid == Grid((150, 150))
+        first = number - number % 2
+        middle = np.argwhere(whole.labels[first].values).mean(axis=0)
+        # a pixel (75, 75) of both phases is the nearest one to the middle at end-diastole
+        x, y = np.rint(middle).astype(int)
+        assert image.values[75, 75] == whole.images[number].values[x, y], name
+        assert np.abs(np.argwhere(cut.labels[first].values).mean(axis=0) - 75).max() <= 0.5 + 1e-9
+        assert np.count_nonzero(labels.values) == np.count_nonzero(whole.labels[number].values)
+    # some squares reach beyond their image, where air is
+    beyond = datasets.hearts(side=300)
+    assert all(np.count_nonzero(a.values) == np.count_nonzero(b.values) for a, b in zip(beyond.images, whole.images, strict=True))
+
+
 def test_blood_is_brighter_than_the_wall_around_it():
     # a label map that is turned, or of another image, would not say so: turned ones do for half of the images
     data = datasets.hearts()

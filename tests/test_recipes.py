@@ -2,7 +2,11 @@
 
 import itertools
 import json
+import re
+import subprocess
+import sys
 from dataclasses import fields, replace
+from importlib import resources
 
 import pytest
 import torch
@@ -11,12 +15,15 @@ from support import subjects
 from augreg import demo, recipes
 from augreg.cli.parser import build_parser
 from augreg.cli.recipe_options import recipe_of
+from augreg.networks import read_network
 from augreg.recipes import BRAIN, DEFAULT, DEMO, HEART, Recipe, Turn
 from augreg.sam import write_model
 from augreg.synthesis import PairBatch, SmoothField
-from augreg.training import ALONE, Batches, Machine, Team, train
-from benchmarks.experiments.people import Study, Subject
+from augreg.training import ALONE, WEIGHTS, Batches, Machine, Team, train
+from benchmarks.experiments.people import Study, Subject, read_study
+from benchmarks.experiments.run import trained
 from benchmarks.experiments.settings import SETTINGS
+from benchmarks.experiments.ship import SHIPPED
 from benchmarks.experiments.sources import source
 
 # every value is another one than the default's
@@ -201,3 +208,18 @@ def test_pairs_held_out_are_of_every_turn_and_no_step_has_them():
 def test_a_demo_without_a_pool_is_refused():
     with pytest.raises(ValueError, match="recipe: expected one with a pool"):
         demo.Lesson(recipe=DEFAULT)
+
+
+@pytest.mark.slow
+def test_the_commands_on_the_card_of_the_shipped_network_make_the_weights_of_the_experiment(tmp_path):
+    card = (resources.files("augreg") / "data" / "sunnybrook-sax.md").read_text(encoding="utf-8")
+    [block] = [text for text in re.findall(r"```sh\n(.*?)```", card, flags=re.DOTALL) if "augreg train" in text]
+    assert block.rstrip().endswith("--seed 0")
+    python = f'python() {{ "{sys.executable}" "$@"; }}\naugreg() {{ python -m augreg "$@"; }}\nset -e\n'
+    subprocess.run(["bash", "-c", f"{python}{block.rstrip()} --steps 5"], cwd=tmp_path, check=True)
+    settings = SETTINGS["heart"]
+    settings = replace(settings, recipe=replace(settings.recipe, steps=5))
+    folder = tmp_path / "heart" / "runs" / SHIPPED.key
+    trained(SHIPPED, read_study("heart").fewer(SHIPPED.people), settings, folder, "cpu")
+    ours, theirs = (read_network(path / WEIGHTS).network.state_dict() for path in (tmp_path / "run", folder))
+    assert all(torch.equal(ours[name], value) for name, value in theirs.items())

@@ -1,6 +1,6 @@
 """The folder of a run, and what the run was started with.
 
-    settings.json             batch, seed, rate, network, objective, and a hash of what is learned from
+    settings.json             the recipe, the seed, the network, and a hash of what is learned from
     checkpoint.safetensors    of the last minutes
     weights.safetensors       at the end
 

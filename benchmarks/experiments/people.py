@@ -1,10 +1,8 @@
 """The people of a study: who is learned from, who is tested, and which pairs are registered.
 
-    brain   slices z08 of `brain2d`, affinely aligned, 1 mm, cut to a field of view around the head: all ordered pairs of people
-    heart   `cardiac2d`, pixels, cut to a field of view around the ventricle: the two phases of a patient in both orders
-            ("phases"), and end-diastole of two patients ("people")
-
-A patient's two images are shifted alike, by whole pixels, so that the ventricle at end-diastole is in the middle.
+brain   slices z08 of `brain2d`, affinely aligned, 1 mm, cut to a field of view around the head: all ordered pairs of people
+heart   the hearts that come with augreg, pixels, cut to a field of view around the ventricle: the two phases of a patient in
+        both orders ("phases"), and end-diastole of two patients ("people")
 """
 
 from __future__ import annotations
@@ -16,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from augreg import io
+from augreg import datasets, io
 from augreg.geometry.grid import Grid
 from augreg.geometry.image import Image, Labels
 from benchmarks.harness.places import DATA, TEST_BRAINS
@@ -140,23 +138,12 @@ def _head(person: str, level: str) -> Subject:
 
 
 def _heart() -> Study:
-    people = sorted(path.name.removesuffix("_ed.png") for path in _folder("cardiac2d").glob("*_ed.png"))
-    subjects = [one for person in people for one in _phases(person)]
-    return _split("heart", subjects, people[-_TEST_HEARTS:])
-
-
-def _phases(person: str) -> list[Subject]:
-    folder, grid = DATA / "cardiac2d", Grid((_CHEST, _CHEST))
-    ventricle = io.read_labels(folder / f"{person}_ed_lv.png").values
-    corner = np.rint(np.argwhere(ventricle > 0).mean(axis=0)).astype(int) - _CHEST // 2
-    subjects = []
-    for phase in ("ed", "es"):
-        image = io.read_image(folder / f"{person}_{phase}.png").values.astype(np.float32)
-        labels = io.read_labels(folder / f"{person}_{phase}_lv.png").values
-        # air where the field of view reaches beyond the image
-        seen = [np.pad(values, _CHEST)[tuple(slice(c + _CHEST, c + 2 * _CHEST) for c in corner)] for values in (image, labels)]
-        subjects.append(Subject(person, phase, Image(seen[0], grid), Labels(seen[1], grid)))
-    return subjects
+    data = datasets.hearts(_CHEST)
+    people = [
+        Subject(subject, phase, image.with_values(image.values.astype(np.float32)), labels)
+        for subject, phase, image, labels in zip(data.subjects, data.phases or (), data.images, data.labels or (), strict=True)
+    ]
+    return _split("heart", people, _people(people)[-_TEST_HEARTS:])
 
 
 def _folder(name: str) -> Path:

@@ -1,4 +1,6 @@
-"""The heart's network as package data: `python -m benchmarks.experiments.ship [--out runs/experiments]`.
+"""The heart's network as package data: `python -m benchmarks run experiments-ship [RUN]`.
+
+RUN is the folder of a training, of the experiment or of `augreg train` as the network's card has it.
 
 Weights are written in half precision, which moves flows by less than a hundredth of a pixel; reading makes them single again.
 """
@@ -20,9 +22,12 @@ SHIPPED = Run("sam", 20)
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.experiments.ship", description="Ship the heart's network.")
-    parser.add_argument("--out", type=Path, default=Path("runs/experiments"), metavar="FOLDER", help="of the runs")
+    default = Path("runs/experiments") / "heart" / "runs" / SHIPPED.key
+    parser.add_argument(
+        "run", nargs="?", type=Path, default=default, metavar="RUN", help=f"folder of a training (default {default})"
+    )
     options = parser.parse_args()
-    trained = read_network(options.out / "heart" / "runs" / SHIPPED.key / WEIGHTS)
+    trained = read_network(options.run / WEIGHTS)
     path = Path(str(resources.files("augreg") / "data" / "sunnybrook-sax.safetensors"))
     write_network(trained.network.half(), trained.spacing, path)
 
