@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import augreg as ar
-from augreg.cli.arguments import seed
+from augreg.cli.arguments import positive, seed
 from augreg.cli.options import Commands, command_of, json_option
 from augreg.cli.output import report, say
 from augreg.cli.progress import bar
@@ -41,6 +41,7 @@ def add(commands: Commands) -> None:
     )
     parser.add_argument("-o", "--output", metavar="RUN", help="folder of checkpoint and weights, of a run of its own")
     parser.add_argument("--device", default="auto", metavar="D", help="cpu, cuda, or auto (default)")
+    parser.add_argument("--threads", type=positive(int), metavar="T", help="of PyTorch on the CPU (default: as it chooses)")
     parser.add_argument(
         "--precision",
         choices=("auto", "float32", "bfloat16"),
@@ -65,7 +66,7 @@ def run(options: argparse.Namespace) -> None:
         raise ValueError("MODEL.npz|DIR, -o RUN: expected what to learn from and a folder for the run, got none; give both")
     from augreg import recipes, training  # torch: only here
 
-    machine = training.Machine(options.device, None, options.precision, compiled=options.compile)
+    machine = training.Machine(options.device, options.threads, options.precision, compiled=options.compile)
     # before the work
     known = training.run_settings(options.output) if options.resume else None
     recipe = recipe_of(options, known or {})
