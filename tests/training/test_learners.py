@@ -270,6 +270,12 @@ class Plain(Learner):
         write_tensors(self.module.state_dict(), {}, path, "plain")
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_a_number_that_is_not_finite_is_named(value):
+    assert Plain().trouble({"loss": 1.0, "norm": -2.0}) is None
+    assert f"expected finite numbers, got a norm of {value}; " in Plain().trouble({"loss": 1.0, "norm": value})
+
+
 def test_steps_have_the_rates_of_the_schedule_and_gradients_no_larger_than_the_clip(tmp_path):
     learner = Plain()
     options = replace(OPTIONS, steps=10, learning_rate=0.1, warm_up=4, halvings=1, look_every=4)
