@@ -38,6 +38,7 @@ def test_ten_lines_of_python(folder):
     assert ar.read_model(folder / "model.npz").template.shape == (256, 256)
 
 
+@pytest.mark.slow
 def test_ten_lines_of_shell(folder):
     lines = block("sh", "augreg register").splitlines()
     assert len(lines) == 10
