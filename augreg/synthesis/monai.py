@@ -3,4 +3,4 @@
 import sys
 from importlib import import_module
 
-sys.modules[__name__] = import_module("augreg.streams.monai")
+sys.modules[__name__] = import_module(__name__.replace("synthesis", "streams"))
