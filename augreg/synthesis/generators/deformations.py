@@ -19,9 +19,10 @@ import numpy.typing as npt
 import torch
 
 from augreg.geometry.grid import FloatArray, Grid
-from augreg.geometry.image import Image, Labels, as_image, as_labels
+from augreg.geometry.image import Image, Labels, as_image
 from augreg.geometry.splines import control_grid
 from augreg.sam.alignment import pose_size
+from augreg.sam.checks import checked_labels
 from augreg.sam.motion import Displacement
 from augreg.synthesis.generators.fields import Field, SmoothField, described
 from augreg.synthesis.pairs import Draw, PairBatch, PairGenerator, make_pairs
@@ -162,12 +163,7 @@ class RandomDeformations:
 
 def _stacked(given: Sequence[Labels | npt.NDArray[Any]], images: Sequence[Image]) -> npt.NDArray[np.integer]:
     """Label maps of the images as one array."""
-    if len(given) != len(images):
-        raise ValueError(f"labels: expected {len(images)}, one per image, got {len(given)}")
-    labels = [as_labels(f"labels[{i}]", one, image.grid) for i, (one, image) in enumerate(zip(given, images, strict=True))]
-    for i, (one, image) in enumerate(zip(labels, images, strict=True)):
-        if not one.grid.matches(image.grid, tolerance=0.1):
-            raise ValueError(f"labels[{i}]: expected the grid of images[{i}], {image.grid}, got {one.grid}")
+    labels = checked_labels(given, images)
     # one by one: numpy would make float64 of signed and unsigned types together
     return np.stack([narrow_labels(f"labels[{i}]", one.values).astype(np.int64) for i, one in enumerate(labels)])
 
