@@ -33,7 +33,7 @@ print(json.dumps({f"{d.py_func.__module__}.{d.py_func.__name__}": [str(s) for s 
 SEVERAL = {
     "pull_at": 2,
     "push_at": 2,
-    "flow_at": 2,
+    "exponential_at": 2,
     "linear_at": 2,
     "cubic_at": 2,
     "linear_lines": 2,
