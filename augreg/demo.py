@@ -51,9 +51,9 @@ class Lesson:
     Parameters
     ----------
     side : voxels along the longest side of images; of volumes half as many
-    points : of the contour of a structure; at this size more of them tell nothing new
-    recipe : of the training, with a pool of pairs; where images are phases of one person the turns are those of phases
-    seed : of pairs, weights and their order
+    points : number of points on the contour of a structure; at this size more of them tell nothing new
+    recipe : recipe of the training, with a pool of pairs; where images are phases of one person the turns are those of phases
+    seed : seed of pairs, weights and their order
 
     Raises
     ------
@@ -103,7 +103,7 @@ def run(directory: Path, *, images: Sequence[str] | None = None, lesson: Lesson 
     ----------
     directory : made if it does not exist
     images : the user's own; see `augreg.datasets.sample_data`
-    lesson : how much the network learns from
+    lesson : amount of data that the network learns from
 
     Raises
     ------

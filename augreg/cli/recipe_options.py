@@ -96,7 +96,7 @@ def recipe_of(options: argparse.Namespace, known: Mapping[str, Any]) -> Recipe:
 
     Parameters
     ----------
-    options : of the command
+    options : options of the command
     known : settings of the run that goes on, or nothing; without --recipe its values are those that are not asked for
 
     Raises

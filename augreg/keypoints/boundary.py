@@ -32,7 +32,7 @@ class Keypoints:
     Parameters
     ----------
     points : p, (N, D) mm
-    frames : (N, D, D) orthonormal; frames[:, 0] are the normals n, the others tangents
+    frames : orthonormal frames, (N, D, D); frames[:, 0] are the normals n, the others tangents
     """
 
     points: FloatArray

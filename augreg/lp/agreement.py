@@ -51,10 +51,10 @@ class Agreement:
 
     Parameters
     ----------
-    patches : of the fixed image, with something to see
-    seen : of these inside the moving image
-    matched : of those best matched within a voxel of where they were put
-    opposite : of those with a negative correlation stronger than any positive one
+    patches : number of patches of the fixed image that show something
+    seen : number of these inside the moving image
+    matched : number of those best matched within a voxel of where they were put
+    opposite : number of those with a negative correlation stronger than any positive one
     """
 
     patches: int

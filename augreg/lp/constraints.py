@@ -51,9 +51,9 @@ class Landmarks(Constraint):
 
     Parameters
     ----------
-    fixed, moving : (M, D) mm
-    tolerance : mm, per axis
-    grid : of the fixed image
+    fixed, moving : positions in both images, (M, D) mm
+    tolerance : largest distance along each axis, mm
+    grid : grid of the fixed image
     """
 
     fixed: FloatArray
@@ -102,9 +102,9 @@ class RigidMask(Constraint):
 
     Parameters
     ----------
-    points : (M, D) mm
-    step : of the differences, mm
-    size : of the region, mm
+    points : positions, (M, D) mm
+    step : step of the differences, mm
+    size : size of the region, mm
     """
 
     points: FloatArray

@@ -31,9 +31,9 @@ class Outcome:
     Parameters
     ----------
     pose : the best so far
-    objective : of the pose, where it was compared last; NaN before
-    gap : of the last program; NaN before
-    solve_seconds : of all programs
+    objective : objective of the pose, where it was compared last; NaN before
+    gap : duality gap of the last program; NaN before
+    solve_seconds : time spent on all programs
     warnings : everything the caller should know
     """
 
@@ -54,7 +54,7 @@ class Descent:
 
     Parameters
     ----------
-    solver : of the programs
+    solver : solver of the programs
     constraints : to be met
     """
 

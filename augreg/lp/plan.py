@@ -40,10 +40,10 @@ class Stage:
 
     Parameters
     ----------
-    level : of the pyramid, 0 the coarsest
-    windows : of the programs, one after the other
+    level : level of the pyramid, 0 the coarsest
+    windows : windows of the programs, one after the other
     polish : Gauss-Newton steps at the end, at most
-    keypoints : about how many
+    keypoints : approximate number of keypoints
     control : spacing of the B-spline's control points in units of the finest one; None for the matrix group
     """
 
@@ -60,11 +60,11 @@ class Plan:
 
     Parameters
     ----------
-    spacings : of the levels, mm, coarse to fine
+    spacings : voxel sizes of the levels, mm, coarse to fine
     bundle : the shape of what is sampled around a keypoint
-    group : of the matrices
-    keypoints : for these, about
-    stages : what is done, one after the other
+    group : group of the matrices
+    keypoints : approximate number of keypoints for matrices
+    stages : stages of the registration, one after the other
     control : spacing of the finest B-spline, mm
     smoothness : weight of its second differences, cost per voxel and thousand keypoints
     fold_free : bound B-splines so that they are injective

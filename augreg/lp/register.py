@@ -46,19 +46,20 @@ class LPRegistration(Method):
     transform : rigid, similarity, affine, or bspline (affine first, then one cubic B-spline)
     criterion : ncc, ssd, mi, or of the label maps given in the call: labels, if their numbers mean the same in both images,
         classes, if they do not (see `augreg.lp.superpixel_classes`)
-    grid_spacing : of the B-spline's control points, mm; default a sixteenth of the fixed image's longest side
+    grid_spacing : spacing of the B-spline's control points, mm; default a sixteenth of the fixed image's longest side
     smoothness : weight of the L1 norm of second differences of the coefficients, cost per voxel and thousand keypoints;
         default 0.003 in 2-D, 0.00004 in 3-D
     fold_free : bound the B-spline so that it is injective
     search : try rotations, scales and translations first (only without an initial transform)
     rotation : degrees up to which rotations are tried
-    keypoints : about how many, of B-splines at the finest level; default 700 and 2000 in 2-D, 2000 and 32000 in 3-D
+    keypoints : approximate number of keypoints, for B-splines at the finest level; default 700 and 2000 in 2-D, 2000 and 32000 in
+        3-D
     profile : half length across the boundary and half width along it of what is compared around a keypoint, in voxels of the
         level; default (6, 2) in 2-D, (6, 1) in 3-D
     polish : Gauss-Newton steps at the end, at most (ncc and ssd only)
-    tolerance : of landmarks given in the call, mm
-    budget : seconds after which the best transform so far is returned; None for no limit
-    solver : of the programs: `solvers.InteriorPoint`, `solvers.HiGHS` or any callable like them
+    tolerance : largest distance of landmarks given in the call, mm
+    budget : time after which the best transform so far is returned, seconds; None for no limit
+    solver : solver of the programs: `solvers.InteriorPoint`, `solvers.HiGHS` or any callable like them
 
     Raises
     ------

@@ -24,10 +24,10 @@ class Step:
 
     Parameters
     ----------
-    stage : its number in the plan
+    stage : number of the stage in the plan
     iteration : within the stage, from 1; 0 for where the walk begins
-    level : where it was made
-    outcome : where it has led
+    level : pyramid level on which it was made
+    outcome : pose and numbers after it
     """
 
     stage: int
@@ -42,10 +42,10 @@ class Walk:
 
     Parameters
     ----------
-    plan : its stages
-    levels : those of the plan, coarse to fine
+    plan : plan with the stages
+    levels : pyramid levels of the plan, coarse to fine
     descent : makes the steps
-    grid : of the fixed image
+    grid : grid of the fixed image
     clock : is asked after every step
     """
 

@@ -31,7 +31,7 @@ class NetworkFile:
     Parameters
     ----------
     network : ready to predict
-    spacing : mm per voxel of the training images
+    spacing : voxel size of the training images, mm
     """
 
     network: Network

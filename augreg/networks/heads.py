@@ -103,7 +103,7 @@ class AffineFlow(Network):
 
     Parameters
     ----------
-    encoder : of two images; its coarsest features are used
+    encoder : encoder of two images, whose coarsest features are used
     """
 
     def __init__(self, encoder: Encoder) -> None:
@@ -144,7 +144,7 @@ class Cascade(Network):
 
     Parameters
     ----------
-    networks : of one dimension and number of channels
+    networks : networks of equal dimension and number of channels
 
     Raises
     ------

@@ -133,9 +133,9 @@ class Displacement(Map):
     Parameters
     ----------
     values : u at the cells, (B, D, *counts), of `unit` voxels each
-    shape : of the images
-    cells : voxels along the sides of a cell, one number per axis
-    unit : voxels
+    shape : shape of the images
+    cells : side lengths of a cell, voxels, one number per axis
+    unit : size of the unit of the values, voxels
 
     Raises
     ------
@@ -265,8 +265,8 @@ class AffineMap(Map):
     ----------
     matrix : A, (B, D, D)
     translation : t, (B, D), voxels
-    shape : of the images
-    unit : voxels, of losses
+    shape : shape of the images
+    unit : size of the unit of losses, voxels
     """
 
     matrix: torch.Tensor

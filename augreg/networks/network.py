@@ -24,8 +24,9 @@ class Network(nn.Module, ABC):
     Attributes
     ----------
     ndim : D, 2 or 3
-    channels : of one image
-    unit : voxels that a number of its maps stands for; losses are in these units, so what is added to a loss is divided by it
+    channels : number of channels of one image
+    unit : size of the unit of the numbers in its maps, voxels; losses are in these units, so what is added to a loss is divided
+        by it
     """
 
     ndim: int

@@ -30,7 +30,7 @@ class FlowRegistration(Method):
     Parameters
     ----------
     network : a network, or what wraps one, such as `augreg.networks.SymmetricFlow(RefinedFlow(network))`
-    spacing : mm per voxel that the network was trained on
+    spacing : voxel size of the images that the network was trained on, mm
     """
 
     network: Predictor

@@ -66,11 +66,11 @@ def fresh_pairs(
 
     Parameters
     ----------
-    recipe : how they are drawn
+    recipe : recipe by which they are drawn
     model : the appearance model
-    seed : of everything
+    seed : seed of all random numbers
     part : which of a step's pairs are wanted
-    device : where they are rendered, by default the CPU
+    device : device of the rendering, by default the CPU
     """
     if recipe.pool is not None:
         pairs = PairBatch.concatenate(list(pool(recipe, model, seed, device=device)))
@@ -97,9 +97,9 @@ def shown(recipe: Recipe, batches: Batches, seed: int, *, part: slice = ALL) -> 
 
     Parameters
     ----------
-    recipe : what is done to them
+    recipe : recipe with their looks and mirrors
     batches : drawn or from memory, `recipe.drawn` pairs of every step or this process's part of them
-    seed : of looks and mirrors
+    seed : seed of looks and mirrors
     part : which of a step's pairs they are
     """
     if recipe.gamma or recipe.noise:

@@ -70,15 +70,15 @@ class Recipe:
     ----------
     turns : ways to draw the pairs, one step each in turns
     intensity : standard deviation of the logarithm of a smooth gain, independent for both images
-    gamma, noise : of the images' looks, see `augreg.training.seen_differently`; where both are 0 images stay as they are
+    gamma, noise : spread of the images' looks, see `augreg.training.seen_differently`; where both are 0 images stay as they are
     symmetric : whether half of a batch is the other half with its images exchanged
     mirrored : sideways exchanges left and right (the first axis) of a batch by chance, all mirrors every axis by chance
     curriculum : share of the steps over which shapes grow from a quarter to their size
     pool : pairs that are drawn once, kept in memory and shown again and again; None draws new ones at every step
-    architecture, width, window : of the network, see `augreg.networks.FlowNet`
+    architecture, width, window : parameters of the network, see `augreg.networks.FlowNet`
     batch : pairs of a step, of all processes
-    steps : of Adam
-    learning_rate, halvings, warm_up, weight_decay, clip : see `augreg.training.TrainingOptions`
+    steps : number of steps of Adam
+    learning_rate, halvings, warm_up, weight_decay, clip : parameters of the optimiser, see `augreg.training.TrainingOptions`
     likeness : weight of how unlike the fixed and the warped image are, beside the end-point error
     smoothness : weight of the flow's mean squared gradient beside the end-point error
 

@@ -12,7 +12,7 @@ class Clock:
 
     Parameters
     ----------
-    budget : seconds after which the best transform so far is wanted; None for no limit
+    budget : time after which the best transform so far is wanted, seconds; None for no limit
     """
 
     budget: float | None = None

@@ -54,7 +54,7 @@ class Frame:
 
     Parameters
     ----------
-    fixed, moving : where it is, (*shape) bool each
+    fixed, moving : masks of the frame in both images, (*shape) bool
     values : the constants, of fixed and moving, one pair for every part
     """
 

@@ -78,7 +78,7 @@ class Method(ABC):
         Parameters
         ----------
         fixed, moving : images of one dimension; grids, sizes and directions may differ. An array is an image with spacing 1
-        given : what is known of them; see `Given`
+        given : knowledge about them; see `Given`
 
         Raises
         ------

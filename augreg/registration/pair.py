@@ -34,10 +34,10 @@ class Given(TypedDict, total=False):
 
     Parameters
     ----------
-    fixed_mask, moving_mask : where to look, not 0; on any grid
+    fixed_mask, moving_mask : masks, not 0 where to look; on any grid
     fixed_labels, moving_labels : label maps, for criteria that compare these
     fixed_points, moving_points : landmark pairs (N, D) mm, inside their images
-    rigid_mask : in the fixed space, not 0 where the transform is to be locally rigid
+    rigid_mask : mask in the fixed space, not 0 where the transform is to be locally rigid
     initial : a first guess, kept as the left part of the result: phi = initial @ (what is found)
     """
 

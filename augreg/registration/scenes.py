@@ -25,8 +25,8 @@ class Scenes:
     Parameters
     ----------
     fixed, moving : finite float32 images with equal numbers of channels
-    fixed_mask, moving_mask : where to look, on the grids of their images; None for everywhere
-    warnings : what was changed
+    fixed_mask, moving_mask : masks on the grids of their images, not 0 where to look; None for everywhere
+    warnings : sentences on what was changed
     """
 
     fixed: Image

@@ -61,11 +61,11 @@ class DemoStory:
     synthetic : images of synthetic pairs
     pair : fixed, moving and displacement of one synthetic pair
     lesson : a sentence on what the network learned from
-    curve : (step, end-point error in voxels on synthetic pairs that are not trained on)
+    curve : pairs of step and end-point error, voxels, on synthetic pairs that are not trained on
     without : that error without registration
     held_out : the pair of unseen images that is shown
     what : a phrase that names what is held out
-    scores : of all such pairs by method
+    scores : scores of all such pairs, by method
     """
 
     source: str

@@ -43,9 +43,9 @@ def pairs_from_generators(
     ----------
     generators : the generator of a step; take several in turns, or let one grow
     batch : pairs of a step, of all processes
-    seed : of everything
+    seed : seed of all random numbers
     part : which of a step's pairs are made; see `Team.part`
-    device : where they are rendered, by default the CPU
+    device : device of the rendering, by default the CPU
     """
 
     def batch_of(step: int) -> PairBatch:
@@ -70,8 +70,8 @@ def pairs_from_model(
     Parameters
     ----------
     model : the appearance model
-    batch, seed, part, device : see `pairs_from_generators`
-    appearances : of the two images of a pair, taken in turns by the batches
+    batch, seed, part, device : as in `pairs_from_generators`
+    appearances : correlations of the two appearances of a pair, taken in turns by the batches
     pose : factor on the training poses' spread
     amplitude : factor on the shapes' standard deviations at a step, such as `growing`
     """
@@ -98,9 +98,9 @@ def pairs_from_memory(pairs: PairBatch, batch: int, seed: int = 0, *, part: slic
 
     Parameters
     ----------
-    pairs : those at hand
+    pairs : pairs at hand
     batch : pairs of a step, of all processes
-    seed : of the order
+    seed : seed of the order
     part : which of a step's pairs are wanted; see `Team.part`
 
     Raises
@@ -126,9 +126,9 @@ def pairs_from_images(images: Sequence[Image], batch: int, seed: int = 0, *, par
 
     Parameters
     ----------
-    images : of one shape and one channel
+    images : images of one shape and one channel
     batch : pairs of a step, of all processes
-    seed : of the choice
+    seed : seed of the choice
     part : which of a step's pairs are wanted; see `Team.part`
 
     Raises
@@ -190,7 +190,7 @@ def seen_differently(
     batch_of : the pairs
     gamma : standard deviation of the logarithm of the exponent
     noise : standard deviation, as a share of the image's range; air that is exactly the least value stays as it is
-    seed : of everything
+    seed : seed of all random numbers
     batch : pairs of a step, of all processes; None is as many as there are
     part : which of a step's pairs these are; see `Team.part`
 

@@ -64,8 +64,8 @@ class Learner(ABC):
     ----------
     modules : all networks, and whatever else is tensors (targets, replay, counters), by names that files show; before `begin`
         they are moved to the device, in training mode
-    optimisers : of parameters of these modules, by names that files show
-    description : what a checkpoint must have in common with a learner that goes on from it, as JSON
+    optimisers : optimisers of parameters of these modules, by names that files show
+    description : properties that a checkpoint must share with a learner that goes on from it, as JSON
     """
 
     modules: Mapping[str, nn.Module]
@@ -82,7 +82,7 @@ class Learner(ABC):
 
         Parameters
         ----------
-        number : of the step, from 0; decides all that is random
+        number : number of the step, from 0; decides all that is random
         rate : the learning rate of the step
 
         Returns
@@ -127,7 +127,7 @@ def descend(loss: torch.Tensor, optimiser: torch.optim.Optimizer, rate: float, c
     Parameters
     ----------
     loss : a scalar
-    optimiser : whose `step` shall follow
+    optimiser : optimiser whose `step` shall follow
     rate : the learning rate
     clip : largest norm of the gradient, which is shortened to it
 

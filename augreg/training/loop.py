@@ -29,14 +29,14 @@ class TrainingOptions:
 
     Parameters
     ----------
-    steps : of the learner
+    steps : number of steps of the learner
     learning_rate : at the start; halved `halvings` times, evenly over the second half of the steps
-    halvings : of the learning rate
+    halvings : number of halvings of the learning rate
     warm_up : steps over which the rate grows from 0
-    weight_decay, clip : of the `FlowLearner` that `train` makes; other learners have their own
+    weight_decay, clip : parameters of the `FlowLearner` that `train` makes; other learners have their own
     checkpoint_seconds : between checkpoints; the first is written after the first step
     look_every : steps between looks at what is held out; the last step has one too
-    machine : where and how to compute
+    machine : device and manner of the computation
     """
 
     steps: int = 2000
@@ -61,10 +61,10 @@ class TrainingState:
 
     Parameters
     ----------
-    step : how many are done
-    numbers : what the learner says of the step, means over the team, and of its last look at what is held out, which only the
-        first process of a team has
-    learning_rate : of the step
+    step : number of steps that are done
+    numbers : numbers that the learner says of the step, means over the team, and of its last look at what is held out, which only
+        the first process of a team has
+    learning_rate : learning rate of the step
     seconds : since the start
     """
 
@@ -108,7 +108,7 @@ def learn(
     Parameters
     ----------
     learner : changed in place
-    directory : of the run, made if it does not exist
+    directory : folder of the run, made if it does not exist
     team : the processes that learn together
     resume : go on from the folder's checkpoint
 

@@ -19,10 +19,11 @@ class Machine:
     Parameters
     ----------
     device : cpu, cuda, or auto
-    threads : of torch on the CPU; None leaves them. On a busy machine threads that wait for each other make small networks
-        several times slower than one thread alone is.
-    precision : of convolutions; auto is bfloat16 on CUDA where the card has it, else float32. Flows, losses, coordinates and
-        weights are float32. On CPUs with such instructions bfloat16 trains as well, and up to 1.4 times faster; on others slower.
+    threads : number of threads of torch on the CPU; None leaves them. On a busy machine threads that wait for each other make
+        small networks several times slower than one thread alone is.
+    precision : precision of convolutions; auto is bfloat16 on CUDA where the card has it, else float32. Flows, losses,
+        coordinates and weights are float32. On CPUs with such instructions bfloat16 trains as well, and up to 1.4 times faster;
+        on others slower.
     channels_last : memory layout of features; None is yes on CUDA. On CPUs it was up to 1.15 times faster at width 1/4, but
         several times slower where there are few features.
     compiled : by torch.compile, whose start takes minutes; on a CPU steps got no faster

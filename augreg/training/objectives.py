@@ -35,7 +35,7 @@ class Likeness:
 
     Parameters
     ----------
-    similarity : of images, smaller for more alike ones
+    similarity : dissimilarity of two images, smaller for more alike ones
     """
 
     similarity: Similarity = local_correlation
@@ -55,8 +55,8 @@ class Alike:
     Parameters
     ----------
     objective : the other one
-    weight : of likeness
-    similarity : of images, smaller for more alike ones
+    weight : weight of the likeness
+    similarity : dissimilarity of two images, smaller for more alike ones
     """
 
     objective: Objective
@@ -75,7 +75,7 @@ class Smooth:
     Parameters
     ----------
     objective : the other one
-    weight : of smoothness
+    weight : weight of the smoothness
     """
 
     objective: Objective

@@ -19,7 +19,7 @@ class Place:
 
     Parameters
     ----------
-    machine : what was asked for
+    machine : machine as it was asked for
     device : the one that was found
     team : the processes that learn together
     """

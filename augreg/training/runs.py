@@ -34,8 +34,8 @@ def claim(directory: str | os.PathLike[str], settings: Mapping[str, Any], *, wri
 
     Parameters
     ----------
-    directory : of the run
-    settings : what its weights depend on, as JSON
+    directory : folder of the run
+    settings : everything that its weights depend on, as JSON
     writes : whether this process writes the file; all of a team look
 
     Raises

@@ -23,9 +23,9 @@ class Team:
 
     Parameters
     ----------
-    rank : of this process; number 0 writes the files
-    size : how many there are
-    local_rank : of this process among those of its machine: the number of its card
+    rank : number of this process; number 0 writes the files
+    size : number of processes
+    local_rank : number of this process among those of its machine, and of its card
     """
 
     rank: int = 0

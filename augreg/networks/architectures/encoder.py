@@ -30,7 +30,7 @@ class Encoder(nn.Module, ABC):
     Parameters
     ----------
     ndim : D, 2 or 3
-    channels : of one image
+    channels : number of channels of one image
     width : multiplies all numbers of features
 
     Attributes

@@ -28,7 +28,7 @@ class FlowNet(Network):
     Parameters
     ----------
     ndim : D, 2 or 3
-    channels : of one image
+    channels : number of channels of one image
     width : multiplies all numbers of features
     window : voxels, an odd number, within which contrast is normalised first (see `augreg.networks.windows`); None for images as
         they are

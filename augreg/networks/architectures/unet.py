@@ -30,10 +30,10 @@ class UNet(Network):
     Parameters
     ----------
     ndim : D, 2 or 3
-    channels : of one image
+    channels : number of channels of one image
     width : multiplies all numbers of features
-    strides : of the stages, each one number per axis: ((2, 2, 1), (2, 2, 2)) leaves the slices alone at first; by default four
-        stages of 2 along every axis
+    strides : strides of the stages, one number per axis each: ((2, 2, 1), (2, 2, 2)) leaves the slices alone at first; by default
+        four stages of 2 along every axis
     finest : number of stages between the images and the finest displacement, so that its cells have the product of their
         strides; 0 for a displacement per voxel
 

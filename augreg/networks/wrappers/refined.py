@@ -31,12 +31,12 @@ class RefinedFlow(Wrapper):
 
     Parameters
     ----------
-    network : where to start
-    steps : of Adam
-    similarity : of images, smaller for more alike ones
+    network : network whose prediction is refined
+    steps : number of steps of Adam
+    similarity : dissimilarity of two images, smaller for more alike ones
     smoothness : weight of the mean squared gradient of the displacement
-    rate : of Adam, voxels per step
-    cells : voxels along the sides of the cells on which w lies; one number, or one per axis
+    rate : learning rate of Adam, voxels per step
+    cells : side lengths of the cells on which w lies, voxels; one number, or one per axis
     """
 
     steps: int = 20

@@ -30,7 +30,7 @@ class SymmetricFlow(Wrapper):
 
     Parameters
     ----------
-    network : of which both maps are averaged
+    network : network whose maps of both directions are averaged
     """
 
     def predict(self, fixed: torch.Tensor, moving: torch.Tensor) -> Map:

@@ -36,10 +36,10 @@ class FlowLearner(Learner):
     ----------
     network : trained in place
     batch_of : pairs of a step; in a team those of this process
-    spacing : mm per voxel of the pairs, kept with the weights
-    objective : what is minimised
+    spacing : voxel size of the pairs, mm, kept with the weights
+    objective : function that is minimised
     held_out : pairs that are looked at, not learned from
-    weight_decay : of the original loss; divided by the network's unit, as the loss is, since it is not scale-free
+    weight_decay : weight decay of the original loss; divided by the network's unit, as the loss is, since it is not scale-free
     clip : largest norm of the gradient
     """
 
@@ -110,9 +110,9 @@ def train(
     ----------
     network : trained in place
     batch_of : pairs of a step; in a team those of this process
-    spacing : mm per voxel of the pairs, kept with the weights
-    directory : of the run, made if it does not exist
-    objective : what is minimised
+    spacing : voxel size of the pairs, mm, kept with the weights
+    directory : folder of the run, made if it does not exist
+    objective : function that is minimised
     held_out : pairs that are looked at, not learned from
     team : the processes that train together
     resume : go on from the folder's checkpoint
