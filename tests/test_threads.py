@@ -5,8 +5,9 @@ import time
 
 import numpy as np
 import pytest
+from support import phantoms
 
-from augreg import get_threads, set_threads, threads
+from augreg import Grid, LPRegistration, folding, get_threads, jacobian_determinant, set_threads, threads, warp
 from augreg.threads import shared
 
 MUCH = 1e9
@@ -89,6 +90,26 @@ def test_many_threads_share_one_pool():
         caller.join(timeout=60)
     np.testing.assert_array_equal(outs, 1)
     assert sum(thread.name.startswith("augreg") for thread in threading.enumerate()) <= get_threads()
+
+
+@pytest.mark.parametrize("ndim", [2, 3])
+def test_results_have_the_same_bits_for_any_number_of_threads(ndim, monkeypatch):
+    # little work is shared, too
+    monkeypatch.setattr(threads, "_WORTH", 3e4)
+    monkeypatch.setattr(threads, "_most", 3)
+    grid = Grid((64, 50) if ndim == 2 else (28, 26, 24), (1.0, 1.2) if ndim == 2 else (1.0, 1.2, 1.1))
+    moving = phantoms.blobs(grid)
+    fixed = warp(moving, phantoms.bent(grid, 16.0, 1), grid)
+    results = []
+    for number in (1, 2, 3):
+        set_threads(number)
+        phi = LPRegistration(keypoints=500)(fixed, moving)
+        maps = [phi.displacement(fixed.grid), warp(moving, phi, fixed.grid).values, phi.inverse(fixed.grid)(fixed.grid.points())]
+        results.append([*maps, jacobian_determinant(phi, fixed.grid), np.array(folding(phi, fixed.grid))])
+    assert np.ptp(results[0][0]) > 0.5
+    for others in results[1:]:
+        for one, other in zip(results[0], others, strict=True):
+            assert one.tobytes() == other.tobytes()
 
 
 @pytest.mark.parametrize("wrong", [0, -1, 10_000])

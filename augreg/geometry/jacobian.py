@@ -6,16 +6,20 @@ and some slabs. D phi of an affine map is the same everywhere.
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterator
 
 import numpy as np
-import numpy.typing as npt
 
+from augreg.geometry._fields import three_axes
 from augreg.geometry._small import determinants
 from augreg.geometry.grid import FloatArray, Grid
-from augreg.geometry.transforms import Affine, Composition, DisplacementField, Transform
+from augreg.geometry.kernels.corners import least_corners
+from augreg.geometry.orientation import never_folds, open_rows
+from augreg.geometry.transforms import Affine, BSpline, Composition, DisplacementField, Transform
+from augreg.threads import shared
 
+# nanoseconds that a voxel's determinants take, about
+_CORNERS = 50
 # points of a slab, about: their matrices take 20 MB
 _SLAB = 1 << 18
 # how far beside the nodes of a field to look, as a share of the spacing or of the way to the centre
@@ -47,51 +51,53 @@ def folding(transform: Transform, grid: Grid) -> float:
     At every voxel the determinant is taken of the transform's derivative and of all 2^D combinations of one-sided differences to
     its neighbours: a multilinear cell may fold although central differences look well. Along an axis of one voxel the transform's
     own derivative stands for both differences.
+
+    What is known is not sampled. Affine maps have one determinant. One B-spline, among affine maps, is judged by its coefficients
+    (see `augreg.geometry.orientation`). Of several within the bound of Choi and Lee the derivatives are known, and only
+    differences are looked at. Fields and exponentials, whose integration is not exact, are sampled.
     """
-    if isinstance(transform, Affine):
-        return float(determinants(transform.matrix) <= 0)
-    return sum(_folded(transform, grid, rows) for rows in _slabs(grid)) / grid.size
+    parts = transform.transforms if isinstance(transform, Composition) else (transform,)
+    turned = float(np.prod([determinants(part.matrix) for part in parts if isinstance(part, Affine)]))
+    curved = [part for part in parts if not isinstance(part, Affine)]
+    smooth = all(never_folds(part) for part in curved)
+    if turned <= 0 and smooth:
+        return 1.0
+    if not curved:
+        return 0.0
+    slabs = list(_slabs(grid))
+    if turned > 0 and len(curved) == 1 and isinstance(curved[0], BSpline):
+        inner = Affine.identity(grid.ndim)
+        for part in parts[parts.index(curved[0]) + 1 :]:
+            assert isinstance(part, Affine)
+            inner = inner.after(part)
+        rows = open_rows(curved[0], inner, grid)
+        slabs = [slab for slab in slabs if rows[slab].any()]
+    return sum(_folded(transform, grid, slab, smooth) for slab in slabs) / grid.size
 
 
-def _folded(transform: Transform, grid: Grid, rows: slice) -> int:
-    """The number of voxels of some rows of the first axis where phi folds."""
+def _folded(transform: Transform, grid: Grid, rows: slice, smooth: bool) -> int:
+    """The number of voxels of some rows of the first axis where phi folds; `smooth` if the derivative is known not to."""
     ndim, size = grid.ndim, grid.shape[0]
     first, last = max(0, rows.start - 1), min(size, rows.stop + 1)
-    own = slice(rows.start - first, rows.stop - first)
-    wide = _part(grid, slice(first, last))
-    points = wide.points()
-    # inward of the nodes, or rounding decides whether the border is seen from outside, where fields are constant
-    inner = _on_nodes(points[own], transform)
-    jacobian = transform.jacobian(inner + _ASIDE * (grid.center - inner))
-    mapped = points + transform.displacement(wide)
-    differences = [_sides(mapped, grid.spacing[0], np.arange(rows.start, rows.stop), size, first)]
-    for axis in range(1, ndim):
-        n = grid.shape[axis]
-        along = np.moveaxis(mapped[own], axis, 0)
-        sides = _sides(along, grid.spacing[axis], np.arange(n), n, 0)
-        differences.append([np.moveaxis(side, 0, axis) for side in sides])
-    direction = grid.axes
-    for axis, sides in enumerate(differences):
-        if not sides:
-            differences[axis] = [jacobian @ direction[:, axis]] * 2
+    wide, own = _part(grid, slice(first, last)), _part(grid, rows)
+    thin = min(grid.shape) == 1
+    slopes = np.empty((0, ndim, ndim))
+    least = np.full(own.size, np.inf)
+    if thin or not smooth:
+        # inward of the nodes, or rounding decides whether the border is seen from outside, where fields are constant
+        inner = _on_nodes(own.points(), transform).reshape(-1, ndim)
+        jacobian = transform.jacobian(inner + _ASIDE * (grid.center - inner))
+        least = determinants(jacobian)
+        slopes = jacobian @ grid.axes if thin else slopes
     # det(D phi Q) = det(D phi) det Q: a flipped direction must not look like a fold
-    sign = np.sign(np.linalg.det(direction))
-    least = determinants(jacobian)
-    for choice in itertools.product((0, 1), repeat=ndim):
-        corner = np.stack([differences[axis][side] for axis, side in enumerate(choice)], axis=-1)
-        least = np.minimum(least, sign * determinants(corner))
+    sign = float(np.sign(np.linalg.det(grid.axes)))
+    mapped = three_axes(transform._map_grid(wide).reshape(*wide.shape, ndim))
+    kept = least.reshape((1, *own.shape)[-3:])
+    skipped = rows.start - first
+    lines = kept.shape[0] * kept.shape[1]
+    shape = (np.array(grid.spacing), slopes, sign, skipped if ndim == 3 else 0, skipped if ndim == 2 else 0)
+    shared(least_corners, lines, _CORNERS * kept.shape[2], mapped, *shape, kept)
     return int(np.count_nonzero(least <= 0))
-
-
-def _sides(mapped: FloatArray, spacing: float, at: npt.NDArray[np.int64], size: int, first: int) -> list[FloatArray]:
-    """Differences to the next and the previous point along the first axis, of which `mapped` has the points from `first` on.
-
-    At the border the only difference serves for both sides; a lone point has none.
-    """
-    if size == 1:
-        return []
-    forward = np.diff(mapped, axis=0) / spacing
-    return [forward[np.minimum(at, size - 2) - first], forward[np.maximum(at - 1, 0) - first]]
 
 
 def _slabs(grid: Grid) -> Iterator[slice]:

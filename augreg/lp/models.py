@@ -4,8 +4,7 @@ Matrix models   v(x) = sum_j c_j G_j (x - x0) / r + t,   G_j generators of the g
                 (similarity), all matrices (affine). The step id + v is an affine map; rotations are projected back to the group.
 B-spline        v(x) = sum_j beta3(x - x_j) c_j, phi = phi0 @ (id + v).
 
-Fold-free: a uniform cubic B-spline id + v is injective if every component of c along the grid's axes is below 0.48 (2-D) or
-0.40 (3-D) spacings (Choi and Lee 2000, Graphical Models 62, 411-427: bounds 1/2.0464 and 1/2.4795).
+Fold-free: components of c along the grid's axes are bounded so that id + v is injective (`augreg.geometry.transforms.INJECTIVE`).
 """
 
 from __future__ import annotations
@@ -20,14 +19,13 @@ import numpy.typing as npt
 import scipy.sparse
 
 from augreg.geometry.grid import FloatArray
-from augreg.geometry.transforms import Affine, BSpline
+from augreg.geometry.transforms import INJECTIVE, Affine, BSpline
 from augreg.lp import _bundle_kernels
 from augreg.lp.program import Terms, absolute, bounded
 from augreg.threads import shared
 
 Group = Literal["rigid", "similarity", "affine"]
 
-INJECTIVE = {2: 0.48, 3: 0.40}
 # without that guarantee, in control spacings
 _WIDE = 4.0
 # nanoseconds per entry of a row, about

@@ -9,8 +9,10 @@ import SimpleITK as sitk
 from support import spaces
 from support.maps import affine, bspline, field
 
-from augreg import Affine, Composition, DisplacementField, Grid, folding, jacobian_determinant
+from augreg import Affine, BSpline, Composition, DisplacementField, Grid, folding, jacobian_determinant
 from augreg.geometry import jacobian
+from augreg.geometry.orientation import never_folds, open_rows
+from augreg.geometry.transforms import INJECTIVE
 
 RNG = np.random.default_rng
 
@@ -95,6 +97,84 @@ def test_one_voxel_along_an_axis_is_measured_by_the_derivative(shape):
         assert jacobian_determinant(transform, grid).shape == shape
     around = Composition((Affine(turn), bspline(ndim)))
     assert folding(around, grid) == 1.0
+
+
+def bounded(ndim, name, share, spacing=5.0, seed=0, signs=False):
+    """A B-spline whose coefficients are random, up to a share of the bound of injectivity; or all of them that large."""
+    zero = BSpline.zeros(spaces.grid(ndim, name), spacing)
+    size = share * INJECTIVE[ndim] * np.asarray(zero.grid.spacing)
+    shape = (int(zero.free.sum()), ndim)
+    draws = RNG(seed).choice([-1.0, 1.0], shape) if signs else RNG(seed).uniform(-1, 1, shape)
+    coefficients = np.zeros_like(zero.coefficients)
+    coefficients[zero.free] = draws * size @ zero.grid.axes.T
+    return BSpline(coefficients, zero.grid)
+
+
+@pytest.mark.parametrize(("ndim", "name"), spaces.ALL)
+def test_what_is_proven_is_what_all_voxels_say(ndim, name, monkeypatch):
+    monkeypatch.setattr(jacobian, "_SLAB", 1)
+    grid = spaces.grid(ndim, name)
+    before = Affine.about(np.eye(ndim) + 0.1 * RNG(2).normal(size=(ndim, ndim)), grid.center)
+    shares, proven = [], []
+    for share, spacing in ((0.1, 12.0), (0.4, 5.0), (0.4, 2.0), (1.0, 5.0), (1.0, 2.0), (8.0, 5.0)):
+        bent = bounded(ndim, name, share, spacing)
+        # calm at one end
+        calm = np.linspace(0, 1, bent.grid.shape[0]).reshape([-1] + [1] * ndim)
+        spline = BSpline(calm * bent.coefficients, bent.grid)
+        for whole_map, inner in ((affine(ndim) @ spline, Affine.identity(ndim)), (spline @ before, before)):
+            shares.append(folding(whole_map, grid))
+            assert shares[-1] == np.mean(whole(whole_map, grid) <= 0)
+            proven.append(np.mean(~open_rows(spline, inner, grid)))
+            if never_folds(spline):
+                assert jacobian_determinant(whole_map, grid).min() > 0
+    # none, some and all of the rows; with folds and without
+    assert min(proven) == 0
+    assert max(proven) == 1
+    assert any(0 < part < 1 for part in proven)
+    assert max(shares) > 0.05
+
+
+@pytest.mark.parametrize("ndim", [2, 3])
+def test_no_derivative_folds_within_the_bound_though_differences_may(ndim):
+    grid = spaces.grid(ndim)
+    differences = []
+    for seed in range(6):
+        spline = bounded(ndim, "oblique", 1.0, 2.5, seed, signs=True)
+        assert never_folds(spline)
+        assert np.linalg.det(spline.jacobian(grid.with_shape([2 * n for n in grid.shape]).points())).min() > 0
+        twice = spline @ bounded(ndim, "oblique", 1.0, 7.0, seed, signs=True)
+        differences.append(folding(twice, grid))
+        assert differences[-1] == np.mean(whole(twice, grid) <= 0)
+    # seldom in 3-D, where the bound is lower
+    assert ndim == 3 or max(differences) > 0
+    assert not never_folds(bounded(ndim, "oblique", 1.01, signs=True))
+    # a step to the identity around it
+    edge = BSpline(np.full_like(spline.coefficients, 0.1), spline.grid)
+    assert not never_folds(edge)
+
+
+def test_gentle_splines_and_reflections_are_not_sampled(monkeypatch):
+    for name in ("_map", "_map_grid", "_jacobian"):
+        monkeypatch.setattr(BSpline, name, None)
+    for ndim, wide in ((2, Grid((9000, 8000))), (3, Grid((900, 800, 700)))):
+        zero = BSpline.zeros(wide, 80.0)
+        coefficients = zero.coefficients.copy()
+        coefficients[zero.free] = RNG(0).uniform(-6, 6, (zero.free.sum(), ndim))
+        gentle = BSpline(coefficients, zero.grid)
+        mirror = Affine(np.diag([-1.0, *np.ones(ndim - 1)]))
+        assert folding(affine(ndim) @ gentle, wide) == 0
+        assert folding(gentle @ affine(ndim), wide) == 0
+        assert folding(mirror @ gentle @ gentle, wide) == 1
+        assert folding(mirror @ gentle @ mirror, wide) == 0
+
+
+def test_large_grids_take_little_memory():
+    wide = Grid((3000, 2000))
+    spline = BSpline.zeros(wide, 300.0)
+    tracemalloc.start()
+    assert folding(spline @ spline, wide) == 0
+    assert tracemalloc.get_traced_memory()[1] < 60e6
+    tracemalloc.stop()
 
 
 def itk_field(values, grid):
