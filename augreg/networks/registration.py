@@ -52,7 +52,7 @@ class FlowRegistration(Method):
         if pair.known().keys() - {"initial"}:
             warnings.append("masks, labels and landmarks are not used by a network")
         grid = fixed.grid.with_spacing(self.spacing)
-        images = [scenes.fixed, scenes.moving]
+        images = [image.with_values(image.values.astype(np.float32, copy=False)) for image in (scenes.fixed, scenes.moving)]
         if scenes.fixed.channels != self.network.channels:
             images = [image.luminance() for image in images]
         if images[0].channels != self.network.channels:

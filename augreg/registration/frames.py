@@ -24,7 +24,8 @@ import numpy.typing as npt
 
 from augreg.geometry.grid import FloatArray
 
-Values = npt.NDArray[np.float32]
+# float32, or integers of up to 16 bits
+Values = npt.NDArray[Any]
 Mask = npt.NDArray[np.bool_]
 
 # voxels that suffice to know a distribution
@@ -76,7 +77,7 @@ def without_extremes(values: Values, allowed: Mask | None) -> Values:
     reach = _RANGES * (high - low)
     if not reach > 0 or (values.min() >= low - reach and values.max() <= high + reach):
         return values
-    return np.clip(values, np.float32(low - reach), np.float32(high + reach))
+    return np.clip(values.astype(np.float32), np.float32(low - reach), np.float32(high + reach))
 
 
 def middle(values: npt.NDArray[np.generic]) -> tuple[float, float]:
@@ -165,7 +166,7 @@ class _Lines:
     def _taken(self, values: Values) -> Values:
         moved = np.moveaxis(values, self.axis, -1)
         places = [np.minimum((share * n).astype(int), n - 1) for share, n in zip(self.shares, moved.shape[:-1], strict=True)]
-        return moved[np.ix_(*places)].reshape(-1, moved.shape[-1])
+        return _real(moved[np.ix_(*places)].reshape(-1, moved.shape[-1]))
 
 
 def _border(lines: Values, value: float, step: float) -> Mask:
@@ -238,7 +239,7 @@ def _most_frequent(some: npt.NDArray[np.floating]) -> tuple[float, int]:
 
 
 def _some(values: npt.NDArray[Any], allowed: Mask | None) -> npt.NDArray[Any]:
-    """Some of the values that may be looked at, flat and evenly spread."""
+    """Some of the values that may be looked at, flat and evenly spread; small integers as float32."""
     flat = values.reshape(-1)
     # an odd step does not walk along columns of images with even sides
     step = max(1, flat.size // _ENOUGH) | 1
@@ -246,4 +247,9 @@ def _some(values: npt.NDArray[Any], allowed: Mask | None) -> npt.NDArray[Any]:
     if allowed is not None:
         repeats = values.size // allowed.size
         some = some[np.repeat(allowed.reshape(-1), repeats)[::step] if repeats > 1 else allowed.reshape(-1)[::step]]
-    return some if some.size else flat[:1]
+    return _real(some if some.size else flat[:1])
+
+
+def _real(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Float32 in place of integers of up to 16 bits, whose differences would overflow."""
+    return values.astype(np.float32) if values.dtype.kind in "iu" and values.dtype.itemsize <= 2 else values

@@ -1,14 +1,16 @@
 """What of two images a registration compares: finite, in range, without padding and frames.
 
-scene = image without what it shows that is not the scene (see `augreg.registration.frames`), float32, with a mask of where to
-        look
+scene = image without what it shows that is not the scene (see `augreg.registration.frames`), with a mask of where to look;
+        float32, or the image's own integers of up to 16 bits, which float32 holds exactly in twice to four times the memory
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from augreg.geometry.image import Image, Labels
 from augreg.geometry.resampling import resample
@@ -24,7 +26,7 @@ class Scenes:
 
     Parameters
     ----------
-    fixed, moving : finite float32 images with equal numbers of channels
+    fixed, moving : finite images with equal numbers of channels, float32 or integers of up to 16 bits
     fixed_mask, moving_mask : masks on the grids of their images, not 0 where to look; None for everywhere
     warnings : sentences on what was changed
     """
@@ -111,6 +113,9 @@ def _out_of_range(ends: tuple[float, float]) -> bool:
 
 
 def _finite(name: str, image: Image, mask: Labels | None, warnings: list[str]) -> tuple[Image, Labels | None]:
+    if image.values.dtype.kind in "iu" and image.values.dtype.itemsize <= 2:
+        _contrasted(name, image.values if mask is None else image.values[mask.values != 0], mask)
+        return image, mask
     # float32 can overflow where the file's type does not: convert first, then look
     with np.errstate(over="ignore"):
         values = image.values.astype(np.float32)
@@ -118,11 +123,12 @@ def _finite(name: str, image: Image, mask: Labels | None, warnings: list[str]) -
     if not finite.any():
         raise ValueError(f"{name}: expected an image, got only NaN or infinite voxels")
     valid = finite if values.ndim == image.ndim else finite.all(axis=-1)
-    inside = values[valid] if mask is None else values[valid & (mask.values != 0)]
-    if inside.size == 0 or inside.min() == inside.max():
-        where = "" if mask is None else " inside its mask"
-        raise ValueError(f"{name}: expected an image with contrast{where}, got a constant one")
-    if not finite.all():
+    whole = valid.all()
+    if mask is None:
+        _contrasted(name, values if whole else values[valid], mask)
+    else:
+        _contrasted(name, values[valid & (mask.values != 0)], mask)
+    if not whole:
         count = int(valid.size - valid.sum())
         warnings.append(f"{count} of {valid.size} voxels of {name} are NaN or infinite: masked")
         values[~finite] = values[finite].mean(dtype=np.float64)
@@ -131,17 +137,24 @@ def _finite(name: str, image: Image, mask: Labels | None, warnings: list[str]) -
     return image.with_values(values), mask
 
 
+def _contrasted(name: str, inside: npt.NDArray[Any], mask: Labels | None) -> None:
+    """Refuse an image whose values inside its mask are one."""
+    if inside.size == 0 or inside.min() == inside.max():
+        where = "" if mask is None else " inside its mask"
+        raise ValueError(f"{name}: expected an image with contrast{where}, got a constant one")
+
+
 def _unpadded(name: str, image: Image, mask: Labels | None, warnings: list[str]) -> tuple[Image, Labels | None]:
     """The image without what is far out of its range: regions are masked, single voxels brought back."""
     allowed = None if mask is None else mask.values != 0
     found = frames.padding(_grey(image), allowed)
-    values = np.asarray(image.values, dtype=np.float32)
+    values = image.values
     if found is not None:
         where, value = found
         rest = values[~where] if allowed is None else values[~where & allowed]
         if rest.size and rest.min() < rest.max():
             warnings.append(f"{where.mean():.1%} of {name} are padding of {value:g}, far from all other values: masked")
-            values = values.copy()
+            values = values.astype(np.float32)
             # those who ignore masks see what is nearest to it
             values[where] = rest.min() if value < rest.min() else rest.max()
             mask = _less(mask, where, image)
@@ -169,8 +182,7 @@ def _unframed(
 
 
 def _grey(image: Image) -> frames.Values:
-    values = np.asarray(image.values, dtype=np.float32)
-    return values if values.ndim == image.ndim else values.mean(axis=-1)
+    return image.values if image.values.ndim == image.ndim else image.values.mean(axis=-1, dtype=np.float32)
 
 
 def _less(mask: Labels | None, where: frames.Mask, image: Image) -> Labels:

@@ -201,3 +201,36 @@ def test_a_voxel_beyond_all_range_leaves_the_scene_its_own(height):
     off, warnings = registered(bright, moving)
     assert off < 0.3
     assert warnings == ()
+
+
+@pytest.mark.parametrize("kind", ["plain", "padding", "frame", "extremes", "masks", "colour"])
+@pytest.mark.parametrize("dtype", [np.int16, np.uint16, np.uint8])
+def test_small_integers_are_the_scene_that_their_float32_is(kind, dtype):
+    rng = np.random.default_rng(1)
+    images = [np.rint(60 + values / np.ptp(values) * 120) for values in scene()[:2]]
+    far = np.iinfo(dtype).max if dtype != np.int16 else -3000
+    given = {}
+    for values in images:
+        if kind == "padding":
+            values[:20] = 250 if dtype == np.uint8 else far
+        elif kind == "frame":
+            values[~keep("circle")] = 0
+        elif kind == "extremes":
+            values[tuple(rng.integers(20, N - 20, (2, 12)))] = far
+    if kind == "masks":
+        given = {name: keep("circle") for name in ("fixed_mask", "moving_mask")}
+    elif kind == "colour":
+        images = [np.stack([values, values[::-1], 250 - values], axis=-1) for values in images]
+    small, real = (Pair.of(*(values.astype(t) for values in images), **given).scenes for t in (dtype, np.float32))
+    assert small.warnings == real.warnings
+    assert bool(small.warnings) == (kind in ("frame", "padding"))
+    for name in ("fixed", "moving"):
+        one, other = getattr(small, name), getattr(real, name)
+        np.testing.assert_array_equal(one.values.astype(np.float32), other.values)
+        one, other = (getattr(scenes, f"{name}_mask") for scenes in (small, real))
+        assert (one is None) == (other is None) == (kind in ("plain", "extremes", "colour"))
+        if one is not None:
+            np.testing.assert_array_equal(one.values, other.values)
+    # it is the image itself where nothing is changed
+    if kind in ("plain", "colour"):
+        assert small.fixed.values.dtype == dtype
