@@ -1,6 +1,7 @@
 __version__: str
 
 from . import datasets as datasets
+from . import dense as dense
 from . import geometry as geometry
 from . import io as io
 from . import keypoints as keypoints
@@ -13,6 +14,7 @@ from . import shards as shards
 from . import streams as streams
 from . import synthesis as synthesis
 from . import training as training
+from .dense import DenseRegistration as DenseRegistration
 from .geometry.grid import Grid as Grid
 from .geometry.image import Image as Image
 from .geometry.image import Labels as Labels

@@ -52,6 +52,7 @@ BENCHMARKS = {
     "registration": Benchmark("benchmarks.registration.run", _PAGE),
     "scale": Benchmark("benchmarks.registration.run", _PAGE, _SCALE),
     "volumes": Benchmark("benchmarks.registration.volumes", _PAGE),
+    "people": Benchmark("benchmarks.registration.people", _PAGE),
     "silent": Benchmark("benchmarks.silent.run", _DOUBTS),
     "fuzz": Benchmark("benchmarks.files.fuzz", _DOUBTS),
     "cold": Benchmark("benchmarks.commands.cold", _PAGE),

@@ -22,7 +22,7 @@ LAYERS = [
     {"io", "tensors"},
     {"metrics", "keypoints", "registration"},
     {"sam"},
-    {"lp", "networks", "synthesis"},
+    {"dense", "lp", "networks", "synthesis"},
     {"shards"},
     {"streams"},
     {"training"},
@@ -127,6 +127,7 @@ def test_no_imports_run_in_a_circle(whole):
     [
         ("networks", {"synthesis", "sam", "training", "shards", "streams", "lp", "keypoints"}),
         ("lp", {"networks", "synthesis", "training", "sam"}),
+        ("dense", {"lp", "networks", "synthesis", "training", "sam"}),
         ("sam", {"lp", "networks", "synthesis"}),
         ("registration", {"lp", "networks", "sam"}),
     ],
@@ -177,7 +178,7 @@ def test_import_augreg_brings_no_heavy_package():
     assert not loaded & {"torch", "matplotlib", "numba", "scipy", "SimpleITK", "numpy"}
 
 
-@pytest.mark.parametrize("name", ["datasets", "io", "lp", "metrics", "networks", "sam", "synthesis", "training"])
+@pytest.mark.parametrize("name", ["datasets", "dense", "io", "lp", "metrics", "networks", "sam", "synthesis", "training"])
 def test_the_parts_of_augreg_are_its_attributes(name):
     loaded = _modules_after(f"import augreg, types; assert isinstance(augreg.{name}, types.ModuleType)")
     assert f"augreg.{name}" in loaded

@@ -8,11 +8,13 @@ from functools import partial
 import numpy as np
 
 from augreg import metrics
+from augreg.dense import DenseRegistration
 from augreg.geometry.grid import Grid
 from augreg.geometry.image import Image, Labels
 from augreg.geometry.resampling import sample, warp
 from augreg.geometry.transforms import Affine, BSpline, DisplacementField
 from augreg.lp import LPRegistration, superpixel_classes
+from augreg.registration import Method
 
 Job = Callable[[], object]
 
@@ -50,13 +52,14 @@ def _registrations(ndim: int) -> Iterator[tuple[str, Job]]:
     fixed, moving = _scene(ndim), _scene(ndim, 1.5)
     labels = {"fixed_labels": _parts(fixed), "moving_labels": _parts(moving)}
     masks = {"fixed_mask": _parts(fixed), "moving_mask": _parts(moving)}
-    methods = [
+    methods: list[tuple[str, Method, dict[str, Labels]]] = [
         ("affine", LPRegistration(transform="affine"), {}),
         ("bspline", LPRegistration(transform="bspline"), masks),
         ("rigid, differences", LPRegistration(transform="rigid", criterion="ssd"), {}),
         ("mutual information", LPRegistration(transform="affine", criterion="mi"), {}),
         ("labels", LPRegistration(transform="affine", criterion="labels"), labels),
         ("boundaries", LPRegistration(transform="affine"), labels),
+        ("dense", DenseRegistration(), {}),
     ]
     for what, method, known in methods:
         yield f"{ndim}-D registration: {what}", partial(method, fixed, moving, **known)  # type: ignore[arg-type]

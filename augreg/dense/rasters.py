@@ -1,0 +1,135 @@
+"""Images as the kernels take them: float32 (n0, n1, n2), n1 = 1 in 2-D, NaN where nothing is known; pyramids by blocks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from augreg.geometry.grid import Grid
+from augreg.geometry.image import Image, Labels
+from augreg.geometry.resampling import warp
+from augreg.geometry.transforms import Transform
+
+Values = npt.NDArray[np.float32]
+# spacings up to so many times the least one are halved together with it
+_ALIKE = 1.5
+# share of a voxel's neighbours that must be known for what lies between them
+_KNOWN = 0.999
+
+
+@dataclass(frozen=True, eq=False)
+class Raster:
+    """One level of an image.
+
+    Parameters
+    ----------
+    values : (n0, n1, n2)
+    grid : the D-dimensional grid
+    """
+
+    values: Values
+    grid: Grid
+
+    @staticmethod
+    def of(image: Image, mask: Labels | None) -> Raster:
+        """The image of one channel, centred and divided by its deviation, both over what is known of it."""
+        values = image.values.astype(np.float32)
+        if mask is not None:
+            values[mask.values == 0] = np.nan
+        values -= np.float32(np.nanmean(values, dtype=np.float64))
+        values /= np.float32(max(np.nanstd(values, dtype=np.float64), 1e-12))
+        return Raster(three(values), image.grid)
+
+    @property
+    def blocks(self) -> npt.NDArray[np.int64]:
+        """Voxels of a block along each of three axes: 2 where the spacing is near the least one, 1 along others."""
+        near = [2 if size <= _ALIKE * min(self.grid.spacing) else 1 for size in self.grid.spacing]
+        return along_three(near, 1).astype(np.int64)
+
+    def padded(self, multiple: npt.NDArray[np.int64]) -> Raster:
+        """With unknown voxels at the ends of the axes, to multiples of (3,)."""
+        more = -np.asarray(self.values.shape) % multiple
+        if not more.any():
+            return self
+        values = np.pad(self.values, [(0, n) for n in more], constant_values=np.nan)
+        return Raster(values, Grid(_two(values.shape, self.grid), self.grid.spacing, self.grid.origin, self.grid.direction))
+
+    def reduced(self, factors: npt.NDArray[np.int64]) -> Raster:
+        """Means of blocks, of what is known in them; unknown where less than half of the voxels are known."""
+        padded = self.padded(factors)
+        known = np.isfinite(padded.values)
+        count = known.astype(np.float32)
+        total = np.where(known, padded.values, np.float32(0))
+        for axis in np.flatnonzero(factors == 2).tolist():
+            total, count = _paired(total, axis), _paired(count, axis)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            values = np.where(2 * count >= np.prod(factors), total / count, np.float32(np.nan))
+        grid = padded.grid
+        steps = _two(factors, grid)
+        spacing = tuple(s * f for s, f in zip(grid.spacing, steps, strict=True))
+        origin = grid.points_at((np.asarray(steps) - 1) / 2)
+        return Raster(values, Grid(_two(values.shape, grid), spacing, tuple(origin), grid.direction))
+
+    def near(self, spacing: float) -> Raster:
+        """Reduced along the axes whose voxels are smaller, until they are about as large."""
+        halves = [2 if _ALIKE * s <= spacing and n >= 4 else 1 for s, n in zip(self.grid.spacing, self.grid.shape, strict=True)]
+        factors = along_three(halves, 1).astype(np.int64)
+        return self if factors.max() == 1 else self.reduced(factors).near(spacing)
+
+    def through(self, transform: Transform, grid: Grid) -> Raster:
+        """Seen through a transform on a grid: cubic; unknown where a neighbour is."""
+        known = np.isfinite(self.values)
+        image, mask = (
+            Image(values.reshape(self.grid.shape), self.grid)
+            for values in (np.where(known, self.values, np.float32(0)), known.astype(np.float32))
+        )
+        seen = warp(image, transform, grid, interpolation="cubic").values
+        inside = warp(mask, transform, grid).values >= np.float32(_KNOWN)
+        return Raster(three(np.where(inside, seen, np.float32(np.nan))), grid)
+
+
+def pyramid(raster: Raster, levels: int) -> list[Raster]:
+    """So many levels, coarse to fine, all of whole blocks: the blocks of one are the voxels of the next coarser one."""
+    factors, spacing = np.ones(3, dtype=np.int64), np.asarray(raster.grid.spacing)
+    for _ in range(levels):
+        blocks = np.where(spacing <= _ALIKE * spacing.min(), 2, 1)
+        factors, spacing = factors * along_three(blocks, 1).astype(np.int64), spacing * blocks
+    found = [raster.padded(factors)]
+    while len(found) < levels:
+        found.append(found[-1].reduced(found[-1].blocks))
+    return found[::-1]
+
+
+def noise(raster: Raster) -> float:
+    """Variance of white noise: from second mixed differences along the two axes of the least spacing, where they are not 0."""
+    first, second = sorted(np.argsort(along_three(raster.grid.spacing, np.inf), kind="stable")[:2])
+    planes = np.moveaxis(raster.values, (first, second), (0, 1))
+    d = planes[1:, 1:] - planes[1:, :-1] - planes[:-1, 1:] + planes[:-1, :-1]
+    d = np.abs(d[np.isfinite(d) & (d != 0)])
+    return float((np.median(d) / 0.6745 / 2) ** 2) if d.size else 0.0
+
+
+def three(values: npt.NDArray[np.float32]) -> Values:
+    """As (n0, n1, n2)."""
+    return np.ascontiguousarray(values if values.ndim == 3 else values[:, None, :], dtype=np.float32)
+
+
+def along_three(
+    numbers: Sequence[float] | npt.NDArray[np.floating] | npt.NDArray[np.integer], middle: float
+) -> npt.NDArray[np.float64]:
+    """One number per axis, as three: in 2-D `middle` stands between them."""
+    wide = list(numbers)
+    return np.array(wide if len(wide) == 3 else [wide[0], middle, wide[1]], dtype=np.float64)
+
+
+def _two(numbers: Sequence[int] | npt.NDArray[np.int64], grid: Grid) -> tuple[int, ...]:
+    """Those of the grid's axes among three."""
+    return tuple(int(n) for n in (numbers if grid.ndim == 3 else (numbers[0], numbers[2])))
+
+
+def _paired(values: Values, axis: int) -> Values:
+    rows = np.moveaxis(values, axis, 0)
+    return np.moveaxis(rows[0::2] + rows[1::2], 0, axis)

@@ -1,0 +1,156 @@
+"""Dense registration by damped Gauss-Newton steps on local correlation, coarse to fine, without folds.
+
+    phi = initial @ (id + u),       det D(id + u) >= guard everywhere, u linear between the nodes of a grid of blocks
+
+After an affine start steps begin at coarse levels; after any other one, which has bent already, two or three fine levels are
+left. How far they go depends on how well the images agree at the start (rho, the mean local correlation): where it has explained
+all but noise, steps shrink, or they would follow the noise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import reduce
+
+import numpy as np
+
+from augreg.dense.folds import unfolded
+from augreg.dense.level import Field, Level, refined
+from augreg.dense.rasters import Raster, pyramid
+from augreg.geometry.transforms import Affine, Composition, DisplacementField, Transform
+from augreg.registration import Method, Pair, State
+from augreg.registration.clock import Clock
+
+# by dimension, from the finest level: iterations and half widths of windows in units of two voxels; coarser ones as the last
+_ITERATIONS = {2: (6, 10, 15), 3: (3, 10, 15)}
+_RADII = {2: (2, 2, 2), 3: (2, 2, 1)}
+# how many times its variance counts as noise
+_WIENER = {2: 10.0, 3: 0.0}
+# levels that are left after a start that has bent
+_BENT = {2: 2, 3: 3}
+# voxels of the longest side at the coarsest level, about; of small images at the coarsest of three
+_COARSEST, _SMALLEST = 56, 16
+# iterations after which folds are looked for
+_EVERY = 5
+# agreement at the start, as odds, up to which steps keep their length
+_ODDS = 2.7
+# agreement of images that hardly have any
+_HARDLY = 0.2
+# how far beyond the fixed image a start is looked through, in finest voxels
+_MARGIN = 8
+
+
+@dataclass(frozen=True)
+class DenseRegistration(Method):
+    """The dense rest after a start: a callable (fixed, moving) -> phi, fixed space to moving space.
+
+    The start is `initial`, near the truth: `Chained(LPRegistration(transform="affine"), DenseRegistration())` is for people who
+    differ. It compares brightness within small windows and needs images of one contrast; of colour it sees the luminance.
+
+    Parameters
+    ----------
+    guard : least determinant of what is added to the start, between 0 and 1; 0.2 for those who need inverses
+    budget : seconds after which the best transform so far is returned; None for no limit
+
+    Raises
+    ------
+    ValueError : when called, for unusable images (see `augreg.registration.Pair`).
+    """
+
+    guard: float = 0.05
+    budget: float | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 < self.guard < 1:
+            raise ValueError(f"guard: expected a determinant between 0 and 1, got {self.guard}")
+        if self.budget is not None and not self.budget > 0:
+            raise ValueError(f"budget: expected a positive number, got {self.budget}")
+
+    def _states(self, pair: Pair) -> Iterator[State]:
+        """A state after every few steps, without folds; the first one is the start. `objective` is 1 - the mean local NCC."""
+        clock = Clock(self.budget)
+        start = pair.start
+        levels = _levels(pair, start)
+        said = (*pair.warnings, *_unused(pair))
+        agreement = levels[-1].agreement(levels[-1].zeros())
+        if agreement < _HARDLY:
+            said = (*said, f"local correlation is {agreement:.2f} at the start: expected images of one contrast that lie alike")
+        rho = min(max(agreement, 0.05), 0.99)
+        caution = max(1.0, (rho / (1 - rho) / _ODDS) ** 2)
+        yield State(0, 0, 1 - agreement, float("nan"), start, clock.seconds, said)
+        field = levels[0].zeros()
+        ndim = pair.fixed.ndim
+        for number, level in enumerate(levels):
+            if number > 0:
+                field = refined(field, levels[number - 1].blocks)
+            count = _of(_ITERATIONS[ndim], len(levels) - 1 - number)
+            damping = 0.0
+            for iteration in range(1, count + 1):
+                system, agreement = level.system(field)
+                damping = damping or caution * level.damping(system)
+                field = level.moved_on(field, system, damping)
+                late = clock.spent
+                if late or iteration % _EVERY == 0 or iteration == count:
+                    field = unfolded(field, self.guard)
+                    if late:
+                        where = f"level {number + 1} of {len(levels)}"
+                        said = (*said, f"the budget of {self.budget} s was spent in {where}: the best so far was returned")
+                    transform = start @ _transform(level, field)
+                    yield State(number, iteration, 1 - agreement, float("nan"), transform, clock.seconds, said)
+                    if late:
+                        return
+
+
+def _levels(pair: Pair, start: Transform) -> list[Level]:
+    """Coarse to fine."""
+    scenes, ndim = pair.scenes, pair.fixed.ndim
+    fixed = Raster.of(scenes.fixed.luminance(), scenes.fixed_mask)
+    moving = Raster.of(scenes.moving.luminance(), scenes.moving_mask)
+    least = min(fixed.grid.spacing)
+    affine = _affine(start)
+    count = _count(fixed.grid.sides.max() / least)
+    if affine is None:
+        # seen once through the start, the moving image lies on the fixed grid
+        count = min(count, _BENT[ndim])
+        margin = [int(np.ceil(_MARGIN * least / size)) for size in fixed.grid.spacing]
+        moving = moving.near(least).through(start, fixed.grid.padded(margin))
+        affine = Affine.identity(ndim)
+    levels: list[Level] = []
+    for number, raster in enumerate(reversed(pyramid(fixed, count))):
+        moving = moving.near(min(raster.grid.spacing))
+        levels.insert(0, Level(raster, moving, affine, _of(_RADII[ndim], number), _WIENER[ndim]))
+    return levels
+
+
+def _count(voxels: float) -> int:
+    """Levels for a longest side of so many of the finest voxels."""
+    halvings = [round(float(np.log2(max(voxels / size, 1)))) for size in (_COARSEST, _SMALLEST)]
+    return 1 + max(halvings[0], min(halvings[1], 2))
+
+
+def _of(values: tuple[int, ...], number: int) -> int:
+    return values[min(number, len(values) - 1)]
+
+
+def _affine(transform: Transform) -> Affine | None:
+    """The same, if it is made of affine maps alone."""
+    parts = transform.transforms if isinstance(transform, Composition) else (transform,)
+    found = [part for part in parts if isinstance(part, Affine)]
+    return reduce(Affine.after, found) if len(found) == len(parts) else None
+
+
+def _transform(level: Level, field: Field) -> DisplacementField:
+    """id + u, in mm."""
+    grid = level.grid
+    index = np.moveaxis(field.astype(np.float64), 0, -1).reshape(*grid.shape, grid.ndim)
+    return DisplacementField(index @ grid.index_to_world.T, grid)
+
+
+def _unused(pair: Pair) -> list[str]:
+    """What is known of the pair and does not count here."""
+    names = [name for name in pair.known() if name.endswith(("labels", "points")) or name == "rigid_mask"]
+    said = [f"{', '.join(names)}: not used by DenseRegistration, which compares brightness"] if names else []
+    if pair.scenes.fixed.channels > 1:
+        said.append("colour: DenseRegistration compares luminance")
+    return said
