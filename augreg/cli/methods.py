@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 def program_of(options: argparse.Namespace) -> ar.LPRegistration:
     """Registration by linear programs as asked for."""
     return ar.LPRegistration(
-        transform=options.transform or "bspline",
+        transform=options.transform or ("affine" if options.dense else "bspline"),
         criterion=options.criterion or "ncc",
         grid_spacing=options.grid_spacing,
         tolerance=options.tolerance or 0.0,

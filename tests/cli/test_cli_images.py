@@ -171,6 +171,22 @@ def test_label_maps_are_warped_by_the_nearest(folder, capsys):
     assert result["surface_distance"]
 
 
+def test_a_dense_stage_follows_where_it_is_asked_for(folder, capsys):
+    fixed, moving = (ar.read_image(folder / f"{name}.mha") for name in ("fixed", "moving"))
+    assert run(folder, "register fixed.mha moving.mha -o dense.h5 --dense --json") == 0
+    told = json.loads(capsys.readouterr().out)
+    found = ar.read_transform(folder / "dense.h5")
+    expected = ar.Chained(ar.LPRegistration(transform="affine"), ar.DenseRegistration())(fixed, moving)
+    np.testing.assert_allclose(found(GRID.points()), expected(GRID.points()), atol=1e-6)
+    assert isinstance(found.transforms[0], ar.Affine)
+    assert told["folding"] == 0
+    assert run(folder, "register fixed.mha moving.mha -o dense.nii.gz --dense --transform rigid") == 0
+    for more, wanted in (("--criterion mi", "--criterion ncc"), ("--budget 1", "no --budget")):
+        capsys.readouterr()
+        assert run(folder, f"register fixed.mha moving.mha -o dense.h5 --dense {more}") == 2
+        assert f"--dense: expected {wanted}" in capsys.readouterr().err
+
+
 def test_register_loads_neither_torch_nor_matplotlib(folder):
     code = (
         "import sys; from augreg import cli\n"

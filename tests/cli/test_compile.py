@@ -57,6 +57,7 @@ def test_after_compile_no_command_compiles_and_kernels_have_few_signatures(tmp_p
         ["register", *paths[:2], "-o", field, "--warped", str(tmp_path / "warped.nii.gz")],
         ["register", *paths[:2], "-o", field, "--fixed-labels", labels[0], "--moving-labels", labels[1]],
         ["register", *paths[:2], "-o", field, "--criterion", "mi"],
+        ["register", *paths[:2], "-o", field, "--dense"],
         ["warp", labels[1], "--labels", "-t", field, "-r", paths[0], "-o", str(tmp_path / "moved.nii.gz")],
         ["transform", "invert", field, "-r", paths[0], "-o", str(tmp_path / "inverse.nii.gz")],
         ["transform", "jacobian", field, "-r", paths[0], "-o", str(tmp_path / "jacobian.nii.gz")],

@@ -28,7 +28,7 @@ from augreg.cli.output import (
 from augreg.cli.progress import bar
 
 if TYPE_CHECKING:
-    from augreg.registration import State
+    from augreg.registration import Method, State
 
 # options that a network knows nothing of, and those that only a network knows
 _OF_PROGRAMS = ("transform", "grid_spacing", "criterion", "rigid_mask", "tolerance", "budget", "rotation")
@@ -103,6 +103,11 @@ def add(commands: Commands) -> None:
         metavar="WEIGHTS",
         help="register with this network instead of the linear program: a file, or sunnybrook-sax, which comes with augreg",
     )
+    parser.add_argument(
+        "--dense",
+        action="store_true",
+        help="and then a dense stage on local correlation, for people who differ; then the kind is affine by default",
+    )
     network = parser.add_argument_group("with --model")
     network.add_argument("--passes", type=positive(int), metavar="N", help="of the network, each on what is left (default 1)")
     network.add_argument("--symmetric", action="store_true", help="average what it says in both directions")
@@ -170,6 +175,12 @@ def _check_register(options: argparse.Namespace) -> None:
     alone = [name for name in _OF_NETWORKS if getattr(options, name)] if options.model is None else []
     if alone:
         raise ValueError(f"{_typed(alone)}: expected --model, whose network this is about, got none; name one or leave it out")
+    if options.dense and options.criterion not in (None, "ncc"):
+        raise ValueError(
+            f"--dense: expected --criterion ncc, which it compares by, got {options.criterion}; leave one of them out"
+        )
+    if options.dense and options.budget is not None:
+        raise ValueError("--dense: expected no --budget, which holds for the linear program alone; leave one of them out")
     if options.fill is not None and options.warped is None:
         raise ValueError("--fill: expected --warped, whose outside this is about, got none; name a file or leave --fill out")
     if options.report is not None:
@@ -207,14 +218,19 @@ def _states(options: argparse.Namespace, fixed: ar.Image, moving: ar.Image) -> I
 
         method = network_of(options)
         if options.then_program:
-            return ar.Chained(method, program_of(options)).steps(fixed, moving, **given)
+            return _with_dense(options, ar.Chained(method, program_of(options))).steps(fixed, moving, **given)
         ignored = [name for name in _OF_PROGRAMS if getattr(options, name) is not None]
-        states = method.steps(fixed, moving, **given)
+        states = _with_dense(options, method).steps(fixed, moving, **given)
         return (replace(state, warnings=(*state.warnings, *_without_effect(ignored))) for state in states)
     if options.criterion == "classes" and options.fixed_labels is None:
         given |= {f"{name}_labels": ar.lp.superpixel_classes(image) for name, image in (("fixed", fixed), ("moving", moving))}
     given["rigid_mask"] = labels_of(options.rigid_mask)
-    return program_of(options).steps(fixed, moving, **given)
+    return _with_dense(options, program_of(options)).steps(fixed, moving, **given)
+
+
+def _with_dense(options: argparse.Namespace, method: Method) -> Method:
+    """The method, and then the dense stage if it is asked for."""
+    return ar.Chained(method, ar.DenseRegistration()) if options.dense else method
 
 
 def _without_effect(names: Sequence[str]) -> list[str]:
