@@ -59,7 +59,8 @@ def _registrations(ndim: int) -> Iterator[tuple[str, Job]]:
         ("mutual information", LPRegistration(transform="affine", criterion="mi"), {}),
         ("labels", LPRegistration(transform="affine", criterion="labels"), labels),
         ("boundaries", LPRegistration(transform="affine"), labels),
-        ("dense", DenseRegistration(), {}),
+        # whatever moves is below this guard
+        ("dense", DenseRegistration(guard=0.95), {}),
     ]
     for what, method, known in methods:
         yield f"{ndim}-D registration: {what}", partial(method, fixed, moving, **known)  # type: ignore[arg-type]
