@@ -20,8 +20,9 @@ from augreg.threads import shared
 
 # nanoseconds that a voxel's determinants take, about
 _CORNERS = 50
-# points of a slab, about: their matrices take 20 MB
+# points of a slab, about: their matrices take 20 MB; so many slabs take as much without
 _SLAB = 1 << 18
+_BARE = 3
 # how far beside the nodes of a field to look, as a share of the spacing or of the way to the centre
 _ASIDE = 1e-6
 # voxels by which nodes of a field may miss the points of a grid and still be the same: NIfTI keeps its geometry in float32
@@ -64,7 +65,8 @@ def folding(transform: Transform, grid: Grid) -> float:
         return 1.0
     if not curved:
         return 0.0
-    slabs = list(_slabs(grid))
+    # neighbours of slabs are mapped twice
+    slabs = list(_slabs(grid, _BARE if smooth else 1))
     if turned > 0 and len(curved) == 1 and isinstance(curved[0], BSpline):
         inner = Affine.identity(grid.ndim)
         for part in parts[parts.index(curved[0]) + 1 :]:
@@ -100,9 +102,9 @@ def _folded(transform: Transform, grid: Grid, rows: slice, smooth: bool) -> int:
     return int(np.count_nonzero(least <= 0))
 
 
-def _slabs(grid: Grid) -> Iterator[slice]:
-    """Rows of the first axis, in pieces."""
-    thickness = max(1, _SLAB * grid.shape[0] // grid.size)
+def _slabs(grid: Grid, times: int = 1) -> Iterator[slice]:
+    """Rows of the first axis, in pieces so many times as large as a slab."""
+    thickness = max(1, times * _SLAB * grid.shape[0] // grid.size)
     for start in range(0, grid.shape[0], thickness):
         yield slice(start, min(start + thickness, grid.shape[0]))
 
