@@ -18,6 +18,7 @@ def filtered(begin, end, values, taps, radius, repeat, out):
     reach = radius[2]
     layer = np.empty((h1, h2), F)
     row = np.empty(h2 + 2 * reach, F)
+    none = np.zeros(h2, F)
     for item in range(begin, end):
         c, i = item // h0, item % h0
         for j in range(h1):
@@ -26,24 +27,20 @@ def filtered(begin, end, values, taps, radius, repeat, out):
                 target[k] = taps[0, 0] * source[k]
             for t in range(1, radius[0] + 1):
                 weight = taps[0, t]
-                for side in range(2):
-                    at = i + t if side else i - t
-                    if repeat or (at >= 0 and at < h0):
-                        source = values[c, min(max(at, 0), h0 - 1), j]
-                        for k in range(h2):
-                            target[k] += weight * source[k]
+                after = values[c, min(i + t, h0 - 1), j] if repeat or i + t < h0 else none
+                before = values[c, max(i - t, 0), j] if repeat or i >= t else none
+                for k in range(h2):
+                    target[k] += weight * (after[k] + before[k])
         for j in range(h1):
-            source = layer[j]
+            target, source = row[reach : reach + h2], layer[j]
             for k in range(h2):
-                row[reach + k] = taps[1, 0] * source[k]
+                target[k] = taps[1, 0] * source[k]
             for t in range(1, radius[1] + 1):
                 weight = taps[1, t]
-                for side in range(2):
-                    at = j + t if side else j - t
-                    if repeat or (at >= 0 and at < h1):
-                        source = layer[min(max(at, 0), h1 - 1)]
-                        for k in range(h2):
-                            row[reach + k] += weight * source[k]
+                after = layer[min(j + t, h1 - 1)] if repeat or j + t < h1 else none
+                before = layer[max(j - t, 0)] if repeat or j >= t else none
+                for k in range(h2):
+                    target[k] += weight * (after[k] + before[k])
             for t in range(reach):
                 row[t] = row[reach] if repeat else F(0.0)
                 row[reach + h2 + t] = row[reach + h2 - 1] if repeat else F(0.0)
