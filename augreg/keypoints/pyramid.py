@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +20,8 @@ _SMOOTHING = 0.65
 _RADIUS = 2
 # an axis keeps at least so many voxels
 _FEWEST = 4
+# values of an image of integers that are float32 at a time, about
+_SLAB = 1 << 22
 # nanoseconds per voxel, about
 _VOXEL = 4
 
@@ -68,7 +71,9 @@ def rasters(image: Image, mask: Labels | None, spacings: Sequence[float]) -> lis
     no part in means and smoothing, so that what a mask hides does not leak across its border.
     """
     grid, lead = image.grid, 3 - image.ndim
-    values = np.ascontiguousarray(image.values, dtype=np.float32).reshape(*(1, *grid.shape)[-3:], -1)
+    values = np.ascontiguousarray(image.values).reshape(*(1, *grid.shape)[-3:], -1)
+    if mask is not None or values.dtype.kind not in "iu":
+        values = values.astype(np.float32, copy=False)
     weights = None
     if mask is not None:
         weights = np.ascontiguousarray(mask.values != 0, dtype=np.float32).reshape(*values.shape[:3], 1)
@@ -105,7 +110,13 @@ def _factors(grid: Grid, spacing: float) -> npt.NDArray[np.int64]:
     return 2 ** np.clip(halvings, 0, most)
 
 
-def _block_means(values: npt.NDArray[np.float32], factors: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
+def _block_means(values: npt.NDArray[Any], factors: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
+    if values.dtype != np.float32:
+        axis = _slab_axis(values)
+        whole = int(values.shape[axis] // factors[axis] * factors[axis])
+        values = values[:whole] if axis == 0 else values[:, :whole]
+        slabs = _real_slabs(values, int(factors[axis]), 0)
+        return np.concatenate([_block_means(part, factors) for part, _ in slabs], axis=axis)
     out = np.empty((*(np.asarray(values.shape[:3]) // factors), values.shape[3]), dtype=np.float32)
     lines = out.shape[0] * out.shape[1]
     shared(_raster_kernels.block_means, lines, _VOXEL * values.size / lines, values, factors, out)
@@ -121,10 +132,47 @@ def _smoothed(values: npt.NDArray[np.float32], weights: npt.NDArray[np.float32] 
     return Raster(out, np.ascontiguousarray(weights[..., 0] >= 0.5), grid)
 
 
-def _smooth(values: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+def _smooth(values: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+    taps = _taps(values.shape[:3])
+    if values.dtype == np.float32:
+        return _convolved(values, taps)
+    axis, start = _slab_axis(values), 0
+    out = np.empty(values.shape, dtype=np.float32)
+    whole = np.moveaxis(out, axis, 0)
+    for part, own in _real_slabs(values, 1, _RADIUS):
+        rows = np.moveaxis(_convolved(part, taps), axis, 0)[own]
+        whole[start : start + len(rows)] = rows
+        start += len(rows)
+    return out
+
+
+def _slab_axis(values: npt.NDArray[Any]) -> int:
+    """The first axis, of 2-D images the second one."""
+    return 0 if values.shape[0] > 1 else 1
+
+
+def _real_slabs(values: npt.NDArray[Any], unit: int, halo: int) -> Iterator[tuple[npt.NDArray[np.float32], slice]]:
+    """Rows of integers (n0, n1, n2, C) as float32, with up to `halo` more at both ends, and which of them are the slab's own.
+
+    Their number is a multiple of `unit`, at the end of the image what is left.
+    """
+    axis = _slab_axis(values)
+    along = np.moveaxis(values, axis, 0)
+    rows = max(1, _SLAB // (unit * along[0].size)) * unit
+    for start in range(0, len(along), rows):
+        first, stop = max(0, start - halo), min(len(along), start + rows)
+        part = np.moveaxis(along[first : stop + halo], 0, axis)
+        yield np.ascontiguousarray(part, dtype=np.float32), slice(start - first, stop - first)
+
+
+def _taps(shape: Sequence[int]) -> npt.NDArray[np.float32]:
+    """Weights along every axis, (3, 2 R + 1); short axes are left alone."""
     offsets = np.arange(-_RADIUS, _RADIUS + 1)
     gauss = np.exp(-0.5 * (offsets / _SMOOTHING) ** 2)
-    taps = np.array([gauss / gauss.sum() if n > _FEWEST else offsets == 0 for n in values.shape[:3]], dtype=np.float32)
+    return np.array([gauss / gauss.sum() if n > _FEWEST else offsets == 0 for n in shape], dtype=np.float32)
+
+
+def _convolved(values: npt.NDArray[np.float32], taps: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     n0, n1, n2, channels = values.shape
     out = np.empty((n0, n1, n2 * channels), dtype=np.float32)
     shared(_raster_kernels.smooth, n0 * n1, _VOXEL * out[0, 0].size, values.reshape(out.shape), channels, taps, out)
