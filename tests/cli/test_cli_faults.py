@@ -232,7 +232,7 @@ def test_a_failure_after_the_work_writes_nothing(folder, tmp_path, capsys, monke
         raise MemoryError("Unable to allocate 9.00 GiB")
 
     line = ["register", folder / "fixed.nii.gz", folder / "moving.nii.gz", "-o", tmp_path / "t.tfm", "--transform", "rigid"]
-    for place, name in ((ar.metrics, "folding"), (ar, "warp"), (register, "_page"), (io, "write_image")):
+    for place, name in ((ar.metrics, "folding"), (ar, "warp"), (register, "_page"), (ar, "write_image")):
         with monkeypatch.context() as patch:
             # the last one fails while it writes, the transform is already there
             patch.setattr(place, name, lambda *a, **k: fails())
@@ -365,7 +365,7 @@ def test_warnings_of_files_are_in_the_json_once(folder, tmp_path, capsys, monkey
         warnings.warn(f"{os.path.basename(path)}: something was settled", io.FileWarning, stacklevel=2)
         return read(path)
 
-    monkeypatch.setattr(io, "read_image", warned)
+    monkeypatch.setattr(ar, "read_image", warned)
     line = ["register", folder / "fixed.nii.gz", folder / "moving.nii.gz", "-o", tmp_path / "t.tfm", "--transform", "rigid"]
     assert run(*line, "--json") == 0
     result, err = json_of(capsys)
