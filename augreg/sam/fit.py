@@ -20,7 +20,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from threadpoolctl import threadpool_limits
 
 from augreg.geometry.grid import Grid
 from augreg.geometry.image import Image, Labels
@@ -152,16 +151,14 @@ def _fitted(
     control = control_grid(grid)
     extent = float(np.linalg.norm(grid.extent))
     if locality.scale is None and locality.levels > 1:
-        with _one_thread():
-            locality = replace(locality, scale=choose_scale(shapes.points, locality, extent, found.objects).scale)
+        locality = replace(locality, scale=choose_scale(shapes.points, locality, extent, found.objects).scale)
     smoothing, coefficients = training_splines(shapes, grid)
     maps: Maps = LandmarkMaps(smoothing) if dense is None else dense
     mean = maps.points(shapes.mean, control)
     residuals = maps.displaced(shapes.points - shapes.mean, coefficients, control)
     places = maps.places(mean, control, extent, found.objects)
     most = min(mean.size, _LANDMARK_RANK) if dense is None else rank
-    with _one_thread():
-        shape = local_subspace(mean.ravel(), residuals, places, locality, most, name="shapes")
+    shape = local_subspace(mean.ravel(), residuals, places, locality, most, name="shapes")
     # poses turn about the centre of the mean's points, whichever these are
     poses = np.stack([pose_about(pose, shapes.mean.mean(axis=0), mean.mean(axis=0)) for pose in shapes.poses])
     coefficients = maps.coefficients(residuals, mean, grid, control)
@@ -169,8 +166,7 @@ def _fitted(
     textures, gains = equalised(np.stack([sample_texture(image, psi, grid) for image, psi in zip(grey, psis, strict=True)]))
     average = textures.mean(axis=0)
     changes = (textures - average)[..., None]
-    with _one_thread():
-        appearance = local_subspace(average, changes, GridPlaces(grid, extent), locality.of_textures, rank, name="appearances")
+    appearance = local_subspace(average, changes, GridPlaces(grid, extent), locality.of_textures, rank, name="appearances")
     return AppearanceModel(
         template=grid,
         shape=shape,
@@ -187,8 +183,3 @@ def _fitted(
         residuals=residuals,
         observed=(min(float(image.values.min()) for image in grey), max(float(image.values.max()) for image in grey)),
     )
-
-
-def _one_thread() -> threadpool_limits:
-    """Thin matrices: LAPACK's threads wait for each other longer than they work, on a busy machine ten times longer."""
-    return threadpool_limits(limits=1, user_api="blas")

@@ -26,6 +26,7 @@ from augreg.geometry.grid import FloatArray, Grid
 from augreg.sam.correlation import correlation_root
 from augreg.sam.factors import Cut, DenseFactor, GridFactor, Local, principal_modes
 from augreg.sam.merges import Merge, Nested, WeightedSum, merge_from_json
+from augreg.sam.one_thread import one_thread
 from augreg.sam.subspace import Subspace
 from augreg.sam.tapers import TAPERS, Gaussian, Taper, Threshold
 
@@ -227,9 +228,15 @@ def local_subspace(mean: FloatArray, residuals: FloatArray, places: Places, loca
     total = float(np.sum(flat.astype(np.float64) ** 2)) / (n - 1)
     if not total > _LEAST_VARIANCE * float(np.sum(mean.astype(np.float64) ** 2)):
         raise ValueError(f"{name}: expected images that differ, got identical {name}: there is nothing to model")
-    plain = principal_modes(mean, flat, locality.retained).truncate(rank)
-    if locality.levels == 1:
-        return plain
-    return locality.merge.merged(
-        plain, lambda level: places.taper(locality, level).localised(residuals), locality.levels, rank, locality.retained, total
-    )
+    with one_thread():
+        plain = principal_modes(mean, flat, locality.retained).truncate(rank)
+        if locality.levels == 1:
+            return plain
+        return locality.merge.merged(
+            plain,
+            lambda level: places.taper(locality, level).localised(residuals),
+            locality.levels,
+            rank,
+            locality.retained,
+            total,
+        )

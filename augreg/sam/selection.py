@@ -29,6 +29,7 @@ import scipy.linalg
 
 from augreg.geometry.grid import FloatArray
 from augreg.sam.locality import Locality, taper
+from augreg.sam.one_thread import one_thread
 
 SCALES = (0.5, 1.0, 2.0)
 # standard deviations of the landmarks' errors, as shares of that of all coordinates
@@ -84,10 +85,13 @@ def choose_scale(
         raise ValueError("shapes: expected shapes that differ, got identical ones: there is nothing to model")
     members = None if objects is None else np.asarray(objects)[kept]
     likelihood = []
-    for scale in scales:
-        levels = [taper(mean, replace(locality, scale=scale), level, extent, members) for level in range(1, locality.levels + 1)]
-        R = np.tensordot(locality.weights, levels, axes=1)
-        likelihood.append(_left_out(shapes.reshape(len(shapes), -1) / spread, np.kron(R, np.ones((shapes.shape[2],) * 2))))
+    with one_thread():
+        for scale in scales:
+            levels = [
+                taper(mean, replace(locality, scale=scale), level, extent, members) for level in range(1, locality.levels + 1)
+            ]
+            R = np.tensordot(locality.weights, levels, axes=1)
+            likelihood.append(_left_out(shapes.reshape(len(shapes), -1) / spread, np.kron(R, np.ones((shapes.shape[2],) * 2))))
     return ScaleChoice(float(scales[int(np.argmax(likelihood))]), np.asarray(scales, dtype=np.float64), np.asarray(likelihood))
 
 

@@ -5,6 +5,7 @@ import functools
 import numpy as np
 import pytest
 from support import toyshapes
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from augreg.sam import Gaussian, Locality, Nested, Threshold, WeightedSum, Wendland, choose_scale
 from augreg.sam.locality import LandmarkPlaces, local_subspace
@@ -111,3 +112,23 @@ def test_likelihoods_are_those_of_the_gaussian_density():
             total += -0.5 * (r @ np.linalg.solve(S, r) + np.linalg.slogdet(2 * np.pi * S)[1])
         best = max(best, total / 60)
     assert choose_scale(shapes, locality, 60.0, scales=[0.5]).likelihood[0] == pytest.approx(best, rel=1e-6)
+
+
+def test_linear_algebra_of_thin_matrices_has_one_thread_and_others_keep_theirs():
+    seen = []
+
+    class Looking(Gaussian):
+        def correlation(self, distance, tau):
+            seen.append(blas_threads())
+            return super().correlation(distance, tau)
+
+    def blas_threads():
+        return max(library["num_threads"] for library in threadpool_info() if library["user_api"] == "blas")
+
+    shapes = toyshapes.shapes(np.random.default_rng(0), 6)
+    with threadpool_limits(limits=2, user_api="blas"):
+        before = blas_threads()
+        choose_scale(shapes, Locality(taper=Looking()), EXTENT, scales=[1.0])
+        fitted(shapes, Locality(taper=Looking(), scale=1.0))
+        assert blas_threads() == before
+    assert set(seen) == {1}
