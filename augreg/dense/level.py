@@ -26,7 +26,7 @@ import numpy as np
 import numpy.typing as npt
 
 from augreg.dense import _field_kernels, _force_kernels
-from augreg.dense.rasters import Raster, along_three, noise
+from augreg.dense.known import KnownImage, along_three, noise
 from augreg.geometry.grid import Grid
 from augreg.geometry.transforms import Affine
 from augreg.threads import shared
@@ -54,8 +54,8 @@ class Level:
     wiener : how many times the variance of noise counts as none
     """
 
-    fixed: Raster
-    moving: Raster
+    fixed: KnownImage
+    moving: KnownImage
     affine: Affine
     radius: int
     wiener: float

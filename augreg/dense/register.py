@@ -16,8 +16,8 @@ from functools import reduce
 import numpy as np
 
 from augreg.dense.folds import unfolded
+from augreg.dense.known import KnownImage, pyramid
 from augreg.dense.level import Field, Level, refined
-from augreg.dense.rasters import Raster, pyramid
 from augreg.geometry.transforms import Affine, Composition, DisplacementField, Transform
 from augreg.registration import Method, Pair, State
 from augreg.registration.clock import Clock
@@ -105,8 +105,8 @@ class DenseRegistration(Method):
 def _levels(pair: Pair, start: Transform) -> list[Level]:
     """Coarse to fine."""
     scenes, ndim = pair.scenes, pair.fixed.ndim
-    fixed = Raster.of(scenes.fixed.luminance(), scenes.fixed_mask)
-    moving = Raster.of(scenes.moving.luminance(), scenes.moving_mask)
+    fixed = KnownImage.of(scenes.fixed.luminance(), scenes.fixed_mask)
+    moving = KnownImage.of(scenes.moving.luminance(), scenes.moving_mask)
     least = min(fixed.grid.spacing)
     affine = _affine(start)
     count = _count(fixed.grid.sides.max() / least)

@@ -6,8 +6,8 @@ from support import naive_dense
 
 from augreg import Affine, Grid
 from augreg.dense import _field_kernels, _force_kernels, folds
+from augreg.dense.known import KnownImage, three
 from augreg.dense.level import Level, refined
-from augreg.dense.rasters import Raster, three
 
 pytestmark = pytest.mark.kernels
 F = np.float32
@@ -31,7 +31,7 @@ def level_of(shape, spacing, seed=0, wiener=0.0):
     grids = Grid(shape, spacing, (1.0, 2.0, 3.0)[:ndim]), Grid(size, spacing, (0.5, 2.2, 2.4)[:ndim])
     turn = np.eye(ndim) + 0.05 * rng.normal(size=(ndim, ndim))
     affine = Affine.about(turn, grids[0].center)
-    return Level(Raster(three(fixed), grids[0]), Raster(three(moving), grids[1]), affine, 1, wiener)
+    return Level(KnownImage(three(fixed), grids[0]), KnownImage(three(moving), grids[1]), affine, 1, wiener)
 
 
 def field_of(level, size=0.4, seed=1):

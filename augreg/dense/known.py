@@ -21,27 +21,27 @@ _KNOWN = 0.999
 
 
 @dataclass(frozen=True, eq=False)
-class Raster:
-    """One level of an image.
+class KnownImage:
+    """One level of an image, as far as it is known.
 
     Parameters
     ----------
-    values : (n0, n1, n2)
-    grid : the D-dimensional grid
+    values : intensities, NaN where nothing is known, (n0, n1, n2)
+    grid : grid of the image, D-dimensional
     """
 
     values: Values
     grid: Grid
 
     @staticmethod
-    def of(image: Image, mask: Labels | None) -> Raster:
+    def of(image: Image, mask: Labels | None) -> KnownImage:
         """The image of one channel, centred and divided by its deviation, both over what is known of it."""
         values = image.values.astype(np.float32)
         if mask is not None:
             values[mask.values == 0] = np.nan
         values -= np.float32(np.nanmean(values, dtype=np.float64))
         values /= np.float32(max(np.nanstd(values, dtype=np.float64), 1e-12))
-        return Raster(three(values), image.grid)
+        return KnownImage(three(values), image.grid)
 
     @property
     def blocks(self) -> npt.NDArray[np.int64]:
@@ -49,15 +49,15 @@ class Raster:
         near = [2 if size <= _ALIKE * min(self.grid.spacing) else 1 for size in self.grid.spacing]
         return along_three(near, 1).astype(np.int64)
 
-    def padded(self, multiple: npt.NDArray[np.int64]) -> Raster:
+    def padded(self, multiple: npt.NDArray[np.int64]) -> KnownImage:
         """With unknown voxels at the ends of the axes, to multiples of (3,)."""
         more = -np.asarray(self.values.shape) % multiple
         if not more.any():
             return self
         values = np.pad(self.values, [(0, n) for n in more], constant_values=np.nan)
-        return Raster(values, Grid(_two(values.shape, self.grid), self.grid.spacing, self.grid.origin, self.grid.direction))
+        return KnownImage(values, Grid(_two(values.shape, self.grid), self.grid.spacing, self.grid.origin, self.grid.direction))
 
-    def reduced(self, factors: npt.NDArray[np.int64]) -> Raster:
+    def reduced(self, factors: npt.NDArray[np.int64]) -> KnownImage:
         """Means of blocks, of what is known in them; unknown where less than half of the voxels are known."""
         padded = self.padded(factors)
         known = np.isfinite(padded.values)
@@ -71,15 +71,15 @@ class Raster:
         steps = _two(factors, grid)
         spacing = tuple(s * f for s, f in zip(grid.spacing, steps, strict=True))
         origin = grid.points_at((np.asarray(steps) - 1) / 2)
-        return Raster(values, Grid(_two(values.shape, grid), spacing, tuple(origin), grid.direction))
+        return KnownImage(values, Grid(_two(values.shape, grid), spacing, tuple(origin), grid.direction))
 
-    def near(self, spacing: float) -> Raster:
+    def near(self, spacing: float) -> KnownImage:
         """Reduced along the axes whose voxels are smaller, until they are about as large."""
         halves = [2 if _ALIKE * s <= spacing and n >= 4 else 1 for s, n in zip(self.grid.spacing, self.grid.shape, strict=True)]
         factors = along_three(halves, 1).astype(np.int64)
         return self if factors.max() == 1 else self.reduced(factors).near(spacing)
 
-    def through(self, transform: Transform, grid: Grid) -> Raster:
+    def through(self, transform: Transform, grid: Grid) -> KnownImage:
         """Seen through a transform on a grid: cubic; unknown where a neighbour is."""
         known = np.isfinite(self.values)
         image, mask = (
@@ -88,10 +88,10 @@ class Raster:
         )
         seen = warp(image, transform, grid, interpolation="cubic").values
         inside = warp(mask, transform, grid).values >= np.float32(_KNOWN)
-        return Raster(three(np.where(inside, seen, np.float32(np.nan))), grid)
+        return KnownImage(three(np.where(inside, seen, np.float32(np.nan))), grid)
 
 
-def pyramid(raster: Raster, levels: int) -> list[Raster]:
+def pyramid(raster: KnownImage, levels: int) -> list[KnownImage]:
     """So many levels, coarse to fine, all of whole blocks: the blocks of one are the voxels of the next coarser one."""
     factors, spacing = np.ones(3, dtype=np.int64), np.asarray(raster.grid.spacing)
     for _ in range(levels):
@@ -103,7 +103,7 @@ def pyramid(raster: Raster, levels: int) -> list[Raster]:
     return found[::-1]
 
 
-def noise(raster: Raster) -> float:
+def noise(raster: KnownImage) -> float:
     """Variance of white noise: from second mixed differences along the two axes of the least spacing, where they are not 0."""
     first, second = sorted(np.argsort(along_three(raster.grid.spacing, np.inf), kind="stable")[:2])
     planes = np.moveaxis(raster.values, (first, second), (0, 1))
