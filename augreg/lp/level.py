@@ -1,4 +1,7 @@
-"""One pyramid level of a registration: rasters of both images, keypoints of the fixed one, and the criterion."""
+"""One pyramid level of a registration: what is known of the fixed image, the moving image, and the criterion.
+
+The fixed half (raster, keypoints, bundles) does not depend on the moving image: whoever registers many images to one keeps it.
+"""
 
 from __future__ import annotations
 
@@ -27,32 +30,75 @@ _LEAST, _LEAST_THIN = 0.5, 0.25
 
 
 @dataclass(frozen=True, eq=False)
-class Level:
-    """What costs are sampled from.
+class FixedHalf:
+    """What a level knows of the fixed image, whatever is moving: made once, each part when it is first asked for.
 
     Parameters
     ----------
-    fixed, moving : images, or label maps for the criteria that want these
-    criterion : the dissimilarity of profiles
+    raster : image, or label map for the criteria that want one
     bundle : the shape of what is sampled around a keypoint
     count : keypoints, about
     """
 
-    fixed: Raster
-    moving: Raster
-    criterion: Criterion
+    raster: Raster
     bundle: Bundle
     count: int
 
     @cached_property
     def keypoints(self) -> Keypoints:
-        """Of the fixed image."""
-        return find_keypoints(self.fixed, self.count)
+        """Places to look at."""
+        return find_keypoints(self.raster, self.count)
 
     @cached_property
     def bundles(self) -> npt.NDArray[np.float32]:
-        """The fixed image around all keypoints: they stand still while the transform moves."""
-        return fixed_bundles(self.fixed, self.keypoints, self.bundle)
+        """The image around all keypoints: they stand still while the transform moves."""
+        return fixed_bundles(self.raster, self.keypoints, self.bundle)
+
+    @cached_property
+    def _others(self) -> dict[int, FixedHalf]:
+        return {}
+
+    def with_count(self, count: int) -> FixedHalf:
+        """The same image with another number of keypoints; asked again, the same half again."""
+        if count == self.count:
+            return self
+        return self._others.setdefault(count, replace(self, count=count))
+
+
+@dataclass(frozen=True, eq=False)
+class Level:
+    """What costs are sampled from.
+
+    Parameters
+    ----------
+    still : what is known of the fixed image
+    moving : image, or label map for the criteria that want one
+    criterion : the dissimilarity of profiles
+    """
+
+    still: FixedHalf
+    moving: Raster
+    criterion: Criterion
+
+    @property
+    def fixed(self) -> Raster:
+        """The fixed image."""
+        return self.still.raster
+
+    @property
+    def bundle(self) -> Bundle:
+        """The shape of what is sampled around a keypoint."""
+        return self.still.bundle
+
+    @property
+    def count(self) -> int:
+        """Keypoints, about."""
+        return self.still.count
+
+    @property
+    def keypoints(self) -> Keypoints:
+        """Of the fixed image."""
+        return self.still.keypoints
 
     @cached_property
     def thin(self) -> bool:
@@ -67,17 +113,18 @@ class Level:
         """
         moving = moving_bundles(self.moving, self.keypoints, self.bundle, transform, self.fixed.step, window)
         least = _LEAST_THIN if self.thin else _LEAST
-        costs = self.criterion.costs(Profiles(self.bundles, moving, self.bundle, window, least))
+        costs = self.criterion.costs(Profiles(self.still.bundles, moving, self.bundle, window, least))
         return continued(costs) if self.thin else costs
 
     def tensors(self, transform: Transform) -> tuple[FloatArray, FloatArray] | None:
         """Gauss-Newton matrices (N, D, D) and gradients (N, D) of the costs; None for criteria without derivatives."""
         moving = moving_bundles(self.moving, self.keypoints, self.bundle, transform, self.fixed.step, HERE, margin=1)
-        return self.criterion.tensors(Profiles(self.bundles, moving, self.bundle, HERE), self.fixed.step, self.fixed.grid.ndim)
+        profiles = Profiles(self.still.bundles, moving, self.bundle, HERE)
+        return self.criterion.tensors(profiles, self.fixed.step, self.fixed.grid.ndim)
 
     def with_count(self, count: int) -> Level:
         """The same images with another number of keypoints."""
-        return self if count == self.count else replace(self, count=count)
+        return self if count == self.count else replace(self, still=self.still.with_count(count))
 
 
 def continued(costs: FloatArray) -> FloatArray:
@@ -106,4 +153,4 @@ def levels_of(
     else:
         fixed = rasters(scenes.fixed, scenes.fixed_mask, spacings)
         moving = rasters(scenes.moving, scenes.moving_mask, spacings)
-    return [Level(f, m, criterion.of(f, m), bundle, count) for f, m in zip(fixed, moving, strict=True)]
+    return [Level(FixedHalf(f, bundle, count), m, criterion.of(f, m)) for f, m in zip(fixed, moving, strict=True)]
