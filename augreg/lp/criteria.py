@@ -48,11 +48,13 @@ class Criterion(ABC):
     ----------
     derivatives : it has `tensors`
     of_labels : it compares label maps, not images
+    same_labels : of these, a number means the same in both
     any_contrast : it leaves open which brightness corresponds to which
     """
 
     derivatives: ClassVar[bool] = False
     of_labels: ClassVar[bool] = False
+    same_labels: ClassVar[bool] = False
     any_contrast: ClassVar[bool] = False
 
     @staticmethod
@@ -198,6 +200,7 @@ class _Likelihood(_Table):
 
     same: FloatArray
     of_labels = True
+    same_labels = True
 
     @staticmethod
     def of(fixed: Raster, moving: Raster) -> _Likelihood:

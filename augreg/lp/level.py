@@ -122,6 +122,12 @@ class Level:
         profiles = Profiles(self.still.bundles, moving, self.bundle, HERE)
         return self.criterion.tensors(profiles, self.fixed.step, self.fixed.grid.ndim)
 
+    def unlike(self, transform: Transform) -> float:
+        """Share of the bundles' samples that differ, for label maps; what lies outside differs from everything."""
+        moving = moving_bundles(self.moving, self.keypoints, self.bundle, transform, self.fixed.step, HERE)
+        known = np.isfinite(self.bundles)
+        return float(np.mean(self.bundles[known] != moving[known])) if known.any() else 1.0
+
     def with_count(self, count: int) -> Level:
         """The same images with another number of keypoints."""
         return self if count == self.count else replace(self, still=self.still.with_count(count))

@@ -12,6 +12,7 @@ from augreg.lp.agreement import agreement
 from augreg.lp.descent import Descent, Outcome, last
 from augreg.lp.doubts import PLAIN, SURE, at_home
 from augreg.lp.level import Level
+from augreg.lp.moments import moment_starts
 from augreg.lp.pose import MatrixPose, Pose
 from augreg.lp.profiles import Window
 from augreg.lp.start import all_around, candidates, nearby
@@ -43,6 +44,8 @@ def begun(descent: Descent, level: Level, pose: MatrixPose, scout: Level | None,
         contrast = scout.criterion.any_contrast
         found = candidates(scout.fixed, scout.moving, pose.base, matrices, count=3, contrast=contrast)
         # a scale that the group lacks is dropped
+        if level.criterion.same_labels:
+            found += moment_starts(level.fixed, level.moving, pose.base, pose.model.group, degrees)
         poses += [MatrixPose(pose.model, pose.base, pose.model.nearest(candidate)) for candidate in found]
     tried, given_up = [Outcome(start) for start in poses], []
     # successive halving: a program for all, then one for the better half
@@ -53,7 +56,8 @@ def begun(descent: Descent, level: Level, pose: MatrixPose, scout: Level | None,
         given_up += tried[half:]
         tried = tried[:half]
     given_up += tried[1:]
-    return _beside(tried[0], given_up).saying(*(text for other in given_up for text in other.warnings))
+    # what was said of a way not taken does not matter
+    return _beside(tried[0], given_up)
 
 
 def surer(descent: Descent, level: Level, here: Outcome, scout: Level, clock: Clock) -> Outcome:
@@ -116,7 +120,13 @@ def _matrix(pose: Pose) -> MatrixPose:
 
 
 def _misfit(level: Level, pose: Pose) -> float:
-    """Mean cost over all keypoints; those that left the view must not make a pose look better."""
+    """Mean cost over all keypoints; those that left the view must not make a pose look better.
+
+    Of labels that mean the same in both maps it is the share that differs: probabilities are estimated at the pose, and where all
+    labels miss each other, each is sure of what it meets.
+    """
+    if level.criterion.same_labels:
+        return level.unlike(pose.transform)
     costs = level.costs(pose.transform)[:, 0]
     valid = np.isfinite(costs)
     return float(np.where(valid, costs, max(1.0, costs[valid].max(initial=0.0))).mean())
