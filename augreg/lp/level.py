@@ -125,8 +125,8 @@ class Level:
     def unlike(self, transform: Transform) -> float:
         """Share of the bundles' samples that differ, for label maps; what lies outside differs from everything."""
         moving = moving_bundles(self.moving, self.keypoints, self.bundle, transform, self.fixed.step, HERE)
-        known = np.isfinite(self.bundles)
-        return float(np.mean(self.bundles[known] != moving[known])) if known.any() else 1.0
+        known = np.isfinite(self.still.bundles)
+        return float(np.mean(self.still.bundles[known] != moving[known])) if known.any() else 1.0
 
     def with_count(self, count: int) -> Level:
         """The same images with another number of keypoints."""
