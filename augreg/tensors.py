@@ -12,13 +12,18 @@ import numpy as np
 import torch
 
 from augreg.geometry.grid import FloatArray, Grid
-from augreg.geometry.image import Image
+from augreg.geometry.image import Image, Labels
 
 
 def image_to_tensor(image: Image) -> torch.Tensor:
     """(1, C, *shape) float32."""
     values = np.ascontiguousarray(image.values, dtype=np.float32).reshape(*image.grid.shape, image.channels)
     return torch.from_numpy(values).movedim(-1, 0)[None].contiguous()
+
+
+def labels_to_tensor(labels: Labels) -> torch.Tensor:
+    """(1, 1, *shape) int64."""
+    return torch.from_numpy(np.ascontiguousarray(labels.values, dtype=np.int64))[None, None]
 
 
 def flow_to_displacement(flow: torch.Tensor, grid: Grid) -> FloatArray:

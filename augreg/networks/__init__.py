@@ -6,8 +6,11 @@ from augreg.networks.architectures.unet import UNet
 from augreg.networks.catalogue import ARCHITECTURES, network_of
 from augreg.networks.files import NetworkFile, read_network, write_network
 from augreg.networks.heads import AffineFlow, Antisymmetric, Cascade, VelocityFlow
-from augreg.networks.losses.flows import diffusion, end_point_error, multiscale_loss, roughness
+from augreg.networks.losses.descriptors import edge_difference, self_similarity, self_similarity_difference
+from augreg.networks.losses.flows import bending, curvature, diffusion, end_point_error, multiscale_loss, roughness
+from augreg.networks.losses.information import mutual_information_loss
 from augreg.networks.losses.likeness import Similarity, local_correlation, mean_squared_difference
+from augreg.networks.losses.overlap import overlap_loss
 from augreg.networks.maps import AffineMap, Composed, Displacement, Map, Velocity
 from augreg.networks.network import Network, normalised, seeded
 from augreg.networks.predictor import Predictor
@@ -41,19 +44,26 @@ __all__ = [
     "UNet",
     "Velocity",
     "VelocityFlow",
+    "bending",
+    "curvature",
     "diffusion",
+    "edge_difference",
     "end_point_error",
     "flow_to_displacement",
     "image_to_tensor",
     "local_correlation",
     "mean_squared_difference",
     "multiscale_loss",
+    "mutual_information_loss",
     "network_of",
     "normalised",
+    "overlap_loss",
     "read_network",
     "roughness",
     "seeded",
     "seeded_network",
+    "self_similarity",
+    "self_similarity_difference",
     "warped",
     "write_network",
 ]

@@ -23,6 +23,18 @@ def sampled(images: torch.Tensor, points: torch.Tensor) -> torch.Tensor:
         return nn.functional.grid_sample(images.float(), coordinates, "bilinear", "border", align_corners=True)
 
 
+def looked_up(labels: torch.Tensor, points: torch.Tensor) -> torch.Tensor:
+    """Label maps (B, C, *shape) at the voxels next to indices (B, *any, D), as many axes as the maps have; 0 outside."""
+    last = torch.tensor([n - 1 for n in labels.shape[2:]], device=points.device)
+    nearest = torch.floor(points.float() + 0.5).long()
+    inside = ((nearest >= 0) & (nearest <= last)).all(dim=-1)
+    place = torch.zeros_like(inside, dtype=torch.long)
+    for axis, n in enumerate(labels.shape[2:]):
+        place = place * n + nearest[..., axis].clamp(0, n - 1)
+    flat = labels.flatten(2).gather(2, place.flatten(1)[:, None].expand(-1, labels.shape[1], -1))
+    return flat.reshape(*labels.shape[:2], *place.shape[1:]) * inside[:, None]
+
+
 def warped(moving: torch.Tensor, flow: torch.Tensor) -> torch.Tensor:
     """The moving images (B, C, *shape) seen through flows (B, D, *shape), voxels; border values stand outside; float32."""
     with torch.autocast(flow.device.type, enabled=False):

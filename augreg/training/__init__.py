@@ -19,14 +19,16 @@ from augreg.training.batches import (
     shard_spacing,
 )
 from augreg.training.checkpoints import CHECKPOINT
+from augreg.training.jittered import jittered
 from augreg.training.learner import WEIGHTS, Learner, descend, kept
 from augreg.training.learners.flows import FlowLearner, pairs_error, train
 from augreg.training.logs import tensorboard_log
 from augreg.training.loop import TrainingOptions, TrainingState, learn
 from augreg.training.machine import Machine, torch_threads
-from augreg.training.objectives import Alike, Likeness, Objective, Smooth, supervised
+from augreg.training.objectives import Alike, Bending, InverseConsistent, LabelOverlap, Likeness, Objective, Smooth, supervised
 from augreg.training.place import Place
 from augreg.training.runs import SETTINGS, check_same, claim, model_hash, pairs_hash, run_settings
+from augreg.training.structures import one_structure
 from augreg.training.team import ALONE, Team, joined
 
 __all__ = [
@@ -36,8 +38,11 @@ __all__ = [
     "WEIGHTS",
     "Alike",
     "Batches",
+    "Bending",
     "FlowLearner",
     "FlowRegistration",
+    "InverseConsistent",
+    "LabelOverlap",
     "Learner",
     "Likeness",
     "Machine",
@@ -53,12 +58,14 @@ __all__ = [
     "growing",
     "held_out",
     "in_both_directions",
+    "jittered",
     "joined",
     "kept",
     "learn",
     "mirrored",
     "mirrored_by_chance",
     "model_hash",
+    "one_structure",
     "pairs_error",
     "pairs_from_generators",
     "pairs_from_images",

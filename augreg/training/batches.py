@@ -17,10 +17,10 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from augreg.geometry.image import Image
+from augreg.geometry.image import Image, Labels
 from augreg.sam import AppearanceModel
 from augreg.synthesis import AppearancePairs, PairBatch, PairGenerator, make_pairs, read_shards
-from augreg.tensors import image_to_tensor
+from augreg.tensors import image_to_tensor, labels_to_tensor
 
 Batches = Callable[[int], PairBatch]
 ALL = slice(None)
@@ -121,12 +121,15 @@ def pairs_from_shards(directory: str | os.PathLike[str], batch: int, seed: int =
     return pairs_from_memory(read_pairs(directory), batch, seed, part=part)
 
 
-def pairs_from_images(images: Sequence[Image], batch: int, seed: int = 0, *, part: slice = ALL) -> Batches:
+def pairs_from_images(
+    images: Sequence[Image], batch: int, seed: int = 0, *, labels: Sequence[Labels] | None = None, part: slice = ALL
+) -> Batches:
     """Pairs of two different images each, without a truth: the flow is NaN. For objectives that need none.
 
     Parameters
     ----------
     images : images of one shape and one channel
+    labels : label maps of the images, of their shape, for objectives that look at these
     batch : pairs of a step, of all processes
     seed : seed of the choice
     part : which of a step's pairs are wanted; see `Team.part`
@@ -138,13 +141,20 @@ def pairs_from_images(images: Sequence[Image], batch: int, seed: int = 0, *, par
     if len(images) < 2 or len({image.values.shape for image in images}) > 1:
         shapes = [image.values.shape for image in images]
         raise ValueError(f"images: expected two or more of one shape, got {shapes}; resample them to one grid")
+    if labels is not None and [one.values.shape for one in labels] != [image.grid.shape for image in images]:
+        shapes = [one.values.shape for one in labels]
+        raise ValueError(f"labels: expected one for each image, all of shape {images[0].grid.shape}, got {shapes}; resample them")
     tensors = torch.cat([image_to_tensor(image) for image in images])
+    known = None if labels is None else torch.cat([labels_to_tensor(one) for one in labels])
 
     def batch_of(step: int) -> PairBatch:
         rng = np.random.default_rng([seed, step])
         chosen = torch.from_numpy(np.stack([rng.permutation(len(images))[:2] for _ in range(batch)])[part])
         fixed, moving = (tensors[chosen[:, side]] for side in range(2))
-        return PairBatch.without_truth(fixed, moving)
+        pairs = PairBatch.without_truth(fixed, moving)
+        if known is None:
+            return pairs
+        return replace(pairs, fixed_labels=known[chosen[:, 0]], moving_labels=known[chosen[:, 1]])
 
     return batch_of
 

@@ -7,6 +7,7 @@ u_s and the mask are area averages of the truth over the cells of a map; the mea
 makes one process and several agree.
 
     diffusion(u) = mean_x sum_ab (d u_b / d x_a)^2      (voxels per voxel)
+    bending(u)   = mean_x sum_abc (d^2 u_c / d x_a d x_b)^2      (1 / voxel): what an affine map has none of
 """
 
 from __future__ import annotations
@@ -60,10 +61,34 @@ def roughness(phi: Map) -> torch.Tensor:
 
 
 def diffusion(flow: torch.Tensor, spacing: float | Sequence[float] = 1.0) -> torch.Tensor:
-    """The mean squared gradient of a flow (B, D, *nodes) in voxels, whose nodes lie `spacing` voxels apart; a scalar."""
+    """The mean squared gradient of a flow (B, D, *nodes), voxels, whose nodes lie `spacing` voxels apart; a scalar."""
     apart = [spacing] * (flow.ndim - 2) if isinstance(spacing, int | float) else spacing
     total = flow.new_zeros(())
     for axis, step in enumerate(apart, 2):
         if flow.shape[axis] > 1:
             total = total + (flow.diff(dim=axis) / step).square().sum(dim=1).mean()
+    return total
+
+
+def curvature(phi: Map) -> torch.Tensor:
+    """`bending` of a map on its cells; of a composition the sum over its parts, of an affine map 0; a scalar."""
+    if isinstance(phi, AffineMap):
+        return phi.matrix.new_zeros(())
+    if isinstance(phi, Composed):
+        return torch.stack([curvature(part) for part in phi.parts]).sum()
+    found = phi.on_cells()
+    return bending(found.values.float() * found.unit, found.cells)
+
+
+def bending(flow: torch.Tensor, spacing: float | Sequence[float] = 1.0) -> torch.Tensor:
+    """The mean squared second differences of a flow (B, D, *nodes), voxels, whose nodes lie `spacing` voxels apart; a scalar."""
+    apart = [spacing] * (flow.ndim - 2) if isinstance(spacing, int | float) else spacing
+    total = flow.new_zeros(())
+    for a, one in enumerate(apart, 2):
+        if flow.shape[a] > 2:
+            total = total + (flow.diff(n=2, dim=a) / one**2).square().sum(dim=1).mean()
+        for b, other in enumerate(apart[: a - 2], 2):
+            if min(flow.shape[a], flow.shape[b]) > 1:
+                # d2/dadb and d2/dbda
+                total = total + 2 * (flow.diff(dim=a).diff(dim=b) / (one * other)).square().sum(dim=1).mean()
     return total

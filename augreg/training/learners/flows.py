@@ -147,10 +147,13 @@ def pairs_error(network: Network | None, pairs: PairBatch) -> float:
 
 
 def _ready(network: Network, batch: PairBatch, place: Place) -> PairBatch:
-    """The batch at its place, its images as the network wants them."""
+    """The batch at its place, its images as the network wants them; what no objective looks at stays where it is."""
     device, layout = place.device, place.layout(network.ndim)
-    images = [network.prepare(part.to(device)).contiguous(memory_format=layout) for part in (batch.fixed, batch.moving)]
-    return replace(batch, fixed=images[0], moving=images[1], flow=batch.flow.to(device), mask=batch.mask.to(device))
+    images = {
+        name: network.prepare(getattr(batch, name).to(device)).contiguous(memory_format=layout) for name in ("fixed", "moving")
+    }
+    others = ("flow", "mask", "fixed_labels", "moving_labels")
+    return replace(batch, **images, **{name: part.to(device) for name in others if (part := getattr(batch, name)) is not None})
 
 
 @torch.no_grad()

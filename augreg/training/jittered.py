@@ -1,0 +1,78 @@
+"""The same pairs, each image moved by a random affine map of its own, labels with it: few people become many poses.
+
+fixed'(x) = fixed(A x),     moving'(x) = moving(B x),       A = about the centre: rotation, scales, shift, drawn anew
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import combinations
+
+import numpy as np
+import torch
+
+from augreg.networks.maps import AffineMap
+from augreg.networks.warping import looked_up, positions
+from augreg.synthesis import PairBatch
+from augreg.training.batches import ALL, Batches
+
+
+def jittered(
+    batch_of: Batches,
+    *,
+    rotation: float = 10.0,
+    scale: float = 0.1,
+    shift: float = 5.0,
+    seed: int = 0,
+    batch: int | None = None,
+    part: slice = ALL,
+) -> Batches:
+    """The pairs of another source, every image in a pose of its own. For pairs without a truth, which it would blur.
+
+    Parameters
+    ----------
+    batch_of : pairs without a truth, such as `pairs_from_images`
+    rotation : standard deviation of the angle in every plane of two axes, degrees
+    scale : standard deviation of the logarithm of the scale along every axis
+    shift : standard deviation of the shift along every axis, voxels
+    seed : seed of all random numbers
+    batch : pairs of a step, of all processes; None is as many as there are
+    part : which of a step's pairs these are; see `Team.part`
+
+    Raises
+    ------
+    ValueError : for negative numbers, and, when pairs are asked for, for pairs with a truth.
+    """
+    if not (rotation >= 0 and scale >= 0 and shift >= 0):
+        raise ValueError(f"rotation, scale, shift: expected numbers of at least 0, got {rotation}, {scale} and {shift}")
+
+    def poses(count: int, shape: tuple[int, ...], rng: np.random.Generator) -> AffineMap:
+        D = len(shape)
+        drawn = rng.standard_normal((count if batch is None else batch, D * (D - 1) // 2 + 2 * D))[part]
+        turns, sizes, shifts = np.split(drawn, [D * (D - 1) // 2, D * (D - 1) // 2 + D], axis=1)
+        matrices = np.zeros((len(drawn), D, D))
+        matrices[:, np.arange(D), np.arange(D)] = np.exp(scale * sizes)
+        for plane, (a, b) in enumerate(combinations(range(D), 2)):
+            angle = np.deg2rad(rotation * turns[:, plane])
+            turn = np.tile(np.eye(D), (len(drawn), 1, 1))
+            turn[:, a, a] = turn[:, b, b] = np.cos(angle)
+            turn[:, a, b], turn[:, b, a] = -np.sin(angle), np.sin(angle)
+            matrices = turn @ matrices
+        numbers = (torch.from_numpy(values.astype(np.float32)) for values in (matrices, shift * shifts))
+        return AffineMap(*numbers, shape)
+
+    def jittered_batch(step: int) -> PairBatch:
+        pairs, rng = batch_of(step), np.random.default_rng([seed, step, 3])
+        if not torch.isnan(pairs.flow).all():
+            raise ValueError("batch_of: expected pairs without a truth, which moving the images would blur; got pairs with one")
+        sides = {}
+        for side in ("fixed", "moving"):
+            images, labels = getattr(pairs, side), getattr(pairs, f"{side}_labels")
+            pose = poses(len(pairs), tuple(images.shape[2:]), rng)
+            sides[side] = pose.warp(images)
+            if labels is not None:
+                places = positions(images.shape[2:], images.device)
+                sides[f"{side}_labels"] = looked_up(labels, pose.at(places.expand(len(pairs), *places.shape)))
+        return replace(pairs, **sides)
+
+    return jittered_batch
