@@ -58,8 +58,8 @@ def jittered(
             turn[:, a, a] = turn[:, b, b] = np.cos(angle)
             turn[:, a, b], turn[:, b, a] = -np.sin(angle), np.sin(angle)
             matrices = turn @ matrices
-        numbers = (torch.from_numpy(values.astype(np.float32)) for values in (matrices, shift * shifts))
-        return AffineMap(*numbers, shape)
+        matrix, translation = (torch.from_numpy(values.astype(np.float32)) for values in (matrices, shift * shifts))
+        return AffineMap(matrix, translation, shape)
 
     def jittered_batch(step: int) -> PairBatch:
         pairs, rng = batch_of(step), np.random.default_rng([seed, step, 3])

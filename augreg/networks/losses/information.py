@@ -37,7 +37,9 @@ def _lattice(images: torch.Tensor) -> torch.Tensor:
     """Values (B C, N) at the voxels that are looked at."""
     ndim = images.ndim - 2
     step = max(1, round((images[0, 0].numel() / _MOST) ** (1 / ndim)))
-    return images[(..., *[slice(None, None, step)] * ndim)].flatten(2).flatten(0, 1)
+    for axis in range(2, 2 + ndim):
+        images = images[(slice(None),) * axis + (slice(None, None, step),)]
+    return images.flatten(2).flatten(0, 1)
 
 
 def _shares(values: torch.Tensor, bins: int) -> torch.Tensor:
