@@ -39,6 +39,7 @@ from .lp import LPRegistration as LPRegistration
 from .metrics import dice as dice
 from .metrics import jaccard as jaccard
 from .metrics import tre as tre
+from .registration import Centred as Centred
 from .registration import Chained as Chained
 from .registration import ConsistentRegistration as ConsistentRegistration
 from .sam import AppearanceModel as AppearanceModel

@@ -2,6 +2,7 @@
 
 from augreg.networks.architectures.encoder import SiameseEncoder, StackedEncoder
 from augreg.networks.architectures.flownet import FlowNet, FlowNetC, FlowNetS, seeded_network
+from augreg.networks.architectures.regnet import RegNet
 from augreg.networks.architectures.unet import UNet
 from augreg.networks.catalogue import ARCHITECTURES, network_of
 from augreg.networks.files import NetworkFile, read_network, write_network
@@ -15,9 +16,12 @@ from augreg.networks.maps import AffineMap, Composed, Displacement, Map, Velocit
 from augreg.networks.network import Network, normalised, seeded
 from augreg.networks.predictor import Predictor
 from augreg.networks.registration import FlowRegistration
+from augreg.networks.scales import AtScale
+from augreg.networks.steering import Steered, similarity_maps
 from augreg.networks.warping import warped
 from augreg.networks.wrappers.refined import RefinedFlow
 from augreg.networks.wrappers.symmetric import SymmetricFlow
+from augreg.networks.wrappers.tiled import Tiled
 from augreg.tensors import flow_to_displacement, image_to_tensor
 
 __all__ = [
@@ -25,6 +29,7 @@ __all__ = [
     "AffineFlow",
     "AffineMap",
     "Antisymmetric",
+    "AtScale",
     "Cascade",
     "Composed",
     "Displacement",
@@ -37,10 +42,13 @@ __all__ = [
     "NetworkFile",
     "Predictor",
     "RefinedFlow",
+    "RegNet",
     "SiameseEncoder",
     "Similarity",
     "StackedEncoder",
+    "Steered",
     "SymmetricFlow",
+    "Tiled",
     "UNet",
     "Velocity",
     "VelocityFlow",
@@ -64,6 +72,7 @@ __all__ = [
     "seeded_network",
     "self_similarity",
     "self_similarity_difference",
+    "similarity_maps",
     "warped",
     "write_network",
 ]

@@ -13,9 +13,12 @@ from torch import nn
 
 from augreg.networks.architectures.encoder import Encoder, SiameseEncoder, StackedEncoder
 from augreg.networks.architectures.flownet import FlowNet, FlowNetC, FlowNetS
+from augreg.networks.architectures.regnet import RegNet
 from augreg.networks.architectures.unet import UNet
 from augreg.networks.heads import AffineFlow, Antisymmetric, Cascade, VelocityFlow
 from augreg.networks.network import Network
+from augreg.networks.scales import AtScale
+from augreg.networks.steering import Steered
 
 # networks that learn by themselves, for people to choose from
 ARCHITECTURES: dict[str, type[FlowNet]] = {"FlowNetS": FlowNetS, "FlowNetC": FlowNetC}
@@ -82,13 +85,26 @@ def _affine(_: Mapping[str, Any], parts: Sequence[nn.Module]) -> nn.Module:
     return AffineFlow(encoder)
 
 
+def _at_scale(about: Mapping[str, Any], parts: Sequence[nn.Module]) -> nn.Module:
+    (network,) = parts
+    return AtScale(_network(network), tuple(about["scale"]))
+
+
+def _steered(about: Mapping[str, Any], parts: Sequence[nn.Module]) -> nn.Module:
+    (network,) = parts
+    return Steered(_network(network), about["kernels"], about["reach"], about["cell"])
+
+
 _KNOWN: dict[str, Make] = {
     **{name: _flownet(architecture) for name, architecture in ARCHITECTURES.items()},
     "UNet": _unet,
+    "RegNet": lambda about, _: RegNet(about["ndim"], about["channels"], about["width"]),
     "StackedEncoder": _encoder(StackedEncoder),
     "SiameseEncoder": _encoder(SiameseEncoder),
     "VelocityFlow": _velocity,
     "Antisymmetric": _antisymmetric,
     "AffineFlow": _affine,
+    "AtScale": _at_scale,
+    "Steered": _steered,
     "Cascade": lambda _, parts: Cascade([_network(part) for part in parts]),
 }

@@ -1,5 +1,6 @@
 """What every registration shares: the pair it is given, how it is called, and registrations that wrap others."""
 
+from augreg.registration.centred import Centred
 from augreg.registration.chained import Chained
 from augreg.registration.consistent import ConsistentRegistration, inconsistency
 from augreg.registration.method import Method, Registration, State
@@ -7,6 +8,7 @@ from augreg.registration.pair import Given, Pair
 from augreg.registration.scenes import Scenes
 
 __all__ = [
+    "Centred",
     "Chained",
     "ConsistentRegistration",
     "Given",

@@ -1,0 +1,209 @@
+"""Networks at coarser scales, on tiles, and steered by similarity."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from augreg.networks import (
+    AffineFlow,
+    AffineMap,
+    AtScale,
+    Cascade,
+    Displacement,
+    FlowNetS,
+    RegNet,
+    StackedEncoder,
+    Steered,
+    Tiled,
+    UNet,
+    Velocity,
+    VelocityFlow,
+    network_of,
+    similarity_maps,
+)
+
+
+def seeded(make, seed=0):
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network = make()
+        for module in network.modules():
+            for head in getattr(module, "heads", []):
+                nn.init.normal_(head.weight, std=0.02)
+            if isinstance(module, AffineFlow):
+                nn.init.normal_(module.numbers.weight, std=0.02)
+        return network.eval()
+
+
+def images(*shape, channels=1, count=2):
+    smooth = nn.functional.avg_pool3d if len(shape) == 3 else nn.functional.avg_pool2d
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(5)
+        return [smooth(torch.randn(count, channels, *shape), 3, 1, 1) for _ in range(2)]
+
+
+class Says(nn.Module):
+    """A network that says the same of all images."""
+
+    ndim, channels, unit = 2, 1, 20.0
+
+    def __init__(self, make):
+        super().__init__()
+        self.make, self.nothing = make, nn.Parameter(torch.zeros(1))
+
+    def forward(self, fixed, moving):
+        return [self.make(len(fixed), tuple(fixed.shape[2:]))]
+
+
+@pytest.mark.parametrize("scale", [1, 3, (2, 4)])
+@pytest.mark.parametrize("shape", [(48, 36), (47, 34)])
+def test_affine_maps_of_a_coarser_scale_are_those_of_the_world(scale, shape):
+    sides = torch.tensor([scale] * 2 if isinstance(scale, int) else scale).float()
+    turn, shift = torch.tensor([[1.1, -0.2], [0.15, 0.9]]), torch.tensor([1.5, -2.0])
+    coarse = AtScale(Says(lambda n, m: AffineMap(turn.expand(n, 2, 2), shift.expand(n, 2), m)), scale)
+    (found,) = coarse(*images(*shape))
+    # block b covers the voxels s b to s b + s - 1: x = s b + (s - 1) / 2
+    x = torch.tensor([[[3.0, 7.0], [40.0, 20.0]]])
+    blocks = (x - (sides - 1) / 2) / sides
+    center = torch.tensor([(-(-n // int(s)) - 1) / 2 for n, s in zip(shape, sides, strict=True)])
+    expected = ((blocks - center) @ turn.T + center + shift) * sides + (sides - 1) / 2
+    torch.testing.assert_close(found[:1].at(x), expected, atol=1e-4, rtol=0)
+    assert (found[:1].at(x) - x).abs().max() > 1
+
+
+@pytest.mark.parametrize("kind", [Displacement, Velocity])
+@pytest.mark.parametrize("scale", [2, (2, 4)])
+def test_fields_of_a_coarser_scale_lie_on_larger_cells(kind, scale):
+    def field(n, m):
+        values = torch.randn(n, 2, *(-(-k // 2) for k in m), generator=torch.Generator().manual_seed(1))
+        return kind(values / 10, m, (2, 2), 5.0)
+
+    (found,) = AtScale(Says(field), scale)(*images(50, 41))
+    sides = [scale] * 2 if isinstance(scale, int) else scale
+    assert found.shape == (50, 41)
+    assert found.cells == tuple(2 * s for s in sides)
+    coarse = field(2, tuple(-(-n // s) for n, s in zip((50, 41), sides, strict=True)))
+    # in the middle of cells nothing is between anything
+    expected = coarse.values * 5 * torch.tensor(sides).reshape(2, 1, 1)
+    torch.testing.assert_close(found.values * found.unit, expected)
+
+
+def test_stages_from_coarse_to_fine_compose_and_have_files():
+    make = lambda: Cascade([AtScale(UNet(2, 1, 0.25), 4), AtScale(UNet(2, 1, 0.25), 2), UNet(2, 1, 0.25)])  # noqa: E731
+    network, pair = seeded(make), images(61, 50)
+    again = network_of(network.description)
+    again.load_state_dict(network.state_dict())
+    with torch.no_grad():
+        found = network.predict(*pair)
+        assert torch.equal(again.eval().predict(*pair).flow(), found.flow())
+        first, second, third = network.networks
+        a = first(*pair)[0]
+        b = a @ second(pair[0], a.warp(pair[1]))[0]
+        expected = b @ third(pair[0], b.warp(pair[1]))[0]
+    torch.testing.assert_close(found.flow(), expected.flow())
+    assert found.flow().abs().max() > 0.5
+
+
+@pytest.mark.parametrize(
+    ("make", "shape", "stride", "tile", "margin"),
+    [
+        (lambda: RegNet(2, 1, 0.25), (150, 117), 2, 40, 28),
+        (lambda: VelocityFlow(RegNet(2, 1, 0.25)), (150, 117), 2, 40, 28),
+        (lambda: UNet(3, 1, 0.1, ((2, 2, 1), (2, 2, 2))), (70, 61, 9), 4, 24, 20),
+        (lambda: AtScale(RegNet(2, 1, 0.25), 2), (230, 150), 4, 64, 60),
+    ],
+    ids=["displacement", "velocity", "flat volume", "coarse"],
+)
+def test_tiles_are_as_the_whole(make, shape, stride, tile, margin):
+    network, pair = seeded(make), images(*shape, count=1)
+    with torch.no_grad():
+        whole, tiled = network.predict(*pair), Tiled(network, tile, margin, stride).predict(*pair)
+        assert type(tiled) is type(whole)
+        torch.testing.assert_close(tiled.flow(), whole.flow(), atol=1e-4, rtol=0)
+        assert whole.flow().abs().max() > 0.1
+        # without margins they are not
+        bare = Tiled(network, tile, 0, stride).predict(*pair)
+        assert (bare.flow() - whole.flow()).abs().max() > 1e-2
+
+
+def test_tiles_that_cannot_be_put_together_are_refused():
+    with pytest.raises(ValueError, match="tile, margin: expected multiples of the coarsest cells of 64 voxels, got 100 and 64"):
+        Tiled(FlowNetS(2, 1, 0.05), 100, 64)
+    with pytest.raises(ValueError, match="margin: expected at most the tile of 64 voxels, got 128"):
+        Tiled(FlowNetS(2, 1, 0.05), 64, 128)
+    with pytest.raises(TypeError, match="Tiled: expected a network that looks nearby"), torch.no_grad():
+        Tiled(AffineFlow(StackedEncoder(2, 1, 0.05)), 64, 64).predict(*images(130, 70))
+
+
+def test_regnet_looks_as_far_as_it_says_and_is_as_large_as_published():
+    network = seeded(lambda: RegNet(2, 1, 0.25))
+    fixed, moving = (part.requires_grad_() for part in images(121, 121, count=1))
+    values = network(fixed, moving)[0].values
+    values[0, 0, 30, 30].backward()
+    seen = torch.nonzero(fixed.grad[0, 0])
+    # cell 30 covers the voxels 60 and 61
+    assert seen.min() >= 60 - 26
+    assert seen.max() <= 61 + 26
+    assert seen.max() - seen.min() > 40
+    count = sum(p.numel() for p in RegNet(3).parameters())
+    assert 0.85e6 < count < 0.95e6
+
+
+def test_similarity_maps_point_to_the_partner():
+    f = images(60, 50, count=1)[0]
+    moving = f.roll((2, -3), (2, 3))
+    maps = similarity_maps(f, moving, (3, 5, 9), 4)
+    assert maps.shape == (1, 9, 60, 50)
+    inside = (slice(10, -10), slice(10, -10))
+    for kernel in (1, 2):
+        where, best = maps[0, 3 * kernel : 3 * kernel + 2], maps[0, 3 * kernel + 2]
+        # moving(x + d) = fixed(x)
+        torch.testing.assert_close(where[0][inside].median(), torch.tensor(2 / 4), atol=0.02, rtol=0)
+        torch.testing.assert_close(where[1][inside].median(), torch.tensor(-3 / 4), atol=0.02, rtol=0)
+        assert best[inside].min() > 0.99
+    # out of reach nothing is as alike
+    assert similarity_maps(f, moving, (9,), 2)[0, 2][inside].median() < 0.7
+
+
+@pytest.mark.parametrize("shape", [(12, 9), (7, 6, 5)])
+def test_similarity_maps_are_those_of_their_slow_twin(shape):
+    fixed, moving = images(*shape, count=1)
+    D, reach, kernel = len(shape), 1, 3
+    f, m = fixed[0, 0].double().numpy(), moving[0, 0].double().numpy()
+
+    def window(x):
+        cube = [np.array(x) + np.array(y) - 1 for y in np.ndindex(*[3] * D)]
+        return [tuple(y) for y in cube if ((y >= 0) & (y < shape)).all()]
+
+    def at(values, x):
+        return values[tuple(np.clip(x, 0, np.array(shape) - 1))]
+
+    means = np.zeros((2, *shape))
+    variances = np.zeros((2, *shape))
+    for x in np.ndindex(*shape):
+        for side, values in enumerate((f, m)):
+            near = [values[y] for y in window(x)]
+            means[side][x], variances[side][x] = np.mean(near), max(np.var(near), 1e-4)
+    x = tuple(n // 2 for n in shape)
+    steps = [np.array(d) - reach for d in np.ndindex(*[2 * reach + 1] * D)]
+    similar = []
+    for d in steps:
+        covariance = np.mean([f[y] * at(m, np.array(y) + d) for y in window(x)]) - means[0][x] * at(means[1], np.array(x) + d)
+        similar.append(covariance / np.sqrt(variances[0][x] * at(variances[1], np.array(x) + d)))
+    weights = np.exp(20 * (np.clip(similar, -1, 1) - 1))
+    found = similarity_maps(fixed, moving, (kernel,), reach)[(0, slice(None), *x)].numpy()
+    np.testing.assert_allclose(found[:D], weights @ np.array(steps) / weights.sum(), atol=1e-3)
+    assert found[D] == pytest.approx(np.clip(similar, -1, 1).max(), abs=1e-3)
+
+
+def test_a_steered_network_sees_both_ways_and_has_a_file():
+    network = seeded(lambda: Steered(UNet(2, 1 + 2 * 3, 0.25), (3, 5), 2, 2))
+    assert (network.ndim, network.channels) == (2, 1)
+    again = network_of(network.description)
+    again.load_state_dict(network.state_dict())
+    pair = images(40, 33)
+    with torch.no_grad():
+        assert torch.equal(network.predict(*pair).flow(), again.eval().predict(*pair).flow())
+    with pytest.raises(ValueError, match="Steered: expected a network of more than 6 channels"):
+        Steered(UNet(2, 6, 0.25), (3, 5))
