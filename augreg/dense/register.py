@@ -19,8 +19,8 @@ from augreg.dense.folds import unfolded
 from augreg.dense.known import KnownImage, pyramid
 from augreg.dense.level import Field, Level, refined
 from augreg.geometry.transforms import Affine, Composition, DisplacementField, Transform
-from augreg.registration import Method, Pair, State
-from augreg.registration.clock import Clock
+from augreg.registration import Clock, Method, Pair, State
+from augreg.registration.clock import as_budget
 
 # by dimension, from the finest level: iterations and half widths of windows in units of two voxels; coarser ones as the last
 _ITERATIONS = {2: (6, 10, 15), 3: (3, 10, 15)}
@@ -64,12 +64,11 @@ class DenseRegistration(Method):
     def __post_init__(self) -> None:
         if not 0 < self.guard < 1:
             raise ValueError(f"guard: expected a determinant between 0 and 1, got {self.guard}")
-        if self.budget is not None and not self.budget > 0:
-            raise ValueError(f"budget: expected a positive number, got {self.budget}")
+        as_budget(self.budget)
 
-    def _states(self, pair: Pair) -> Iterator[State]:
+    def _states(self, pair: Pair, clock: Clock) -> Iterator[State]:
         """A state after every few steps, without folds; the first one is the start. `objective` is 1 - the mean local NCC."""
-        clock = Clock(self.budget)
+        clock = clock.within(self.budget)
         start = pair.start
         levels = _levels(pair, start)
         said = (*pair.warnings, *_unused(pair))
@@ -78,7 +77,7 @@ class DenseRegistration(Method):
             said = (*said, f"local correlation is {agreement:.2f} at the start: expected images of one contrast that lie alike")
         rho = min(max(agreement, 0.05), 0.99)
         caution = max(1.0, (rho / (1 - rho) / _ODDS) ** 2)
-        yield State(0, 0, 1 - agreement, float("nan"), start, clock.seconds, said)
+        yield State(0, 0, 1 - agreement, float("nan"), start, clock.seconds, said, stage="start")
         field = levels[0].zeros()
         ndim = pair.fixed.ndim
         for number, level in enumerate(levels):
@@ -93,11 +92,12 @@ class DenseRegistration(Method):
                 late = clock.spent
                 if late or iteration % _EVERY == 0 or iteration == count:
                     field = unfolded(field, self.guard)
+                    stage = f"dense, level {number + 1} of {len(levels)}"
                     if late:
-                        where = f"level {number + 1} of {len(levels)}"
-                        said = (*said, f"the budget of {self.budget} s was spent in {where}: the best so far was returned")
+                        said = (*said, f"{clock.told} was spent in {stage}: the best so far was returned")
                     transform = start @ _transform(level, field)
-                    yield State(number, iteration, 1 - agreement, float("nan"), transform, clock.seconds, said)
+                    numbers = (number, iteration, 1 - agreement, float("nan"))
+                    yield State(*numbers, transform, clock.seconds, said, stage=stage, late=late)
                     if late:
                         return
 

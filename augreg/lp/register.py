@@ -32,8 +32,8 @@ from augreg.lp.plan import TransformKind, plan_of
 from augreg.lp.pose import MatrixPose
 from augreg.lp.search import begun, surer
 from augreg.lp.walk import Walk
-from augreg.registration import Method, Pair, State
-from augreg.registration.clock import Clock
+from augreg.registration import Clock, Method, Pair, State
+from augreg.registration.clock import as_budget
 from solvers import InteriorPoint
 
 
@@ -87,10 +87,9 @@ class LPRegistration(Method):
         ):
             if getattr(self, name) not in known:
                 raise ValueError(f"{name}: expected one of {', '.join(known)}, got {getattr(self, name)!r}")
-        for name in ("grid_spacing", "budget"):
-            value = getattr(self, name)
-            if value is not None and not value > 0:
-                raise ValueError(f"{name}: expected a positive number, got {value}")
+        if self.grid_spacing is not None and not self.grid_spacing > 0:
+            raise ValueError(f"grid_spacing: expected a positive number, got {self.grid_spacing}")
+        as_budget(self.budget)
         if self.profile is not None and (len(self.profile) != 2 or self.profile[0] < 1 or self.profile[1] < 0):
             raise ValueError(f"profile: expected a half length of at least 1 and a half width of at least 0, got {self.profile}")
         for name in ("smoothness", "tolerance", "polish", "rotation"):
@@ -98,13 +97,13 @@ class LPRegistration(Method):
             if value is not None and value < 0:
                 raise ValueError(f"{name}: expected a number of at least 0, got {value}")
 
-    def _states(self, pair: Pair) -> Iterator[State]:
+    def _states(self, pair: Pair, clock: Clock) -> Iterator[State]:
         """A state after every program; the first one is the start. `objective` is the mean cost of a keypoint.
 
         Landmarks must end up within `tolerance` of each other; the rigid mask is held to first order: how far it is not is said
         in the warnings.
         """
-        clock = Clock(self.budget)
+        clock = clock.within(self.budget)
         criterion = criterion_called(self.criterion)
         labels = self._labels(pair, criterion)
         descent = Descent(self.solver, (*Landmarks.of(pair, self.tolerance), *RigidMask.of(pair)))
@@ -149,6 +148,8 @@ class LPRegistration(Method):
                 warnings=found.warnings,
                 keypoints=len(step.level.keypoints),
                 solve_seconds=found.solve_seconds,
+                stage=step.name,
+                late=step.late,
             )
 
     def _labels(self, pair: Pair, criterion: type[Criterion]) -> tuple[Labels, Labels] | None:

@@ -28,12 +28,16 @@ class Step:
     iteration : within the stage, from 1; 0 for where the walk begins
     level : pyramid level on which it was made
     outcome : pose and numbers after it
+    name : the stage, to be read
+    late : the budget has ended the walk here
     """
 
     stage: int
     iteration: int
     level: Level
     outcome: Outcome
+    name: str = "start"
+    late: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,7 +64,7 @@ class Walk:
         stages, level = self.plan.stages, self.levels[0]
         late = self.clock.spent
         here = told = self._late(here, 0) if late else here
-        yield Step(0, 0, level, here)
+        yield Step(0, 0, level, here, late=late)
         if late:
             return
         number, iteration, before = 0, 0, None
@@ -75,7 +79,7 @@ class Walk:
                 here = self._late(here, number) if late else here
                 if moved or late:
                     told = here
-                    yield Step(number, iteration, level, here)
+                    yield Step(number, iteration, level, here, self._name(stage), late)
                 if late:
                     return
             before = stage
@@ -83,7 +87,11 @@ class Walk:
             here = self._doubted(here)
         here = here.saying(*filter(None, (constraint.shortfall(here.pose.transform) for constraint in self.descent.constraints)))
         if here.warnings != told.warnings:
-            yield Step(number, iteration + 1, level, here)
+            yield Step(number, iteration + 1, level, here, self._name(stages[-1]))
+
+    def _name(self, stage: Stage) -> str:
+        kind = self.plan.group if stage.control is None else "B-spline"
+        return f"{kind}, level {stage.level + 1} of {len(self.levels)}"
 
     def _in_stage(self, stage: Stage, level: Level, here: Outcome) -> Iterator[Outcome]:
         """Programs, then polish."""
@@ -108,6 +116,5 @@ class Walk:
 
     def _late(self, here: Outcome, stage: int) -> Outcome:
         return here.saying(
-            f"the budget of {self.clock.budget} s was spent in stage {stage + 1} of {len(self.plan.stages)}: the best so far was "
-            "returned"
+            f"{self.clock.told} was spent in stage {stage + 1} of {len(self.plan.stages)}: the best so far was returned"
         )

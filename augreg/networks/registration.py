@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -15,7 +14,7 @@ from augreg.geometry.resampling import resample, warp
 from augreg.geometry.transforms import Affine, DisplacementField, Transform
 from augreg.networks.files import read_network
 from augreg.networks.predictor import Predictor
-from augreg.registration import Method, Pair, State
+from augreg.registration import Clock, Method, Pair, State
 from augreg.tensors import image_to_tensor
 
 
@@ -42,9 +41,8 @@ class FlowRegistration(Method):
         file = read_network(path)
         return FlowRegistration(file.network, file.spacing)
 
-    def _states(self, pair: Pair) -> Iterator[State]:
+    def _states(self, pair: Pair, clock: Clock) -> Iterator[State]:
         """One state: a network needs one pass. Masks, labels and landmarks are without effect, and that is said."""
-        begin = time.perf_counter()
         fixed, scenes = pair.fixed, pair.scenes
         if fixed.ndim != self.network.ndim:
             raise ValueError(f"fixed: expected a {self.network.ndim}-D image for this network, got {fixed.ndim}-D")
@@ -63,8 +61,7 @@ class FlowRegistration(Method):
         with torch.no_grad():
             phi = self.network.predict(*(self.network.prepare(image_to_tensor(image)) for image in seen))
         transform = _after(pair.start, _on_grid(phi.as_transform(grid), fixed.grid))
-        seconds = time.perf_counter() - begin
-        yield State(0, 0, float("nan"), float("nan"), transform, seconds, tuple(warnings))
+        yield State(0, 0, float("nan"), float("nan"), transform, clock.seconds, tuple(warnings), stage="network")
 
 
 def _after(start: Transform, found: Transform) -> Transform:

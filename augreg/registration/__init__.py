@@ -2,6 +2,7 @@
 
 from augreg.registration.centred import Centred
 from augreg.registration.chained import Chained
+from augreg.registration.clock import Clock
 from augreg.registration.consistent import ConsistentRegistration, inconsistency
 from augreg.registration.method import Method, Registration, State
 from augreg.registration.pair import Given, Pair
@@ -10,6 +11,7 @@ from augreg.registration.scenes import Scenes
 __all__ = [
     "Centred",
     "Chained",
+    "Clock",
     "ConsistentRegistration",
     "Given",
     "Method",

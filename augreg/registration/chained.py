@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from augreg.registration.clock import Clock, as_budget
 from augreg.registration.method import Method, Registration, State, as_method
 from augreg.registration.pair import Pair
 
@@ -25,20 +26,29 @@ class Chained(Method):
     ----------
     first : coarse, or fast
     second : starts from the transform of the first
+    budget : seconds after which the best transform so far is returned; what the first leaves of them is the second's. None for
+        no limit but those of the parts. A callable that is no method of augreg cannot be stopped: as the second it is left out
+        where nothing is left
     """
 
     first: Registration
     second: Registration
+    budget: float | None = None
 
     def __post_init__(self) -> None:
         as_method("first", self.first)
         as_method("second", self.second)
+        as_budget(self.budget)
 
-    def _states(self, pair: Pair) -> Iterator[State]:
+    def _states(self, pair: Pair, clock: Clock) -> Iterator[State]:
+        clock = clock.within(self.budget)
         before = None
-        for state in as_method("first", self.first)._states(pair):
+        for state in as_method("first", self.first)._states(pair, clock):
             before = state
             yield state
         assert before is not None
-        for state in as_method("second", self.second)._states(pair.with_initial(before.transform)):
+        if clock.spent:
+            yield before.late_saying(f"{clock.told} was spent before the second registration: it was left out")
+            return
+        for state in as_method("second", self.second)._states(pair.with_initial(before.transform), clock.onward()):
             yield state.after(before)

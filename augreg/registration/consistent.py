@@ -10,7 +10,6 @@ above a tolerance are masked, and the registration runs once more without them.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
@@ -21,6 +20,7 @@ from augreg.geometry.grid import FloatArray, Grid
 from augreg.geometry.image import Labels
 from augreg.geometry.resampling import resample
 from augreg.geometry.transforms import Transform
+from augreg.registration.clock import Clock
 from augreg.registration.method import Method, Registration, State, as_method, last
 from augreg.registration.pair import Pair
 
@@ -55,17 +55,20 @@ class ConsistentRegistration(Method):
     def __post_init__(self) -> None:
         as_method("registration", self.registration)
 
-    def _states(self, pair: Pair) -> Iterator[State]:
+    def _states(self, pair: Pair, clock: Clock) -> Iterator[State]:
         """Those of the first run, one that says how it compares with the way back, and those of the last run."""
         method = as_method("registration", self.registration)
         forward = None
-        for state in method._states(pair):
+        for state in method._states(pair, clock):
             forward = state
             yield state
         assert forward is not None
+        if clock.spent:
+            yield forward.late_saying(f"{clock.told} was spent before the way back: it was left out")
+            return
         exchanged = pair.exchanged()
-        backward = last(method._states(exchanged))
-        begin = time.perf_counter()
+        backward = last(method._states(exchanged, clock.onward()))
+        comparing = clock.onward()
         kept = self._trusted(pair, forward.transform, backward.transform)
         little = kept.mean() < _LEAST
         # what was said of the images themselves has been said
@@ -77,15 +80,17 @@ class ConsistentRegistration(Method):
         compared = replace(
             forward,
             iteration=forward.iteration + 1,
-            seconds=forward.seconds + backward.seconds + time.perf_counter() - begin,
+            seconds=forward.seconds + backward.seconds + comparing.seconds,
             warnings=tuple(warnings),
             solve_seconds=forward.solve_seconds + backward.solve_seconds,
+            stage="both directions compared",
+            late=clock.spent,
         )
         yield compared
-        if kept.all() or little:
+        if kept.all() or little or clock.spent:
             return
         mask = Labels(kept.astype(np.uint8), pair.fixed.grid)
-        for state in method._states(pair.with_fixed_mask(mask)):
+        for state in method._states(pair.with_fixed_mask(mask), clock.onward()):
             yield state.after(compared)
 
     def _trusted(self, pair: Pair, forward: Transform, backward: Transform) -> npt.NDArray[np.bool_]:

@@ -7,7 +7,6 @@ in `_states` what happens to a `Pair`. Wrappers are methods too and take any reg
 from __future__ import annotations
 
 import inspect
-import time
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from augreg.geometry.image import Image
 from augreg.geometry.transforms import Transform
+from augreg.registration.clock import Clock
 from augreg.registration.pair import Array, Given, Pair
 
 if TYPE_CHECKING:
@@ -40,6 +40,8 @@ class State:
     warnings : everything the caller should know, so far
     keypoints : number of keypoints of the level; 0 for methods without
     solve_seconds : time spent in solvers so far
+    stage : where it was made, to be read: "start", "affine, level 2 of 4"
+    late : the budget has ended the registration here, before its plan was completed
     """
 
     level: int
@@ -51,6 +53,8 @@ class State:
     warnings: tuple[str, ...] = ()
     keypoints: int = 0
     solve_seconds: float = 0.0
+    stage: str = ""
+    late: bool = False
 
     def after(self, before: State | None) -> State:
         """The state counted from the last one of a registration that ran before."""
@@ -62,7 +66,12 @@ class State:
             seconds=before.seconds + self.seconds,
             warnings=tuple(dict.fromkeys((*before.warnings, *self.warnings))),
             solve_seconds=before.solve_seconds + self.solve_seconds,
+            late=before.late or self.late,
         )
+
+    def late_saying(self, text: str) -> State:
+        """The same result, the last one for lack of time."""
+        return replace(self, iteration=self.iteration + 1, warnings=tuple(dict.fromkeys((*self.warnings, text))), late=True)
 
 
 class Method(ABC):
@@ -84,11 +93,15 @@ class Method(ABC):
         ------
         TypeError, ValueError : for what no registration can use (see `Pair` and its `scenes`), or not this one.
         """
-        return self._states(Pair.of(fixed, moving, **given))
+        clock = Clock()
+        return self._states(Pair.of(fixed, moving, **given), clock)
 
     @abstractmethod
-    def _states(self, pair: Pair) -> Iterator[State]:
-        """At least one state. What is known of the pair and cannot be used is said in the warnings."""
+    def _states(self, pair: Pair, clock: Clock) -> Iterator[State]:
+        """At least one state, in the time of a clock, which starts when the registration does.
+
+        What is known of the pair and cannot be used is said in the warnings.
+        """
 
 
 @dataclass(frozen=True)
@@ -101,8 +114,7 @@ class Called(Method):
 
     registration: Registration
 
-    def _states(self, pair: Pair) -> Iterator[State]:
-        begin = time.perf_counter()
+    def _states(self, pair: Pair, clock: Clock) -> Iterator[State]:
         taken = _keywords(self.registration)
         seen = pair if pair.initial is None or taken is None or "initial" in taken else pair.through_start()
         known = {name: value for name, value in seen.known().items() if taken is None or name in taken}
@@ -112,7 +124,7 @@ class Called(Method):
         transform = found if seen is pair or pair.initial is None else pair.initial @ found
         unused = [name for name in seen.known() if name not in known]
         warnings = (f"{', '.join(unused)}: not used by {_name(self.registration)}, which does not take them",) if unused else ()
-        yield State(0, 0, float("nan"), float("nan"), transform, time.perf_counter() - begin, warnings)
+        yield State(0, 0, float("nan"), float("nan"), transform, clock.seconds, warnings, stage=_name(self.registration))
 
 
 def as_method(name: str, registration: Registration) -> Method:

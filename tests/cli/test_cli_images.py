@@ -181,10 +181,21 @@ def test_a_dense_stage_follows_where_it_is_asked_for(folder, capsys):
     assert isinstance(found.transforms[0], ar.Affine)
     assert told["folding"] == 0
     assert run(folder, "register fixed.mha moving.mha -o dense.nii.gz --dense --transform rigid") == 0
-    for more, wanted in (("--criterion mi", "--criterion ncc"), ("--budget 1", "no --budget")):
+    capsys.readouterr()
+    assert run(folder, "register fixed.mha moving.mha -o dense.h5 --dense --criterion mi") == 2
+    assert "--dense: expected --criterion ncc" in capsys.readouterr().err
+
+
+def test_a_report_tells_how_far_a_budget_has_gone(folder, capsys):
+    line = "register fixed.mha moving.mha -o dense.h5 --dense --json"
+    for budget, completed in (("", True), ("--budget 60", True), ("--budget 1e-9", False)):
         capsys.readouterr()
-        assert run(folder, f"register fixed.mha moving.mha -o dense.h5 --dense {more}") == 2
-        assert f"--dense: expected {wanted}" in capsys.readouterr().err
+        assert run(folder, f"{line} {budget}") == 0
+        told = json.loads(capsys.readouterr().out)
+        assert told["completed"] is completed
+        assert told["stage"].startswith("dense, level" if completed else "start")
+        assert told["budget_met"] is (True if "60" in budget else None if not budget else told["budget_met"])
+        assert any("the budget of 1e-09 s" in text for text in told["warnings"]) is not completed
 
 
 def test_register_loads_neither_torch_nor_matplotlib(folder):

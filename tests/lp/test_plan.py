@@ -62,7 +62,7 @@ def test_a_plan_takes_the_options_and_has_numbers_of_its_own_for_the_others():
 class Ticking:
     """Is spent when it has been asked so many times."""
 
-    budget = 7.0
+    told = "the budget of 7 s"
 
     def __init__(self, asks):
         self.left = asks
@@ -95,7 +95,7 @@ def test_a_walk_that_runs_out_of_time_ends_with_what_it_had():
             break
         assert len(late) <= len(free) + 1
         assert all("budget" not in text for step in late[:-1] for text in step.outcome.warnings)
-        assert f"the budget of 7.0 s was spent in stage {late[-1].stage + 1} of" in late[-1].outcome.warnings[-1]
+        assert f"the budget of 7 s was spent in stage {late[-1].stage + 1} of" in late[-1].outcome.warnings[-1]
         # a walk that was not stopped has come by there
         here = late[-1].outcome.pose.transform(points)
         assert min(np.abs(step.outcome.pose.transform(points) - here).max() for step in free) < 1e-9

@@ -46,7 +46,7 @@ class Recorder(Method):
     fixed: Image
     pairs: list = field(default_factory=list)
 
-    def _states(self, pair):
+    def _states(self, pair, clock):
         self.pairs.append(pair)
         ndim = pair.fixed.ndim
         step = Affine(1.02 * np.eye(ndim) if pair.fixed is self.fixed else np.eye(ndim), np.zeros(ndim))
@@ -123,7 +123,7 @@ def test_the_second_of_a_chain_starts_where_the_first_has_ended():
 class Named(Method):
     """Says what is said of its pair, and the size of its fixed image."""
 
-    def _states(self, pair):
+    def _states(self, pair, clock):
         texts = (*pair.scenes.warnings, f"{pair.fixed.grid.shape[0]} voxels")
         yield State(0, 0, 1.0, 0.0, Affine.identity(2), 0.0, texts)
 

@@ -124,7 +124,7 @@ class Timed(Method):
     def __init__(self, seconds, solving):
         self.times = [(0.5 * seconds, 0.25 * solving), (seconds, solving)]
 
-    def _states(self, pair):
+    def _states(self, pair, clock):
         for number, (seconds, solving) in enumerate(self.times):
             yield State(0, number, 1.0, 0.0, Affine.identity(2), seconds, solve_seconds=solving)
 

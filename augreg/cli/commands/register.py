@@ -26,6 +26,7 @@ from augreg.cli.output import (
     say_warning,
 )
 from augreg.cli.progress import bar
+from augreg.registration.clock import kept
 
 if TYPE_CHECKING:
     from augreg.registration import Method, State
@@ -96,7 +97,12 @@ def add(commands: Commands) -> None:
     parser.add_argument(
         "--rotation", type=degrees, metavar="DEGREES", help="how far the start may be turned: 180 finds any rotation (default 15)"
     )
-    parser.add_argument("--budget", type=positive(float), metavar="SECONDS", help="stop then with the best transform so far")
+    parser.add_argument(
+        "--budget",
+        type=positive(float),
+        metavar="SECONDS",
+        help="of the registration, without reading and writing files: then the best transform so far is taken",
+    )
     parser.add_argument("--threads", type=positive(int), metavar="T", help="at most the number of cores, the default")
     parser.add_argument(
         "--model",
@@ -125,14 +131,17 @@ def run(options: argparse.Namespace) -> None:
     fill = background(moving) if options.fill is None else fill_of(options.fill, moving)
     if options.warped is not None:
         rehearse(moving, options.warped)
-    state = None
+    state, states = None, _states(options, fixed, moving)
+    asked = time.perf_counter()
     with bar("register", 1.0) as update:
-        for state in _states(options, fixed, moving):
+        for state in states:
             # how many steps are left is not known: the bar nears its end without reaching it
-            update(1 - 0.5 ** (0.2 * state.iteration + state.level), f"level {state.level}")
+            update(1 - 0.5 ** (0.2 * state.iteration + state.level), state.stage)
+        took = time.perf_counter() - asked
         update(1.0, "")
     assert state is not None
     seconds = time.perf_counter() - begin
+    in_time = None if options.budget is None else kept(options.budget, max(state.seconds, took))
     # all that may fail comes first: what is written is whole
     share = ar.metrics.folding(state.transform, fixed.grid)
     moved = None if options.warped is None else ar.warp(moving, state.transform, fixed.grid, fill=fill)
@@ -146,6 +155,9 @@ def run(options: argparse.Namespace) -> None:
         "keypoints": state.keypoints,
         "levels": state.level + 1,
         "folding": share,
+        "stage": state.stage,
+        "completed": not state.late,
+        "budget_met": in_time,
         "warnings": list(state.warnings),
     }
     for warning in state.warnings:
@@ -179,8 +191,6 @@ def _check_register(options: argparse.Namespace) -> None:
         raise ValueError(
             f"--dense: expected --criterion ncc, which it compares by, got {options.criterion}; leave one of them out"
         )
-    if options.dense and options.budget is not None:
-        raise ValueError("--dense: expected no --budget, which holds for the linear program alone; leave one of them out")
     if options.fill is not None and options.warped is None:
         raise ValueError("--fill: expected --warped, whose outside this is about, got none; name a file or leave --fill out")
     if options.report is not None:
@@ -218,7 +228,8 @@ def _states(options: argparse.Namespace, fixed: ar.Image, moving: ar.Image) -> I
 
         method = network_of(options)
         if options.then_program:
-            return _with_dense(options, ar.Chained(method, program_of(options))).steps(fixed, moving, **given)
+            both = ar.Chained(method, program_of(options), budget=options.budget)
+            return _with_dense(options, both).steps(fixed, moving, **given)
         ignored = [name for name in _OF_PROGRAMS if getattr(options, name) is not None]
         states = _with_dense(options, method).steps(fixed, moving, **given)
         return (replace(state, warnings=(*state.warnings, *_without_effect(ignored))) for state in states)
@@ -230,7 +241,7 @@ def _states(options: argparse.Namespace, fixed: ar.Image, moving: ar.Image) -> I
 
 def _with_dense(options: argparse.Namespace, method: Method) -> Method:
     """The method, and then the dense stage if it is asked for."""
-    return ar.Chained(method, ar.DenseRegistration()) if options.dense else method
+    return ar.Chained(method, ar.DenseRegistration(), budget=options.budget) if options.dense else method
 
 
 def _without_effect(names: Sequence[str]) -> list[str]:
