@@ -53,6 +53,7 @@ BENCHMARKS = {
     "scale": Benchmark("benchmarks.registration.run", _PAGE, _SCALE),
     "volumes": Benchmark("benchmarks.registration.volumes", _PAGE),
     "people": Benchmark("benchmarks.registration.people", _PAGE),
+    "people-training": Benchmark("benchmarks.registration.people", _PAGE, {"split": "training"}),
     "silent": Benchmark("benchmarks.silent.run", _DOUBTS),
     "fuzz": Benchmark("benchmarks.files.fuzz", _DOUBTS),
     "cold": Benchmark("benchmarks.commands.cold", _PAGE),

@@ -43,6 +43,7 @@ class Case:
     points, targets : (N, 2) pixels, corresponding; N = 0 where nobody knows them
     landmarks : the points are an expert's
     labels : of fixed and moving, (nx, ny) each, where structures are known
+    spacings : of fixed and moving, mm
     """
 
     group: str
@@ -54,6 +55,7 @@ class Case:
     targets: Array
     landmarks: bool = False
     labels: tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]] | None = None
+    spacings: tuple[tuple[float, ...], tuple[float, ...]] = ((1.0, 1.0), (1.0, 1.0))
 
     @property
     def key(self) -> str:

@@ -1,85 +1,164 @@
-"""Brains of different people in 2-D, on the people that settings are chosen on: what the dense stage adds to an affine map.
+"""Registration between people, and of beating hearts: augreg and its rivals on the same pairs, test people or training people.
 
-Training people of `brain2d`, slices z08 and z20: each with the next one in the order of names and with the fifth after it, as
-fixed image, 28 pairs a slice. Jaccard is the mean over the labels that both people have, the moving labels warped by nearest
-neighbour; one that is moved out of view counts 0. Time is that of each part alone, in turns.
+The cases are those of `between`. A row is one registration, images in memory: seconds, CPU seconds of all threads, overlap of
+labels, folding. augreg runs in this process and its rivals each in their own, all warm. Rivals take minutes for a volume: they
+get the first pairs of each case, `--rival-pairs`, and the table compares over the pairs that a rival has. Rows are kept as they
+come. Those of a rival stay when only augreg has changed: every row has the commit that made it.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import itertools
 import sys
+import tempfile
 from collections.abc import Iterator
-from statistics import mean, median
+from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 import augreg as ar
-from augreg.metrics import mean_overlap
 from augreg.threads import set_threads
-from benchmarks.harness.page import heading, table
-from benchmarks.harness.places import DATA, TEST_BRAINS
-from benchmarks.harness.record import Record, Row, about, write_record
+from benchmarks.harness.record import Record, Row, Unusable, about, read_record, write_record
 from benchmarks.harness.timing import timed
+from benchmarks.registration.between import PAIRS, SPLITS, Between, read
+from benchmarks.registration.cases import Case
+from benchmarks.registration.people_table import OWN, RIVALS, rendered
+from benchmarks.registration.process import Process
 
-_SLICES = ("z08", "z20")
-# steps through the ring of names
-_STEPS = (1, 5)
-_NONE, _AFFINE, _DENSE, _SAFE = "none", "affine", "affine, dense", "affine, dense with guard 0.2"
+__all__ = ["options", "rendered", "run"]
+
+# pairs of each case that rivals get: some minutes a volume of a head
+_RIVAL_PAIRS = {"brain2d-z08": 16, "brain2d-z20": 16, "brain3d": 2, "hearts3d-phases": 6, "hearts3d-people": 6}
 
 
 def options(parser: argparse.ArgumentParser) -> None:
     """Of the command."""
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--pairs", type=int, default=1000, help="the first so many pairs of each slice; all by default")
+    parser.add_argument("--split", choices=SPLITS, default="test")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--only", nargs="+", default=[""], metavar="PREFIX", help="cases, such as brain2d or hearts3d-phases")
+    names = [*OWN, *(rival.name for rival in RIVALS)]
+    parser.add_argument("--methods", nargs="+", choices=names, default=names, metavar="NAME", help=f"rows: {', '.join(names)}")
+    parser.add_argument("--pairs", type=int, default=1000, help="the first so many pairs of each case; all by default")
+    parser.add_argument("--rival-pairs", type=int, help=f"the first so many pairs of each case; default: {_RIVAL_PAIRS}")
+    parser.add_argument("--rows", type=int, default=10**6, help="stop after so many new rows")
+    parser.add_argument("--limit", type=float, default=1800.0, metavar="SECONDS", help="of one registration of a rival")
+    parser.add_argument("--ants-python", type=Path, metavar="PATH", help="an interpreter that has antspyx; left out without")
+    parser.add_argument(
+        "--convexadam-python", type=Path, metavar="PATH", help="an interpreter that has convexadam; left out without"
+    )
 
 
 def run(options: argparse.Namespace) -> None:
-    """Measure all."""
+    """Measure what the output lacks."""
     set_threads(options.threads)
-    record = about(options.threads, ("augreg", "numba", "numpy")) | {"rows": []}
-    people = sorted(path.name[:4] for path in (DATA / "brain2d").glob("????_z08.nii.gz"))
-    people = [person for person in people if person not in TEST_BRAINS]
-    pairs = [(person, people[(i + step) % len(people)]) for step in _STEPS for i, person in enumerate(people)]
-    for level in _SLICES:
-        for number, pair in enumerate(pairs[: options.pairs]):
-            for row in _rows(level, pair, warm_up=number == 0):
-                record["rows"].append(row)
-                print(row, file=sys.stderr, flush=True)
-    write_record(options.output, record)
-
-
-def _rows(level: str, pair: tuple[str, str], *, warm_up: bool) -> Iterator[Row]:
-    fixed, moving = (ar.read_image(DATA / f"brain2d/{i}_{level}.nii.gz") for i in pair)
-    labels = [ar.read_labels(DATA / f"brain2d/{i}_{level}_labels.nii.gz") for i in pair]
-    both = np.intersect1d(labels[0].values, labels[1].values)
-    affine, dense = (
-        ar.LPRegistration(transform="affine"),
-        {_DENSE: ar.DenseRegistration(), _SAFE: ar.DenseRegistration(guard=0.2)},
+    record = _continued(
+        options.output, about(options.threads, ("augreg", "numba", "numpy")) | {"split": options.split, "rows": []}
     )
-    if warm_up:
-        dense[_DENSE](fixed, moving, initial=affine(fixed, moving))
-    found = {_NONE: (ar.Affine.identity(2), {}), _AFFINE: timed(lambda: affine(fixed, moving))}
-    start = found[_AFFINE][0]
-    for name, method in dense.items():
-        found[name] = timed(lambda: method(fixed, moving, initial=start))  # noqa: B023
-    for name, (phi, took) in found.items():
-        overlap = mean_overlap(ar.jaccard(labels[0], ar.warp(labels[1], phi, fixed.grid), known=both[both != 0].tolist()))
-        least = float(ar.jacobian_determinant(phi, fixed.grid).min())
-        more = {"jaccard": overlap, "folding": ar.folding(phi, fixed.grid), "least": least}
-        yield {"slice": level, "pair": " ".join(pair), "method": name, **took, **more}
+    done = {(row["case"], row["pair"], row["method"]) for row in record["rows"]}
+    with contextlib.ExitStack() as stack:
+        rivals = _Rivals(options, record, Path(stack.enter_context(tempfile.TemporaryDirectory())))
+        stack.callback(rivals.close)
+        for row in itertools.islice(_rows(options, rivals, done), options.rows):
+            record["rows"].append(row | {"commit": record["commit"]})
+            write_record(options.output, record)
+            print(row, file=sys.stderr, flush=True)
 
 
-def rendered(record: Record) -> str:
-    """The table: a line for each way."""
-    lines = []
-    for name in (_NONE, _AFFINE, _DENSE, _SAFE):
-        mine = [row for row in record["rows"] if row["method"] == name]
-        cells = [f"{mean(row['jaccard'] for row in mine if row['slice'] == level):.3f}" for level in _SLICES]
-        times = [
-            f"{1000 * median(row[part] for row in mine):.0f}" if part in mine[0] else "" for part in ("cpu_seconds", "seconds")
-        ]
-        folds = f"{max(row['folding'] for row in mine):.2%}"
-        lines.append([name, *cells, *times, folds, f"{min(row['least'] for row in mine):.3f}"])
-    header = ["method", *(f"Jaccard, {level}" for level in _SLICES), "CPU ms", "ms", "folding", "least determinant"]
-    return f"{heading(record)}\n\n{table(header, lines)}"
+def _continued(path: Path, record: Record) -> Record:
+    """The new record with the rows that are there already: those of rivals, and of augreg if they are of the same commit.
+
+    Raises
+    ------
+    Unusable : if they are of another machine, split or number of threads.
+    """
+    if not path.exists():
+        return record
+    known = read_record(path)
+    for part in ("machine", "threads", "split"):
+        if known.get(part) != record.get(part):
+            found = f"expected rows of {part} {record.get(part)}, got {known.get(part)}; give another name, or remove it"
+            raise Unusable(f"--output: {path}: {found}")
+    rows = [row for row in known["rows"] if row["method"] not in OWN or row["commit"] == record["commit"]]
+    return record | {"versions": known["versions"] | record["versions"], "rows": rows}
+
+
+def _rows(options: argparse.Namespace, rivals: _Rivals, done: set[tuple[str, str, str]]) -> Iterator[Row]:
+    for group in PAIRS:
+        if not group.startswith(tuple(options.only)):
+            continue
+        for number, names in enumerate(PAIRS[group](options.split)[: options.pairs]):
+            few = _RIVAL_PAIRS[group] if options.rival_pairs is None else options.rival_pairs
+            missing = [name for name in options.methods if (group, " ".join(names), name) not in done]
+            missing = [name for name in missing if name in OWN or (number < few and rivals.has(name, group))]
+            if not missing:
+                continue
+            pair = read(group, names)
+            for name in missing:
+                found = _own(name, pair) if name in OWN else rivals.registered(name, pair)
+                yield {"case": group, "pair": pair.name, "method": name} | found
+
+
+_warm: set[tuple[str, int]] = set()
+
+
+def _own(name: str, pair: Between) -> Row:
+    register = OWN[name](pair.fixed.ndim)
+    if (name, pair.fixed.ndim) not in _warm:
+        register(pair.fixed, pair.moving)
+        _warm.add((name, pair.fixed.ndim))
+    phi, took = timed(lambda: register(pair.fixed, pair.moving))
+    return took | pair.quality(_voxels(phi, pair))
+
+
+def _voxels(phi: ar.Transform, pair: Between) -> npt.NDArray[np.float32]:
+    """Where the fixed image's voxels go, some rows at a time."""
+    grid, moving = pair.fixed.grid, pair.moving.grid
+    out = np.empty((*grid.shape, grid.ndim), dtype=np.float32)
+    for i in range(grid.shape[0]):
+        row = np.stack(np.meshgrid(i, *map(np.arange, grid.shape[1:]), indexing="ij"), axis=-1)
+        out[i] = moving.indices_at(phi(grid.points_at(row[0].astype(float))))
+    return out
+
+
+class _Rivals:
+    """Their processes, started when needed."""
+
+    def __init__(self, options: argparse.Namespace, record: Record, scratch: Path) -> None:
+        self._options, self._record, self._scratch = options, record, scratch
+        self._pythons: dict[str, Path | None] = {"ants": options.ants_python, "convexadam": options.convexadam_python}
+        self._processes: dict[str, Process] = {}
+        self._known = {rival.name: rival for rival in RIVALS}
+
+    def has(self, name: str, group: str) -> bool:
+        """Whether it can be run, and takes such images."""
+        rival = self._known[name]
+        return group.startswith(rival.cases) and self._pythons.get(rival.module, Path(sys.executable)) is not None
+
+    def registered(self, name: str, pair: Between) -> Row:
+        """A row, or why there is none."""
+        rival, limit = self._known[name], self._options.limit
+        python = str(self._pythons.get(rival.module) or sys.executable)
+        if rival.module not in self._processes:
+            self._processes[rival.module] = Process(python, rival.module, self._options.threads, self._scratch, limit)
+        process, case = self._processes[rival.module], pair.case()
+        answer, at, _ = process.register(rival.function, case, _small(case))
+        self._record["versions"][rival.module] = process.version
+        return answer if at is None else answer | pair.quality(at)
+
+    def close(self) -> None:
+        """End all."""
+        for process in self._processes.values():
+            process.close()
+
+
+def _small(case: Case) -> Case:
+    """Something of the kind to warm up with."""
+    ndim = len(case.spacings[0])
+    every = tuple(slice(None, None, 2 if ndim == 2 or n > 64 else 1) for n in case.fixed.shape)
+    spacings = [tuple(s * (e.step or 1) for s, e in zip(spacing, every, strict=True)) for spacing in case.spacings]
+    nothing = np.empty((0, ndim))
+    fixed, moving = (np.ascontiguousarray(values[every]) for values in (case.fixed, case.moving))
+    return Case(case.group, "small", "elastic", fixed, moving, nothing, nothing, spacings=(spacings[0], spacings[1]))

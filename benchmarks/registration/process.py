@@ -37,7 +37,7 @@ class Process:
         self.version = ""
 
     def register(self, function: str, case: Case, warm_up: Case) -> tuple[dict[str, Any], Array | None, Array | None]:
-        """What the worker says, with the images of the fixed image's pixels and of the case's points.
+        """What the worker says, with the images of the fixed image's voxels and of the case's points.
 
         Before a function's first call in a process it is called once, untimed, with the case `warm_up`.
 
@@ -72,7 +72,7 @@ class Process:
 
     def _ask(self, function: str, case: Case) -> dict[str, Any]:
         pair, result = self._scratch / "pair.npz", self._scratch / "result.npz"
-        np.savez(pair, fixed=case.fixed, moving=case.moving, points=case.points)
+        np.savez(pair, fixed=case.fixed, moving=case.moving, points=case.points, spacings=case.spacings)
         try:
             return self._worker.ask(json.dumps({"function": function, "pair": str(pair), "result": str(result)}), self._limit)
         except Ended as error:

@@ -1,9 +1,9 @@
 """The process of one rival: `python -m benchmarks.registration.worker MODULE THREADS [TREE]`.
 
 It is asked by lines of JSON, `{"function", "pair", "result"}`, and answers `{"seconds", "cpu_seconds"}` or `{"error"}`; without a
-function it says its version. `pair` is an .npz of `fixed, moving, points`; `result`, written after the clock has stopped, an
-.npz of `grid` (nx, ny, 2), where the pixels of the fixed image go, and `points` (N, 2), where the points go. augreg is that of
-the checkout TREE, where one is given.
+function it says its version. `pair` is an .npz of `fixed, moving, points, spacings`; `result`, written after the clock has
+stopped, an .npz of `grid` (*shape, D), where the voxels of the fixed image go, and `points` (N, D), where the points go. augreg
+is that of the checkout TREE, where one is given.
 """
 
 from __future__ import annotations
@@ -41,12 +41,13 @@ def main() -> None:
 def registered(module: Any, function: str, pair: str, result: str) -> dict[str, Any]:
     """Register a pair by a function of a module."""
     with np.load(pair) as arrays:
-        fixed, moving, points = arrays["fixed"], arrays["moving"], arrays["points"]
-    images = module.image(fixed), module.image(moving)
+        fixed, moving, points, spacings = (arrays[name] for name in ("fixed", "moving", "points", "spacings"))
+    ndim = spacings.shape[1]
+    images = [module.image(values, tuple(spacing.tolist())) for values, spacing in zip((fixed, moving), spacings, strict=True)]
     try:
         maps, took = timed(lambda: getattr(module, function)(*images))
-        pixels = np.stack(np.meshgrid(*map(np.arange, fixed.shape[:2]), indexing="ij"), axis=-1)
-        grid = maps(pixels.reshape(-1, 2).astype(float)).reshape(pixels.shape)
+        voxels = np.stack(np.meshgrid(*map(np.arange, fixed.shape[:ndim]), indexing="ij"), axis=-1)
+        grid = maps(voxels.reshape(-1, ndim).astype(float)).reshape(voxels.shape)
         np.savez(result, grid=grid, points=maps(points) if len(points) else points)
     except Exception as error:  # whatever a library raises is a row of the table
         return {"error": f"{type(error).__name__}: {' '.join(str(error).split())[-160:]}"}

@@ -1,7 +1,8 @@
 """The competitors, one module each; a module is imported only in the process that runs its methods.
 
-Every module has `use(threads)`, `image(values)` from a grey (nx, ny) or colour (nx, ny, 3) array, and one function
-`(fixed, moving) -> Maps` per method, of which only the call itself is timed: what a `Maps` does happens later.
+Every module has `use(threads)`, `image(values, spacing)` from a grey (nx, ny) or colour (nx, ny, 3) array, or, where it can,
+from a volume (nx, ny, nz), and one function `(fixed, moving) -> Maps` per method, of which only the call itself is timed: what a
+`Maps` does happens later. The spacing is in mm, one number per axis, and the origin 0.
 """
 
 from __future__ import annotations
@@ -16,9 +17,10 @@ import numpy.typing as npt
 from scipy.ndimage import map_coordinates
 
 Array = npt.NDArray[np.floating[Any]]
-# points (N, 2) of the fixed image, pixels, to points of the moving image
+# points (N, D) of the fixed image, voxels, to points of the moving image
 Maps = Callable[[Array], Array]
 Kind = Literal["affine", "elastic"]
+_PIXELS = (np.ones(1), np.ones(1))
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,7 @@ DISTRIBUTIONS = {
     "ants": "antspyx",
     "greedy": "picsl-greedy",
     "opencv": "opencv-python-headless",
+    "convexadam": "convexadam",
 }
 
 
@@ -77,21 +80,23 @@ def levels(shape: tuple[int, ...], coarsest: int = 64) -> int:
     return 1 + max(0, round(math.log2(max(shape) / coarsest)))
 
 
-def luminance(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """(nx, ny) of a grey or colour image; ITU-R BT.601, as `augreg.Image.luminance`."""
-    return values if values.ndim == 2 else (values @ np.array([0.299, 0.587, 0.114], values.dtype))
+def luminance(values: npt.NDArray[Any], ndim: int = 2) -> npt.NDArray[Any]:
+    """(nx, ny) of a grey or colour image; ITU-R BT.601, as `augreg.Image.luminance`. Volumes, `ndim` 3, are grey."""
+    return values if values.ndim == ndim else (values @ np.array([0.299, 0.587, 0.114], values.dtype))
 
 
-def matrix_maps(matrix: Array, translation: Array) -> Maps:
-    """x -> A x + t."""
-    return lambda points: points @ np.asarray(matrix).T + np.asarray(translation)
+def matrix_maps(matrix: Array, translation: Array, spacings: tuple[Array, Array] = _PIXELS) -> Maps:
+    """x -> A x + t, in mm; spacings are those of the fixed and of the moving image."""
+    fixed, moving = spacings
+    return lambda points: (points * fixed @ np.asarray(matrix).T + np.asarray(translation)) / moving
 
 
-def field_maps(displacement: Array) -> Maps:
-    """x -> x + u(x), u (nx, ny, 2) given at the pixels, linear between them."""
+def field_maps(displacement: Array, spacings: tuple[Array, Array] = _PIXELS) -> Maps:
+    """x -> x + u(x), in mm, u (*shape, D) given at the voxels of the fixed image, linear between them."""
+    fixed, moving = spacings
 
     def maps(points: Array) -> Array:
-        moved = [map_coordinates(displacement[..., d], points.T, order=1, mode="nearest") for d in range(2)]
-        return points + np.stack(moved, axis=-1)
+        moved = [map_coordinates(displacement[..., d], points.T, order=1, mode="nearest") for d in range(points.shape[1])]
+        return (points * fixed + np.stack(moved, axis=-1)) / moving
 
     return maps

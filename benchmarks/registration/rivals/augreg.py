@@ -15,9 +15,9 @@ def use(threads: int) -> None:
     set_threads(threads)
 
 
-def image(values: npt.NDArray[np.float32]) -> ar.Image:
-    """Spacing 1, origin 0."""
-    return ar.Image(values, ar.Grid(values.shape[:2]))
+def image(values: npt.NDArray[np.float32], spacing: tuple[float, ...]) -> ar.Image:
+    """Axes along those of the world."""
+    return ar.Image(values, ar.Grid(values.shape[: len(spacing)], spacing))
 
 
 def affine(fixed: ar.Image, moving: ar.Image) -> Maps:

@@ -26,9 +26,11 @@ def use(threads: int) -> None:
     itk.MultiThreaderBase.SetGlobalDefaultNumberOfThreads(threads)
 
 
-def image(values: npt.NDArray[np.float32]) -> Any:
-    """Spacing 1, origin 0."""
-    return itk.image_from_array(np.ascontiguousarray(luminance(values).T))
+def image(values: npt.NDArray[np.float32], spacing: tuple[float, ...]) -> Any:
+    """Axes along those of the world."""
+    found = itk.image_from_array(np.ascontiguousarray(luminance(values, len(spacing)).T))
+    found.SetSpacing(spacing)
+    return found
 
 
 def affine(fixed: Any, moving: Any) -> Maps:
@@ -53,11 +55,13 @@ def bspline_quick(fixed: Any, moving: Any) -> Maps:
 
 def _register(fixed: Any, moving: Any, stages: tuple[str, ...], iterations: int | None = None) -> Maps:
     shape = tuple(int(n) for n in itk.size(fixed))
+    spacings = np.array(itk.spacing(fixed)), np.array(itk.spacing(moving))
+    longest = float((np.array(shape) * spacings[0]).max())
     parameters = itk.ParameterObject.New()
     for stage in stages:
-        settings = parameters.GetDefaultParameterMap(stage, levels(shape), max(shape) / _CELLS)
+        settings = parameters.GetDefaultParameterMap(stage, levels(shape), longest / _CELLS)
         if stage == "bspline":
-            settings["MaximumStepLength"] = [str(max(shape) / _STEPS)]
+            settings["MaximumStepLength"] = [str(longest / _STEPS)]
         if iterations is not None:
             settings["MaximumNumberOfIterations"] = [str(iterations)]
         parameters.AddParameterMap(settings)
@@ -65,6 +69,8 @@ def _register(fixed: Any, moving: Any, stages: tuple[str, ...], iterations: int 
 
     def maps(points: Array) -> Array:
         field = itk.transformix_deformation_field(moving, result)
-        return field_maps(itk.array_from_image(field).swapaxes(0, 1))(points)
+        values = itk.array_from_image(field)
+        axes = (*range(len(shape))[::-1], len(shape))
+        return field_maps(values.transpose(axes), spacings)(points)
 
     return maps

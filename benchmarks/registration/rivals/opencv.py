@@ -18,8 +18,8 @@ def use(threads: int) -> None:
     cv2.setNumThreads(threads)
 
 
-def image(values: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:
-    """Bytes, y first."""
+def image(values: npt.NDArray[np.float32], _: tuple[float, ...]) -> npt.NDArray[np.uint8]:
+    """Bytes, y first; pixels are square."""
     return np.ascontiguousarray(luminance(values).T.round().clip(0, 255).astype(np.uint8))
 
 

@@ -23,9 +23,11 @@ def use(threads: int) -> None:
     sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(threads)
 
 
-def image(values: npt.NDArray[np.float32]) -> sitk.Image:
-    """Spacing 1, origin 0."""
-    return sitk.GetImageFromArray(np.ascontiguousarray(luminance(values).T))
+def image(values: npt.NDArray[np.float32], spacing: tuple[float, ...]) -> sitk.Image:
+    """Axes along those of the world; pixels of 1 mm."""
+    found = sitk.GetImageFromArray(np.ascontiguousarray(luminance(values, len(spacing)).T))
+    found.SetSpacing(spacing)
+    return found
 
 
 def affine(fixed: sitk.Image, moving: sitk.Image) -> Maps:
