@@ -54,6 +54,7 @@ BENCHMARKS = {
     "volumes": Benchmark("benchmarks.registration.volumes", _PAGE),
     "people": Benchmark("benchmarks.registration.people", _PAGE),
     "people-training": Benchmark("benchmarks.registration.people", _PAGE, {"split": "training"}),
+    "tracking": Benchmark("benchmarks.registration.tracking", _PAGE),
     "silent": Benchmark("benchmarks.silent.run", _DOUBTS),
     "fuzz": Benchmark("benchmarks.files.fuzz", _DOUBTS),
     "cold": Benchmark("benchmarks.commands.cold", _PAGE),

@@ -16,11 +16,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from typing import get_args
+from typing import TYPE_CHECKING, get_args
 
 import numpy as np
 
-from augreg.geometry.image import Labels
+from augreg.geometry.grid import Grid
+from augreg.geometry.image import Image, Labels
 from augreg.geometry.transforms import Affine
 from augreg.lp.constraints import Landmarks, RigidMask
 from augreg.lp.criteria import Criterion, CriterionName, criterion_called
@@ -28,13 +29,19 @@ from augreg.lp.descent import Descent, Solver
 from augreg.lp.doubts import scarce
 from augreg.lp.level import levels_of
 from augreg.lp.models import MatrixModel
-from augreg.lp.plan import TransformKind, plan_of
+from augreg.lp.plan import Plan, TransformKind, plan_of
 from augreg.lp.pose import MatrixPose
 from augreg.lp.search import begun, surer
+from augreg.lp.tracker import tracker_of
 from augreg.lp.walk import Walk
-from augreg.registration import Clock, Method, Pair, State
+from augreg.registration import Clock, Method, Pair, State, Tracker
 from augreg.registration.clock import as_budget
+from augreg.registration.incoming import Prepared, place_of
+from augreg.registration.pair import Array
 from solvers import InteriorPoint
+
+if TYPE_CHECKING:
+    from typing import Unpack
 
 
 @dataclass(frozen=True)
@@ -97,6 +104,35 @@ class LPRegistration(Method):
             if value is not None and value < 0:
                 raise ValueError(f"{name}: expected a number of at least 0, got {value}")
 
+    def prepare(self, fixed: Image | Array, *, moving_grid: Grid | None = None, **given: Unpack[Prepared]) -> Tracker:
+        """A tracker that keeps the fixed image's levels, keypoints and bundles (see `augreg.lp.tracker`).
+
+        With `initial` given, a frame is looked at on the levels that its motion needs; neither padding nor borders that stand
+        still are looked for in it: whoever has some gives masks. Label maps cannot be tracked.
+        """
+        place, criterion = place_of(fixed, moving_grid, **given), criterion_called(self.criterion)
+        if criterion.of_labels:
+            raise ValueError(
+                f"prepare: expected a criterion of images, got {self.criterion}; call the registration for each pair"
+            )
+        constraints = RigidMask.of(place)
+        plan = self._plan(place.fixed.grid, criterion, constrained=bool(constraints))
+        return tracker_of(self, place, plan, criterion, Descent(self.solver, tuple(constraints)), self.budget)
+
+    def _plan(self, grid: Grid, criterion: type[Criterion], *, constrained: bool) -> Plan:
+        """What is done for a fixed image's grid."""
+        return plan_of(
+            grid,
+            self.transform,
+            # it knows of no constraints
+            polish=self.polish if criterion.derivatives and not constrained else 0,
+            fold_free=self.fold_free,
+            keypoints=self.keypoints,
+            profile=self.profile,
+            grid_spacing=self.grid_spacing,
+            smoothness=self.smoothness,
+        )
+
     def _states(self, pair: Pair, clock: Clock) -> Iterator[State]:
         """A state after every program; the first one is the start. `objective` is the mean cost of a keypoint.
 
@@ -108,17 +144,7 @@ class LPRegistration(Method):
         labels = self._labels(pair, criterion)
         descent = Descent(self.solver, (*Landmarks.of(pair, self.tolerance), *RigidMask.of(pair)))
         grid, scenes = pair.fixed.grid, pair.scenes
-        plan = plan_of(
-            grid,
-            self.transform,
-            # it knows of no constraints
-            polish=self.polish if criterion.derivatives and not descent.constraints else 0,
-            fold_free=self.fold_free,
-            keypoints=self.keypoints,
-            profile=self.profile,
-            grid_spacing=self.grid_spacing,
-            smoothness=self.smoothness,
-        )
+        plan = self._plan(grid, criterion, constrained=bool(descent.constraints))
         coarser, seen = 2 * plan.spacings[0], (plan.bundle, plan.keypoints)
         if labels is None:
             scout, *levels = levels_of(scenes, [coarser, *plan.spacings], criterion, *seen)
@@ -137,20 +163,7 @@ class LPRegistration(Method):
         said = [*pair.warnings, *([f"fixed_labels, moving_labels: not used by criterion {self.criterion}"] if unused else [])]
         here = replace(here, warnings=()).saying(*said, *scarce(levels[0]), *here.warnings)
         for step in Walk(plan, levels, descent, grid, clock).steps(here):
-            found = step.outcome
-            yield State(
-                level=step.stage,
-                iteration=step.iteration,
-                objective=found.objective,
-                gap=found.gap,
-                transform=found.pose.transform,
-                seconds=clock.seconds,
-                warnings=found.warnings,
-                keypoints=len(step.level.keypoints),
-                solve_seconds=found.solve_seconds,
-                stage=step.name,
-                late=step.late,
-            )
+            yield step.state(clock.seconds)
 
     def _labels(self, pair: Pair, criterion: type[Criterion]) -> tuple[Labels, Labels] | None:
         """Label maps where the criterion compares these."""

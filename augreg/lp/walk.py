@@ -15,7 +15,7 @@ from augreg.lp.level import Level
 from augreg.lp.models import SplineModel
 from augreg.lp.plan import Plan, Stage
 from augreg.lp.pose import Pose, SplinePose
-from augreg.registration.clock import Clock
+from augreg.registration import Clock, State
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,6 +38,23 @@ class Step:
     outcome: Outcome
     name: str = "start"
     late: bool = False
+
+    def state(self, seconds: float, stages: int = 0) -> State:
+        """As it is told, so many seconds after the start; `stages` of the plan were left out at the beginning."""
+        found = self.outcome
+        return State(
+            level=self.stage + stages,
+            iteration=self.iteration,
+            objective=found.objective,
+            gap=found.gap,
+            transform=found.pose.transform,
+            seconds=seconds,
+            warnings=found.warnings,
+            keypoints=len(self.level.keypoints),
+            solve_seconds=found.solve_seconds,
+            stage=self.name,
+            late=self.late,
+        )
 
 
 @dataclass(frozen=True, eq=False)

@@ -4,7 +4,7 @@ from augreg.registration.centred import Centred
 from augreg.registration.chained import Chained
 from augreg.registration.clock import Clock
 from augreg.registration.consistent import ConsistentRegistration, inconsistency
-from augreg.registration.method import Method, Registration, State
+from augreg.registration.method import Method, Registration, State, Tracker
 from augreg.registration.pair import Given, Pair
 from augreg.registration.scenes import Scenes
 
@@ -19,5 +19,6 @@ __all__ = [
     "Registration",
     "Scenes",
     "State",
+    "Tracker",
     "inconsistency",
 ]

@@ -5,7 +5,6 @@ phi = initial @ (x -> x + t),      t = initial^-1(m) - f,      f, m the centres 
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -14,6 +13,7 @@ import numpy as np
 from augreg.geometry.grid import FloatArray
 from augreg.geometry.image import Image, Labels
 from augreg.geometry.transforms import Affine
+from augreg.registration.clock import Clock
 from augreg.registration.method import Method, State
 from augreg.registration.pair import Pair
 
@@ -26,15 +26,14 @@ class Centred(Method):
     A callable (fixed, moving) -> phi, for `Chained(Centred(), ...)`. Label maps go before masks, all that is not 0 counts.
     """
 
-    def _states(self, pair: Pair) -> Iterator[State]:
+    def _states(self, pair: Pair, clock: Clock) -> Iterator[State]:
         """One state."""
-        begin = time.perf_counter()
         parts, warnings = _parts(pair)
         fixed, moving = (_center(image, part) for image, part in zip((pair.fixed, pair.moving), parts, strict=True))
         identity = Affine.identity(pair.fixed.ndim)
         shift = Affine(identity.matrix, (pair.initial or identity).solve(moving) - fixed)
         transform = shift if pair.initial is None else pair.initial @ shift
-        yield State(0, 0, float("nan"), float("nan"), transform, time.perf_counter() - begin, warnings)
+        yield State(0, 0, float("nan"), float("nan"), transform, clock.seconds, warnings)
 
 
 def _parts(pair: Pair) -> tuple[tuple[Labels | None, Labels | None], tuple[str, ...]]:

@@ -13,9 +13,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from augreg.geometry.grid import Grid
 from augreg.geometry.image import Image
-from augreg.geometry.transforms import Transform
+from augreg.geometry.transforms import Affine, Transform
 from augreg.registration.clock import Clock
+from augreg.registration.incoming import Prepared, empty, place_of, with_frame
 from augreg.registration.pair import Array, Given, Pair
 
 if TYPE_CHECKING:
@@ -96,12 +98,83 @@ class Method(ABC):
         clock = Clock()
         return self._states(Pair.of(fixed, moving, **given), clock)
 
+    def prepare(self, fixed: Image | Array, *, moving_grid: Grid | None = None, **given: Unpack[Prepared]) -> Tracker:
+        """A tracker: whatever can be made of the fixed image alone is made once, for many moving images.
+
+        Parameters
+        ----------
+        fixed : image, or an array
+        moving_grid : grid of the moving images; the fixed image's by default
+        given : what is known of all of them; see `Prepared`
+
+        Raises
+        ------
+        TypeError, ValueError : as `steps` does.
+        """
+        return Calling(place_of(fixed, moving_grid, **given), self)
+
     @abstractmethod
     def _states(self, pair: Pair, clock: Clock) -> Iterator[State]:
         """At least one state, in the time of a clock, which starts when the registration does.
 
         What is known of the pair and cannot be used is said in the warnings.
         """
+
+
+@dataclass(frozen=True, eq=False)
+class Tracker(ABC):
+    """One fixed image and many moving ones: a callable (frame, initial) -> phi, fixed space to moving space.
+
+    Nothing is remembered from frame to frame: who wants to go on where the last frame has ended gives its transform. So any
+    number of threads may share a tracker.
+
+    Parameters
+    ----------
+    place : a pair with an image of zeros where the frames come
+    """
+
+    place: Pair
+
+    def __call__(self, frame: Image | Array, initial: Transform | None = None) -> Transform:
+        """The transform of the last state of `steps`."""
+        return last(self.steps(frame, initial)).transform
+
+    def steps(self, frame: Image | Array, initial: Transform | None = None) -> Iterator[State]:
+        """The states on the way, the last one with the result.
+
+        Where a frame shows nothing (all of it NaN, or constant), and where what is found does not agree with it, the result is
+        `initial`, and a warning that begins with "lost" says so.
+
+        Parameters
+        ----------
+        frame : image on the grid of the frames, or an array of its shape; may be NaN where nothing is known
+        initial : where to begin, such as the last frame's transform; None searches as the registration does without
+
+        Raises
+        ------
+        TypeError, ValueError : for a frame of another kind, shape or grid, and a transform of another dimension.
+        """
+        clock = Clock()
+        pair = with_frame(self.place, frame, initial)
+        reason = empty(pair)
+        if reason is None:
+            return self._states(pair, clock)
+        start = Affine.identity(pair.fixed.ndim) if initial is None else initial
+        return iter([State(0, 0, float("nan"), float("nan"), start, 0.0, (f"lost: {reason}; the start is returned",))])
+
+    @abstractmethod
+    def _states(self, pair: Pair, clock: Clock) -> Iterator[State]:
+        """At least one state, of a frame that shows something."""
+
+
+@dataclass(frozen=True, eq=False)
+class Calling(Tracker):
+    """Calls a method for every frame."""
+
+    method: Method
+
+    def _states(self, pair: Pair, clock: Clock) -> Iterator[State]:
+        return self.method._states(pair, clock)
 
 
 @dataclass(frozen=True)

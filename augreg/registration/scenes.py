@@ -56,8 +56,8 @@ class Scenes:
         fixed, moving = _in_range(fixed, moving)
         # who masks both images has masked their frames
         given = fixed_mask is not None and moving_mask is not None
-        fixed, fixed_mask = _finite("fixed", fixed, _on_grid("fixed_mask", fixed_mask, fixed), warnings)
-        moving, moving_mask = _finite("moving", moving, _on_grid("moving_mask", moving_mask, moving), warnings)
+        fixed, fixed_mask = _finite("fixed", fixed, on_grid("fixed_mask", fixed_mask, fixed), warnings)
+        moving, moving_mask = _finite("moving", moving, on_grid("moving_mask", moving_mask, moving), warnings)
         fixed, fixed_mask = _unpadded("fixed", fixed, fixed_mask, warnings)
         moving, moving_mask = _unpadded("moving", moving, moving_mask, warnings)
         if not given:
@@ -65,7 +65,21 @@ class Scenes:
         return Scenes(fixed, moving, fixed_mask, moving_mask, tuple(warnings))
 
 
-def _on_grid(name: str, mask: Labels | None, image: Image) -> Labels | None:
+def alone(name: str, image: Image, mask: Labels | None) -> tuple[Image, Labels | None, tuple[str, ...]]:
+    """The scene of one image, its mask, and what was changed: as of `Scenes`, without what two images share.
+
+    Raises
+    ------
+    ValueError : as `Scenes.of` does.
+    """
+    warnings: list[str] = []
+    image, _ = _in_range(image, image)
+    image, mask = _finite(name, image, on_grid(name + "_mask", mask, image), warnings)
+    return *_unpadded(name, image, mask, warnings), tuple(warnings)
+
+
+def on_grid(name: str, mask: Labels | None, image: Image) -> Labels | None:
+    """A mask on the grid of its image; refused where it selects nothing there."""
     if mask is None:
         return None
     if not mask.grid.matches(image.grid):
@@ -77,11 +91,11 @@ def _on_grid(name: str, mask: Labels | None, image: Image) -> Labels | None:
 
 def _in_range(fixed: Image, moving: Image) -> tuple[Image, Image]:
     """Both images, moved and scaled alike where float32 would lose their contrast or their squares would overflow."""
-    if not any(map(_out_of_range, map(_ends, (fixed, moving)))):
+    if not any(map(out_of_range, map(_ends, (fixed, moving)))):
         return fixed, moving
     # what marks missing values, such as -1e20, is no range of the scene
     ends = [frames.middle(image.values) for image in (fixed, moving)]
-    if not any(map(_out_of_range, ends)):
+    if not any(map(out_of_range, ends)):
         return fixed, moving
     (low_f, high_f), (low_m, high_m) = ends
     spans = high_f - low_f, high_m - low_m
@@ -105,7 +119,7 @@ def _ends(image: Image) -> tuple[float, float]:
     return (float(values.min()), float(values.max())) if values.size else (0.0, 1.0)
 
 
-def _out_of_range(ends: tuple[float, float]) -> bool:
+def out_of_range(ends: tuple[float, float]) -> bool:
     """Whether float32 loses what lies between two values, or their squares; equal ones have nothing to lose."""
     low, high = ends
     far = max(abs(low), abs(high))

@@ -52,6 +52,44 @@ def ecc_dis(fixed: npt.NDArray[np.uint8], moving: npt.NDArray[np.uint8]) -> Maps
     return maps
 
 
+class Follower:
+    """ECC from the last warp, on a pyramid of some levels; the fixed image's is made once.
+
+    Parameters
+    ----------
+    fixed : bytes, x first
+    kind : rigid or affine
+    levels : of the pyramid, 1 for full resolution alone
+    """
+
+    def __init__(self, fixed: npt.NDArray[np.uint8], kind: str, levels: int) -> None:
+        self._motion = cv2.MOTION_EUCLIDEAN if kind == "rigid" else cv2.MOTION_AFFINE
+        self._levels = levels
+        self._fixed = self._pyramid(fixed)
+
+    def follow(self, frame: npt.NDArray[np.uint8], last: Maps | None) -> Maps:
+        """Where points go; the last map again where ECC fails."""
+        warp = np.eye(2, 3, dtype=np.float32)
+        if last is not None:
+            origin = last(np.zeros((1, 2)))[0]
+            warp = np.column_stack([(last(np.eye(2)) - origin).T, origin]).astype(np.float32)
+        moving = self._pyramid(frame)
+        for level in reversed(range(self._levels)):
+            small = warp * np.array([1, 1, 0.5**level], np.float32)
+            try:
+                small = cv2.findTransformECC(self._fixed[level], moving[level], small, self._motion, _CRITERIA, None, 5)[1]
+            except cv2.error:
+                return last or matrix_maps(np.eye(2), np.zeros(2))
+            warp = small * np.array([1, 1, 2.0**level], np.float32)
+        return matrix_maps(warp[:, :2], warp[:, 2])
+
+    def _pyramid(self, image: npt.NDArray[np.uint8]) -> list[npt.NDArray[np.uint8]]:
+        levels = [np.ascontiguousarray(image.T)]
+        for _ in range(self._levels - 1):
+            levels.append(cv2.pyrDown(levels[-1]))
+        return levels
+
+
 def _ecc(fixed: npt.NDArray[np.uint8], moving: npt.NDArray[np.uint8]) -> Array:
     pyramids = [[fixed], [moving]]
     for pyramid in pyramids:

@@ -1,0 +1,126 @@
+"""Frames registered to one fixed image, of which everything is kept: levels, keypoints, bundles.
+
+A frame begins where its `initial` puts it, most often a few voxels from the truth. The stages of the plan are left out that look
+farther than that: with D_i(xi) the costs of a level's keypoints around the start,
+
+    motion = upper quartile over i of |argmin_xi D_i(xi)|,
+
+a stage is the first if the motion that its level sees is at most half of what its programs reach. Where no stage reaches so far
+the plan is carried out as without preparation, from the coarsest level.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from augreg.geometry.grid import FloatArray
+from augreg.geometry.image import Image, Labels
+from augreg.geometry.transforms import Affine, Transform
+from augreg.keypoints.pyramid import rasters
+from augreg.lp.criteria import Criterion
+from augreg.lp.descent import Descent, Outcome
+from augreg.lp.doubts import scarce
+from augreg.lp.level import FEWEST, FixedHalf, Level
+from augreg.lp.models import MatrixModel
+from augreg.lp.plan import Plan
+from augreg.lp.pose import MatrixPose
+from augreg.lp.profiles import Window
+from augreg.lp.search import begun
+from augreg.lp.walk import Walk
+from augreg.registration import Clock, Method, Pair, State, Tracker
+from augreg.registration.incoming import ends, finite
+from augreg.registration.scenes import alone, on_grid, out_of_range
+
+# share of what a stage's programs reach up to which a motion is within it
+_WITHIN = 0.5
+# how warnings begin that say that nothing was found
+_LOST = ("low overlap", "flat criterion", "no agreement")
+
+
+@dataclass(frozen=True, eq=False)
+class LPTracker(Tracker):
+    """Made by `LPRegistration.prepare`.
+
+    Parameters
+    ----------
+    plain : the registration without preparation, for frames without a start
+    plan : what it does, for the matrix group and B-splines alike
+    halves : fixed halves of the plan's levels
+    criterion : kind of the dissimilarity
+    descent : makes the steps
+    budget : seconds for a frame; None for no limit
+    mask : of all frames, on their grid; None for everywhere
+    warnings : what is to be said of the fixed image
+    """
+
+    plain: Method
+    plan: Plan
+    halves: tuple[FixedHalf, ...]
+    criterion: type[Criterion]
+    descent: Descent
+    budget: float | None
+    mask: Labels | None
+    warnings: tuple[str, ...]
+
+    def _states(self, pair: Pair, clock: Clock) -> Iterator[State]:
+        if pair.initial is None or out_of_range(ends(pair.moving.values)):
+            yield from self.plain._states(pair, clock)
+            return
+        clock = clock.within(self.budget)
+        grid = pair.fixed.grid
+        moving, mask, said = finite(pair.moving, self.mask)
+        levels = self._levels(moving, mask)
+        model = MatrixModel(self.plan.group, grid.center, float(np.linalg.norm(grid.extent)) / 2)
+        pose = MatrixPose(model, pair.initial, Affine.identity(grid.ndim))
+        first = self._first(levels, pair.initial)
+        here = Outcome(pose)
+        if first is None:
+            first, here = 0, begun(self.descent, levels[0], pose, None, 0.0)
+        here = replace(here, warnings=()).saying(*self.warnings, *said, *scarce(levels[0]), *here.warnings)
+        plan = replace(self.plan, stages=self.plan.stages[first:])
+        state = None
+        for step in Walk(plan, levels, self.descent, grid, clock).steps(here):
+            state = step.state(clock.seconds, first)
+            yield state
+        assert state is not None
+        if any(text.startswith(_LOST) for text in state.warnings):
+            said = (*state.warnings, "lost: what was found does not agree with the frame; the start is returned")
+            yield replace(state, iteration=state.iteration + 1, transform=pair.initial, warnings=said)
+
+    def _levels(self, moving: Image, mask: Labels | None) -> list[Level]:
+        found = rasters(moving, mask, self.plan.spacings)
+        return [Level(still, m, self.criterion.of(still.raster, m)) for still, m in zip(self.halves, found, strict=True)]
+
+    def _first(self, levels: list[Level], start: Transform) -> int | None:
+        for number in reversed(range(len(self.plan.stages))):
+            stage = self.plan.stages[number]
+            window = stage.windows[0]
+            costs = levels[stage.level].with_count(stage.keypoints).costs(start, window)
+            if motion(costs, window) <= _WITHIN * window.reach:
+                return number
+        return None
+
+
+def tracker_of(
+    plain: Method, place: Pair, plan: Plan, criterion: type[Criterion], descent: Descent, budget: float | None
+) -> LPTracker:
+    """All of the fixed image that every frame needs."""
+    image, mask, warnings = alone("fixed", place.fixed, place.fixed_mask)
+    halves = [FixedHalf(raster, plan.bundle, plan.keypoints) for raster in rasters(image, mask, plan.spacings)]
+    # before the first frame comes, and while no other thread looks on
+    used = [halves[0], *(halves[stage.level].with_count(stage.keypoints) for stage in plan.stages)]
+    for half in used:
+        _ = half.bundles
+    moving_mask = on_grid("moving_mask", place.moving_mask, place.moving)
+    return LPTracker(place, plain, plan, tuple(halves), criterion, descent, budget, moving_mask, warnings)
+
+
+def motion(costs: FloatArray, window: Window) -> float:
+    """Upper quartile of how far the keypoints seem to be from where they match, level spacings; infinite without any."""
+    known = costs[np.isfinite(costs).all(axis=1)]
+    if len(known) < FEWEST:
+        return float("inf")
+    return float(np.quantile(np.abs(np.argmin(known, axis=1) - window.shifts), 0.75)) / window.ratio

@@ -1,0 +1,156 @@
+"""Loops: 500 frames in known motion registered to one fixed image, each from where the one before ended.
+
+Photographs of 512 x 512 pixels, four of them with a fourth of the frames each, moved rigidly and by affine maps; a brain of
+80 x 80 x 80 voxels moved rigidly. A frame's error is the mean distance of its transform from the truth, over lattice points
+that it shows; a frame is lost if that is above two voxels. The methods take turns, every one from its own last transform: the
+tracker, the plain call `initial=last, search=False`, and OpenCV's ECC from the last warp, at full resolution and on a pyramid.
+Time is that of the call alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+import augreg as ar
+from augreg.threads import set_threads
+from benchmarks.harness.page import heading, table
+from benchmarks.harness.record import Record, Row, about, write_record
+from benchmarks.harness.timing import timed
+from benchmarks.registration.motions import PHOTOGRAPHS, Motion, brain, photograph
+
+Follow = Callable[[Any, Any], Any]
+_TRACKER, _PLAIN = "tracker", "plain call"
+_ECC, _PYRAMID = "OpenCV ECC", "OpenCV ECC, pyramid"
+_CASES = ("rigid 512", "affine 512", "rigid 80")
+# voxels beyond which a frame is lost
+_LOST = 2.0
+# upper ends of the bins of the histogram, ms
+_BINS = (5, 7.5, 10, 12.5, 15, 17.5, 20, 25, 30, 40, 60, 100, 200, float("inf"))
+_BAR = 50
+
+
+def options(parser: argparse.ArgumentParser) -> None:
+    """Of the command."""
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--frames", type=int, default=500, help="of every case")
+    parser.add_argument("--only", nargs="+", choices=_CASES, default=list(_CASES), metavar="CASE")
+    parser.add_argument("--speed", type=float, default=1.0, help="of the motion, as a share of what is usual")
+    parser.add_argument("--methods", nargs="+", choices=(_TRACKER, _PLAIN, _ECC, _PYRAMID), metavar="METHOD")
+
+
+def run(options: argparse.Namespace) -> None:
+    """Measure."""
+    set_threads(options.threads)
+    packages = ("augreg", "numba", "numpy", "opencv-python-headless")
+    record = about(options.threads, packages) | {"prepared": [], "steps": [], "rows": []}
+    for case in options.only:
+        motions = list(_motions(case, options.speed))
+        each = -(-options.frames // len(motions))
+        for motion in motions:
+            record["steps"] += [{"case": case, "step": step} for step in motion.steps(each)]
+            for kind, row in _followed(case, motion, each, options.methods, options.threads):
+                record[kind].append(row)
+            print(case, motion.name, file=sys.stderr, flush=True)
+        write_record(options.output, record)
+
+
+def _motions(case: str, speed: float) -> Iterator[Motion]:
+    kind, side = case.split()
+    if side == "80":
+        # the same share of a smaller image's side is fewer voxels
+        yield Motion("brain", brain(), kind, np.uint16, seed=9, speed=speed * 2)
+        return
+    for seed, name in enumerate(PHOTOGRAPHS):
+        yield Motion(name, photograph(name), kind, seed=seed, speed=speed)
+
+
+def _followed(case: str, motion: Motion, count: int, only: list[str] | None, threads: int) -> Iterator[tuple[str, Row]]:
+    """Rows of the preparations and of all frames."""
+    still = ar.Affine.identity(motion.image.ndim)
+    followers: dict[str, Follow] = {}
+    for name, make in _makers(motion, threads).items():
+        if only and name not in only:
+            continue
+        make()(motion.frame(0), None)  # compiled, and caches filled
+        followers[name], took = timed(make)
+        yield "prepared", {"case": case, "image": motion.name, "method": name, **took}
+    last: dict[str, Any] = dict.fromkeys(followers)
+    for k in range(count):
+        frame = motion.frame(k)
+        for name, follow in followers.items():
+            last[name], took = timed(lambda: follow(frame, last[name]))  # noqa: B023
+            error = motion.error(still if last[name] is None else last[name], k)
+            yield "rows", {"case": case, "image": motion.name, "method": name, "frame": k, **took, "error": error}
+
+
+def _makers(motion: Motion, threads: int) -> dict[str, Callable[[], Follow]]:
+    """Of every method what prepares it."""
+    still = ar.Affine.identity(motion.image.ndim)
+    register = ar.LPRegistration(transform=motion.kind)  # type: ignore[arg-type]
+    cold = ar.LPRegistration(transform=motion.kind, search=False)  # type: ignore[arg-type]
+
+    def prepared() -> Follow:
+        tracker = register.prepare(motion.fixed)
+        return lambda frame, last: tracker(frame, initial=last or still)
+
+    def plain() -> Follow:
+        return lambda frame, last: cold(motion.fixed, frame, initial=last or still)
+
+    makers = {_TRACKER: prepared, _PLAIN: plain}
+    if motion.image.ndim == 2:
+        try:
+            from benchmarks.registration.rivals import opencv
+        except ImportError:
+            return makers
+        opencv.use(threads)
+        for name, levels in ((_ECC, 1), (_PYRAMID, 3)):
+            makers[name] = lambda levels=levels: opencv.Follower(motion.fixed, motion.kind, levels).follow
+    return makers
+
+
+def rendered(record: Record) -> str:
+    """A table for every case, and how the latencies spread."""
+    parts = [heading(record)]
+    for case in _CASES:
+        rows = [row for row in record["rows"] if row["case"] == case]
+        if rows:
+            parts.append(_part(case, rows, record))
+    return "\n\n".join(parts)
+
+
+def _part(case: str, rows: list[Row], record: Record) -> str:
+    steps = [row["step"] for row in record["steps"] if row["case"] == case]
+    names = list(dict.fromkeys(row["method"] for row in rows))
+    lines = []
+    for name in names:
+        mine = [row for row in rows if row["method"] == name]
+        once = [1000 * row["seconds"] for row in record["prepared"] if (row["case"], row["method"]) == (case, name)]
+        wall, cpu = (1000 * np.array([row[part] for row in mine]) for part in ("seconds", "cpu_seconds"))
+        errors = np.array([row["error"] for row in mine])
+        times = [f"{value:.1f}" for value in (*np.percentile(wall, (50, 99)), wall.max(), *np.percentile(cpu, (50, 99)))]
+        far = [f"{value:.3f}" for value in (*np.percentile(errors, (50, 99)), errors.max())]
+        lines.append([name, f"{np.median(once):.1f}" if name == _TRACKER else "", *times, *far, f"{(errors > _LOST).sum()}"])
+    header = ["method", "prepare, ms", "ms, p50", "p99", "largest", "CPU ms, p50", "p99"]
+    header += ["error, p50", "p99", "largest", "lost"]
+    frames, largest = len(rows) // len(names), f"{np.median(steps):.1f}, at most {max(steps):.1f}"
+    title = f"**{case}**: {frames} frames; the farthest point moves by {largest} voxels from frame to frame (median, largest)."
+    return f"{title}\n\n{table(header, lines)}\n{_histogram(rows, [name for name in names if name in (_TRACKER, _PLAIN)])}"
+
+
+def _histogram(rows: list[Row], names: list[str]) -> str:
+    """Frames by their latency, of some methods; bars are shares of all frames."""
+    text = []
+    for name in names:
+        wall = 1000 * np.array([row["seconds"] for row in rows if row["method"] == name])
+        counts, _ = np.histogram(wall, bins=(0, *_BINS))
+        text.append(f"{name}, ms by the clock")
+        for upper, lower, count in zip(_BINS, (0, *_BINS), counts, strict=False):
+            if count:
+                span = f"{lower:g} to {upper:g}" if np.isfinite(upper) else f"above {lower:g}"
+                text.append(f"{span:>14} {count:>5} {'#' * max(1, round(_BAR * count / len(wall)))}")
+    return "```\n" + "\n".join(text) + "\n```\n"
