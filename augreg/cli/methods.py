@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import augreg as ar
@@ -10,17 +12,24 @@ import augreg as ar
 if TYPE_CHECKING:
     from augreg.registration import Method
 
+# options that are fields of `LPRegistration`
+_OF_PROGRAMS = ("transform", "criterion", "grid_spacing", "tolerance", "budget", "rotation")
+
+
+# registrations by what they are for
+PRESETS: dict[str, Callable[[], ar.LPRegistration]] = {
+    "default": ar.LPRegistration,
+    "people": ar.LPRegistration.for_people,
+    "quick": ar.LPRegistration.quick,
+}
+
 
 def program_of(options: argparse.Namespace) -> ar.LPRegistration:
     """Registration by linear programs as asked for."""
-    return ar.LPRegistration(
-        transform=options.transform or ("affine" if options.dense else "bspline"),
-        criterion=options.criterion or "ncc",
-        grid_spacing=options.grid_spacing,
-        tolerance=options.tolerance or 0.0,
-        budget=options.budget,
-        **({} if options.rotation is None else {"rotation": options.rotation}),
-    )
+    asked = {name: value for name in _OF_PROGRAMS if (value := getattr(options, name)) is not None}
+    if options.dense is not None:
+        asked["dense"] = ar.DenseRegistration() if options.dense else None
+    return replace(PRESETS[options.preset or "default"](), **asked)
 
 
 def network_of(options: argparse.Namespace) -> Method:

@@ -19,6 +19,8 @@ Field = npt.NDArray[np.float32]
 _ROUNDS, _FARTHER = 40, 4
 # what is left of a field that smoothing has not mended
 _SHORTER = 0.8
+# nodes beyond the border, at most
+_FADED = 24
 # nanoseconds per node, about
 _CELL, _NODE = 100, 10
 
@@ -45,6 +47,19 @@ def unfolded(field: Field, guard: float) -> Field:
     while doubtful_cells(field, guard).any():
         field = field * np.float32(_SHORTER)
     return field
+
+
+def faded(field: Field, guard: float) -> tuple[Field, list[int]]:
+    """The field carried on to 0 beyond its border, so that it does not end in a jump, and how many nodes that takes on each axis.
+
+    Twice as far as it moves what lies on the border; no determinant is below `guard` there either.
+    """
+    axes = [axis for axis in (1, 2, 3) if len(field) == 3 or axis != 2]
+    reach = [0, 0, 0, 0]
+    for axis in axes:
+        reach[axis] = min(int(np.ceil(2 * np.abs(field.take([0, -1], axis=axis)).max())), _FADED)
+    wide = np.pad(field, [(n, n) for n in reach], mode="linear_ramp").astype(np.float32)
+    return unfolded(wide, guard), [reach[axis] for axis in axes]
 
 
 def _nodes(cells: npt.NDArray[np.uint8], shape: tuple[int, ...], reach: int) -> npt.NDArray[np.uint8]:

@@ -16,6 +16,8 @@ from augreg.geometry.transforms import Transform
 Values = npt.NDArray[np.float32]
 # spacings up to so many times the least one are halved together with it
 _ALIKE = 1.5
+# voxels of an image above which it is halved, and values that are read at a time
+_MOST, _SLAB = 1 << 25, 1 << 22
 # share of a voxel's neighbours that must be known for what lies between them
 _KNOWN = 0.999
 
@@ -35,13 +37,14 @@ class KnownImage:
 
     @staticmethod
     def of(image: Image, mask: Labels | None) -> KnownImage:
-        """The image of one channel, centred and divided by its deviation, both over what is known of it."""
-        values = image.values.astype(np.float32)
-        if mask is not None:
-            values[mask.values == 0] = np.nan
+        """The luminance, centred and divided by its deviation, both over what is known; halved until it is not too large."""
+        raster = _read(image, mask, slice(None)) if image.grid.size <= _MOST else _halved(image, mask)
+        while raster.values.size > _MOST:
+            raster = raster.reduced(raster.blocks)
+        values = raster.values
         values -= np.float32(np.nanmean(values, dtype=np.float64))
         values /= np.float32(max(np.nanstd(values, dtype=np.float64), 1e-12))
-        return KnownImage(three(values), image.grid)
+        return raster
 
     @property
     def blocks(self) -> npt.NDArray[np.int64]:
@@ -89,6 +92,26 @@ class KnownImage:
         seen = warp(image, transform, grid, interpolation="cubic").values
         inside = warp(mask, transform, grid).values >= np.float32(_KNOWN)
         return KnownImage(three(np.where(inside, seen, np.float32(np.nan))), grid)
+
+
+def _read(image: Image, mask: Labels | None, rows: slice) -> KnownImage:
+    """The luminance of some rows."""
+    values, grid = image.values[rows], image.grid
+    first = grid.points_at([rows.start or 0, *[0] * (grid.ndim - 1)])
+    part = Image(values, Grid(values.shape[: grid.ndim], grid.spacing, tuple(first), grid.direction))
+    luminance = part.luminance().values.astype(np.float32)
+    if mask is not None:
+        luminance[mask.values[rows] == 0] = np.nan
+    return KnownImage(three(luminance), part.grid)
+
+
+def _halved(image: Image, mask: Labels | None) -> KnownImage:
+    """As reduced, some rows at a time: the whole is never a copy of floats."""
+    step = 2 * max(1, _SLAB // (2 * image.values[0].size))
+    starts = range(0, len(image.values), step)
+    parts = [part.reduced(part.blocks) for part in (_read(image, mask, slice(i, i + step)) for i in starts)]
+    values, grid = np.concatenate([part.values for part in parts]), parts[0].grid
+    return KnownImage(values, Grid(_two(values.shape, grid), grid.spacing, grid.origin, grid.direction))
 
 
 def pyramid(raster: KnownImage, levels: int) -> list[KnownImage]:

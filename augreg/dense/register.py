@@ -10,12 +10,12 @@ all but noise, steps shrink, or they would follow the noise.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import reduce
 
 import numpy as np
 
-from augreg.dense.folds import unfolded
+from augreg.dense.folds import faded, unfolded
 from augreg.dense.known import KnownImage, pyramid
 from augreg.dense.level import Field, Level, refined
 from augreg.geometry.transforms import Affine, Composition, DisplacementField, Transform
@@ -37,6 +37,8 @@ _EVERY = 5
 _ODDS = 2.7
 # agreement of images that hardly have any
 _HARDLY = 0.2
+# and with nothing in common
+_NOTHING = 0.05
 # how far beyond the fixed image a start is looked through, in finest voxels
 _MARGIN = 8
 
@@ -69,17 +71,43 @@ class DenseRegistration(Method):
     def _states(self, pair: Pair, clock: Clock) -> Iterator[State]:
         """A state after every few steps, without folds; the first one is the start. `objective` is 1 - the mean local NCC."""
         clock = clock.within(self.budget)
-        start = pair.start
-        levels = _levels(pair, start)
-        said = (*pair.warnings, *_unused(pair))
+        levels = _levels(pair, pair.start)
         agreement = levels[-1].agreement(levels[-1].zeros())
+        said = (*pair.warnings, *_unused(pair))
         if agreement < _HARDLY:
             said = (*said, f"local correlation is {agreement:.2f} at the start: expected images of one contrast that lie alike")
+        yield State(0, 0, 1 - agreement, float("nan"), pair.start, clock.seconds, said, stage="start")
+        yield from self._steps(levels, pair.start, agreement, clock, said)
+
+    def continued(self, pair: Pair, before: State, clock: Clock) -> Iterator[State]:
+        """The states that follow on the last one of another registration of the pair, on its clock; none where nothing agrees.
+
+        The other one has said what speaks against the images, and what of the pair is not used.
+        """
+        if clock.spent:
+            yield before.late_saying(f"{clock.told} was spent before the dense stage: it was left out")
+            return
+        levels = _levels(pair, before.transform)
+        agreement = levels[-1].agreement(levels[-1].zeros())
+        if agreement < _NOTHING:
+            return
+        for state in self._steps(levels, before.transform, agreement, clock, before.warnings):
+            yield replace(
+                state,
+                level=before.level + 1 + state.level,
+                gap=before.gap,
+                keypoints=before.keypoints,
+                solve_seconds=before.solve_seconds,
+            )
+
+    def _steps(
+        self, levels: list[Level], start: Transform, agreement: float, clock: Clock, said: tuple[str, ...]
+    ) -> Iterator[State]:
+        """A state after every few steps from a start at which the images agree so much."""
         rho = min(max(agreement, 0.05), 0.99)
         caution = max(1.0, (rho / (1 - rho) / _ODDS) ** 2)
-        yield State(0, 0, 1 - agreement, float("nan"), start, clock.seconds, said, stage="start")
         field = levels[0].zeros()
-        ndim = pair.fixed.ndim
+        ndim = levels[0].fixed.grid.ndim
         for number, level in enumerate(levels):
             if number > 0:
                 field = refined(field, levels[number - 1].blocks)
@@ -95,18 +123,25 @@ class DenseRegistration(Method):
                     stage = f"dense, level {number + 1} of {len(levels)}"
                     if late:
                         said = (*said, f"{clock.told} was spent in {stage}: the best so far was returned")
-                    transform = start @ _transform(level, field)
+                    transform = start @ self._transform(level, field)
                     numbers = (number, iteration, 1 - agreement, float("nan"))
                     yield State(*numbers, transform, clock.seconds, said, stage=stage, late=late)
                     if late:
                         return
 
+    def _transform(self, level: Level, field: Field) -> DisplacementField:
+        """id + u, in mm."""
+        field, margin = faded(field, self.guard)
+        grid = level.grid.padded(margin)
+        index = np.moveaxis(field.astype(np.float64), 0, -1).reshape(*grid.shape, grid.ndim)
+        return DisplacementField(index @ grid.index_to_world.T, grid)
+
 
 def _levels(pair: Pair, start: Transform) -> list[Level]:
     """Coarse to fine."""
     scenes, ndim = pair.scenes, pair.fixed.ndim
-    fixed = KnownImage.of(scenes.fixed.luminance(), scenes.fixed_mask)
-    moving = KnownImage.of(scenes.moving.luminance(), scenes.moving_mask)
+    fixed = KnownImage.of(scenes.fixed, scenes.fixed_mask)
+    moving = KnownImage.of(scenes.moving, scenes.moving_mask)
     least = min(fixed.grid.spacing)
     affine = _affine(start)
     count = _count(fixed.grid.sides.max() / least)
@@ -138,13 +173,6 @@ def _affine(transform: Transform) -> Affine | None:
     parts = transform.transforms if isinstance(transform, Composition) else (transform,)
     found = [part for part in parts if isinstance(part, Affine)]
     return reduce(Affine.after, found) if len(found) == len(parts) else None
-
-
-def _transform(level: Level, field: Field) -> DisplacementField:
-    """id + u, in mm."""
-    grid = level.grid
-    index = np.moveaxis(field.astype(np.float64), 0, -1).reshape(*grid.shape, grid.ndim)
-    return DisplacementField(index @ grid.index_to_world.T, grid)
 
 
 def _unused(pair: Pair) -> list[str]:

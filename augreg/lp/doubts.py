@@ -22,7 +22,8 @@ from augreg.lp.profiles import Window
 # where else a keypoint could match
 NEIGHBOURS = Window(8, 1)
 _LEAST_SEEN = 0.3
-_LEAST_AT_HOME = 0.42
+# below it a result is doubted
+LEAST_AT_HOME = 0.42
 # above it nothing else is asked
 PLAIN = 0.85
 # share of patches that agree below which the result is doubted, and up to which opposite ones are
@@ -53,7 +54,7 @@ def doubts(level: Level, transform: Transform) -> list[str]:
     if seen < _LEAST_SEEN:
         found.append(f"low overlap: {seen:.0%} of the keypoints lie inside the moving image; check the result")
     share = _at_home(costs)
-    if share < _LEAST_AT_HOME:
+    if share < LEAST_AT_HOME:
         found.append(
             f"flat criterion: only {share:.0%} of the keypoints match best where they were put; the images hardly agree, "
             "check the result"

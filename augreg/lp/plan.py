@@ -68,6 +68,7 @@ class Plan:
     control : spacing of the finest B-spline, mm
     smoothness : weight of its second differences, cost per voxel and thousand keypoints
     fold_free : bound B-splines so that they are injective
+    rough : matrices are only where a dense stage begins
     """
 
     spacings: tuple[float, ...]
@@ -78,6 +79,7 @@ class Plan:
     control: float
     smoothness: float
     fold_free: bool
+    rough: bool = False
 
 
 def plan_of(
@@ -90,13 +92,19 @@ def plan_of(
     profile: tuple[int, int] | None = None,
     grid_spacing: float | None = None,
     smoothness: float | None = None,
+    rough: bool = False,
 ) -> Plan:
-    """The plan for a fixed image's grid, options as those of `LPRegistration`; None for what is usual in its dimension."""
+    """The plan for a fixed image's grid, options as those of `LPRegistration`; None for what is usual in its dimension.
+
+    With `rough` matrices are only where a dense stage begins: finer levels than the second are not made.
+    """
     ndim = grid.ndim
     spacings = level_spacings(grid, _COARSEST[ndim])
     few, many = (keypoints, keypoints) if keypoints else _KEYPOINTS[ndim]
     control = grid_spacing or float(np.max(grid.extent)) / _CELLS
-    stages = _matrix_stages(len(spacings), few, polish, rough=transform == "bspline")
+    rough = rough and transform != "bspline"
+    spacings = spacings[:2] if rough else spacings
+    stages = _matrix_stages(len(spacings), few, polish, rough=rough or transform == "bspline")
     if transform == "bspline" and ndim == 2:
         unknowns = int(BSpline.zeros(grid, control).free.sum()) * ndim
         stages += _flat_spline_stages(len(spacings), many, polish, unknowns)
@@ -111,6 +119,7 @@ def plan_of(
         control,
         _SMOOTHNESS[ndim] if smoothness is None else smoothness,
         fold_free,
+        rough,
     )
 
 

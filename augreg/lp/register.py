@@ -9,17 +9,18 @@ Coarse to fine, at every level, with the current transform phi:
 
 The window of xi narrows from level to level and within a level, since an envelope is the tighter the narrower its window.
 Rigid, similarity and affine steps compose; the B-spline's coefficients add up, phi = phi_affine @ (id + v), and their total is
-bounded so that id + v is injective.
+bounded so that id + v is injective. A B-spline found by correlation is followed by the dense stage of `augreg.dense`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 
+from augreg.dense import DenseRegistration
 from augreg.geometry.grid import Grid
 from augreg.geometry.image import Image, Labels
 from augreg.geometry.transforms import Affine
@@ -66,6 +67,8 @@ class LPRegistration(Method):
     polish : Gauss-Newton steps at the end, at most (ncc and ssd only)
     tolerance : largest distance of landmarks given in the call, mm
     budget : time after which the best transform so far is returned, seconds; None for no limit
+    dense : what follows on the transform (ncc only); by default a `DenseRegistration()` on a B-spline and nothing on matrices,
+        None for nothing. It knows of no landmarks and no rigid mask: where these are given it is left out
     solver : solver of the programs: `solvers.InteriorPoint`, `solvers.HiGHS` or any callable like them
 
     Raises
@@ -85,7 +88,18 @@ class LPRegistration(Method):
     polish: int = 4
     tolerance: float = 0.0
     budget: float | None = None
+    dense: DenseRegistration | Literal["default"] | None = "default"
     solver: Solver = field(default_factory=lambda: InteriorPoint(tolerance=1e-3))
+
+    @classmethod
+    def for_people(cls) -> LPRegistration:
+        """For different people, who agree only roughly anywhere: an affine map to begin with, and all the rest is dense."""
+        return cls(transform="affine", dense=DenseRegistration())
+
+    @classmethod
+    def quick(cls) -> LPRegistration:
+        """In half the time: a third of the keypoints, half the polish, and no dense stage."""
+        return cls(keypoints=700, polish=2, dense=None)
 
     def __post_init__(self) -> None:
         for name, known in (
@@ -103,6 +117,17 @@ class LPRegistration(Method):
             value = getattr(self, name)
             if value is not None and value < 0:
                 raise ValueError(f"{name}: expected a number of at least 0, got {value}")
+        if isinstance(self.dense, DenseRegistration):
+            if self.criterion != "ncc":
+                raise ValueError(
+                    f"dense: expected criterion ncc, which it compares by, got {self.criterion}; leave one of them out"
+                )
+            if self.dense.budget is not None:
+                raise ValueError(
+                    f"dense: expected no budget of its own, got {self.dense.budget}; give it to LPRegistration for the whole"
+                )
+        elif self.dense not in ("default", None):
+            raise TypeError(f"dense: expected a DenseRegistration, None or 'default', got {self.dense!r}")
 
     def prepare(self, fixed: Image | Array, *, moving_grid: Grid | None = None, **given: Unpack[Prepared]) -> Tracker:
         """A tracker that keeps the fixed image's levels, keypoints and bundles (see `augreg.lp.tracker`).
@@ -117,7 +142,8 @@ class LPRegistration(Method):
             )
         constraints = RigidMask.of(place)
         plan = self._plan(place.fixed.grid, criterion, constrained=bool(constraints))
-        return tracker_of(self, place, plan, criterion, Descent(self.solver, tuple(constraints)), self.budget)
+        dense = self._dense_stage(constrained=bool(constraints))
+        return tracker_of(self, place, plan, criterion, Descent(self.solver, tuple(constraints)), dense, self.budget)
 
     def _plan(self, grid: Grid, criterion: type[Criterion], *, constrained: bool) -> Plan:
         """What is done for a fixed image's grid."""
@@ -131,6 +157,7 @@ class LPRegistration(Method):
             profile=self.profile,
             grid_spacing=self.grid_spacing,
             smoothness=self.smoothness,
+            rough=self._dense_stage(constrained=constrained) is not None,
         )
 
     def _states(self, pair: Pair, clock: Clock) -> Iterator[State]:
@@ -143,6 +170,7 @@ class LPRegistration(Method):
         criterion = criterion_called(self.criterion)
         labels = self._labels(pair, criterion)
         descent = Descent(self.solver, (*Landmarks.of(pair, self.tolerance), *RigidMask.of(pair)))
+        dense = self._dense_stage(constrained=bool(descent.constraints))
         grid, scenes = pair.fixed.grid, pair.scenes
         plan = self._plan(grid, criterion, constrained=bool(descent.constraints))
         coarser, seen = 2 * plan.spacings[0], (plan.bundle, plan.keypoints)
@@ -158,12 +186,27 @@ class LPRegistration(Method):
         here = begun(descent, levels[0], pose, scout if search else None, self.rotation)
         # labels have no brightness to compare, and landmarks say where to look
         if search and labels is None and not descent.constraints and not clock.spent:
-            here = surer(descent, levels[0], here, scout, clock)
-        unused = labels is None and (pair.fixed_labels is not None or pair.moving_labels is not None)
-        said = [*pair.warnings, *([f"fixed_labels, moving_labels: not used by criterion {self.criterion}"] if unused else [])]
+            here = surer(descent, levels[0], here, scout, clock, roughly=plan.rough)
+        said = list(pair.warnings)
+        if labels is None and (pair.fixed_labels is not None or pair.moving_labels is not None):
+            said.append(f"fixed_labels, moving_labels: not used by criterion {self.criterion}")
+        if descent.constraints and isinstance(self.dense, DenseRegistration):
+            said.append("landmarks, rigid mask: the dense stage knows of none and was left out")
         here = replace(here, warnings=()).saying(*said, *scarce(levels[0]), *here.warnings)
         for step in Walk(plan, levels, descent, grid, clock).steps(here):
-            yield step.state(clock.seconds)
+            state = step.state(clock.seconds)
+            yield state
+        if dense is not None and not state.late:
+            yield from dense.continued(pair, state, clock)
+
+    def _dense_stage(self, *, constrained: bool) -> DenseRegistration | None:
+        """What follows, if anything."""
+        if constrained:
+            return None
+        if isinstance(self.dense, DenseRegistration):
+            return self.dense
+        usual = self.dense == "default" and self.transform == "bspline" and self.criterion == "ncc"
+        return DenseRegistration() if usual else None
 
     def _labels(self, pair: Pair, criterion: type[Criterion]) -> tuple[Labels, Labels] | None:
         """Label maps where the criterion compares these."""

@@ -10,7 +10,7 @@ import numpy as np
 from augreg.geometry.transforms import Affine, Transform
 from augreg.lp.agreement import agreement
 from augreg.lp.descent import Descent, Outcome, last
-from augreg.lp.doubts import PLAIN, SURE, at_home
+from augreg.lp.doubts import LEAST_AT_HOME, PLAIN, SURE, at_home
 from augreg.lp.level import Level
 from augreg.lp.moments import moment_starts
 from augreg.lp.pose import MatrixPose, Pose
@@ -60,10 +60,13 @@ def begun(descent: Descent, level: Level, pose: MatrixPose, scout: Level | None,
     return _beside(tried[0], given_up)
 
 
-def surer(descent: Descent, level: Level, here: Outcome, scout: Level, clock: Clock) -> Outcome:
-    """An outcome at the coarsest level, or a better one from anywhere if the images hardly agree there."""
+def surer(descent: Descent, level: Level, here: Outcome, scout: Level, clock: Clock, *, roughly: bool = False) -> Outcome:
+    """An outcome at the coarsest level, or a better one from anywhere if the images hardly agree there.
+
+    With `roughly` what a dense stage can go on from is enough.
+    """
     pose = _matrix(here.pose)
-    if at_home(level, pose.transform) >= PLAIN:
+    if at_home(level, pose.transform) >= (LEAST_AT_HOME if roughly else PLAIN):
         return here
     best = agreement(level, pose.transform)
     if best.share >= SURE:

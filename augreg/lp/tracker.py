@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from augreg.dense import DenseRegistration
 from augreg.geometry.grid import FloatArray
 from augreg.geometry.image import Image, Labels
 from augreg.geometry.transforms import Affine, Transform
@@ -51,6 +52,7 @@ class LPTracker(Tracker):
     halves : fixed halves of the plan's levels
     criterion : kind of the dissimilarity
     descent : makes the steps
+    dense : what follows; it looks at both images anew
     budget : seconds for a frame; None for no limit
     mask : of all frames, on their grid; None for everywhere
     warnings : what is to be said of the fixed image
@@ -61,6 +63,7 @@ class LPTracker(Tracker):
     halves: tuple[FixedHalf, ...]
     criterion: type[Criterion]
     descent: Descent
+    dense: DenseRegistration | None
     budget: float | None
     mask: Labels | None
     warnings: tuple[str, ...]
@@ -89,6 +92,8 @@ class LPTracker(Tracker):
         if any(text.startswith(_LOST) for text in state.warnings):
             said = (*state.warnings, "lost: what was found does not agree with the frame; the start is returned")
             yield replace(state, iteration=state.iteration + 1, transform=pair.initial, warnings=said)
+        elif self.dense is not None and not state.late:
+            yield from self.dense.continued(pair, state, clock)
 
     def _levels(self, moving: Image, mask: Labels | None) -> list[Level]:
         found = rasters(moving, mask, self.plan.spacings)
@@ -105,7 +110,13 @@ class LPTracker(Tracker):
 
 
 def tracker_of(
-    plain: Method, place: Pair, plan: Plan, criterion: type[Criterion], descent: Descent, budget: float | None
+    plain: Method,
+    place: Pair,
+    plan: Plan,
+    criterion: type[Criterion],
+    descent: Descent,
+    dense: DenseRegistration | None,
+    budget: float | None,
 ) -> LPTracker:
     """All of the fixed image that every frame needs."""
     image, mask, warnings = alone("fixed", place.fixed, place.fixed_mask)
@@ -115,7 +126,7 @@ def tracker_of(
     for half in used:
         _ = half.bundles
     moving_mask = on_grid("moving_mask", place.moving_mask, place.moving)
-    return LPTracker(place, plain, plan, tuple(halves), criterion, descent, budget, moving_mask, warnings)
+    return LPTracker(place, plain, plan, tuple(halves), criterion, descent, dense, budget, moving_mask, warnings)
 
 
 def motion(costs: FloatArray, window: Window) -> float:

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ import skimage.data
 
 import augreg as ar
 from augreg import cli
+from augreg.geometry.transforms import Composition
 
 GRID = ar.Grid((128, 96), (0.7, 1.1), (-20.0, 35.0), ((0.0, -1.0), (1.0, 0.0)))
 
@@ -171,23 +173,58 @@ def test_label_maps_are_warped_by_the_nearest(folder, capsys):
     assert result["surface_distance"]
 
 
-def test_a_dense_stage_follows_where_it_is_asked_for(folder, capsys):
+@pytest.mark.parametrize(
+    ("options", "method"),
+    [
+        ("", ar.LPRegistration()),
+        ("--preset default --no-dense", ar.LPRegistration(dense=None)),
+        ("--preset people", ar.LPRegistration.for_people()),
+        ("--preset quick --transform affine", replace(ar.LPRegistration.quick(), transform="affine")),
+        ("--transform rigid --dense", ar.LPRegistration(transform="rigid", dense=ar.DenseRegistration())),
+    ],
+)
+def test_presets_and_the_dense_stage_are_those_of_python(folder, capsys, options, method):
     fixed, moving = (ar.read_image(folder / f"{name}.mha") for name in ("fixed", "moving"))
-    assert run(folder, "register fixed.mha moving.mha -o dense.h5 --dense --json") == 0
+    assert run(folder, f"register fixed.mha moving.mha -o preset.h5 --json {options}") == 0
     told = json.loads(capsys.readouterr().out)
-    found = ar.read_transform(folder / "dense.h5")
-    expected = ar.Chained(ar.LPRegistration(transform="affine"), ar.DenseRegistration())(fixed, moving)
+    found, expected = ar.read_transform(folder / "preset.h5"), method(fixed, moving)
     np.testing.assert_allclose(found(GRID.points()), expected(GRID.points()), atol=1e-6)
-    assert isinstance(found.transforms[0], ar.Affine)
+    ends = (found.transforms if isinstance(found, Composition) else [found])[-1]
+    assert isinstance(ends, ar.DisplacementField) == (options in ("", "--preset people", "--transform rigid --dense"))
     assert told["folding"] == 0
-    assert run(folder, "register fixed.mha moving.mha -o dense.nii.gz --dense --transform rigid") == 0
+    assert told["keypoints"] > 50
+    assert told["warnings"] == []
+
+
+@pytest.mark.parametrize(
+    ("options", "line"),
+    [
+        ("--dense --criterion mi", "--dense: expected --criterion ncc"),
+        ("--preset people --criterion labels", "--preset people: expected --criterion ncc"),
+        ("--preset people --transform rigid --grid-spacing 9", "--preset people: expected no --transform, --grid-spacing"),
+        ("--preset people --no-dense", "--preset people: expected no --no-dense"),
+        ("--preset quick --dense", "--preset quick: expected no --dense"),
+        ("--preset persons", "--preset: "),
+    ],
+)
+def test_presets_do_not_contradict_other_options(folder, capsys, options, line):
     capsys.readouterr()
-    assert run(folder, "register fixed.mha moving.mha -o dense.h5 --dense --criterion mi") == 2
-    assert "--dense: expected --criterion ncc" in capsys.readouterr().err
+    assert run(folder, f"register fixed.mha moving.mha -o no.h5 {options}") == 2
+    said = capsys.readouterr().err.strip().splitlines()
+    assert line in said[-1]
+    assert len(said) == 1 or "usage" in said[0]
+    assert not (folder / "no.h5").exists()
+
+
+def test_a_dense_stage_that_is_there_anyway_is_said(folder, capsys):
+    assert run(folder, "register fixed.mha moving.mha -o dense.nii.gz --dense") == 0
+    told = capsys.readouterr()
+    assert "--preset people" in told.err
+    assert "keypoints at the last that has any" in told.out
 
 
 def test_a_report_tells_how_far_a_budget_has_gone(folder, capsys):
-    line = "register fixed.mha moving.mha -o dense.h5 --dense --json"
+    line = "register fixed.mha moving.mha -o dense.h5 --json"
     for budget, completed in (("", True), ("--budget 60", True), ("--budget 1e-9", False)):
         capsys.readouterr()
         assert run(folder, f"{line} {budget}") == 0

@@ -25,6 +25,7 @@ from augreg import (
     warp,
     write_transform,
 )
+from augreg.dense import known
 
 SHAPES = {2: (96, 80), 3: (48, 40, 32)}
 
@@ -93,6 +94,21 @@ def test_inverses_at_points_are_exact(ndim):
     found = DenseRegistration(guard=0.2)(fixed, moving)
     points = fixed.grid.points()[(slice(10, -10, 2),) * ndim]
     assert np.abs(found(found.solve(points)) - points).max() < 0.01
+
+
+@pytest.mark.parametrize("ndim", [2, 3])
+def test_beyond_the_border_it_comes_to_rest_without_a_jump(ndim):
+    # images that have nothing in common: what lies on the border is pulled far
+    fixed, moving = scene(ndim, 1, smooth=1.0), scene(ndim, 2, smooth=1.0)
+    found = DenseRegistration()(fixed, moving)
+    field = found.transforms[-1]
+    outside = field.grid.padded(3).points()
+    np.testing.assert_array_equal(found(outside[:2]), outside[:2])
+    # a line across the border, in steps of a hundredth voxel
+    line = fixed.grid.points_at(np.linspace([-40.0, *[20.3] * (ndim - 1)], [5.0, *[20.3] * (ndim - 1)], 4501))
+    steps = np.linalg.norm(np.diff(found(line), axis=0), axis=1)
+    assert np.abs(found.displacement(fixed.grid)[0]).max() > 0.5
+    assert steps.max() < 0.1
 
 
 @pytest.mark.parametrize("ndim", [2, 3])
@@ -177,6 +193,29 @@ def test_any_size_has_a_result(shape):
     fixed, moving = (Image(rng.normal(size=shape).astype(np.float32), grid) for _ in range(2))
     found = DenseRegistration()(fixed, moving)
     assert folding(found, grid) == 0
+
+
+@pytest.mark.parametrize("ndim", [2, 3])
+def test_very_large_images_are_halved_first_in_slabs(ndim, monkeypatch):
+    fixed, moving, phi = pair_of(ndim, 4.0, smooth=3.0)
+    mask = np.ones(fixed.grid.shape, np.uint8)
+    mask[:7] = 0
+    masks = {"fixed_mask": Labels(mask, fixed.grid)}
+    exact = DenseRegistration()(fixed, moving, **masks)
+    whole = known.KnownImage.of(fixed, masks["fixed_mask"]).reduced(2 * np.ones(3, int) if ndim == 3 else np.array([2, 1, 2]))
+    monkeypatch.setattr(known, "_MOST", fixed.values.size // 2)
+    # two rows, and seven
+    for slab in (1, 8 * fixed.values[0].size):
+        monkeypatch.setattr(known, "_SLAB", slab)
+        half = known.KnownImage.of(fixed, masks["fixed_mask"])
+        assert half.grid == whole.grid
+        seen = np.isfinite(half.values)
+        np.testing.assert_array_equal(seen, np.isfinite(whole.values))
+        # up to the deviation of the smaller image
+        np.testing.assert_allclose(np.corrcoef(half.values[seen], whole.values[seen])[0, 1], 1, atol=1e-6)
+    found = DenseRegistration()(fixed, moving, **masks)
+    assert found.transforms[-1].grid.spacing == tuple(2 * s for s in exact.transforms[-1].grid.spacing)
+    assert error(found, phi, fixed.grid) < 0.5 * error(Affine.identity(ndim), phi, fixed.grid)
 
 
 def test_where_there_is_no_structure_nothing_is_pulled():

@@ -24,7 +24,8 @@ def test_what_is_smooth_does_not_depend_on_the_number_of_keypoints():
     x = grid.points()[15:-15:3, 15:-15:3].reshape(-1, 2)
 
     def found(smoothness, keypoints, polish):
-        register = LPRegistration(grid_spacing=12.0, search=False, smoothness=smoothness, keypoints=keypoints, polish=polish)
+        options = {"smoothness": smoothness, "keypoints": keypoints, "polish": polish, "dense": None}
+        register = LPRegistration(grid_spacing=12.0, search=False, **options)
         return bending(register(fixed, moving), x)
 
     for polish in (0, 3):

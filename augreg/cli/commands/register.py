@@ -7,12 +7,13 @@ import importlib
 import os
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import augreg as ar
 from augreg.cli.arguments import degrees, not_negative, positive
 from augreg.cli.inputs import background, check_both_or_none, fill_of, labels_of, transform_of
-from augreg.cli.methods import network_of, program_of
+from augreg.cli.methods import PRESETS, network_of, program_of
 from augreg.cli.options import FIXED, MOVING, TRANSFORM, Commands, command_of, convention_option, json_option
 from augreg.cli.output import (
     PAGES,
@@ -29,10 +30,10 @@ from augreg.cli.progress import bar
 from augreg.registration.clock import kept
 
 if TYPE_CHECKING:
-    from augreg.registration import Method, State
+    from augreg.registration import State
 
 # options that a network knows nothing of, and those that only a network knows
-_OF_PROGRAMS = ("transform", "grid_spacing", "criterion", "rigid_mask", "tolerance", "budget", "rotation")
+_OF_PROGRAMS = ("preset", "transform", "grid_spacing", "criterion", "rigid_mask", "tolerance", "budget", "rotation")
 _OF_NETWORKS = ("passes", "symmetric", "refine", "then_program")
 
 # inputs beside the images
@@ -72,6 +73,11 @@ def add(commands: Commands) -> None:
     )
     parser.add_argument("--report", metavar="PAGE.html", help="also write a page with pictures before and after")
     json_option(parser)
+    parser.add_argument(
+        "--preset",
+        choices=tuple(PRESETS),
+        help="what for: people who differ (a rough affine map, then a dense stage), or a quick B-spline (default default)",
+    )
     parser.add_argument("--transform", choices=("rigid", "similarity", "affine", "bspline"), help="kind (default bspline)")
     parser.add_argument(
         "--grid-spacing",
@@ -111,8 +117,8 @@ def add(commands: Commands) -> None:
     )
     parser.add_argument(
         "--dense",
-        action="store_true",
-        help="and then a dense stage on local correlation, for people who differ; then the kind is affine by default",
+        action=argparse.BooleanOptionalAction,
+        help="end with a dense stage on local correlation, or not (default: with a B-spline by ncc)",
     )
     network = parser.add_argument_group("with --model")
     network.add_argument("--passes", type=positive(int), metavar="N", help="of the network, each on what is left (default 1)")
@@ -164,8 +170,8 @@ def run(options: argparse.Namespace) -> None:
         say_warning(warning)
     lines = {
         "seconds": f"{seconds:.3f}, of these in the solver {state.solve_seconds:.3f}",
-        "objective": f"{state.objective:.4g} (relative gap {state.gap:.1g})",
-        "keypoints": f"{state.keypoints} at the last of {state.level + 1} levels",
+        "objective": f"{state.objective:.4g}" + (f" (relative gap {state.gap:.1g})" if state.gap == state.gap else ""),
+        "levels": f"{state.level + 1}" + (f", {state.keypoints} keypoints at the last that has any" if state.keypoints else ""),
         "folding": f"{share:.2%} of the voxels",
         "transform": options.output,
     }
@@ -187,14 +193,30 @@ def _check_register(options: argparse.Namespace) -> None:
     alone = [name for name in _OF_NETWORKS if getattr(options, name)] if options.model is None else []
     if alone:
         raise ValueError(f"{_typed(alone)}: expected --model, whose network this is about, got none; name one or leave it out")
-    if options.dense and options.criterion not in (None, "ncc"):
-        raise ValueError(
-            f"--dense: expected --criterion ncc, which it compares by, got {options.criterion}; leave one of them out"
-        )
+    _check_dense(options)
     if options.fill is not None and options.warped is None:
         raise ValueError("--fill: expected --warped, whose outside this is about, got none; name a file or leave --fill out")
     if options.report is not None:
         importlib.import_module("augreg.report")  # a broken matplotlib is told before the work
+
+
+def _check_dense(options: argparse.Namespace) -> None:
+    """What contradicts a dense stage, or a preset."""
+    people = options.preset == "people"
+    if (options.dense or people) and options.criterion not in (None, "ncc"):
+        asked = "--dense" if options.dense else "--preset people"
+        raise ValueError(
+            f"{asked}: expected --criterion ncc, which the dense stage compares by, got {options.criterion}; leave one out"
+        )
+    if people and options.dense is False:
+        raise ValueError("--preset people: expected no --no-dense, since it is a dense stage; leave one of them out")
+    kinds = [name for name in ("transform", "grid_spacing") if getattr(options, name) is not None]
+    if people and kinds:
+        raise ValueError(
+            f"--preset people: expected no {_typed(kinds)}, since it begins with an affine map of its own; leave one of them out"
+        )
+    if options.preset == "quick" and options.dense:
+        raise ValueError("--preset quick: expected no --dense, which it saves; leave one of them out")
 
 
 def _check_grid_spacing(spacing: float | None, grid: ar.Grid) -> None:
@@ -224,24 +246,24 @@ def _states(options: argparse.Namespace, fixed: ar.Image, moving: ar.Image) -> I
         "initial": options.initial and transform_of(options, options.initial),
     }
     if options.model is not None:
-        from dataclasses import replace
-
         method = network_of(options)
         if options.then_program:
-            both = ar.Chained(method, program_of(options), budget=options.budget)
-            return _with_dense(options, both).steps(fixed, moving, **given)
+            return ar.Chained(method, program_of(options), budget=options.budget).steps(fixed, moving, **given)
         ignored = [name for name in _OF_PROGRAMS if getattr(options, name) is not None]
-        states = _with_dense(options, method).steps(fixed, moving, **given)
+        if options.dense:
+            method = ar.Chained(method, ar.DenseRegistration(), budget=options.budget)
+            ignored = [name for name in ignored if name != "budget"]
+        states = method.steps(fixed, moving, **given)
         return (replace(state, warnings=(*state.warnings, *_without_effect(ignored))) for state in states)
     if options.criterion == "classes" and options.fixed_labels is None:
         given |= {f"{name}_labels": ar.lp.superpixel_classes(image) for name, image in (("fixed", fixed), ("moving", moving))}
     given["rigid_mask"] = labels_of(options.rigid_mask)
-    return _with_dense(options, program_of(options)).steps(fixed, moving, **given)
-
-
-def _with_dense(options: argparse.Namespace, method: Method) -> Method:
-    """The method, and then the dense stage if it is asked for."""
-    return ar.Chained(method, ar.DenseRegistration(), budget=options.budget) if options.dense else method
+    states = program_of(options).steps(fixed, moving, **given)
+    if options.dense and options.preset in (None, "default") and options.transform in (None, "bspline"):
+        # once it began with an affine map
+        said = "--dense: without effect, it is there by default; for people who differ there is --preset people"
+        return (replace(state, warnings=(*state.warnings, said)) for state in states)
+    return states
 
 
 def _without_effect(names: Sequence[str]) -> list[str]:
