@@ -6,6 +6,7 @@ from . import geometry as geometry
 from . import io as io
 from . import keypoints as keypoints
 from . import lp as lp
+from . import matching as matching
 from . import metrics as metrics
 from . import networks as networks
 from . import registration as registration
@@ -36,6 +37,8 @@ from .io import write_image as write_image
 from .io import write_points as write_points
 from .io import write_transform as write_transform
 from .lp import LPRegistration as LPRegistration
+from .matching import ShapeRegistration as ShapeRegistration
+from .matching import SplinedRegistration as SplinedRegistration
 from .metrics import dice as dice
 from .metrics import jaccard as jaccard
 from .metrics import tre as tre

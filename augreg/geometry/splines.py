@@ -13,6 +13,8 @@ landmarks is a mode of c.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import scipy.interpolate
 import scipy.ndimage
@@ -104,6 +106,40 @@ def least_determinant(coefficients: FloatArray, control: Grid, per_cell: int = 2
                 field = np.moveaxis(np.tensordot(slopes if a == b else values, field, axes=(1, a + 1)), 0, a + 1)
             J[d, b] = field + (d == b)
     return determinants(np.moveaxis(J, (0, 1), (-2, -1))).reshape(len(coefficients), -1).min(axis=1)
+
+
+def least_smoothing(
+    lifted: Callable[[int], FloatArray], count: int, control: Grid, least: float, per_cell: int = 2
+) -> tuple[int, FloatArray]:
+    """The first of some maps, ever smoother ones, that do not fold: its number, and its coefficients.
+
+    Parameters
+    ----------
+    lifted : coefficients (B, *control.shape, D) of the maps of a number
+    count : how many numbers there are; the last one is taken where all before it fold
+    control : grid of the control points
+    least : determinant that all maps must have
+    per_cell : points per control cell and axis at which it is looked at
+    """
+
+    def tried(number: int) -> tuple[FloatArray, bool]:
+        coefficients = lifted(number)
+        return coefficients, bool(least_determinant(coefficients, control, per_cell).min() >= least)
+
+    # the more smoothing, the fewer folds: the first that will do is found by halving the list
+    low, high = 0, count - 1
+    coefficients, unfolded = tried(low)
+    if unfolded:
+        return low, coefficients
+    coefficients, _ = tried(high)
+    while high - low > 1:
+        middle = (low + high) // 2
+        trial, unfolded = tried(middle)
+        if unfolded:
+            high, coefficients = middle, trial
+        else:
+            low = middle
+    return high, coefficients
 
 
 def cubic_basis(size: int, per_cell: int) -> tuple[FloatArray, FloatArray]:

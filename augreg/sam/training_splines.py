@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 
 from augreg.geometry.grid import FloatArray, Grid
-from augreg.geometry.splines import control_grid, least_determinant, lift
+from augreg.geometry.splines import control_grid, least_smoothing, lift
 from augreg.geometry.transforms import BSpline, Composition, Transform
 from augreg.sam.alignment import Aligned, pose_transform
 from augreg.sam.motion import Motion
@@ -65,20 +65,10 @@ def _least_smoothing(
     distinct = near.min() > 1e-3 * template.diagonal / len(mean)
     factors = _SMOOTHINGS[0 if distinct else 1 :]
 
-    def tried(number: int) -> tuple[FloatArray, FloatArray, bool]:
-        smoothing = factors[number] * float(np.median(near)) ** 2 * trust
-        coefficients = lift(displacements, mean, template, control, smoothing)
-        return smoothing, coefficients, bool(least_determinant(coefficients, control).min() >= _LEAST_DETERMINANT)
+    def smoothing(number: int) -> FloatArray:
+        return factors[number] * float(np.median(near)) ** 2 * trust
 
-    # the more smoothing, the fewer folds: the least that will do is found by halving the list
-    low, high = 0, len(factors) - 1
-    smoothing, coefficients, unfolded = tried(low)
-    if unfolded:
-        return smoothing, coefficients
-    found = tried(high)
-    while high - low > 1:
-        middle = (low + high) // 2
-        trial = tried(middle)
-        low, high, found = (low, middle, trial) if trial[2] else (middle, high, found)
-    smoothing, coefficients, _ = found
-    return smoothing, coefficients
+    number, coefficients = least_smoothing(
+        lambda number: lift(displacements, mean, template, control, smoothing(number)), len(factors), control, _LEAST_DETERMINANT
+    )
+    return smoothing(number), coefficients
