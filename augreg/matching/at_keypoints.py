@@ -8,7 +8,6 @@ In the paper a network predicts at keypoints only; here it is asked as it is, an
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
@@ -18,6 +17,7 @@ from augreg.geometry.grid import FloatArray
 from augreg.keypoints.boundary import find_keypoints
 from augreg.keypoints.pyramid import rasters
 from augreg.matching.spline import splined
+from augreg.registration.clock import Clock
 from augreg.registration.method import Method, Registration, State, as_method, last
 from augreg.registration.pair import Pair
 
@@ -59,16 +59,18 @@ class SplinedRegistration(Method):
         if not 0 < self.guard < 1:
             raise ValueError(f"guard: expected a determinant between 0 and 1, got {self.guard}")
 
-    def _states(self, pair: Pair) -> Iterator[State]:
+    def _states(self, pair: Pair, clock: Clock) -> Iterator[State]:
         """Those of the registration, and one with the spline."""
         method = as_method("registration", self.registration)
         found = None
-        for state in method._states(pair):
+        for state in method._states(pair, clock):
             found = state
             yield state
         assert found is not None
-        back = last(method._states(pair.exchanged())) if self.consistent else None
-        begin = time.perf_counter()
+        if clock.spent:
+            yield found.late_saying(f"{clock.told} was spent before the spline: it was left out")
+            return
+        back = last(method._states(pair.exchanged(), clock.onward())) if self.consistent else None
         points = self._points(pair)
         partners = found.transform(points)
         trust = None if back is None else self._trust(pair, points, back.transform(partners))
@@ -79,7 +81,8 @@ class SplinedRegistration(Method):
             objective=float("nan"),
             transform=transform,
             keypoints=len(points),
-            seconds=found.seconds + (0.0 if back is None else back.seconds) + time.perf_counter() - begin,
+            seconds=clock.seconds,
+            stage="spline",
         )
 
     def _points(self, pair: Pair) -> FloatArray:

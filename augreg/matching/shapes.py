@@ -9,7 +9,6 @@ far from all outlines moves by the affine map alone.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -21,6 +20,7 @@ from augreg.geometry.splines import control_grid, least_smoothing, lift, through
 from augreg.geometry.transforms import BSpline
 from augreg.geometry.velocity import Exponential, logarithm
 from augreg.matching.spline import SMOOTHINGS, fitted
+from augreg.registration.clock import Clock
 from augreg.registration.method import Method, State
 from augreg.registration.pair import Pair
 from augreg.sam.contours import Contours, contours_correspond
@@ -49,9 +49,8 @@ class ShapeRegistration(Method):
     points: int = 400
     structures: tuple[int, ...] | None = None
 
-    def _states(self, pair: Pair) -> Iterator[State]:
+    def _states(self, pair: Pair, clock: Clock) -> Iterator[State]:
         """One state: the objective is the mean distance of corresponding points, mm."""
-        begin = time.perf_counter()
         fixed, moving = pair.fixed_labels, pair.moving_labels
         if fixed is None or moving is None:
             raise ValueError("ShapeRegistration: expected fixed_labels and moving_labels, got none; give both")
@@ -76,7 +75,8 @@ class ShapeRegistration(Method):
         found = affine @ Exponential(BSpline(through(v[None], control)[0], control))
         transform = found if start is None else start @ found
         missed = float(np.linalg.norm(found(p) - q, axis=1).mean())
-        yield State(0, 0, missed, float("nan"), transform, time.perf_counter() - begin, self._said(pair, fixed, moving), len(p))
+        said = self._said(pair, fixed, moving)
+        yield State(0, 0, missed, float("nan"), transform, clock.seconds, said, len(p), stage="outlines")
 
     def _said(self, pair: Pair, fixed: Labels, moving: Labels) -> tuple[str, ...]:
         """What is not used, and whether points of equal arc length may be others'."""
