@@ -1,5 +1,6 @@
 """Networks that predict a map from two images, their losses and their files."""
 
+from augreg.networks.architectures.critic import Critic
 from augreg.networks.architectures.encoder import SiameseEncoder, StackedEncoder
 from augreg.networks.architectures.flownet import FlowNet, FlowNetC, FlowNetS, seeded_network
 from augreg.networks.architectures.regnet import RegNet
@@ -7,6 +8,7 @@ from augreg.networks.architectures.unet import UNet
 from augreg.networks.catalogue import ARCHITECTURES, network_of
 from augreg.networks.files import NetworkFile, read_network, write_network
 from augreg.networks.heads import AffineFlow, Antisymmetric, Cascade, VelocityFlow
+from augreg.networks.losses.affine_free import affine_free
 from augreg.networks.losses.descriptors import edge_difference, self_similarity, self_similarity_difference
 from augreg.networks.losses.flows import bending, curvature, diffusion, end_point_error, multiscale_loss, roughness
 from augreg.networks.losses.information import mutual_information_loss
@@ -32,6 +34,7 @@ __all__ = [
     "AtScale",
     "Cascade",
     "Composed",
+    "Critic",
     "Displacement",
     "FlowNet",
     "FlowNetC",
@@ -52,6 +55,7 @@ __all__ = [
     "UNet",
     "Velocity",
     "VelocityFlow",
+    "affine_free",
     "bending",
     "curvature",
     "diffusion",

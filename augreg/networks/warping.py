@@ -16,11 +16,17 @@ ITERATIONS = 15
 
 
 def sampled(images: torch.Tensor, points: torch.Tensor) -> torch.Tensor:
-    """Images (B, C, *shape) at indices (B, *any, D), as many axes as the images have; border values stand outside; float32."""
+    """Images (B, C, *shape) at indices (B, *any, D), as many axes as the images have; border values stand outside; float32.
+
+    At indices that are NaN images are NaN, too: torch reads and writes anywhere in memory for such.
+    """
     with torch.autocast(points.device.type, enabled=False):
         last = torch.tensor([max(n - 1, 1) for n in images.shape[2:]], dtype=torch.float32, device=points.device)
         coordinates = (2 * points.float() / last - 1).flip(-1)
-        return nn.functional.grid_sample(images.float(), coordinates, "bilinear", "border", align_corners=True)
+        lost = torch.isnan(coordinates)
+        known = coordinates.masked_fill(lost, 0)
+        found = nn.functional.grid_sample(images.float(), known, "bilinear", "border", align_corners=True)
+        return found.masked_fill(lost.any(dim=-1)[:, None], torch.nan)
 
 
 def looked_up(labels: torch.Tensor, points: torch.Tensor) -> torch.Tensor:

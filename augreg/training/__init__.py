@@ -22,12 +22,14 @@ from augreg.training.checkpoints import CHECKPOINT
 from augreg.training.jittered import jittered
 from augreg.training.learner import WEIGHTS, Learner, descend, kept
 from augreg.training.learners.flows import FlowLearner, pairs_error, train
+from augreg.training.learners.judged import JudgedLearner
 from augreg.training.logs import tensorboard_log
 from augreg.training.loop import TrainingOptions, TrainingState, learn
 from augreg.training.machine import Machine, torch_threads
 from augreg.training.objectives import Alike, Bending, InverseConsistent, LabelOverlap, Likeness, Objective, Smooth, supervised
 from augreg.training.place import Place
 from augreg.training.runs import SETTINGS, check_same, claim, model_hash, pairs_hash, run_settings
+from augreg.training.sights import Alignment, Fields, Sight, fields_of
 from augreg.training.structures import one_structure
 from augreg.training.team import ALONE, Team, joined
 
@@ -36,18 +38,22 @@ __all__ = [
     "CHECKPOINT",
     "SETTINGS",
     "WEIGHTS",
+    "Alignment",
     "Alike",
     "Batches",
     "Bending",
+    "Fields",
     "FlowLearner",
     "FlowRegistration",
     "InverseConsistent",
+    "JudgedLearner",
     "LabelOverlap",
     "Learner",
     "Likeness",
     "Machine",
     "Objective",
     "Place",
+    "Sight",
     "Smooth",
     "Team",
     "TrainingOptions",
@@ -55,6 +61,7 @@ __all__ = [
     "check_same",
     "claim",
     "descend",
+    "fields_of",
     "growing",
     "held_out",
     "in_both_directions",

@@ -55,6 +55,19 @@ def test_coordinates_keep_their_digits_under_autocast():
     torch.testing.assert_close(moved[:, :, :-1], image[:, :, :-1] + 0.25, atol=1e-3, rtol=0)
 
 
+@pytest.mark.parametrize("shape", [(12, 9), (7, 6, 5)])
+def test_at_places_that_are_no_numbers_images_are_none(shape):
+    """Gradients, too, leave the memory alone: a network that fails is told so, and does not end the process."""
+    flow = torch.zeros(2, len(shape), *shape)
+    flow[1, 0].flatten()[::7] = torch.nan
+    flow.requires_grad_()
+    image = torch.ones(2, 1, *shape, requires_grad=True)
+    moved = warped(image, flow)
+    assert torch.equal(torch.isnan(moved[:, 0]), torch.isnan(flow).any(dim=1))
+    moved.sum().backward()
+    assert torch.isfinite(image.grad).all()
+
+
 def test_diffusion_is_the_squared_gradient():
     A = torch.tensor([[0.1, -0.3], [0.2, 0.05]])
     flow = (positions((12, 20), A.device) @ A.T).movedim(-1, 0)[None]

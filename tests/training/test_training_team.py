@@ -10,12 +10,15 @@ import torch
 from support.flows import pairs
 from support.learners import Agent, TwoPlayers
 
+from augreg.networks import Critic, seeded
 from augreg.networks.files import read_tensors
 from augreg.synthesis import PairBatch
 from augreg.training import (
     ALONE,
     CHECKPOINT,
+    Alignment,
     FlowLearner,
+    JudgedLearner,
     Machine,
     TrainingOptions,
     learn,
@@ -44,7 +47,15 @@ def flows(team):
     return FlowLearner(seeded_network(0, 2, 0.03), pairs_from_memory(pool, 4, part=team.part(4)), (1.0, 1.0), held_out=pairs(99))
 
 
-LEARNERS = {"flows": flows, "two players": lambda team: TwoPlayers(), "agent": lambda team: Agent()}
+def judged(team):
+    pool = PairBatch.concatenate([pairs(step) for step in range(3)])
+    shown, real = (pairs_from_memory(pool, 4, seed, part=team.part(4)) for seed in (0, 1))
+    critic = seeded(0, lambda: Critic(2, 2, 0.05))
+    settings = {"sees": Alignment(real), "weight": 0.1, "warm_up": 4}
+    return JudgedLearner(seeded_network(0, 2, 0.03), critic, shown, (1.0, 1.0), **settings)
+
+
+LEARNERS = {"flows": flows, "judged": judged, "two players": lambda team: TwoPlayers(), "agent": lambda team: Agent()}
 
 
 def torchrun(folder, processes, *command):

@@ -65,19 +65,19 @@ class FlowLearner(Learner):
 
     def step(self, number: int, rate: float) -> dict[str, torch.Tensor]:
         """Maps of a batch, their loss and its gradient."""
-        self._batch = batch = _ready(self.network, self.batch_of(number), self._place)
+        self._batch = batch = ready(self.network, self.batch_of(number), self._place)
         with self._place.autocast():
             maps = self._run(batch.fixed, batch.moving)
         loss = self.objective(maps, batch)
         norm = descend(loss, self.adam, rate, self.clip)
-        epe, without = _errors(maps, batch)
+        epe, without = errors(maps, batch)
         return {"loss": loss, "gradient": norm, "epe": epe, "epe_without": without}
 
     def trouble(self, numbers: Mapping[str, float]) -> str | None:
         """A loss or gradient that is not finite, and the pair that may be the cause; end-point errors may be unknown."""
         if math.isfinite(numbers["loss"]) and math.isfinite(numbers["gradient"]):
             return None
-        if bad := _spoilt(self._batch):
+        if bad := spoilt(self._batch):
             return f"expected finite pairs, got NaN or infinity in number {bad[0]} of the batch"
         return f"expected a finite loss and gradient, got a loss of {numbers['loss']}; resume with a lower learning rate"
 
@@ -146,7 +146,7 @@ def pairs_error(network: Network | None, pairs: PairBatch) -> float:
     return total / len(pairs)
 
 
-def _ready(network: Network, batch: PairBatch, place: Place) -> PairBatch:
+def ready(network: Network, batch: PairBatch, place: Place) -> PairBatch:
     """The batch at its place, its images as the network wants them; what no objective looks at stays where it is."""
     device, layout = place.device, place.layout(network.ndim)
     images = {
@@ -157,13 +157,13 @@ def _ready(network: Network, batch: PairBatch, place: Place) -> PairBatch:
 
 
 @torch.no_grad()
-def _errors(maps: Sequence[Map], batch: PairBatch) -> list[torch.Tensor]:
+def errors(maps: Sequence[Map], batch: PairBatch) -> list[torch.Tensor]:
     """End-point errors of the finest map and of no registration."""
     full = maps[0].flow()
     return [end_point_error(flow, batch.flow, batch.mask) for flow in (full, torch.zeros_like(full))]
 
 
-def _spoilt(batch: PairBatch) -> list[int]:
+def spoilt(batch: PairBatch) -> list[int]:
     """Which pairs of a batch are not finite."""
     images = [torch.isfinite(part).flatten(1).all(dim=1) for part in (batch.fixed, batch.moving)]
     bad = [number for number, good in enumerate(torch.logical_and(*images).tolist()) if not good]
