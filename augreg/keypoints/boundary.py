@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -38,16 +39,23 @@ class Keypoints:
     points: FloatArray
     frames: FloatArray
 
-    @property
+    @cached_property
     def normals(self) -> FloatArray:
         """n, (N, D) unit vectors."""
         return np.ascontiguousarray(self.frames[:, 0])
 
     def across(self, half_width: int, step: float) -> FloatArray:
         """Offsets of a bundle's lines, (N, (2 half_width + 1)^(D-1), D) mm: a lattice over the tangents, `step` mm apart."""
-        sides = np.arange(-half_width, half_width + 1) * step
-        lattice = np.array(list(itertools.product(sides, repeat=self.frames.shape[1] - 1)))
-        return np.ascontiguousarray(lattice @ self.frames[:, 1:])
+        if (half_width, step) not in self._offsets:
+            sides = np.arange(-half_width, half_width + 1) * step
+            lattice = np.array(list(itertools.product(sides, repeat=self.frames.shape[1] - 1)))
+            self._offsets[half_width, step] = np.ascontiguousarray(lattice @ self.frames[:, 1:])
+        return self._offsets[half_width, step]
+
+    @cached_property
+    def _offsets(self) -> dict[tuple[int, float], FloatArray]:
+        """Those that were asked for."""
+        return {}
 
     def __len__(self) -> int:
         return len(self.points)

@@ -111,6 +111,19 @@ class Level:
 
         Of thin images the costs are continued where a shift would lead out of the image: see `continued`.
         """
+        # who goes on where another step has ended asks for the same again
+        before, known = self._latest.get(window, (None, None))
+        if known is None or before is not transform:
+            known = self._sampled(transform, window)
+            self._latest[window] = transform, known
+        return known
+
+    @cached_property
+    def _latest(self) -> dict[Window, tuple[Transform, FloatArray]]:
+        """Of every window the costs that were asked for last."""
+        return {}
+
+    def _sampled(self, transform: Transform, window: Window) -> FloatArray:
         moving = moving_bundles(self.moving, self.keypoints, self.bundle, transform, self.fixed.step, window)
         least = _LEAST_THIN if self.thin else _LEAST
         costs = self.criterion.costs(Profiles(self.still.bundles, moving, self.bundle, window, least))

@@ -35,12 +35,16 @@ def gauss_newton_step(level: Level, pose: Pose, weights: FloatArray) -> FloatArr
     used = np.flatnonzero((trace > 0) & (weights > 0))
     if len(used) < FEWEST:
         return None
-    # H = L L^T: a keypoint's D rows are L^T F, their targets -L^-1 g
-    lower = np.linalg.cholesky(hessian[used] + 1e-6 * trace[used, None, None] * np.eye(ndim))
-    targets = -np.linalg.solve(lower, gradient[used][..., None]).ravel()
-    directions = np.swapaxes(lower, 1, 2) @ level.keypoints.frames[used]
-    matrix = pose.rows(np.repeat(level.keypoints.points[used], ndim, axis=0), directions.reshape(-1, ndim))
+    points, frames = level.keypoints.points[used], level.keypoints.frames[used]
+    hessian = hessian[used] + 1e-6 * trace[used, None, None] * np.eye(ndim)
     R, weight = pose.smoothness
+    if R.shape[0] == 0:
+        return pose.coefficients + _few(pose, points, frames, weights[used], hessian, gradient[used])
+    # H = L L^T: a keypoint's D rows are L^T F, their targets -L^-1 g
+    lower = np.linalg.cholesky(hessian)
+    targets = -np.linalg.solve(lower, gradient[used][..., None]).ravel()
+    directions = np.swapaxes(lower, 1, 2) @ frames
+    matrix = pose.rows(np.repeat(points, ndim, axis=0), directions.reshape(-1, ndim))
     c = pose.coefficients
     bent = R @ c
     tension = weight / np.maximum(np.abs(bent), _SOFT * level.fixed.step)
@@ -50,3 +54,15 @@ def gauss_newton_step(level: Level, pose: Pose, weights: FloatArray) -> FloatArr
         np.concatenate([targets, -bent]),
         _DAMPING,
     )
+
+
+def _few(
+    pose: Pose, points: FloatArray, frames: FloatArray, weights: FloatArray, hessian: FloatArray, gradient: FloatArray
+) -> FloatArray:
+    """The step of a few unknowns that nothing else holds, (K,): w_i = B_i c, (sum_i B_i^T H_i B_i) c = -sum_i B_i^T g_i."""
+    count, ndim = gradient.shape
+    B = pose.rows(np.repeat(points, ndim, axis=0), frames.reshape(-1, ndim)).toarray()
+    weighted = (weights[:, None, None] * hessian) @ B.reshape(count, ndim, -1)
+    normal = B.T @ weighted.reshape(B.shape)
+    normal[np.diag_indices_from(normal)] *= 1 + _DAMPING
+    return np.linalg.lstsq(normal, -B.T @ (weights[:, None] * gradient).ravel(), rcond=None)[0]

@@ -1,12 +1,13 @@
 """Frames registered to one fixed image, of which everything is kept: levels, keypoints, bundles.
 
-A frame begins where its `initial` puts it, most often a few voxels from the truth. The stages of the plan are left out that look
-farther than that: with D_i(xi) the costs of a level's keypoints around the start,
+A frame begins where its `initial` puts it, most often a few voxels from the truth. With D_i(xi) the costs of a level's keypoints
+around the start,
 
-    motion = upper quartile over i of |argmin_xi D_i(xi)|,
+    motion = upper quartile over i of |argmin_xi D_i(xi)|.
 
-a stage is the first if the motion that its level sees is at most half of what its programs reach. Where no stage reaches so far
-the plan is carried out as without preparation, from the coarsest level.
+The first stage of the plan that sees a motion, in half voxels of its level, is the first one that is made; the stages after it
+have nothing left to search and only polish. If the motion is beyond half of what the stage's programs reach, the plan is carried
+out as without preparation, from the coarsest level.
 """
 
 from __future__ import annotations
@@ -23,10 +24,10 @@ from augreg.geometry.transforms import Affine, Transform
 from augreg.keypoints.pyramid import rasters
 from augreg.lp.criteria import Criterion
 from augreg.lp.descent import Descent, Outcome
-from augreg.lp.doubts import scarce
+from augreg.lp.doubts import NEIGHBOURS, doubts, scarce
 from augreg.lp.level import FEWEST, FixedHalf, Level
 from augreg.lp.models import MatrixModel
-from augreg.lp.plan import Plan
+from augreg.lp.plan import Plan, Stage
 from augreg.lp.pose import MatrixPose
 from augreg.lp.profiles import Window
 from augreg.lp.search import begun
@@ -37,6 +38,8 @@ from augreg.registration.scenes import alone, on_grid, out_of_range
 
 # share of what a stage's programs reach up to which a motion is within it
 _WITHIN = 0.5
+# keypoints that settle that nothing is lost if so many of them lie in the frame, and match best where they were put
+_FEW, _SEEN, _SURE = 200, 0.5, 0.65
 # how warnings begin that say that nothing was found
 _LOST = ("low overlap", "flat criterion", "no agreement")
 
@@ -78,15 +81,16 @@ class LPTracker(Tracker):
         levels = self._levels(moving, mask)
         model = MatrixModel(self.plan.group, grid.center, float(np.linalg.norm(grid.extent)) / 2)
         pose = MatrixPose(model, pair.initial, Affine.identity(grid.ndim))
-        first = self._first(levels, pair.initial)
-        here = Outcome(pose)
-        if first is None:
-            first, here = 0, begun(self.descent, levels[0], pose, None, 0.0)
+        here, plan, left_out = Outcome(pose), self.plan, 0
+        stages = self._needed(levels, pose)
+        if stages is None:
+            here = begun(self.descent, levels[0], pose, None, 0.0)
+        else:
+            plan, left_out = replace(self.plan, stages=stages), len(self.plan.stages) - len(stages)
         here = replace(here, warnings=()).saying(*self.warnings, *said, *scarce(levels[0]), *here.warnings)
-        plan = replace(self.plan, stages=self.plan.stages[first:])
         state = None
-        for step in Walk(plan, levels, self.descent, grid, clock).steps(here):
-            state = step.state(clock.seconds, first)
+        for step in Walk(plan, levels, self.descent, grid, clock, asked).steps(here):
+            state = step.state(clock.seconds, left_out)
             yield state
         assert state is not None
         if any(text.startswith(_LOST) for text in state.warnings):
@@ -99,14 +103,31 @@ class LPTracker(Tracker):
         found = rasters(moving, mask, self.plan.spacings)
         return [Level(still, m, self.criterion.of(still.raster, m)) for still, m in zip(self.halves, found, strict=True)]
 
-    def _first(self, levels: list[Level], start: Transform) -> int | None:
-        for number in reversed(range(len(self.plan.stages))):
-            stage = self.plan.stages[number]
-            window = stage.windows[0]
-            costs = levels[stage.level].with_count(stage.keypoints).costs(start, window)
-            if motion(costs, window) <= _WITHIN * window.reach:
-                return number
-        return None
+    def _needed(self, levels: list[Level], pose: MatrixPose) -> tuple[Stage, ...] | None:
+        """The stages from the first one that sees a motion; None where the motion is out of its reach."""
+        stages = [stage for stage in self.plan.stages if stage.control is None]
+        for number, stage in enumerate(stages):
+            window, level = stage.windows[0], levels[stage.level].with_count(stage.keypoints)
+            seen = motion(level.costs(pose.transform, window), window)
+            if seen > _WITHIN * window.reach:
+                return None
+            if seen > 0 or stage.polish == 0:
+                # what comes after it begins near enough for a polish
+                return (stage, *map(_polished, self.plan.stages[number + 1 :]))
+        return tuple(map(_polished, self.plan.stages[len(stages) - 1 :]))
+
+
+def _polished(stage: Stage) -> Stage:
+    """A stage of the matrix group without programs, if it has a polish."""
+    return replace(stage, windows=()) if stage.control is None and stage.polish else stage
+
+
+def asked(level: Level, transform: Transform) -> list[str]:
+    """What speaks against a transform: doubts, where a few keypoints do not settle it."""
+    costs = level.with_count(_FEW).costs(transform, NEIGHBOURS)
+    seen = np.isfinite(costs).all(axis=1)
+    sure = seen.mean() > _SEEN and motion(costs, NEIGHBOURS, _SURE) <= 1
+    return [] if sure else doubts(level, transform)
 
 
 def tracker_of(
@@ -129,9 +150,13 @@ def tracker_of(
     return LPTracker(place, plain, plan, tuple(halves), criterion, descent, dense, budget, moving_mask, warnings)
 
 
-def motion(costs: FloatArray, window: Window) -> float:
-    """Upper quartile of how far the keypoints seem to be from where they match, level spacings; infinite without any."""
+def motion(costs: FloatArray, window: Window, share: float = 0.75) -> float:
+    """Upper quartile, or another quantile, of how far keypoints seem to be from where they match, level spacings.
+
+    Infinite without keypoints whose costs (N, 2X+1) are all known.
+    """
     known = costs[np.isfinite(costs).all(axis=1)]
     if len(known) < FEWEST:
         return float("inf")
-    return float(np.quantile(np.abs(np.argmin(known, axis=1) - window.shifts), 0.75)) / window.ratio
+    away = np.abs(np.argmin(known, axis=1) - window.shifts)
+    return float(np.partition(away, int(share * (len(away) - 1)))[int(share * (len(away) - 1))]) / window.ratio

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from augreg.geometry.grid import Grid
-from augreg.geometry.transforms import BSpline
+from augreg.geometry.transforms import BSpline, Transform
 from augreg.lp.descent import Descent, Outcome
 from augreg.lp.doubts import doubts
 from augreg.lp.level import Level
@@ -68,6 +68,7 @@ class Walk:
     descent : makes the steps
     grid : grid of the fixed image
     clock : is asked after every step
+    asked : says what speaks against a transform, seen at the coarsest level
     """
 
     plan: Plan
@@ -75,6 +76,7 @@ class Walk:
     descent: Descent
     grid: Grid
     clock: Clock
+    asked: Callable[[Level, Transform], list[str]] = doubts
 
     def steps(self, here: Outcome) -> Iterator[Step]:
         """Where the walk begins, then a step for every better pose, and one more if there is more to say about the last one."""
@@ -129,7 +131,7 @@ class Walk:
 
     def _doubted(self, here: Outcome) -> Outcome:
         """Asked before B-splines, which can bend anything into some agreement."""
-        return here.saying(*doubts(self.levels[0].with_count(self.plan.keypoints), here.pose.transform))
+        return here.saying(*self.asked(self.levels[0].with_count(self.plan.keypoints), here.pose.transform))
 
     def _late(self, here: Outcome, stage: int) -> Outcome:
         return here.saying(

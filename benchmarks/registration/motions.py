@@ -27,6 +27,7 @@ _TURNS = 0.03
 _NOISE = 3.0
 # points per axis at which errors are measured, at this share of the sides from the border
 _LATTICE, _BORDER = {2: 20, 3: 8}, 0.12
+BRAINS = ("1000", "1003", "1006", "1012")
 PHOTOGRAPHS = ("camera", "coins", "retina", "immunohistochemistry")
 
 
@@ -127,9 +128,9 @@ def photograph(name: str, side: int = 512) -> Array:
     return skimage.transform.resize(square, (side, side), order=3, anti_aliasing=n > side).clip(0, 255)
 
 
-def brain(side: int = 80) -> Array:
+def brain(person: str, side: int = 80) -> Array:
     """A volume of `brain3d`, (side, side, side); FileNotFoundError where it is not there."""
-    path = DATA / "brain3d" / "1000.nii.gz"
+    path = DATA / "brain3d" / f"{person}.nii.gz"
     if not path.exists():
         raise FileNotFoundError(path)
     values = ar.read_image(path).values.astype(float)

@@ -1,10 +1,10 @@
 """Loops: 500 frames in known motion registered to one fixed image, each from where the one before ended.
 
-Photographs of 512 x 512 pixels, four of them with a fourth of the frames each, moved rigidly and by affine maps; a brain of
+Photographs of 512 x 512 pixels, four of them with a fourth of the frames each, moved rigidly and by affine maps; four brains of
 80 x 80 x 80 voxels moved rigidly. A frame's error is the mean distance of its transform from the truth, over lattice points
 that it shows; a frame is lost if that is above two voxels. The methods take turns, every one from its own last transform: the
 tracker, the plain call `initial=last, search=False`, and OpenCV's ECC from the last warp, at full resolution and on a pyramid.
-Time is that of the call alone.
+Time is that of the call alone. Images that the output has are not run again.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ import numpy as np
 import augreg as ar
 from augreg.threads import set_threads
 from benchmarks.harness.page import heading, table
-from benchmarks.harness.record import Record, Row, about, write_record
+from benchmarks.harness.record import Record, Row, about, continued, write_record
 from benchmarks.harness.timing import timed
-from benchmarks.registration.motions import PHOTOGRAPHS, Motion, brain, photograph
+from benchmarks.registration.motions import BRAINS, PHOTOGRAPHS, Motion, brain, photograph
 
 Follow = Callable[[Any, Any], Any]
 _TRACKER, _PLAIN = "tracker", "plain call"
@@ -39,6 +39,7 @@ def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--frames", type=int, default=500, help="of every case")
     parser.add_argument("--only", nargs="+", choices=_CASES, default=list(_CASES), metavar="CASE")
+    parser.add_argument("--more", type=int, default=1000, help="images of all cases that the output lacks, at most so many; all")
     parser.add_argument("--speed", type=float, default=1.0, help="of the motion, as a share of what is usual")
     parser.add_argument("--methods", nargs="+", choices=(_TRACKER, _PLAIN, _ECC, _PYRAMID), metavar="METHOD")
 
@@ -47,26 +48,25 @@ def run(options: argparse.Namespace) -> None:
     """Measure."""
     set_threads(options.threads)
     packages = ("augreg", "numba", "numpy", "opencv-python-headless")
-    record = about(options.threads, packages) | {"prepared": [], "steps": [], "rows": []}
-    for case in options.only:
-        motions = list(_motions(case, options.speed))
-        each = -(-options.frames // len(motions))
-        for motion in motions:
-            record["steps"] += [{"case": case, "step": step} for step in motion.steps(each)]
-            for kind, row in _followed(case, motion, each, options.methods, options.threads):
-                record[kind].append(row)
-            print(case, motion.name, file=sys.stderr, flush=True)
+    record = continued(options.output, about(options.threads, packages) | {"prepared": [], "steps": [], "rows": []})
+    done = {(row["case"], row["image"]) for row in record["prepared"]}
+    asked = [(case, motion) for case in options.only for motion in _motions(case, options.speed)]
+    for case, motion in [(case, motion) for case, motion in asked if (case, motion.name) not in done][: options.more]:
+        each = -(-options.frames // len(PHOTOGRAPHS))
+        record["steps"] += [{"case": case, "step": step} for step in motion.steps(each)]
+        for kind, row in _followed(case, motion, each, options.methods, options.threads):
+            record[kind].append(row)
         write_record(options.output, record)
+        print(case, motion.name, file=sys.stderr, flush=True)
 
 
 def _motions(case: str, speed: float) -> Iterator[Motion]:
     kind, side = case.split()
     if side == "80":
         # the same share of a smaller image's side is fewer voxels
-        yield Motion("brain", brain(), kind, np.uint16, seed=9, speed=speed * 2)
-        return
-    for seed, name in enumerate(PHOTOGRAPHS):
-        yield Motion(name, photograph(name), kind, seed=seed, speed=speed)
+        yield from (Motion(name, brain(name), kind, np.uint16, seed, 2 * speed) for seed, name in enumerate(BRAINS))
+    else:
+        yield from (Motion(name, photograph(name), kind, np.uint8, seed, speed) for seed, name in enumerate(PHOTOGRAPHS))
 
 
 def _followed(case: str, motion: Motion, count: int, only: list[str] | None, threads: int) -> Iterator[tuple[str, Row]]:

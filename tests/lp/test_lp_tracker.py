@@ -53,15 +53,18 @@ def test_a_far_frame_has_the_bits_of_the_plain_call(kind):
 
 
 @pytest.mark.parametrize("kind", ["rigid", "similarity", "affine"])
-def test_a_near_frame_is_found_as_well_as_by_the_plain_call_on_fewer_levels(kind):
-    start, truth = turned(8.0, (10.0, 6.0)), turned(8.4, (10.9, 5.4))
+@pytest.mark.parametrize(("degrees", "shift", "stage"), [(8.1, (10.2, 5.8), 1), (8.6, (11.3, 5.0), 0)])
+def test_a_near_frame_is_found_as_well_as_by_the_plain_call_on_fewer_levels(kind, degrees, shift, stage):
+    start, truth = turned(8.0, (10.0, 6.0)), turned(degrees, shift)
     register = LPRegistration(transform=kind)
     states = list(register.prepare(FIXED).steps(seen(truth), initial=start))
     plain = list(register.steps(FIXED, Image(seen(truth), GRID), initial=start))
-    assert states[0].level > plain[0].level
+    # the plain call has been to the coarsest level before its first state
+    assert np.isnan(states[0].objective) > np.isnan(plain[0].objective)
+    assert states[0].level == stage
     assert states[-1].warnings == ()
     assert apart(states[-1].transform, truth) < 0.1 < apart(start, truth)
-    assert apart(states[-1].transform, plain[-1].transform) < 0.08
+    assert apart(states[-1].transform, plain[-1].transform) < 0.1
 
 
 def test_in_3d_on_another_grid_and_through_masks():
