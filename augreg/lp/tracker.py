@@ -143,7 +143,7 @@ def tracker_of(
     image, mask, warnings = alone("fixed", place.fixed, place.fixed_mask)
     halves = [FixedHalf(raster, plan.bundle, plan.keypoints) for raster in rasters(image, mask, plan.spacings)]
     # before the first frame comes, and while no other thread looks on
-    used = [halves[0], *(halves[stage.level].with_count(stage.keypoints) for stage in plan.stages)]
+    used = [halves[0], halves[0].with_count(_FEW), *(halves[stage.level].with_count(stage.keypoints) for stage in plan.stages)]
     for half in used:
         _ = half.bundles
     moving_mask = on_grid("moving_mask", place.moving_mask, place.moving)
