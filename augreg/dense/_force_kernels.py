@@ -3,6 +3,9 @@
 Rasters are float32 (n0, n1, n2), n1 = 1 in 2-D, NaN where nothing is known. A block is `blocks` (3,) voxels, 1 or 2 along each
 axis; fields on blocks are (K, h0, h1, h2), n = h * blocks. Vectors have D components, in 2-D those of the first and the last
 axis, and count blocks. `span` (h0, h1, 2) says of each line of blocks which are looked at.
+
+Lines are worked on in pieces of a fixed length, in scratch whose rows lie at known distances: only then, and where indices begin
+at 0, can a compiler tell that no two of ten rows overlap, and take many voxels at a time.
 """
 
 import numpy as np
@@ -11,6 +14,8 @@ from solvers._compile import FAST, inlined, kernel
 
 F = np.float32
 NAN = F(np.nan)
+# voxels of a piece, even
+PIECE = 128
 
 
 @inlined
@@ -23,8 +28,21 @@ def _place(voxel, block, size):
 
 
 @inlined
-def _inside(index, size):
-    return index >= F(-0.5) and index <= F(size) - F(0.5)
+def _line_between(field, places, scale, begin, count, out):
+    """Between four lines of a field, times a scale: nodes begin - 1 to begin + count, the border repeated, in out (count + 2)."""
+    h2 = field.shape[2]
+    a0, a1, u, b0, b1, v = places
+    first, last = max(begin - 1, 0), min(begin + count + 1, h2)
+    p, q, r, s = field[a0, b0, first:last], field[a0, b1, first:last], field[a1, b0, first:last], field[a1, b1, first:last]
+    w0, w1 = scale * (F(1.0) - u) * (F(1.0) - v), scale * (F(1.0) - u) * v
+    w2, w3 = scale * u * (F(1.0) - v), scale * u * v
+    target = out[first - begin + 1 :]
+    for k in range(last - first):
+        target[k] = w0 * p[k] + w1 * q[k] + w2 * r[k] + w3 * s[k]
+    if begin == 0:
+        out[0] = out[1]
+    if begin + count == h2:
+        out[count + 1] = out[count]
 
 
 @kernel(fastmath=FAST)
@@ -33,103 +51,128 @@ def warped(begin, end, moving, sizes, field, matrix, offset, blocks, span, out):
 
     moving is flat, of `sizes` (3,). NaN outside it, where one of the neighbours is, and outside the span.
     """
-    n1, n2 = out.shape[1], out.shape[2]
-    ndim, h0, h1, h2 = field.shape
+    n1 = out.shape[1]
+    ndim, h0, h1, _ = field.shape
     m0, m1, m2 = sizes[0], sizes[1], sizes[2]
-    line = np.zeros((3, n2), F)
-    row = np.empty(h2, F)
+    e0, e1, e2 = F(m0 - 1), F(m1 - 1), F(m2 - 1)
+    line, weights = np.empty((3, PIECE), F), np.empty((3, PIECE), F)
+    nodes, place = np.empty(PIECE + 2, F), np.empty(PIECE, np.uint64)
+    layer, next_line, one = np.uint64(m1 * m2), np.uint64(m2), np.uint64(1)
+    for k in range(PIECE):
+        line[1, k] = F(0.0)
     for item in range(begin, end):
         i, j = item // n1, item % n1
         first, last = span[i // blocks[0], j // blocks[1], 0] * blocks[2], span[i // blocks[0], j // blocks[1], 1] * blocks[2]
-        target = out[i, j]
-        for k in range(n2):
-            target[k] = NAN
-        if first >= last:
-            continue
+        before, after = out[i, j, : max(first, 0)], out[i, j, max(last, 0) :]
+        for k in range(len(before)):
+            before[k] = NAN
+        for k in range(len(after)):
+            after[k] = NAN
         a0, a1, u = _place(i, blocks[0], h0)
         b0, b1, v = _place(j, blocks[1], h1)
-        for d in range(ndim):
-            axis = d if ndim == 3 else 2 * d
-            scale = F(blocks[axis])
-            p, q, r, s = field[d, a0, b0], field[d, a0, b1], field[d, a1, b0], field[d, a1, b1]
-            w0, w1 = scale * (F(1.0) - u) * (F(1.0) - v), scale * (F(1.0) - u) * v
-            w2, w3 = scale * u * (F(1.0) - v), scale * u * v
-            for k in range(h2):
-                row[k] = w0 * p[k] + w1 * q[k] + w2 * r[k] + w3 * s[k]
-            if blocks[2] == 1:
-                for k in range(h2):
-                    line[axis, k] = row[k]
-            else:
-                for k in range(h2):
-                    line[axis, 2 * k] = F(0.75) * row[k] + F(0.25) * row[max(k - 1, 0)]
-                    line[axis, 2 * k + 1] = F(0.75) * row[k] + F(0.25) * row[min(k + 1, h2 - 1)]
-        for k in range(first, last):
-            x, y, z = F(i) + line[0, k], F(j) + line[1, k], F(k) + line[2, k]
-            a = matrix[0, 0] * x + matrix[0, 1] * y + matrix[0, 2] * z + offset[0]
-            c = matrix[2, 0] * x + matrix[2, 1] * y + matrix[2, 2] * z + offset[2]
-            b = F(0.0)
-            if ndim == 3:
+        for start in range(first, last, PIECE):
+            width = min(PIECE, last - start)
+            for d in range(ndim):
+                axis = d if ndim == 3 else 2 * d
+                count = width // blocks[2]
+                _line_between(field[d], (a0, a1, u, b0, b1, v), F(blocks[axis]), start // blocks[2], count, nodes)
+                if blocks[2] == 1:
+                    for k in range(count):
+                        line[axis, k] = nodes[k + 1]
+                else:
+                    for k in range(count):
+                        line[axis, 2 * k] = F(0.75) * nodes[k + 1] + F(0.25) * nodes[k]
+                        line[axis, 2 * k + 1] = F(0.75) * nodes[k + 1] + F(0.25) * nodes[k + 2]
+            for k in range(width):
+                x, y, z = F(i) + line[0, k], F(j) + line[1, k], F(start + k) + line[2, k]
+                a = matrix[0, 0] * x + matrix[0, 1] * y + matrix[0, 2] * z + offset[0]
                 b = matrix[1, 0] * x + matrix[1, 1] * y + matrix[1, 2] * z + offset[1]
-            if not (_inside(a, m0) and _inside(b, m1) and _inside(c, m2)):
-                continue
-            a, c = min(max(a, F(0.0)), F(m0 - 1)), min(max(c, F(0.0)), F(m2 - 1))
-            ia, ic = min(np.int64(a), m0 - 2), min(np.int64(c), m2 - 2)
-            u, w = a - F(ia), c - F(ic)
-            layer = np.uint64(m1 * m2)
+                c = matrix[2, 0] * x + matrix[2, 1] * y + matrix[2, 2] * z + offset[2]
+                b = b if ndim == 3 else F(0.0)
+                # the greatest of the distances beyond the borders
+                beyond = max(max(max(-a, a - e0), max(-b, b - e1)), max(-c, c - e2))
+                a, b, c = min(max(a, F(0.0)), e0), min(max(b, F(0.0)), e1), min(max(c, F(0.0)), e2)
+                ia, ib, ic = (
+                    np.int32(min(a, e0 - F(1.0))),
+                    np.int32(max(min(b, e1 - F(1.0)), F(0.0))),
+                    np.int32(min(c, e2 - F(1.0))),
+                )
+                weights[0, k] = a - F(ia) if beyond <= F(0.5) else NAN
+                weights[1, k] = b - F(ib)
+                weights[2, k] = c - F(ic)
+                place[k] = (np.int64(ia) * m1 + np.int64(ib)) * m2 + np.int64(ic)
+            target = out[i, j, start : start + width]
             if ndim == 2:
-                o = np.uint64(ia * m2 + ic)
-                near = moving[o] + w * (moving[o + np.uint64(1)] - moving[o])
-                o += layer
-                far = moving[o] + w * (moving[o + np.uint64(1)] - moving[o])
-                target[k] = near + u * (far - near)
-                continue
-            b = min(max(b, F(0.0)), F(m1 - 1))
-            ib = min(np.int64(b), m1 - 2)
-            t = b - F(ib)
-            o = np.uint64((ia * m1 + ib) * m2 + ic)
-            e = o + np.uint64(m2)
-            near = moving[o] + w * (moving[o + np.uint64(1)] - moving[o])
-            below = moving[e] + w * (moving[e + np.uint64(1)] - moving[e])
-            near += t * (below - near)
-            o += layer
-            e += layer
-            far = moving[o] + w * (moving[o + np.uint64(1)] - moving[o])
-            below = moving[e] + w * (moving[e + np.uint64(1)] - moving[e])
-            far += t * (below - far)
-            target[k] = near + u * (far - near)
+                for k in range(width):
+                    o, w = place[k], weights[2, k]
+                    near = moving[o] + w * (moving[o + one] - moving[o])
+                    o += layer
+                    far = moving[o] + w * (moving[o + one] - moving[o])
+                    target[k] = near + weights[0, k] * (far - near)
+            else:
+                for k in range(width):
+                    o, t, w = place[k], weights[1, k], weights[2, k]
+                    e = o + next_line
+                    near = moving[o] + w * (moving[o + one] - moving[o])
+                    below = moving[e] + w * (moving[e + one] - moving[e])
+                    near += t * (below - near)
+                    o += layer
+                    e += layer
+                    far = moving[o] + w * (moving[o + one] - moving[o])
+                    below = moving[e] + w * (moving[e + one] - moving[e])
+                    far += t * (below - far)
+                    target[k] = near + weights[0, k] * (far - near)
 
 
 @kernel(fastmath=FAST)
-def moments(begin, end, fixed, moved, blocks, out):
-    """Sums over the voxels of a block that both images know: of 1, f, f^2, m, m^2, f m, in lines of out (6, h0, h1, h2)."""
-    n2 = fixed.shape[2]
+def moments(begin, end, fixed, moved, blocks, span, out):
+    """Sums over the voxels of a block that both images know: of 1, f, f^2, m, m^2, f m, in lines of out (6, h0, h1, h2).
+
+    0 outside the span.
+    """
     h1, h2 = out.shape[2], out.shape[3]
-    sums = np.empty((6, n2), F)
+    sums = np.empty((6, PIECE), F)
     for item in range(begin, end):
         i, j = item // h1, item % h1
+        first, last = span[i, j, 0], span[i, j, 1]
         for c in range(6):
-            for k in range(n2):
-                sums[c, k] = F(0.0)
-        for p in range(blocks[0]):
-            for q in range(blocks[1]):
-                f, m = fixed[i * blocks[0] + p, j * blocks[1] + q], moved[i * blocks[0] + p, j * blocks[1] + q]
-                for k in range(n2):
-                    a, b = f[k], m[k]
-                    known = a + b == a + b
-                    a, b = (a if known else F(0.0)), (b if known else F(0.0))
-                    sums[0, k] += F(1.0) if known else F(0.0)
-                    sums[1, k] += a
-                    sums[2, k] += a * a
-                    sums[3, k] += b
-                    sums[4, k] += b * b
-                    sums[5, k] += a * b
-        for c in range(6):
-            if blocks[2] == 1:
-                for k in range(h2):
-                    out[c, i, j, k] = sums[c, k]
-            else:
-                for k in range(h2):
-                    out[c, i, j, k] = sums[c, 2 * k] + sums[c, 2 * k + 1]
+            target = out[c, i, j]
+            for k in range(first):
+                target[k] = F(0.0)
+            for k in range(max(last, 0), h2):
+                target[k] = F(0.0)
+        for start in range(first * blocks[2], last * blocks[2], PIECE):
+            width = min(PIECE, last * blocks[2] - start)
+            for c in range(6):
+                for k in range(PIECE):
+                    sums[c, k] = F(0.0)
+            for p in range(blocks[0]):
+                for q in range(blocks[1]):
+                    x, y = i * blocks[0] + p, j * blocks[1] + q
+                    f, m = fixed[x, y, start : start + width], moved[x, y, start : start + width]
+                    for k in range(width):
+                        a, b = f[k], m[k]
+                        known = a + b == a + b
+                        a, b = (a if known else F(0.0)), (b if known else F(0.0))
+                        sums[0, k] += F(1.0) if known else F(0.0)
+                        sums[1, k] += a
+                        sums[2, k] += a * a
+                        sums[3, k] += b
+                        sums[4, k] += b * b
+                        sums[5, k] += a * b
+            for c in range(6):
+                _by_blocks(sums[c], blocks[2], width, out[c, i, j, start // blocks[2] :])
+
+
+@inlined
+def _by_blocks(values, block, width, out):
+    """Sums over blocks of one line."""
+    if block == 1:
+        for k in range(width):
+            out[k] = values[k]
+    else:
+        for k in range(width // 2):
+            out[k] = values[2 * k] + values[2 * k + 1]
 
 
 @kernel(fastmath=FAST)
@@ -182,56 +225,80 @@ def forces(begin, end, fixed, moved, coefficients, blocks, scale, span, out):
     """
     n0, n1, n2 = fixed.shape
     count, _, h1, h2 = out.shape
-    sums = np.empty((9, n2), F)
-    of = np.empty((4, n2), F)
+    sums, of = np.empty((9, PIECE), F), np.empty((4, PIECE), F)
+    part, near = np.empty((5, PIECE), F), np.empty(PIECE + 2, F)
     for item in range(begin, end):
         i, j = item // h1, item % h1
-        first, last = span[i, j, 0] * blocks[2], span[i, j, 1] * blocks[2]
+        first, last = span[i, j, 0], span[i, j, 1]
         for c in range(count):
-            for k in range(h2):
-                out[c, i, j, k] = F(0.0)
-            for k in range(n2):
-                sums[c, k] = F(0.0)
-        if first >= last:
-            continue
-        for c in range(4):
-            for k in range(h2):
-                for t in range(blocks[2]):
-                    of[c, k * blocks[2] + t] = coefficients[c, i, j, k]
-        for p in range(blocks[0]):
-            x = i * blocks[0] + p
-            x0, x1 = max(x - 1, 0), min(x + 1, n0 - 1)
-            for q in range(blocks[1]):
-                y = j * blocks[1] + q
-                f, m, after, before = fixed[x, y], moved[x, y], moved[x1, y], moved[x0, y]
-                right, left = moved[x, min(y + 1, n1 - 1)], moved[x, max(y - 1, 0)]
-                for k in range(first, last):
-                    s = f[k] * of[0, k] - m[k] * of[1, k] - of[2, k]
-                    known = s == s
-                    s, w = (s if known else F(0.0)), (of[3, k] if known else F(0.0))
-                    g0 = scale[0] * _difference(after[k], before[k])
-                    g2 = scale[2] * _difference(m[min(k + 1, n2 - 1)], m[max(k - 1, 0)])
-                    if count == 5:
-                        sums[0, k] += s * g0
-                        sums[1, k] += s * g2
-                        sums[2, k] += w * g0 * g0
-                        sums[3, k] += w * g0 * g2
-                        sums[4, k] += w * g2 * g2
-                    else:
-                        g1 = scale[1] * _difference(right[k], left[k])
-                        sums[0, k] += s * g0
-                        sums[1, k] += s * g1
-                        sums[2, k] += s * g2
-                        sums[3, k] += w * g0 * g0
-                        sums[4, k] += w * g0 * g1
-                        sums[5, k] += w * g0 * g2
-                        sums[6, k] += w * g1 * g1
-                        sums[7, k] += w * g1 * g2
-                        sums[8, k] += w * g2 * g2
-        for c in range(count):
-            for k in range(first // blocks[2], last // blocks[2]):
-                for t in range(blocks[2]):
-                    out[c, i, j, k] += sums[c, k * blocks[2] + t]
+            target = out[c, i, j]
+            for k in range(first):
+                target[k] = F(0.0)
+            for k in range(max(last, 0), h2):
+                target[k] = F(0.0)
+        for start in range(first * blocks[2], last * blocks[2], PIECE):
+            width = min(PIECE, last * blocks[2] - start)
+            for c in range(count):
+                for k in range(PIECE):
+                    sums[c, k] = F(0.0)
+            for c in range(4):
+                own = coefficients[c, i, j, start // blocks[2] :]
+                if blocks[2] == 1:
+                    for k in range(width):
+                        of[c, k] = own[k]
+                else:
+                    for k in range(width // 2):
+                        of[c, 2 * k] = own[k]
+                        of[c, 2 * k + 1] = own[k]
+            for p in range(blocks[0]):
+                x = i * blocks[0] + p
+                x0, x1 = max(x - 1, 0), min(x + 1, n0 - 1)
+                for q in range(blocks[1]):
+                    y = j * blocks[1] + q
+                    y0, y1 = max(y - 1, 0), min(y + 1, n1 - 1)
+                    stop = start + width
+                    f, m = fixed[x, y, start:stop], moved[x, y, start:stop]
+                    after, before = moved[x1, y, start:stop], moved[x0, y, start:stop]
+                    right, left = moved[x, y1, start:stop], moved[x, y0, start:stop]
+                    near[0], near[width + 1] = moved[x, y, max(start - 1, 0)], moved[x, y, min(stop, n2 - 1)]
+                    for k in range(width):
+                        near[k + 1] = m[k]
+                    for k in range(width):
+                        s = f[k] * of[0, k] - m[k] * of[1, k] - of[2, k]
+                        known = s == s
+                        part[0, k] = s if known else F(0.0)
+                        part[1, k] = of[3, k] if known else F(0.0)
+                        part[2, k] = scale[0] * _difference(after[k], before[k])
+                        part[3, k] = scale[1] * _difference(right[k], left[k])
+                        part[4, k] = scale[2] * _difference(near[k + 2], near[k])
+                    _gathered(part, width, count, sums)
+            for c in range(count):
+                _by_blocks(sums[c], blocks[2], width, out[c, i, j, start // blocks[2] :])
+
+
+@inlined
+def _gathered(part, width, count, sums):
+    """Add s J and w J J^T to sums; part has s, w and J."""
+    if count == 5:
+        for k in range(width):
+            s, w, x, z = part[0, k], part[1, k], part[2, k], part[4, k]
+            sums[0, k] += s * x
+            sums[1, k] += s * z
+            sums[2, k] += w * x * x
+            sums[3, k] += w * x * z
+            sums[4, k] += w * z * z
+    else:
+        for k in range(width):
+            s, w, x, y, z = part[0, k], part[1, k], part[2, k], part[3, k], part[4, k]
+            sums[0, k] += s * x
+            sums[1, k] += s * y
+            sums[2, k] += s * z
+            sums[3, k] += w * x * x
+            sums[4, k] += w * x * y
+            sums[5, k] += w * x * z
+            sums[6, k] += w * y * y
+            sums[7, k] += w * y * z
+            sums[8, k] += w * z * z
 
 
 @kernel(fastmath=FAST)

@@ -104,7 +104,9 @@ class Level:
     @cached_property
     def _span(self) -> npt.NDArray[np.int64]:
         """First and end, (h0, h1, 2), of those blocks of each line that windows with structure in the fixed image have."""
-        sums = self._filtered(self._moments(self.fixed.values), *self._window, repeat=False)
+        whole = np.zeros((*self.shape[:2], 2), dtype=np.int64)
+        whole[..., 1] = self.shape[2]
+        sums = self._filtered(self._moments(self.fixed.values, whole), *self._window, repeat=False)
         count = np.maximum(sums[0], 1)
         variance = sums[2] / count - (sums[1] / count) ** 2
         seen = ((variance > self._numbers[1]) & (sums[0] >= self._numbers[0])).astype(np.float32)
@@ -149,10 +151,10 @@ class Level:
         shared(_field_kernels.filtered, count * h0, _NUMBER * h1 * h2, values, taps, reach, repeat, out)
         return out
 
-    def _moments(self, moved: npt.NDArray[np.float32]) -> Field:
+    def _moments(self, moved: npt.NDArray[np.float32], span: npt.NDArray[np.int64]) -> Field:
         out = np.empty((6, *self.shape), dtype=np.float32)
         lines = out.shape[1] * out.shape[2]
-        shared(_force_kernels.moments, lines, self._line, self.fixed.values, moved, self.blocks, out)
+        shared(_force_kernels.moments, lines, self._line, self.fixed.values, moved, self.blocks, span, out)
         return out
 
     @property
@@ -173,7 +175,7 @@ class Level:
     def _compared(self, field: Field) -> tuple[npt.NDArray[np.float32], Field, float]:
         """m, the parts of A, B, C, B of every window, and the mean ncc by weight, 0 where there is none."""
         moved = self._seen(field)
-        sums = self._filtered(self._moments(moved), *self._window, repeat=False)
+        sums = self._filtered(self._moments(moved, self._span), *self._window, repeat=False)
         parts = np.empty((4, *self.shape), dtype=np.float32)
         lines, h2 = parts.shape[1] * parts.shape[2], parts.shape[3]
         totals = np.empty((lines, 2), dtype=np.float32)

@@ -7,11 +7,13 @@ and some slabs. D phi of an affine map is the same everywhere.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import reduce
 
 import numpy as np
 
 from augreg.geometry._fields import three_axes
 from augreg.geometry._small import determinants
+from augreg.geometry.cells import never_folds_within
 from augreg.geometry.grid import FloatArray, Grid
 from augreg.geometry.kernels.corners import least_corners
 from augreg.geometry.orientation import never_folds, open_rows
@@ -55,7 +57,8 @@ def folding(transform: Transform, grid: Grid) -> float:
 
     What is known is not sampled. Affine maps have one determinant. One B-spline, among affine maps, is judged by its coefficients
     (see `augreg.geometry.orientation`). Of several within the bound of Choi and Lee the derivatives are known, and only
-    differences are looked at. Fields and exponentials, whose integration is not exact, are sampled.
+    differences are looked at. Fields that have no fold in any point of any cell (see `augreg.geometry.cells`), among affine
+    maps and splines within that bound, have none. Other fields and exponentials, whose integration is not exact, are sampled.
     """
     parts = transform.transforms if isinstance(transform, Composition) else (transform,)
     turned = float(np.prod([determinants(part.matrix) for part in parts if isinstance(part, Affine)]))
@@ -67,14 +70,37 @@ def folding(transform: Transform, grid: Grid) -> float:
         return 0.0
     # neighbours of slabs are mapped twice
     slabs = list(_slabs(grid, _BARE if smooth else 1))
-    if turned > 0 and len(curved) == 1 and isinstance(curved[0], BSpline):
-        inner = Affine.identity(grid.ndim)
-        for part in parts[parts.index(curved[0]) + 1 :]:
-            assert isinstance(part, Affine)
-            inner = inner.after(part)
-        rows = open_rows(curved[0], inner, grid)
-        slabs = [slab for slab in slabs if rows[slab].any()]
+    if turned > 0:
+        if any(isinstance(part, DisplacementField) for part in curved) and _is_proven(parts, grid):
+            return 0.0
+        if len(curved) == 1 and isinstance(curved[0], BSpline):
+            inner = reduce(Affine.after, _leading(parts), Affine.identity(grid.ndim))
+            rows = open_rows(curved[0], inner, grid)
+            slabs = [slab for slab in slabs if rows[slab].any()]
     return sum(_folded(transform, grid, slab, smooth) for slab in slabs) / grid.size
+
+
+def _is_proven(parts: tuple[Transform, ...], grid: Grid) -> bool:
+    """Whether all B-splines are within the bound, and all fields have no fold in any point of any cell."""
+    inner = reduce(Affine.after, _leading(parts), Affine.identity(grid.ndim))
+    first = parts[len(parts) - 1 - len(_leading(parts))]
+    for part in parts:
+        if isinstance(part, DisplacementField):
+            if not never_folds_within(part, inner if part is first else None, grid):
+                return False
+        elif not isinstance(part, Affine) and not never_folds(part):
+            return False
+    return True
+
+
+def _leading(parts: tuple[Transform, ...]) -> list[Affine]:
+    """The affine maps that are applied before all others, in the order in which they are written."""
+    found: list[Affine] = []
+    for part in reversed(parts):
+        if not isinstance(part, Affine):
+            break
+        found.insert(0, part)
+    return found
 
 
 def _folded(transform: Transform, grid: Grid, rows: slice, smooth: bool) -> int:
