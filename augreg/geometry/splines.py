@@ -16,9 +16,6 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-import scipy.interpolate
-import scipy.ndimage
-import scipy.spatial
 
 from augreg.geometry._small import determinants
 from augreg.geometry.grid import FloatArray, Grid
@@ -53,6 +50,8 @@ def lift(displacements: FloatArray, centers: FloatArray, template: Grid, control
     -------
     (K, *control.shape, D) mm; the three outer layers are zero
     """
+    from scipy.interpolate import RBFInterpolator  # slow to import, and no registration needs it
+
     maps, _, ndim = displacements.shape
     reach = REACH * float(np.mean(template.extent))
     still = anchors(template, MARGIN, centers, reach, per_axis=9 if ndim == 2 else 5)
@@ -62,7 +61,7 @@ def lift(displacements: FloatArray, centers: FloatArray, template: Grid, control
     size = template.diagonal
     softness = np.concatenate([smoothing, np.zeros(len(still))]) / size**2
     places = np.concatenate([centers, still]) / size
-    spline = scipy.interpolate.RBFInterpolator(places, values, kernel="thin_plate_spline", smoothing=softness, degree=1)
+    spline = RBFInterpolator(places, values, kernel="thin_plate_spline", smoothing=softness, degree=1)
     nodes = spline(control.points().reshape(-1, ndim) / size).reshape(*control.shape, maps, ndim)
     return through(np.moveaxis(nodes, -2, 0), control)
 
@@ -71,11 +70,13 @@ def anchors(grid: Grid, margin: float, centers: FloatArray, reach: float, per_ax
     """Points that never move, (a, D) mm: of a regular lattice over a grid's box widened by `margin` (share of each side), those
     on its surface, and those farther than `reach` (mm) from all `centers` (m, D), where nothing is known about motion.
     """
+    from scipy.spatial.distance import cdist
+
     axes = [np.linspace(-margin * (n - 1), (1 + margin) * (n - 1), per_axis) for n in grid.shape]
     index = np.stack(np.meshgrid(*[np.arange(per_axis)] * grid.ndim, indexing="ij"), axis=-1).reshape(-1, grid.ndim)
     points = grid.points_at(np.stack([axes[a][index[:, a]] for a in range(grid.ndim)], axis=1))
     surface = np.any((index == 0) | (index == per_axis - 1), axis=1)
-    far = scipy.spatial.distance.cdist(points, centers).min(axis=1) > reach
+    far = cdist(points, centers).min(axis=1) > reach
     return points[surface | far]
 
 
@@ -84,9 +85,11 @@ def through(values: FloatArray, control: Grid) -> FloatArray:
 
     The three outer layers of coefficients are zero.
     """
+    from scipy.ndimage import spline_filter1d
+
     c = values
     for axis in range(1, control.ndim + 1):
-        c = scipy.ndimage.spline_filter1d(c, order=3, axis=axis, mode="mirror")
+        c = spline_filter1d(c, order=3, axis=axis, mode="mirror")
     out = np.zeros_like(c)
     inner = (slice(None), *(slice(3, -3),) * control.ndim)
     out[inner] = c[inner]

@@ -2,7 +2,6 @@
 
 import numpy as np
 
-from augreg.geometry.kernels.small import determinant
 from solvers._compile import kernel
 
 
@@ -19,6 +18,7 @@ def least_corners(begin, end, mapped, spacing, slopes, sign, skip0, skip1, least
     lead = 3 - ndim
     # of every axis, forward and backward
     d = np.zeros((3, 2, 3))
+    scale = 1.0 / spacing
     for line in range(begin, end):
         i, j = line // n1, line % n1
         p, q = i + skip0, j + skip1
@@ -36,11 +36,11 @@ def least_corners(begin, end, mapped, spacing, slopes, sign, skip0, skip1, least
                     up = low + 1
                     for c in range(ndim):
                         if axis == 0:
-                            d[a, side, c] = (mapped[up, q, k, c] - mapped[low, q, k, c]) / spacing[a]
+                            d[a, side, c] = (mapped[up, q, k, c] - mapped[low, q, k, c]) * scale[a]
                         elif axis == 1:
-                            d[a, side, c] = (mapped[p, up, k, c] - mapped[p, low, k, c]) / spacing[a]
+                            d[a, side, c] = (mapped[p, up, k, c] - mapped[p, low, k, c]) * scale[a]
                         else:
-                            d[a, side, c] = (mapped[p, q, up, c] - mapped[p, q, low, c]) / spacing[a]
+                            d[a, side, c] = (mapped[p, q, up, c] - mapped[p, q, low, c]) * scale[a]
             lowest = least[i, j, k]
             if ndim == 2:
                 for s in range(4):
@@ -50,9 +50,12 @@ def least_corners(begin, end, mapped, spacing, slopes, sign, skip0, skip1, least
                     if value < lowest:
                         lowest = value
             else:
-                for s in range(8):
-                    x, y, z = d[0, s // 4], d[1, (s // 2) % 2], d[2, s % 2]
-                    value = sign * determinant(x[0], y[0], z[0], x[1], y[1], z[1], x[2], y[2], z[2])
-                    if value < lowest:
-                        lowest = value
+                for s in range(4):
+                    y, z = d[1, s // 2], d[2, s % 2]
+                    # y x z
+                    p0, p1, p2 = y[1] * z[2] - y[2] * z[1], y[2] * z[0] - y[0] * z[2], y[0] * z[1] - y[1] * z[0]
+                    for side in range(2):
+                        value = sign * (d[0, side, 0] * p0 + d[0, side, 1] * p1 + d[0, side, 2] * p2)
+                        if value < lowest:
+                            lowest = value
             least[i, j, k] = lowest

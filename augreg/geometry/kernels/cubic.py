@@ -11,8 +11,9 @@ from solvers._compile import inlined
 @inlined
 def weights(t):
     """The four weights."""
-    s = 1.0 - t
-    return s * s * s / 6.0, (3.0 * t - 6.0) * t * t / 6.0 + 2.0 / 3.0, (3.0 * s - 6.0) * s * s / 6.0 + 2.0 / 3.0, t * t * t / 6.0
+    s, sixth, most = 1.0 - t, 1.0 / 6.0, 2.0 / 3.0
+    # quotients take ten times as long as products
+    return s * s * s * sixth, (0.5 * t - 1.0) * t * t + most, (0.5 * s - 1.0) * s * s + most, t * t * t * sixth
 
 
 @inlined

@@ -8,6 +8,8 @@ from solvers._compile import inlined, kernel
 
 LINEAR = 2
 CUBIC = 4
+# products and sums in one instruction
+CONTRACTED = frozenset({"contract"})
 
 
 @kernel
@@ -63,7 +65,7 @@ def _in_knots(index, size):
     return index >= 1.0 - EDGE and index <= size - 2.0 + EDGE
 
 
-@kernel
+@kernel(fastmath=CONTRACTED)
 def spline_at(begin, end, points, origin, world_to_index, coefficients, out):
     """B-spline vectors, out (N, D); coefficients (n0, n1, n2, D). Zero outside the domain."""
     n0, n1, n2, ndim = coefficients.shape
