@@ -9,10 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
+from augreg.geometry.grid import Grid
+from augreg.geometry.image import Image
 from augreg.registration.clock import Clock, as_budget
-from augreg.registration.method import Method, Registration, State, as_method
-from augreg.registration.pair import Pair
+from augreg.registration.incoming import Prepared
+from augreg.registration.method import Method, Registration, State, Tracker, as_method
+from augreg.registration.pair import Array, Pair
+
+if TYPE_CHECKING:
+    from typing import Unpack
 
 
 @dataclass(frozen=True)
@@ -40,15 +47,37 @@ class Chained(Method):
         as_method("second", self.second)
         as_budget(self.budget)
 
+    def prepare(self, fixed: Image | Array, *, moving_grid: Grid | None = None, **given: Unpack[Prepared]) -> Tracker:
+        """A tracker of both parts' trackers."""
+        parts = as_method("first", self.first), as_method("second", self.second)
+        first, second = (part.prepare(fixed, moving_grid=moving_grid, **given) for part in parts)
+        return ChainedTracker(first.place, first, second, self.budget)
+
     def _states(self, pair: Pair, clock: Clock) -> Iterator[State]:
-        clock = clock.within(self.budget)
-        before = None
-        for state in as_method("first", self.first)._states(pair, clock):
-            before = state
-            yield state
-        assert before is not None
-        if clock.spent:
-            yield before.late_saying(f"{clock.told} was spent before the second registration: it was left out")
-            return
-        for state in as_method("second", self.second)._states(pair.with_initial(before.transform), clock.onward()):
-            yield state.after(before)
+        parts = as_method("first", self.first), as_method("second", self.second)
+        return _in_turn(*parts, pair, clock.within(self.budget))
+
+
+@dataclass(frozen=True, eq=False)
+class ChainedTracker(Tracker):
+    """One tracker after the other."""
+
+    first: Tracker
+    second: Tracker
+    budget: float | None
+
+    def _states(self, pair: Pair, clock: Clock) -> Iterator[State]:
+        return _in_turn(self.first, self.second, pair, clock.within(self.budget))
+
+
+def _in_turn(first: Method | Tracker, second: Method | Tracker, pair: Pair, clock: Clock) -> Iterator[State]:
+    before = None
+    for state in first._states(pair, clock):
+        before = state
+        yield state
+    assert before is not None
+    if clock.spent:
+        yield before.late_saying(f"{clock.told} was spent before the second registration: it was left out")
+        return
+    for state in second._states(pair.with_initial(before.transform), clock.onward()):
+        yield state.after(before)

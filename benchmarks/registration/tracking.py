@@ -11,10 +11,12 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 import augreg as ar
 from augreg.threads import set_threads
@@ -41,6 +43,7 @@ def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--only", nargs="+", choices=_CASES, default=list(_CASES), metavar="CASE")
     parser.add_argument("--more", type=int, default=1000, help="images of all cases that the output lacks, at most so many; all")
     parser.add_argument("--speed", type=float, default=1.0, help="of the motion, as a share of what is usual")
+    parser.add_argument("--kept-frames", type=Path, metavar="FOLDER", help="frames are kept there, and not made again")
     parser.add_argument("--methods", nargs="+", choices=(_TRACKER, _PLAIN, _ECC, _PYRAMID), metavar="METHOD")
 
 
@@ -54,7 +57,7 @@ def run(options: argparse.Namespace) -> None:
     for case, motion in [(case, motion) for case, motion in asked if (case, motion.name) not in done][: options.more]:
         each = -(-options.frames // len(PHOTOGRAPHS))
         record["steps"] += [{"case": case, "step": step} for step in motion.steps(each)]
-        for kind, row in _followed(case, motion, each, options.methods, options.threads):
+        for kind, row in _followed(case, motion, _frames(motion, each, options.kept_frames), options):
             record[kind].append(row)
         write_record(options.output, record)
         print(case, motion.name, file=sys.stderr, flush=True)
@@ -69,19 +72,30 @@ def _motions(case: str, speed: float) -> Iterator[Motion]:
         yield from (Motion(name, photograph(name), kind, np.uint8, seed, speed) for seed, name in enumerate(PHOTOGRAPHS))
 
 
-def _followed(case: str, motion: Motion, count: int, only: list[str] | None, threads: int) -> Iterator[tuple[str, Row]]:
+def _frames(motion: Motion, count: int, folder: Path | None) -> Iterable[npt.NDArray[Any]]:
+    if folder is None:
+        return map(motion.frame, range(count))
+    path = folder / f"{motion.name}-{motion.kind}-{motion.speed:g}-{count}.npy"
+    if not path.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        np.save(path, np.stack([motion.frame(k) for k in range(count)]))
+    return np.load(path)
+
+
+def _followed(
+    case: str, motion: Motion, frames: Iterable[npt.NDArray[Any]], options: argparse.Namespace
+) -> Iterator[tuple[str, Row]]:
     """Rows of the preparations and of all frames."""
     still = ar.Affine.identity(motion.image.ndim)
     followers: dict[str, Follow] = {}
-    for name, make in _makers(motion, threads).items():
-        if only and name not in only:
+    for name, make in _makers(motion, options.threads).items():
+        if options.methods and name not in options.methods:
             continue
         make()(motion.frame(0), None)  # compiled, and caches filled
         followers[name], took = timed(make)
         yield "prepared", {"case": case, "image": motion.name, "method": name, **took}
     last: dict[str, Any] = dict.fromkeys(followers)
-    for k in range(count):
-        frame = motion.frame(k)
+    for k, frame in enumerate(frames):
         for name, follow in followers.items():
             last[name], took = timed(lambda: follow(frame, last[name]))  # noqa: B023
             error = motion.error(still if last[name] is None else last[name], k)

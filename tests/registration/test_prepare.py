@@ -42,6 +42,22 @@ def test_wrappers_can_be_prepared():
     assert state.warnings == ("lost: the frame has no finite voxel; the start is returned",)
 
 
+def test_a_chain_prepares_both_of_its_parts_once():
+    class Counted(Told):
+        def prepare(self, fixed, **given):
+            self.prepared = getattr(self, "prepared", 0) + 1
+            return super().prepare(fixed, **given)
+
+    first, second = Counted(), Counted()
+    tracker = Chained(first, second).prepare(FIXED)
+    start = Affine(np.eye(2), np.ones(2))
+    for _ in range(3):
+        np.testing.assert_array_equal(tracker(FIXED.values, initial=start).translation, [3.0, 3.0])
+    assert (first.prepared, second.prepared) == (1, 1)
+    # the second begins where the first has ended
+    assert [pair.initial.translation[0] for pair in (first.pairs[0], second.pairs[0])] == [1.0, 2.0]
+
+
 @pytest.mark.parametrize("register", [Told(), LPRegistration(transform="rigid")], ids=["any", "lp"])
 @pytest.mark.parametrize(
     ("frame", "said"),
