@@ -1,5 +1,6 @@
 __version__: str
 
+from . import atlas as atlas
 from . import datasets as datasets
 from . import dense as dense
 from . import geometry as geometry

@@ -1,0 +1,54 @@
+"""Slow twins of label fusion: the definitions, one voxel at a time."""
+
+import itertools
+
+import numpy as np
+
+
+def _at(values, x):
+    return values[tuple(np.clip(x, 0, np.array(values.shape) - 1))]
+
+
+def joint_weights(target, images, labels, x, radius, beta, alpha, search):
+    """Labels and weights of joint fusion at a voxel; images (n, *shape)."""
+    ndim = target.ndim
+    offsets = [np.array(o) - radius for o in np.ndindex(*[2 * radius + 1] * ndim)]
+    reach = [np.array(o) - search for o in np.ndindex(*[2 * search + 1] * ndim)]
+    wanted = np.array([_at(target, np.array(x) + p) for p in offsets])
+    named, patches = [], []
+    for image, label in zip(images, labels, strict=True):
+        trials = []
+        for o in reach:
+            y = np.array(x) + o
+            if not ((y >= 0) & (y < target.shape)).all() or label[tuple(y)] < 0:
+                continue
+            d = np.abs(np.array([_at(image, y + p) for p in offsets]) - wanted)
+            trials.append(((d**2).sum(), label[tuple(y)], d))
+        _, rank, d = min(trials, key=lambda trial: trial[0])
+        named.append(rank)
+        patches.append(d)
+    D = np.array(patches)
+    M = (D @ D.T / D.shape[1]) ** beta
+    M += alpha * np.trace(M) / len(M) * np.eye(len(M))
+    w = np.linalg.solve(M, np.ones(len(M)))
+    return named, w / w.sum()
+
+
+def staple(named, L, iterations, expected):
+    """W (V, L) of STAPLE: every label at every voxel, for labels that some atlas names there."""
+    V, n = named.shape
+    W = np.zeros((V, L))
+    for v, i in itertools.product(range(V), range(n)):
+        W[v, named[v, i]] += 1 / n
+    prior = W.sum(axis=0) / W.sum()
+    for _ in range(iterations):
+        theta = np.tile(expected * np.eye(L), (n, 1, 1))
+        for i in range(n):
+            for v in range(V):
+                theta[i, named[v, i]] += W[v]
+            theta[i] /= np.maximum(theta[i].sum(axis=0), 1e-12)
+        for v in range(V):
+            score = prior * np.prod([theta[i, named[v, i]] for i in range(n)], axis=0)
+            score[[label for label in range(L) if label not in named[v]]] = 0
+            W[v] = score / score.sum()
+    return W
