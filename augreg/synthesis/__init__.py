@@ -5,16 +5,25 @@ from typing import Any
 
 from augreg.synthesis.generators.appearance import AppearancePairs
 from augreg.synthesis.generators.deformations import RandomDeformations, magnitudes_of
-from augreg.synthesis.generators.fields import BSplineField, RespiratoryField, SmoothField, ZeroField, lung_fields
+from augreg.synthesis.generators.elastic import ElasticField
+from augreg.synthesis.generators.fields import BSplineField, SmoothField, ZeroField
+from augreg.synthesis.generators.flows import draw_flows
 from augreg.synthesis.generators.instances import AppearanceDraw
+from augreg.synthesis.generators.lungs import MixedField, RespiratoryField, lung_fields
+from augreg.synthesis.generators.motions import CorrespondenceField
 from augreg.synthesis.generators.registered import StoredPairs, registered_pairs
+from augreg.synthesis.generators.shapes import ModelField
 from augreg.synthesis.pairs import Draw, PairBatch, PairGenerator, TrainingPair, make_pairs, pair_rngs, training_pairs
 
 __all__ = [  # some come from `__getattr__`
     "AppearanceDraw",
     "AppearancePairs",
     "BSplineField",
+    "CorrespondenceField",
     "Draw",
+    "ElasticField",
+    "MixedField",
+    "ModelField",
     "PairBatch",
     "PairGenerator",
     "PairStream",
@@ -26,6 +35,7 @@ __all__ = [  # some come from `__getattr__`
     "StoredPairs",
     "TrainingPair",
     "ZeroField",
+    "draw_flows",
     "lung_fields",
     "magnitudes_of",
     "make_pairs",

@@ -28,6 +28,7 @@ from augreg.training.loop import TrainingOptions, TrainingState, learn
 from augreg.training.machine import Machine, torch_threads
 from augreg.training.objectives import Alike, Bending, InverseConsistent, LabelOverlap, Likeness, Objective, Smooth, supervised
 from augreg.training.place import Place
+from augreg.training.plausible import Plausible
 from augreg.training.runs import SETTINGS, check_same, claim, model_hash, pairs_hash, run_settings
 from augreg.training.sights import Alignment, Fields, Sight, fields_of
 from augreg.training.structures import one_structure
@@ -53,6 +54,7 @@ __all__ = [
     "Machine",
     "Objective",
     "Place",
+    "Plausible",
     "Sight",
     "Smooth",
     "Team",

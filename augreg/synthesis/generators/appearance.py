@@ -29,13 +29,10 @@ import torch
 from augreg.geometry.grid import FloatArray, Grid
 from augreg.geometry.splines import control_grid
 from augreg.sam.model import SHARPNESS, AppearanceModel
-from augreg.synthesis.generators.fields import Field, described
+from augreg.synthesis.generators.fields import Field, bounded_normal, described
 from augreg.synthesis.generators.instances import AppearanceDraw, InstanceRenderer
 from augreg.synthesis.pairs import PairBatch
 from augreg.synthesis.render.renderer import INTENSITY_NODES
-
-# coefficients beyond so many standard deviations are drawn again
-_LIMIT = 3.0
 
 
 @dataclass(frozen=True)
@@ -128,10 +125,10 @@ class AppearancePairs:
 def _draw_one(model: AppearanceModel, rng: np.random.Generator) -> tuple[npt.NDArray[Any], ...]:
     n = len(model.poses)
     return (
-        _bounded_normal(rng, (2, model.shape.rank)),
+        bounded_normal(rng, (2, model.shape.rank)),
         rng.standard_normal((2, n, model.mixing.columns), dtype=np.float32),
-        _bounded_normal(rng, (2, model.appearance.rank)),
-        _bounded_normal(rng, (2,)),
+        bounded_normal(rng, (2, model.appearance.rank)),
+        bounded_normal(rng, (2,)),
         rng.standard_normal((2, n)) @ model.poses / np.sqrt(n - 1),
         rng.standard_normal((2, INTENSITY_NODES**model.ndim)),
     )
@@ -143,10 +140,3 @@ def _correlation(appearance: float | str) -> float:
     if rho is None or not 0 <= rho <= 1:
         raise ValueError(f"appearance: expected shared, independent or a correlation from 0 to 1, got {appearance!r}")
     return rho
-
-
-def _bounded_normal(rng: np.random.Generator, shape: tuple[int, ...]) -> FloatArray:
-    b = rng.standard_normal(shape)
-    while (far := np.abs(b) > _LIMIT).any():
-        b[far] = rng.standard_normal(int(far.sum()))
-    return b
