@@ -21,7 +21,7 @@ from augreg.geometry.grid import FloatArray
 from augreg.sam.one_thread import one_thread
 
 # residual over right-hand side: displacements are drawn at random anyway
-_TOLERANCE = 1e-4
+_TOLERANCE = 1e-5
 _MOST = 4000
 
 
