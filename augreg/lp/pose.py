@@ -85,9 +85,9 @@ class MatrixPose(Pose):
         return scipy.sparse.csr_array((0, self.model.unknowns)), 0.0
 
     def moved(self, c: FloatArray) -> MatrixPose | None:
-        """The affine map behind which the step has gone, projected to the group."""
-        affine = self.affine.after(self.model.step(c))
-        return MatrixPose(self.model, self.base, affine) if np.linalg.det(affine.matrix) > 0 else None
+        """The affine map behind which the step has gone, projected to the group; a step never mirrors."""
+        step = self.model.step(c)
+        return MatrixPose(self.model, self.base, self.affine.after(step)) if np.linalg.det(step.matrix) > 0 else None
 
 
 @dataclass(frozen=True, eq=False)

@@ -32,7 +32,7 @@ from augreg.lp.level import levels_of
 from augreg.lp.models import MatrixModel
 from augreg.lp.plan import Plan, TransformKind, plan_of
 from augreg.lp.pose import MatrixPose
-from augreg.lp.search import begun, surer
+from augreg.lp.search import Search, begun, surer
 from augreg.lp.tracker import tracker_of
 from augreg.lp.walk import Walk
 from augreg.registration import Clock, Method, Pair, State, Tracker
@@ -59,7 +59,9 @@ class LPRegistration(Method):
         default 0.003 in 2-D, 0.00004 in 3-D
     fold_free : bound the B-spline so that it is injective
     search : try rotations, scales and translations first (only without an initial transform)
-    rotation : degrees up to which rotations are tried
+    rotation : degrees up to which rotations are tried; 180 for images that lie anyhow, in 3-D from 90 on around all turns of a
+        cube, for headers whose axes are wrong
+    mirror : try mirrored images, too; a mirrored result has a negative determinant
     keypoints : approximate number of keypoints, for B-splines at the finest level; default 700 and 2000 in 2-D, 2000 and 32000 in
         3-D
     profile : half length across the boundary and half width along it of what is compared around a keypoint, in voxels of the
@@ -83,6 +85,7 @@ class LPRegistration(Method):
     fold_free: bool = True
     search: bool = True
     rotation: float = 15.0
+    mirror: bool = False
     keypoints: int | None = None
     profile: tuple[int, int] | None = None
     polish: int = 4
@@ -182,11 +185,12 @@ class LPRegistration(Method):
             levels = levels_of(scenes, plan.spacings, criterion, *seen, labels)
         model = MatrixModel(plan.group, grid.center, float(np.linalg.norm(grid.extent)) / 2)
         pose = MatrixPose(model, pair.start, Affine.identity(grid.ndim))
-        search = self.search and pair.initial is None
-        here = begun(descent, levels[0], pose, scout if search else None, self.rotation)
+        searched = self.search and pair.initial is None
+        search = Search(self.rotation, self.mirror)
+        here = begun(descent, levels[0], pose, scout if searched else None, search)
         # labels have no brightness to compare, and landmarks say where to look
-        if search and labels is None and not descent.constraints and not clock.spent:
-            here = surer(descent, levels[0], here, scout, clock, roughly=plan.rough)
+        if searched and labels is None and not descent.constraints and not clock.spent:
+            here = surer(descent, levels[0], here, scout, search, clock, roughly=plan.rough)
         said = list(pair.warnings)
         if labels is None and (pair.fixed_labels is not None or pair.moving_labels is not None):
             said.append(f"fixed_labels, moving_labels: not used by criterion {self.criterion}")

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
+from augreg.geometry.grid import FloatArray
 from augreg.geometry.transforms import Affine, Transform
 from augreg.lp.agreement import agreement
 from augreg.lp.descent import Descent, Outcome, last
@@ -15,7 +16,7 @@ from augreg.lp.level import Level
 from augreg.lp.moments import moment_starts
 from augreg.lp.pose import MatrixPose, Pose
 from augreg.lp.profiles import Window
-from augreg.lp.start import all_around, candidates, nearby
+from augreg.lp.start import all_around, candidates, nearby, reflections, turned
 from augreg.registration.clock import Clock
 
 # programs at the coarsest level from each candidate of the start, with so many keypoints
@@ -25,9 +26,28 @@ _KEYPOINTS = 300
 _BETTER, _CONVINCING, _HARDLY = 0.05, 0.4, 0.3
 # norm of what takes one matrix to another below which the two are one start: 20 degrees, or a third in size
 _ALIKE = 0.35
+# starts of every kind that are taken on; degrees up to which a start is near, and how many matrices of wider ones are left to
+# the normalised correlation, and starts to programs
+_COUNT = 3
+_NEAR = 45.0
+_LEFT, _WIDE_COUNT = 48, 5
 
 
-def begun(descent: Descent, level: Level, pose: MatrixPose, scout: Level | None, degrees: float) -> Outcome:
+@dataclass(frozen=True)
+class Search:
+    """How far is searched.
+
+    Parameters
+    ----------
+    degrees : up to which rotations are tried
+    mirror : mirrored images are tried, too
+    """
+
+    degrees: float = 15.0
+    mirror: bool = False
+
+
+def begun(descent: Descent, level: Level, pose: MatrixPose, scout: Level | None, search: Search) -> Outcome:
     """The best of what the scouting level suggests, or the pose itself, after some programs at the coarsest level.
 
     Parameters
@@ -35,18 +55,13 @@ def begun(descent: Descent, level: Level, pose: MatrixPose, scout: Level | None,
     level : the coarsest one
     pose : nothing behind the initial transform
     scout : a coarser level of images; None where nothing else is to be tried
-    degrees : up to which rotations are tried
+    search : how far to look
     """
     level = level.with_count(min(level.count, _KEYPOINTS))
-    poses = [pose]
-    if scout is not None:
-        matrices = nearby(scout.fixed.grid.ndim, rigid=pose.model.group == "rigid", degrees=degrees)
-        contrast = scout.criterion.any_contrast
-        found = candidates(scout.fixed, scout.moving, pose.base, matrices, count=3, contrast=contrast)
-        # a scale that the group lacks is dropped
-        if level.criterion.same_labels:
-            found += moment_starts(level.fixed, level.moving, pose.base, pose.model.group, degrees)
-        poses += [MatrixPose(pose.model, pose.base, pose.model.nearest(candidate)) for candidate in found]
+    poses = [pose] if scout is None else [pose, *_suggested(scout, pose, search)]
+    if scout is not None and level.criterion.same_labels:
+        found = moment_starts(level.fixed, level.moving, pose.base, pose.model.group, search.degrees)
+        poses += [MatrixPose(pose.model, pose.base, pose.model.nearest(start)) for start in found]
     tried, given_up = [Outcome(start) for start in poses], []
     # successive halving: a program for all, then one for the better half
     for window in _WINDOWS:
@@ -60,7 +75,43 @@ def begun(descent: Descent, level: Level, pose: MatrixPose, scout: Level | None,
     return _beside(tried[0], given_up)
 
 
-def surer(descent: Descent, level: Level, here: Outcome, scout: Level, clock: Clock, *, roughly: bool = False) -> Outcome:
+def _suggested(scout: Level, pose: MatrixPose, search: Search) -> Iterator[MatrixPose]:
+    """What images suggest: near starts from the given one, wide ones from centred grids, too; each and its mirror image."""
+    fixed, moving, ndim, wide = scout.fixed, scout.moving, scout.fixed.grid.ndim, search.degrees > _NEAR
+    matrices = (turned if wide else nearby)(ndim, rigid=pose.model.group == "rigid", degrees=search.degrees)
+    for initial in _initials(scout, pose) if wide else [pose.base]:
+        for family in _families(matrices, scout, search, any_turn=wide):
+            contrast = scout.criterion.any_contrast
+            if wide:
+                found = candidates(
+                    fixed, moving, initial, family, count=_WIDE_COUNT, far=True, contrast=contrast, left=_LEFT, apart=_ALIKE
+                )
+            else:
+                found = candidates(fixed, moving, initial, family, count=_COUNT, contrast=contrast)
+            # a scale that the group lacks is dropped
+            yield from (MatrixPose(pose.model, initial, pose.model.nearest(start)) for start in found)
+
+
+def _families(matrices: list[FloatArray], scout: Level, search: Search, *, any_turn: bool) -> Iterator[list[FloatArray]]:
+    """The matrices, and behind mirrors: each family has starts of its own, since the one may look like the other from afar."""
+    yield matrices
+    if search.mirror:
+        mirrors = reflections(scout.fixed.grid.axes, any_turn=any_turn)
+        yield [matrix @ mirror for mirror in mirrors for matrix in matrices]
+
+
+def _initials(scout: Level, pose: MatrixPose) -> list[Transform]:
+    """The given start, and centred grids unless they are much the same."""
+    fixed, moving = scout.fixed.grid, scout.moving.grid
+    apart = moving.center - fixed.center
+    if np.abs(fixed.center + apart - pose.base(fixed.center)).max() <= min(fixed.spacing):
+        return [pose.base]
+    return [pose.base, Affine(np.eye(fixed.ndim), apart)]
+
+
+def surer(
+    descent: Descent, level: Level, here: Outcome, scout: Level, search: Search, clock: Clock, *, roughly: bool = False
+) -> Outcome:
     """An outcome at the coarsest level, or a better one from anywhere if the images hardly agree there.
 
     With `roughly` what a dense stage can go on from is enough.
@@ -75,7 +126,7 @@ def surer(descent: Descent, level: Level, here: Outcome, scout: Level, clock: Cl
     # what one image lacks can stretch an affine map, but hardly a similarity
     stiff = replace(pose.model, group="similarity")
     starts = [MatrixPose(stiff, pose.base, stiff.nearest(pose.affine))] if pose.model.group == "affine" else []
-    for start in (*starts, *_from_anywhere(scout, pose, anything=best.share < _HARDLY)):
+    for start in (*starts, *_from_anywhere(scout, pose, search, anything=best.share < _HARDLY)):
         if clock.spent:
             break
         there = last(descent.programs(few, Outcome(start), _WINDOWS), Outcome(start))
@@ -89,26 +140,22 @@ def surer(descent: Descent, level: Level, here: Outcome, scout: Level, clock: Cl
     return here
 
 
-def _from_anywhere(scout: Level, pose: MatrixPose, *, anything: bool) -> Iterator[MatrixPose]:
+def _from_anywhere(scout: Level, pose: MatrixPose, search: Search, *, anything: bool) -> Iterator[MatrixPose]:
     """Starts all around, from the given start and from centred grids: those better than one like the pose, or the best few.
 
     Starts are compared with starts: the pose has been fitted, and correlates better than it deserves.
     """
-    fixed, moving = scout.fixed, scout.moving
-    ndim = fixed.grid.ndim
-    apart = moving.grid.center - fixed.grid.center
-    initials: list[Transform] = [pose.base]
-    if np.abs(fixed.grid.center + apart - pose.base(fixed.grid.center)).max() > min(fixed.grid.spacing):
-        initials.append(Affine(np.eye(ndim), apart))
+    fixed, moving, ndim = scout.fixed, scout.moving, scout.fixed.grid.ndim
     matrices = all_around(ndim, rigid=pose.model.group == "rigid")
     back = np.linalg.inv(pose.affine.matrix)
     contrast = scout.criterion.any_contrast
-    for initial in initials:
-        for candidate in candidates(fixed, moving, initial, matrices, count=3, far=True, contrast=contrast):
-            alike = initial is pose.base and np.linalg.norm(back @ candidate.matrix - np.eye(ndim), 2) < _ALIKE
-            if alike and not anything:
-                break
-            yield MatrixPose(pose.model, initial, pose.model.nearest(candidate))
+    for initial in _initials(scout, pose):
+        for family in _families(matrices, scout, search, any_turn=True):
+            for candidate in candidates(fixed, moving, initial, family, count=_COUNT, far=True, contrast=contrast):
+                alike = initial is pose.base and np.linalg.norm(back @ candidate.matrix - np.eye(ndim), 2) < _ALIKE
+                if alike and not anything:
+                    break
+                yield MatrixPose(pose.model, initial, pose.model.nearest(candidate))
 
 
 def _beside(best: Outcome, others: Sequence[Outcome]) -> Outcome:

@@ -4,8 +4,9 @@ For every candidate rotation and scale the moving image is warped about the cent
 translations at once; the normalised correlation over the overlap only (Padfield 2012, IEEE TIP 21(5), eq. 7-12) does not
 reward an image for leaving the view. All candidates share their Fourier transforms.
 
-Usual starts are near (`nearby`). Where they lead to no agreement, the whole circle, half and double size and centred grids are
-tried (`all_around`): so many that a plain correlation chooses first.
+Usual starts are near (`nearby`), or turned any way (`turned`); their mirror images stand behind one of `reflections`. Where they
+lead to no agreement, the whole circle, half and double size and centred grids are tried (`all_around`): so many that a plain
+correlation chooses first.
 """
 
 from __future__ import annotations
@@ -23,8 +24,9 @@ from augreg.geometry.transforms import Affine, Transform
 from augreg.keypoints.pyramid import Raster
 from augreg.lp.profiles import sampled
 
-# degrees between rotations, and scales
+# degrees between rotations, scales, and the rotations in 3-D from which on the turns of a cube are between them
 _TURN = {2: 5.0, 3: 10.0}
+CUBE = 90.0
 _SCALES = {2: (0.85, 1.0, 1.15), 3: (1.0,)}
 _OVERLAP = 0.4
 # shifts, as shares of the sides: usual ones, and where everything is tried
@@ -41,6 +43,28 @@ def nearby(ndim: int, *, rigid: bool, degrees: float) -> list[FloatArray]:
     """Matrices (D, D) of the usual candidates: rotations up to so many degrees, and without `rigid` some scales."""
     scales = (1.0,) if rigid else _SCALES[ndim]
     return [factor * turn for turn in _rotations(ndim, degrees) for factor in scales]
+
+
+def turned(ndim: int, *, rigid: bool, degrees: float) -> list[FloatArray]:
+    """Matrices (D, D) of rotations up to many degrees, each of them once: in 3-D from 90 degrees on near the turns of a cube."""
+    if ndim == 2:
+        steps = np.arange(-int(degrees // _TURN[2]), int(degrees // _TURN[2]) + 1)
+        angles = np.deg2rad(_TURN[2] * steps[: int(360 // _TURN[2])])
+        turns = [np.array([[np.cos(a), -np.sin(a)], [np.sin(a), np.cos(a)]]) for a in angles]
+        return [factor * turn for turn in turns for factor in ((1.0,) if rigid else _SCALES[2])]
+    if degrees < CUBE:
+        return nearby(ndim, rigid=rigid, degrees=degrees)
+    return [near @ cube for cube in all_around(ndim, rigid=rigid) for near in nearby(ndim, rigid=rigid, degrees=_TURN[3])]
+
+
+def reflections(axes: FloatArray, *, any_turn: bool) -> list[FloatArray]:
+    """Mirrors (D, D) along a grid's axes (D, D), a column each; where any turn follows, one of them suffices.
+
+    Else every one of determinant -1 whose entries are signs: in 3-D three mirrors, and the reversal of all axes.
+    """
+    ndim = len(axes)
+    signs = [signs for signs in itertools.product((1.0, -1.0), repeat=ndim) if np.prod(signs) < 0]
+    return [(axes * sign) @ axes.T for sign in (signs[:1] if any_turn else signs)]
 
 
 def all_around(ndim: int, *, rigid: bool) -> list[FloatArray]:
@@ -65,6 +89,8 @@ def candidates(
     count: int,
     far: bool = False,
     contrast: bool = False,
+    left: int = _LEFT,
+    apart: float = 0.0,
 ) -> list[Affine]:
     """The best `count` affine starts A on the fixed side (phi = initial @ A), best first.
 
@@ -74,19 +100,31 @@ def candidates(
     matrices : rotations and scales about the fixed grid's centre
     far : shifts to half of the image, not to a third; matrices that correlate worst anyway are left out
     contrast : negative correlations count as positive ones do
+    left : how many matrices are left then
+    apart : norm of what takes the matrix of a better start to another's, from which on that counts as another start
     """
     grid, reach = fixed.grid, _FAR if far else _REACH
     tried = np.asarray(matrices)
-    if far and len(tried) > _LEFT:
+    if far and len(tried) > left:
         # every other voxel suffices to see which are not worth more
         few = grid.with_shape([max(2, n // 2) for n in grid.shape])
         plain = _plain_correlations(*_pair(fixed, moving, initial, tried, few), few, reach, contrast)
-        tried = tried[np.argsort(-plain, kind="stable")[:_LEFT]]
+        tried = tried[np.argsort(-plain, kind="stable")[:left]]
     scores, shifts = _correlations(*_pair(fixed, moving, initial, tried, grid), grid, reach, contrast)
-    best = np.argsort(-scores, kind="stable")[:count]
-    turned = [Affine.about(tried[k], grid.center) for k in best]
+    best: list[int] = []
+    for k in np.argsort(-scores, kind="stable"):
+        if len(best) == count:
+            break
+        if apart == 0 or all(_between(tried[k], tried[better]) >= apart for better in best):
+            best.append(int(k))
+    about = [Affine.about(tried[k], grid.center) for k in best]
     # behind a shift by d voxels
-    return [Affine(t.matrix, t(grid.index_to_world @ shift)) for t, shift in zip(turned, shifts[best], strict=True)]
+    return [Affine(t.matrix, t(grid.index_to_world @ shift)) for t, shift in zip(about, shifts[best], strict=True)]
+
+
+def _between(a: FloatArray, b: FloatArray) -> float:
+    """Norm of b^-1 a - 1."""
+    return float(np.linalg.norm(np.linalg.solve(b, a) - np.eye(len(a)), 2))
 
 
 def _pair(fixed: Raster, moving: Raster, initial: Transform, matrices: FloatArray, grid: Grid) -> tuple[Samples, Samples]:

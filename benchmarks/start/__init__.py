@@ -1,0 +1,1 @@
+"""How wide the start of a registration is."""

@@ -1,0 +1,109 @@
+"""How far a registration may start: the share of pairs that are found, and its price, for turns, mirrors, headers, negatives, labels.
+
+Affine maps (rigid ones where headers lie) with default settings but for the option that a part is about. A pair is found if the
+median error is at most 5 pixels, 3 voxels in 3-D, of sections in two stains 2 % of the diagonal; label maps if their Dice is at
+least 0.6. Where an option is asked for, the same pairs are registered without it, too.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections import defaultdict
+from statistics import median
+from typing import Any
+
+import numpy as np
+
+import augreg as ar
+from augreg.threads import set_threads
+from benchmarks.harness.page import heading, table
+from benchmarks.harness.record import Record, Row, about, write_record
+from benchmarks.harness.timing import timed
+from benchmarks.silent.run import doubted
+from benchmarks.start.cases import PARTS, Far
+
+_LEAST_DICE = 0.6
+_WIDE = {"rotation": 180.0}
+# what the pairs of a part are registered with, beside what the part is about
+_SETTINGS: dict[str, dict[str, dict[str, Any]]] = {
+    "angle": {"rotation 15": {}, "rotation 180": _WIDE, "mi, rotation 15": {"criterion": "mi"}, "mi": _WIDE | {"criterion": "mi"}},
+    "mirror": {"rotation 180": _WIDE, "mi, rotation 180": _WIDE | {"criterion": "mi"}},
+    "cubes": {"rotation 15": {}, "rotation 180": _WIDE},
+    "flips": {"rotation 180": _WIDE},
+    "negative": {"contrast any": {}, "mi": {"contrast": "same", "criterion": "mi"}, "contrast same": {"contrast": "same"}},
+    "labels": {"rigid": {}, "affine": {"transform": "affine"}},
+}
+
+
+def options(parser: argparse.ArgumentParser) -> None:
+    """Of the command."""
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
+    parser.add_argument("--only", nargs="+", default=[""], metavar="TEXT", help="cases whose names hold one of them")
+    parser.add_argument("--settings", nargs="+", default=[], metavar="NAME", help="rows of the tables; all by default")
+
+
+def run(options: argparse.Namespace) -> None:
+    """Register all pairs."""
+    set_threads(1)
+    record = about(1, ["augreg", "simpleitk", "numpy"]) | {"rows": []}
+    for part in options.parts:
+        for number, case in enumerate(PARTS[part]()):
+            if not any(text in case.key for text in options.only):
+                continue
+            for name, setting in _SETTINGS[part].items():
+                if options.settings and name not in options.settings:
+                    continue
+                if number == 0:
+                    # kernels are compiled here
+                    judged(case, name, setting)
+                record["rows"].append(judged(case, name, setting))
+                if not record["rows"][-1]["found"]:
+                    print(json.dumps(record["rows"][-1]), file=sys.stderr, flush=True)
+    write_record(options.output, record)
+
+
+def judged(case: Far, name: str, setting: dict[str, Any]) -> Row:
+    """Register and judge one pair."""
+    solid = case.fixed.ndim == 3
+    asked = {"transform": "rigid" if solid else "affine"} | case.options | setting
+    register = ar.LPRegistration(**asked)
+    (*_, state), took = timed(lambda: list(register.steps(case.fixed, case.moving, **case.given)))
+    error = float(np.median(np.linalg.norm(state.transform(case.points) - case.targets, axis=1)))
+    row = {"case": case.key, "setting": name, "error": error / case.limit if np.isfinite(case.limit) else error}
+    if case.given:
+        moved = ar.warp(case.given["moving_labels"], state.transform, case.fixed.grid)
+        overlap = ar.metrics.mean_overlap(ar.dice(case.given["fixed_labels"], moved, known=[1]))
+        row |= {"dice": overlap, "found": overlap >= _LEAST_DICE}
+    else:
+        row |= {"found": error <= case.limit}
+    return row | {"doubted": doubted({"warnings": state.warnings}), "cpu_seconds": took["cpu_seconds"]}
+
+
+def rendered(record: Record) -> str:
+    """A line for each kind of images and setting."""
+    groups: dict[tuple[str, str, str], list[Row]] = defaultdict(list)
+    for row in record["rows"]:
+        part, images, _ = row["case"].split("/")
+        groups[part, _kind(images), row["setting"]].append(row)
+    lines = []
+    for (part, kind, setting), rows in groups.items():
+        found = [row for row in rows if row["found"]]
+        silent = sum(not row["found"] and not row["doubted"] for row in rows)
+        dice = f"{sum(row['dice'] for row in rows) / len(rows):.3f}" if "dice" in rows[0] else ""
+        times = f"{1000 * median(row['cpu_seconds'] for row in rows):.0f}"
+        share = f"{len(found) / len(rows):.1%}"
+        lines.append([part, kind, setting, str(len(rows)), share, str(silent), dice, times])
+    head = ["part", "images", "setting", "pairs", "found", "lost, nothing said", "Dice", "CPU ms"]
+    return f"{heading(record)}\n\n{table(head, lines)}"
+
+
+def _kind(images: str) -> str:
+    if images in ("kidney", "lesion"):
+        return "sections in two stains"
+    if images[0] == "r" and images[1:3].isdigit() or images.endswith(("_z08", "_z20")):
+        return "brain slices"
+    if images[:1].isdigit():
+        return "hearts" if images.endswith("_ed") else "brains"
+    return "glands" if images == "glands" else "photographs"
