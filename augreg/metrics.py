@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from augreg.geometry.grid import FloatArray, Grid, reals
 from augreg.geometry.image import Labels
-from augreg.geometry.jacobian import folding, jacobian_determinant
+from augreg.geometry.jacobian import folding, jacobian_determinant, unmirrored
 from augreg.geometry.resampling import warp
 from augreg.geometry.transforms import Transform
 
@@ -126,9 +126,9 @@ def evaluate(
     """All measures that the given landmarks and labels allow, as plain numbers ready for JSON.
 
     The moving labels are warped to the grid of the fixed ones. `lost` are the labels of both maps that are then out of view:
-    their overlap is 0, their surfaces have no distance and are not in the mean.
+    their overlap is 0, their surfaces have no distance and are not in the mean. A mirror among the affine maps is no fold.
     """
-    report: dict[str, Any] = {"folding": folding(transform, grid)}
+    report: dict[str, Any] = {"folding": folding(unmirrored(transform), grid)}
     if fixed_points is not None and moving_points is not None:
         report["tre"] = _summary(tre(transform, fixed_points, moving_points))
         report["rtre"] = _summary(rtre(transform, fixed_points, moving_points, grid))

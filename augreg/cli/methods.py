@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from augreg.registration import Method
 
 # options that are fields of `LPRegistration`
-_OF_PROGRAMS = ("transform", "criterion", "grid_spacing", "tolerance", "budget", "rotation")
+_OF_PROGRAMS = ("transform", "criterion", "grid_spacing", "tolerance", "budget", "rotation", "mirror")
 
 
 # registrations by what they are for

@@ -48,8 +48,19 @@ def jacobian_determinant(transform: Transform, grid: Grid) -> FloatArray:
     return out
 
 
+def mirrors(transform: Transform) -> bool:
+    """Whether the affine maps of a transform together have a negative determinant: it turns left into right everywhere."""
+    parts = transform.transforms if isinstance(transform, Composition) else (transform,)
+    return bool(np.prod([np.sign(determinants(part.matrix)) for part in parts if isinstance(part, Affine)]) < 0)
+
+
+def unmirrored(transform: Transform) -> Transform:
+    """The transform seen in a mirror if it mirrors: to a mirrored image folds are what has the other orientation."""
+    return Affine(np.diag([-1.0] + [1.0] * (transform.ndim - 1))) @ transform if mirrors(transform) else transform
+
+
 def folding(transform: Transform, grid: Grid) -> float:
-    """The share of voxels where phi folds: the least determinant there is not positive.
+    """The share of voxels where phi folds: the least determinant there is not positive; 1 where it mirrors (see `unmirrored`).
 
     At every voxel the determinant is taken of the transform's derivative and of all 2^D combinations of one-sided differences to
     its neighbours: a multilinear cell may fold although central differences look well. Along an axis of one voxel the transform's

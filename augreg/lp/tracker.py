@@ -30,7 +30,7 @@ from augreg.lp.models import MatrixModel
 from augreg.lp.plan import Plan, Stage
 from augreg.lp.pose import MatrixPose
 from augreg.lp.profiles import Window
-from augreg.lp.search import begun
+from augreg.lp.search import Search, begun
 from augreg.lp.walk import Walk
 from augreg.registration import Clock, Method, Pair, State, Tracker
 from augreg.registration.incoming import ends, finite
@@ -84,7 +84,7 @@ class LPTracker(Tracker):
         here, plan, left_out = Outcome(pose), self.plan, 0
         stages = self._needed(levels, pose)
         if stages is None:
-            here = begun(self.descent, levels[0], pose, None, 0.0)
+            here = begun(self.descent, levels[0], pose, None, Search())
         else:
             plan, left_out = replace(self.plan, stages=stages), len(self.plan.stages) - len(stages)
         here = replace(here, warnings=()).saying(*self.warnings, *said, *scarce(levels[0]), *here.warnings)

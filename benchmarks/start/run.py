@@ -1,4 +1,4 @@
-"""How far a registration may start: the share of pairs that are found, and its price, for turns, mirrors, headers, negatives, labels.
+"""How far a registration may start: the share of pairs found and its price, for turns, mirrors, headers, negatives, labels.
 
 Affine maps (rigid ones where headers lie) with default settings but for the option that a part is about. A pair is found if the
 median error is at most 5 pixels, 3 voxels in 3-D, of sections in two stains 2 % of the diagonal; label maps if their Dice is at
@@ -28,7 +28,12 @@ _LEAST_DICE = 0.6
 _WIDE = {"rotation": 180.0}
 # what the pairs of a part are registered with, beside what the part is about
 _SETTINGS: dict[str, dict[str, dict[str, Any]]] = {
-    "angle": {"rotation 15": {}, "rotation 180": _WIDE, "mi, rotation 15": {"criterion": "mi"}, "mi": _WIDE | {"criterion": "mi"}},
+    "angle": {
+        "rotation 15": {},
+        "rotation 180": _WIDE,
+        "mi, rotation 15": {"criterion": "mi"},
+        "mi": _WIDE | {"criterion": "mi"},
+    },
     "mirror": {"rotation 180": _WIDE, "mi, rotation 180": _WIDE | {"criterion": "mi"}},
     "cubes": {"rotation 15": {}, "rotation 180": _WIDE},
     "flips": {"rotation 180": _WIDE},
@@ -102,7 +107,7 @@ def rendered(record: Record) -> str:
 def _kind(images: str) -> str:
     if images in ("kidney", "lesion"):
         return "sections in two stains"
-    if images[0] == "r" and images[1:3].isdigit() or images.endswith(("_z08", "_z20")):
+    if (images[0] == "r" and images[1:3].isdigit()) or images.endswith(("_z08", "_z20")):
         return "brain slices"
     if images[:1].isdigit():
         return "hearts" if images.endswith("_ed") else "brains"

@@ -27,13 +27,14 @@ from augreg.cli.output import (
     say_warning,
 )
 from augreg.cli.progress import bar
+from augreg.geometry.jacobian import mirrors, unmirrored
 from augreg.registration.clock import kept
 
 if TYPE_CHECKING:
     from augreg.registration import State
 
 # options that a network knows nothing of, and those that only a network knows
-_OF_PROGRAMS = ("preset", "transform", "grid_spacing", "criterion", "rigid_mask", "tolerance", "budget", "rotation")
+_OF_PROGRAMS = ("preset", "transform", "grid_spacing", "criterion", "rigid_mask", "tolerance", "budget", "rotation", "mirror")
 _OF_NETWORKS = ("passes", "symmetric", "refine", "then_program")
 
 # inputs beside the images
@@ -104,6 +105,12 @@ def add(commands: Commands) -> None:
         "--rotation", type=degrees, metavar="DEGREES", help="how far the start may be turned: 180 finds any rotation (default 15)"
     )
     parser.add_argument(
+        "--mirror",
+        action="store_const",
+        const=True,
+        help="try mirrored images, too: sections that lie on their other side, headers whose axes point the wrong way",
+    )
+    parser.add_argument(
         "--budget",
         type=positive(float),
         metavar="SECONDS",
@@ -149,7 +156,7 @@ def run(options: argparse.Namespace) -> None:
     seconds = time.perf_counter() - begin
     in_time = None if options.budget is None else kept(options.budget, max(state.seconds, took))
     # all that may fail comes first: what is written is whole
-    share = ar.metrics.folding(state.transform, fixed.grid)
+    share = ar.metrics.folding(unmirrored(state.transform), fixed.grid)
     moved = None if options.warped is None else ar.warp(moving, state.transform, fixed.grid, fill=fill)
     page = None if options.report is None else _page(fixed, moving, state.transform)
     _write(options, state.transform, fixed.grid, moved, page)
@@ -161,6 +168,7 @@ def run(options: argparse.Namespace) -> None:
         "keypoints": state.keypoints,
         "levels": state.level + 1,
         "folding": share,
+        "mirrored": mirrors(state.transform),
         "stage": state.stage,
         "completed": not state.late,
         "budget_met": in_time,
