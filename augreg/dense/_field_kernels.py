@@ -95,6 +95,18 @@ def reached(begin, end, cells, reach, out):
 
 
 @kernel
+def touched(begin, end, nodes, out):
+    """1 in out, of as many cells as nodes along each axis, or one more, at the cells that have one of the nodes (N, 3)."""
+    c0, c1, c2 = out.shape
+    for item in range(begin, end):
+        i, j, k = nodes[item, 0], nodes[item, 1], nodes[item, 2]
+        for a in range(i, min(i + 2, c0)):
+            for b in range(j, min(j + 2, c1)):
+                for c in range(k, min(k + 2, c2)):
+                    out[a, b, c] = 1
+
+
+@kernel
 def softened(begin, end, field, nodes, out):
     """Binomial means of the field at the nodes (N, 3), in out; the border is repeated."""
     ndim, h0, h1, h2 = field.shape

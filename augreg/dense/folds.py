@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from augreg.dense import _field_kernels as kernels
-from augreg.geometry.cells import doubtful_cells
+from augreg.geometry.cells import doubtful_among, doubtful_cells
 from augreg.threads import shared
 
 Field = npt.NDArray[np.float32]
@@ -26,8 +26,9 @@ _NODE = 150
 
 def unfolded(field: Field, guard: float) -> Field:
     """The field with all determinants at least `guard`, between 0 and 1; the same one where they are."""
+    marked = doubtful_cells(field, guard)
+    cells = np.argwhere(marked)
     for number in range(_ROUNDS):
-        cells = np.argwhere(doubtful_cells(field, guard))
         if not len(cells):
             return field
         near = np.zeros(field.shape[1:], dtype=np.uint8)
@@ -35,6 +36,10 @@ def unfolded(field: Field, guard: float) -> Field:
         nodes, out = np.argwhere(near), field.copy()
         shared(kernels.softened, len(nodes), _NODE, field, nodes, out)
         field = out
+        # no other cell has changed
+        marked[:] = 0
+        kernels.touched(0, len(nodes), nodes, marked)
+        cells = doubtful_among(np.argwhere(marked), field, guard)
     while doubtful_cells(field, guard).any():
         field = field * np.float32(_SHORTER)
     return field

@@ -10,13 +10,13 @@ import numpy as np
 import numpy.typing as npt
 
 from augreg.geometry.grid import FloatArray, Grid
-from augreg.geometry.kernels.cells import doubtful
+from augreg.geometry.kernels import cells as kernels
 from augreg.geometry.transforms import Affine, DisplacementField
 from augreg.threads import shared
 
 Field = npt.NDArray[np.float32]
-# nanoseconds per cell, about
-_CELL = 10
+# nanoseconds per cell, about, and per one that is looked at closely
+_CELL, _LOOK = 20, 100
 # determinants that are certainly positive, whatever rounding to float32 does to displacements below so many voxels
 _POSITIVE, _FARTHEST = 0.01, 1000.0
 
@@ -31,8 +31,15 @@ def doubtful_cells(field: Field, guard: float) -> npt.NDArray[np.uint8]:
     ndim, h0, h1, h2 = field.shape
     out = np.empty((h0 + 1, h1 + (ndim == 3), h2 + 1), dtype=np.uint8)
     harmless = 1 - guard ** (1 / ndim)
-    shared(doubtful, out.shape[0] * out.shape[1], _CELL * out.shape[2], field, guard, harmless, out)
+    shared(kernels.doubtful, out.shape[0] * out.shape[1], _CELL * out.shape[2], field, guard, harmless, out)
     return out
+
+
+def doubtful_among(cells: npt.NDArray[np.int64], field: Field, guard: float) -> npt.NDArray[np.int64]:
+    """Those of some cells (N, 3) that may have a determinant below `guard`; numbers are places in what `doubtful_cells` gives."""
+    out = np.empty(len(cells), dtype=np.uint8)
+    shared(kernels.doubtful_among, len(cells), _LOOK, cells, field, guard, out)
+    return cells[out != 0]
 
 
 def never_folds_within(field: DisplacementField, inner: Affine | None, grid: Grid) -> bool:

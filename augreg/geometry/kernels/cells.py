@@ -73,6 +73,47 @@ def _least(e):
 
 
 @inlined
+def _permanent(a, b, c, d, e, f, g, h, i):
+    """The determinant with plus signs alone."""
+    return a * (e * i + f * h) + b * (d * i + f * g) + c * (d * h + e * g)
+
+
+@inlined
+def _is_below(field, i, j, k, guard, e, m, r):
+    """Whether a coefficient of a 3-D cell is below `guard`; e (3, 2, 2, 3), m and r (3, 3) are scratch.
+
+    First all edges of an axis are taken as one, m, give or take r: a determinant of such columns differs from that of m by no
+    more than the permanent of |m| + r from that of |m|.
+    """
+    _edges(field, i, j, k, e)
+    for a in range(3):
+        for d in range(3):
+            low = min(min(e[a, 0, 0, d], e[a, 0, 1, d]), min(e[a, 1, 0, d], e[a, 1, 1, d]))
+            high = max(max(e[a, 0, 0, d], e[a, 0, 1, d]), max(e[a, 1, 0, d], e[a, 1, 1, d]))
+            m[a, d], r[a, d] = 0.5 * (low + high), 0.5 * (high - low)
+    least = determinant(m[0, 0], m[0, 1], m[0, 2], m[1, 0], m[1, 1], m[1, 2], m[2, 0], m[2, 1], m[2, 2])
+    for a in range(3):
+        for d in range(3):
+            m[a, d] = abs(m[a, d])
+            r[a, d] += m[a, d]
+    least += _permanent(m[0, 0], m[0, 1], m[0, 2], m[1, 0], m[1, 1], m[1, 2], m[2, 0], m[2, 1], m[2, 2])
+    least -= _permanent(r[0, 0], r[0, 1], r[0, 2], r[1, 0], r[1, 1], r[1, 2], r[2, 0], r[2, 1], r[2, 2])
+    return least < guard + 1e-9 and _least(e) < guard
+
+
+@kernel
+def doubtful_among(begin, end, cells, field, guard, out):
+    """Which of some cells (N, 3) may have a determinant below `guard`, 1 or 0 in out (N,); numbers as those of `doubtful`."""
+    e, m, r = np.empty((3, 2, 2, 3)), np.empty((3, 3)), np.empty((3, 3))
+    for item in range(begin, end):
+        i, j, k = cells[item, 0] - 1, cells[item, 1] - 1, cells[item, 2] - 1
+        if len(field) == 2:
+            out[item] = _least_flat(field, i, k) < guard
+        else:
+            out[item] = _is_below(field, i, j, k, guard, e, m, r)
+
+
+@inlined
 def _widest(first, second, out):
     """out (N,) at least the squared distances of two lines of vectors, (D, N) each."""
     p0, p1, q0, q1 = first[0], first[1], second[0], second[1]
@@ -97,7 +138,7 @@ def doubtful(begin, end, field, guard, harmless, out):
     """
     ndim, h0, h1, h2 = field.shape
     c1, c2 = out.shape[1], out.shape[2]
-    e = np.empty((3, 2, 2, 3))
+    e, m, r = np.empty((3, 2, 2, 3)), np.empty((3, 3)), np.empty((3, 3))
     least_far = harmless * harmless * (1.0 - 1e-5)
     # of nodes along the first two axes, of edges along the last one
     across, along, far = np.empty(h2, F), np.empty(h2 - 1, F), np.empty(c2, F)
@@ -135,5 +176,4 @@ def doubtful(begin, end, field, guard, harmless, out):
                 if ndim == 2:
                     out[i, j, k] = _least_flat(field, i - 1, k - 1) < guard
                 else:
-                    _edges(field, i - 1, j - 1, k - 1, e)
-                    out[i, j, k] = _least(e) < guard
+                    out[i, j, k] = _is_below(field, i - 1, j - 1, k - 1, guard, e, m, r)
