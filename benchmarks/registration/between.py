@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 import augreg as ar
+from augreg.geometry._small import determinants
 from benchmarks.harness.places import DATA, TEST_BRAINS
 from benchmarks.registration.cases import Case
 
@@ -92,10 +93,7 @@ class Between:
             ahead[axis] = slice(1, None)
             steps.append((at[tuple(ahead)] - first).astype(np.float64))
         volume = np.prod(self.moving.grid.spacing) / np.prod(self.fixed.grid.spacing)
-        if ndim == 2:
-            x, y = steps
-            return volume * (x[..., 0] * y[..., 1] - x[..., 1] * y[..., 0])
-        return volume * (steps[0] * np.cross(steps[1], steps[2])).sum(axis=-1)
+        return volume * determinants(np.stack(steps, axis=-1))
 
 
 def _ring(people: list[str], steps: range | tuple[int, ...]) -> list[tuple[str, str]]:

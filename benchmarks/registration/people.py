@@ -25,7 +25,7 @@ from benchmarks.harness.record import Record, Row, Unusable, about, read_record,
 from benchmarks.harness.timing import timed
 from benchmarks.registration.between import PAIRS, SPLITS, Between, read
 from benchmarks.registration.cases import Case
-from benchmarks.registration.people_table import OWN, RIVALS, rendered
+from benchmarks.registration.people_table import OWN, RIVALS, rendered, takes
 from benchmarks.registration.process import Process
 
 __all__ = ["options", "rendered", "run"]
@@ -92,7 +92,8 @@ def _rows(options: argparse.Namespace, rivals: _Rivals, done: set[tuple[str, str
         for number, names in enumerate(PAIRS[group](options.split)[: options.pairs]):
             few = _RIVAL_PAIRS[group] if options.rival_pairs is None else options.rival_pairs
             missing = [name for name in options.methods if (group, " ".join(names), name) not in done]
-            missing = [name for name in missing if name in OWN or (number < few and rivals.has(name, group))]
+            missing = [name for name in missing if takes(name, group)]
+            missing = [name for name in missing if name in OWN or (number < few and rivals.has(name))]
             if not missing:
                 continue
             pair = read(group, names)
@@ -105,7 +106,7 @@ _warm: set[tuple[str, int]] = set()
 
 
 def _own(name: str, pair: Between) -> Row:
-    register = OWN[name](pair.fixed.ndim)
+    register = OWN[name]
     if (name, pair.fixed.ndim) not in _warm:
         register(pair.fixed, pair.moving)
         _warm.add((name, pair.fixed.ndim))
@@ -132,10 +133,9 @@ class _Rivals:
         self._processes: dict[str, Process] = {}
         self._known = {rival.name: rival for rival in RIVALS}
 
-    def has(self, name: str, group: str) -> bool:
-        """Whether it can be run, and takes such images."""
-        rival = self._known[name]
-        return group.startswith(rival.cases) and self._pythons.get(rival.module, Path(sys.executable)) is not None
+    def has(self, name: str) -> bool:
+        """Whether it can be run."""
+        return self._pythons.get(self._known[name].module, Path(sys.executable)) is not None
 
     def registered(self, name: str, pair: Between) -> Row:
         """A row, or why there is none."""
