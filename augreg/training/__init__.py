@@ -24,6 +24,7 @@ from augreg.training.learner import WEIGHTS, Learner, descend, kept
 from augreg.training.learners.flows import FlowLearner, pairs_error, train
 from augreg.training.learners.judged import JudgedLearner
 from augreg.training.logs import tensorboard_log
+from augreg.training.looks import contrast_drawn, denser, occluded
 from augreg.training.loop import TrainingOptions, TrainingState, learn
 from augreg.training.machine import Machine, torch_threads
 from augreg.training.objectives import Alike, Bending, InverseConsistent, LabelOverlap, Likeness, Objective, Smooth, supervised
@@ -62,6 +63,8 @@ __all__ = [
     "TrainingState",
     "check_same",
     "claim",
+    "contrast_drawn",
+    "denser",
     "descend",
     "fields_of",
     "growing",
@@ -74,6 +77,7 @@ __all__ = [
     "mirrored",
     "mirrored_by_chance",
     "model_hash",
+    "occluded",
     "one_structure",
     "pairs_error",
     "pairs_from_generators",

@@ -1,0 +1,209 @@
+"""The same pairs with other looks: what networks have to bear that learn from what is made. The truth stays.
+
+    occluded         ellipsoids of one intensity, in places of chance in each image alone (Sokooti et al. 2019, arXiv 1908.10235)
+    denser           lungs that are squeezed are denser, fixed'(x) = air + (fixed(x) - air) det(D phi)(x)^s with s ~ U(0, 1): the
+                     sponge model (Staring et al., Med. Phys. 2014), used so by Sokooti et al. 2019; the random s is augreg's own
+    contrast_drawn   each label a random mean and texture (Billot et al., SynthSeg, MedIA 2023; Hoffmann et al., SynthMorph, TMI
+                     2022), of label maps that an appearance model has drawn with its shapes, and a random share of what the image
+                     itself shows in a label, upright or upside down: these two are augreg's own
+
+Whoever wraps pairs of an appearance model, `contrast_drawn(pairs_from_generators(lambda _: AppearancePairs(model), 4))`, has
+statistics of anatomy and any contrast in one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import numpy.typing as npt
+import scipy.ndimage
+import torch
+from torch import nn
+
+from augreg.geometry.grid import FloatArray
+from augreg.synthesis import PairBatch
+from augreg.training.batches import ALL, Batches
+
+# determinants beyond these are those of no lung
+_VOLUMES = (1 / 3, 3.0)
+Drawn = npt.NDArray[np.float32]
+
+
+def occluded(
+    batch_of: Batches,
+    *,
+    most: int = 3,
+    size: tuple[float, float] = (0.03, 0.12),
+    seed: int = 0,
+    batch: int | None = None,
+    part: slice = ALL,
+) -> Batches:
+    """The same pairs, in each image 0 to `most` ellipsoids of one intensity of its range.
+
+    Parameters
+    ----------
+    batch_of : the pairs
+    most : largest number of ellipsoids in an image
+    size : least and largest half axis, as a share of the mean side
+    seed : seed of all random numbers
+    batch : pairs of a step, of all processes; None is as many as there are
+    part : which of a step's pairs these are; see `Team.part`
+
+    Raises
+    ------
+    ValueError : for a negative number or sizes that are not in order.
+    """
+    if most < 0 or not 0 < size[0] <= size[1]:
+        raise ValueError(f"most, size: expected 0 or more, and shares above 0 in order, got {most} and {size}")
+
+    def seen(pairs: PairBatch, pair: int, rng: np.random.Generator) -> tuple[Drawn, Drawn]:
+        return tuple(hidden(_image(side[pair]), rng) for side in (pairs.fixed, pairs.moving))  # type: ignore[return-value]
+
+    def hidden(image: Drawn, rng: np.random.Generator) -> Drawn:
+        out, shape = image.copy(), image.shape[1:]
+        D = len(shape)
+        low, high = image.min(), image.max()
+        places = np.stack(np.meshgrid(*map(np.arange, shape), indexing="ij"), axis=-1).astype(np.float32)
+        for _ in range(rng.integers(most + 1)):
+            center, axes = rng.uniform(0, shape), np.mean(shape) * rng.uniform(*size, D)
+            turn, _ = np.linalg.qr(rng.standard_normal((D, D)))
+            inside = np.square((places - center) @ (turn / axes)).sum(axis=-1) < 1
+            out[:, inside] = low + (high - low) * rng.random()
+        return out
+
+    return _one_by_one(batch_of, seen, seed, 6, batch, part)
+
+
+def denser(
+    batch_of: Batches,
+    *,
+    air: float = -1000.0,
+    tissue: tuple[float, float] = (-950.0, -400.0),
+    soft: float = 1.0,
+    seed: int = 0,
+    batch: int | None = None,
+    part: slice = ALL,
+) -> Batches:
+    """The same pairs, lungs of the fixed image as dense as their volume asks for.
+
+    Parameters
+    ----------
+    batch_of : pairs with a truth
+    air : intensity of nothing, HU
+    tissue : least and largest intensity of lungs, HU
+    soft : deviation of the Gaussian that smooths the border of what is lung, voxels
+    seed, batch, part : see `occluded`
+    """
+
+    def seen(pairs: PairBatch, pair: int, rng: np.random.Generator) -> tuple[Drawn, Drawn]:
+        image = _image(pairs.fixed[pair])
+        volume = (_volumes(pairs.flow[pair], pairs.mask[pair]).clip(*_VOLUMES) ** rng.random()).astype(np.float32)
+        lung = ((image[0] > tissue[0]) & (image[0] < tissue[1])).astype(np.float32)
+        share = scipy.ndimage.gaussian_filter(lung, soft)
+        return air + (image - air) * (1 + share * (volume - 1)), _image(pairs.moving[pair])
+
+    return _one_by_one(batch_of, seen, seed, 7, batch, part)
+
+
+def contrast_drawn(
+    batch_of: Batches,
+    *,
+    shared: float = 0.0,
+    noise: float = 0.1,
+    kept: float = 0.15,
+    blur: float = 1.0,
+    seed: int = 0,
+    batch: int | None = None,
+    part: slice = ALL,
+) -> Batches:
+    """The same pairs in any contrast: every label of an image gets a mean, a noise and a share of its texture of its own,
+
+        image'(x) = G (m_l + k_l (image(x) - mean of label l) / deviation of the image + n_l noise(x)),      l the label at x
+
+    with m_l ~ U(0, 1), k_l ~ N(0, kept^2), n_l ~ U(0, noise), noise of one smoothness, and G a Gaussian of up to `blur` voxels.
+
+    Parameters
+    ----------
+    batch_of : pairs with label maps, all labels of which count, 0 as well
+    shared : share of the pairs whose two images have one contrast
+    noise : largest deviation of a label's noise, where means lie between 0 and 1
+    kept : deviation of the factor on what the image itself shows in a label; negative factors turn it upside down
+    blur : largest deviation of the Gaussian, voxels; half of it is the largest smoothness of the noise
+    seed, batch, part : see `occluded`
+
+    Raises
+    ------
+    ValueError : for negative numbers; when pairs are asked for, for pairs without label maps.
+    """
+    if not (0 <= shared <= 1 and noise >= 0 and kept >= 0 and blur >= 0):
+        raise ValueError(
+            f"shared, noise, kept, blur: expected a share and numbers of at least 0, got {shared}, {noise}, {kept} and {blur}"
+        )
+
+    def seen(pairs: PairBatch, pair: int, rng: np.random.Generator) -> tuple[Drawn, Drawn]:
+        if pairs.fixed_labels is None or pairs.moving_labels is None:
+            raise ValueError("contrast_drawn: expected pairs with label maps on both sides, got none; give the labels")
+        maps = [labels[pair, 0].cpu().numpy() for labels in (pairs.fixed_labels, pairs.moving_labels)]
+        numbers = np.unique(np.concatenate([labels.ravel() for labels in maps]))
+        looks = [_contrast(rng, len(numbers), noise, kept) for _ in maps]
+        if rng.random() < shared:
+            looks[1] = looks[0]
+        both = []
+        for side, labels, (mean, share, grain) in zip((pairs.fixed, pairs.moving), maps, looks, strict=True):
+            image, at = _image(side[pair])[0].astype(np.float64), np.searchsorted(numbers, labels)
+            counts = np.bincount(at.ravel(), minlength=len(numbers)).clip(min=1)
+            own = np.bincount(at.ravel(), image.ravel(), len(numbers)) / counts
+            texture = (image - own[at]) / max(float(image.std()), 1e-12)
+            fresh = _noise(rng, labels.shape, blur / 2 * rng.random())
+            drawn = mean[at] + share[at] * texture + grain[at] * fresh
+            both.append(scipy.ndimage.gaussian_filter(drawn, blur * rng.random())[None].astype(np.float32))
+        return both[0], both[1]
+
+    return _one_by_one(batch_of, seen, seed, 8, batch, part)
+
+
+def _contrast(rng: np.random.Generator, count: int, noise: float, kept: float) -> tuple[FloatArray, FloatArray, FloatArray]:
+    return rng.random(count), kept * rng.standard_normal(count), noise * rng.random(count)
+
+
+def _noise(rng: np.random.Generator, shape: tuple[int, ...], sigma: float) -> FloatArray:
+    """Noise of a smoothness, of variance 1."""
+    grains = scipy.ndimage.gaussian_filter(rng.standard_normal(shape), sigma)
+    return np.asarray(grains / grains.std())
+
+
+def _volumes(flow: torch.Tensor, mask: torch.Tensor) -> FloatArray:
+    """det(D phi) of a flow (D, *shape), central differences; 1 where the flow or one of its neighbours is not known."""
+    D = len(flow)
+    known = torch.where(mask, flow, 0).double()
+    slopes = torch.stack([torch.stack(torch.gradient(part), dim=-1) for part in known], dim=-2)
+    det = torch.linalg.det(slopes + torch.eye(D, dtype=slopes.dtype, device=flow.device))
+    pool = nn.functional.max_pool2d if D == 2 else nn.functional.max_pool3d
+    beside = pool((~mask).float()[None], 3, 1, 1)[0, 0] > 0
+    return torch.where(beside, 1.0, det).cpu().numpy()
+
+
+def _image(image: torch.Tensor) -> Drawn:
+    return np.asarray(image.cpu().numpy(), dtype=np.float32)
+
+
+def _one_by_one(
+    batch_of: Batches,
+    seen: Callable[[PairBatch, int, np.random.Generator], tuple[Drawn, Drawn]],
+    seed: int,
+    stream: int,
+    batch: int | None,
+    part: slice,
+) -> Batches:
+    """Pairs whose images are made anew, each with random numbers of its own: they do not depend on who makes which."""
+
+    def made(step: int) -> PairBatch:
+        pairs = batch_of(step)
+        numbers = range(len(pairs) if batch is None else batch)[part]
+        looks = [seen(pairs, pair, np.random.default_rng([seed, step, stream, number])) for pair, number in enumerate(numbers)]
+        fixed, moving = (torch.from_numpy(np.stack(side)).to(pairs.fixed.device) for side in zip(*looks, strict=True))
+        return replace(pairs, fixed=fixed, moving=moving)
+
+    return made
