@@ -72,7 +72,7 @@ class Follower:
         warp = np.eye(2, 3, dtype=np.float32)
         if last is not None:
             origin = last(np.zeros((1, 2)))[0]
-            warp = np.column_stack([(last(np.eye(2)) - origin).T, origin]).astype(np.float32)
+            warp = np.ascontiguousarray(np.column_stack([(last(np.eye(2)) - origin).T, origin]), dtype=np.float32)
         moving = self._pyramid(frame)
         for level in reversed(range(self._levels)):
             small = warp * np.array([1, 1, 0.5**level], np.float32)
