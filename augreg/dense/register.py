@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from functools import reduce
+from functools import cached_property, reduce
 
 import numpy as np
 
@@ -21,6 +21,7 @@ from augreg.dense.level import Field, Level, refined
 from augreg.geometry.transforms import Affine, Composition, DisplacementField, Transform
 from augreg.registration import Clock, Method, Pair, State
 from augreg.registration.clock import as_budget
+from augreg.registration.thinning import SEEING, factor_in_time, thinned, work
 
 # by dimension, from the finest level: iterations and half widths of windows in units of two voxels; coarser ones as the last
 _ITERATIONS = {2: (6, 10, 15), 3: (3, 10, 15)}
@@ -41,6 +42,11 @@ _HARDLY = 0.2
 _NOTHING = 0.05
 # how far beyond the fixed image a start is looked through, in finest voxels
 _MARGIN = 8
+# seconds on a usual core: of any step; per voxel of looking at the images (through a start that bends), of a step, and of a look
+# for folds
+_ALWAYS, _SEEN, _SEEN_BENT, _STEP, _UNFOLD = 5e-4, 3e-8, 2e-7, 3e-8, 2e-8
+# share of the time that is left that looking at them may take
+_SHARE = 0.4
 
 
 @dataclass(frozen=True)
@@ -71,27 +77,31 @@ class DenseRegistration(Method):
     def _states(self, pair: Pair, clock: Clock) -> Iterator[State]:
         """A state after every few steps, without folds; the first one is the start. `objective` is 1 - the mean local NCC."""
         clock = clock.within(self.budget)
-        levels = _levels(pair, pair.start)
-        agreement = levels[-1].agreement(levels[-1].zeros())
-        said = (*pair.warnings, *_unused(pair))
+        seen = _in_time(pair, pair.start, clock)
+        if seen is None:
+            yield State.unmoved(pair, clock)
+            return
+        agreement = seen.agreement
+        said = (*seen.pair.warnings, *_unused(pair))
         if agreement < _HARDLY:
             said = (*said, f"local correlation is {agreement:.2f} at the start: expected images of one contrast that lie alike")
         yield State(0, 0, 1 - agreement, float("nan"), pair.start, clock.seconds, said, stage="start")
-        yield from self._steps(levels, pair.start, agreement, clock, said)
+        yield from self._steps(seen, pair.start, clock, said)
 
     def continued(self, pair: Pair, before: State, clock: Clock) -> Iterator[State]:
         """The states that follow on the last one of another registration of the pair, on its clock; none where nothing agrees.
 
         The other one has said what speaks against the images, and what of the pair is not used.
         """
-        if clock.spent:
-            yield before.late_saying(f"{clock.told} was spent before the dense stage: it was left out")
+        seen = _in_time(pair, before.transform, clock)
+        if seen is None:
+            yield replace(before, seconds=clock.seconds).late_saying(
+                f"{clock.told} was spent before the dense stage: it was left out"
+            )
             return
-        levels = _levels(pair, before.transform)
-        agreement = levels[-1].agreement(levels[-1].zeros())
-        if agreement < _NOTHING:
+        if seen.agreement < _NOTHING:
             return
-        for state in self._steps(levels, before.transform, agreement, clock, before.warnings):
+        for state in self._steps(seen, before.transform, clock, before.warnings):
             yield replace(
                 state,
                 level=before.level + 1 + state.level,
@@ -100,34 +110,45 @@ class DenseRegistration(Method):
                 solve_seconds=before.solve_seconds,
             )
 
-    def _steps(
-        self, levels: list[Level], start: Transform, agreement: float, clock: Clock, said: tuple[str, ...]
-    ) -> Iterator[State]:
-        """A state after every few steps from a start at which the images agree so much."""
+    def _steps(self, seen: _Seen, start: Transform, clock: Clock, said: tuple[str, ...]) -> Iterator[State]:
+        """A state after every few steps from a start."""
+        levels, agreement = seen.levels, seen.agreement
         rho = min(max(agreement, 0.05), 0.99)
         caution = max(1.0, (rho / (1 - rho) / _ODDS) ** 2)
-        field = levels[0].zeros()
-        ndim = levels[0].fixed.grid.ndim
+        field, ndim, skipped = levels[0].zeros(), levels[0].fixed.grid.ndim, seen.skipped
+        told = State(0, 0, 1 - agreement, float("nan"), start, clock.seconds, said, stage="start")
         for number, level in enumerate(levels):
             if number > 0:
                 field = refined(field, levels[number - 1].blocks)
-            count = _of(_ITERATIONS[ndim], len(levels) - 1 - number)
-            damping = 0.0
+            count = _of(_ITERATIONS[ndim], len(levels) - 1 - number + skipped)
+            stage = f"dense, level {number + 1} of {len(levels) + skipped}"
+            damping, size, done = 0.0, float(level.fixed.values.size), 0
             for iteration in range(1, count + 1):
-                system, agreement = level.system(field)
-                damping = damping or caution * level.damping(system)
-                field = level.moved_on(field, system, damping)
-                late = clock.spent
-                if late or iteration % _EVERY == 0 or iteration == count:
-                    field = unfolded(field, self.guard)
-                    stage = f"dense, level {number + 1} of {len(levels)}"
-                    if late:
-                        said = (*said, f"{clock.told} was spent in {stage}: the best so far was returned")
-                    transform = start @ self._transform(level, field)
-                    numbers = (number, iteration, 1 - agreement, float("nan"))
-                    yield State(*numbers, transform, clock.seconds, said, stage=stage, late=late)
-                    if late:
-                        return
+                late = not clock.allows("dense", _ALWAYS + size * (_STEP + _UNFOLD))
+                if not late:
+                    with clock.timed("dense", _ALWAYS + size * _STEP):
+                        system, agreement = level.system(field)
+                        damping = damping or caution * level.damping(system)
+                        field = level.moved_on(field, system, damping)
+                    done = iteration
+                    if iteration % _EVERY != 0 and iteration != count:
+                        continue
+                if done > told.iteration or (done and number > told.level):
+                    with clock.timed("unfolding", _ALWAYS + size * _UNFOLD):
+                        field = unfolded(field, self.guard)
+                        transform = start @ self._transform(level, field)
+                    told = State(number, done, 1 - agreement, float("nan"), transform, clock.seconds, said, stage=stage)
+                    if not late:
+                        yield told
+                if late:
+                    told = replace(told, seconds=clock.seconds)
+                    yield told.late_saying(f"{clock.told} was spent in {stage}: the best so far was returned")
+                    return
+        if skipped:
+            text = (
+                f"{clock.told} was too short for the finest {'level' if skipped == 1 else f'{skipped} levels'} of the dense stage"
+            )
+            yield replace(told, seconds=clock.seconds).late_saying(text)
 
     def _transform(self, level: Level, field: Field) -> DisplacementField:
         """id + u, in mm."""
@@ -137,14 +158,50 @@ class DenseRegistration(Method):
         return DisplacementField(index @ grid.index_to_world.T, grid)
 
 
-def _levels(pair: Pair, start: Transform) -> list[Level]:
-    """Coarse to fine."""
+@dataclass(frozen=True, eq=False)
+class _Seen:
+    """A pair as finely as there is time to look at it: its levels, and how many finer ones are left out."""
+
+    pair: Pair
+    levels: list[Level]
+    skipped: int
+
+    @cached_property
+    def agreement(self) -> float:
+        """Of the images at the start, on the finest level."""
+        return self.levels[-1].agreement(self.levels[-1].zeros())
+
+
+def _in_time(pair: Pair, start: Transform, clock: Clock) -> _Seen | None:
+    """The pair as it can be seen in time; None if it cannot."""
+    if not clock.limited:
+        return _Seen(pair, _levels(pair, start), 0)
+    affine = _affine(start) is not None
+    count = _count(pair.fixed.grid.sides.max() / min(pair.fixed.grid.spacing))
+    count = count if affine else min(count, _BENT[pair.fixed.ndim])
+    each = _SEEN if affine else _SEEN_BENT
+    factor = factor_in_time(pair, clock, 2 ** (count - 1), each, _SHARE)
+    if factor is None:
+        return None
+    with clock.timed(SEEING, work(pair, factor, each)):
+        some, skipped = thinned(pair, factor), factor.bit_length() - 1
+        try:
+            seen = _Seen(some, _levels(some, start, skipped, count - skipped), skipped)
+        except ValueError:
+            # what is constant to a few voxels need not be to all
+            seen = _Seen(pair, _levels(pair, start), 0)
+        _ = seen.agreement
+    return seen
+
+
+def _levels(pair: Pair, start: Transform, skipped: int = 0, most: int = 99) -> list[Level]:
+    """Coarse to fine, so many at most, where so many finer ones are left out."""
     scenes, ndim = pair.scenes, pair.fixed.ndim
     fixed = KnownImage.of(scenes.fixed, scenes.fixed_mask)
     moving = KnownImage.of(scenes.moving, scenes.moving_mask)
     least = min(fixed.grid.spacing)
     affine = _affine(start)
-    count = _count(fixed.grid.sides.max() / least)
+    count = min(_count(fixed.grid.sides.max() / least), most)
     if affine is None:
         # seen once through the start, the moving image lies on the fixed grid
         count = min(count, _BENT[ndim])
@@ -154,7 +211,7 @@ def _levels(pair: Pair, start: Transform) -> list[Level]:
     levels: list[Level] = []
     for number, raster in enumerate(reversed(pyramid(fixed, count))):
         moving = moving.near(min(raster.grid.spacing))
-        levels.insert(0, Level(raster, moving, affine, _of(_RADII[ndim], number), _WIENER[ndim]))
+        levels.insert(0, Level(raster, moving, affine, _of(_RADII[ndim], number + skipped), _WIENER[ndim]))
     return levels
 
 
@@ -179,6 +236,6 @@ def _unused(pair: Pair) -> list[str]:
     """What is known of the pair and does not count here."""
     names = [name for name in pair.known() if name.endswith(("labels", "points")) or name == "rigid_mask"]
     said = [f"{', '.join(names)}: not used by DenseRegistration, which compares brightness"] if names else []
-    if pair.scenes.fixed.channels > 1:
+    if min(pair.fixed.channels, pair.moving.channels) > 1:
         said.append("colour: DenseRegistration compares luminance")
     return said

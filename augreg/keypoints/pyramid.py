@@ -54,6 +54,8 @@ class Raster:
         return np.asarray(self.grid.origin), self.grid.world_to_index
 
 
+# values, weights and grid of a level before it is smoothed
+_Means = tuple[npt.NDArray[Any], npt.NDArray[np.float32] | None, Grid]
 EVERYWHERE = np.ones((0, 0, 0), dtype=bool)
 
 
@@ -64,35 +66,48 @@ def level_spacings(grid: Grid, least_size: int) -> list[float]:
     return [finest * 2**k for k in range(halvings, -1, -1)]
 
 
-def rasters(image: Image, mask: Labels | None, spacings: Sequence[float]) -> list[Raster]:
-    """The image at about each of the spacings (mm, coarse to fine); axes that are coarser already keep their voxels.
+class Pyramid:
+    """An image at about each of some spacings (mm, coarse to fine); axes that are coarser already keep their voxels.
 
     Every level is made of the next finer one by block means, so its voxels are whole blocks of the image's. Masked voxels take
-    no part in means and smoothing, so that what a mask hides does not leak across its border.
+    no part in means and smoothing, so that what a mask hides does not leak across its border. A level is smoothed when it is
+    asked for.
     """
-    grid, lead = image.grid, 3 - image.ndim
-    values = np.ascontiguousarray(image.values).reshape(*(1, *grid.shape)[-3:], -1)
-    if mask is not None or values.dtype.kind not in "iu":
-        values = values.astype(np.float32, copy=False)
-    weights = None
-    if mask is not None:
-        weights = np.ascontiguousarray(mask.values != 0, dtype=np.float32).reshape(*values.shape[:3], 1)
-        values = values * weights
-    done = np.ones(image.ndim, dtype=np.int64)
-    levels = []
-    for spacing in reversed(spacings):
-        wanted = _factors(image.grid, spacing)
-        factors = np.ones(3, dtype=np.int64)
-        factors[lead:] = wanted // done
-        done = wanted
-        if factors.max() > 1:
-            values = _block_means(values, factors)
-            weights = None if weights is None else _block_means(weights, factors)
-            origin = grid.points_at((factors[lead:] - 1) / 2)
-            size = np.asarray(grid.spacing) * factors[lead:]
-            grid = Grid(values.shape[lead:3], tuple(size), tuple(origin), grid.direction)
-        levels.append(_smoothed(values, weights, grid))
-    return levels[::-1]
+
+    def __init__(self, image: Image, mask: Labels | None, spacings: Sequence[float]) -> None:
+        grid, lead = image.grid, 3 - image.ndim
+        values = np.ascontiguousarray(image.values).reshape(*(1, *grid.shape)[-3:], -1)
+        if mask is not None or values.dtype.kind not in "iu":
+            values = values.astype(np.float32, copy=False)
+        weights = None
+        if mask is not None:
+            weights = np.ascontiguousarray(mask.values != 0, dtype=np.float32).reshape(*values.shape[:3], 1)
+            values = values * weights
+        done = np.ones(image.ndim, dtype=np.int64)
+        levels: list[_Means] = []
+        for spacing in reversed(spacings):
+            wanted = _factors(image.grid, spacing)
+            factors = np.ones(3, dtype=np.int64)
+            factors[lead:] = wanted // done
+            done = wanted
+            if factors.max() > 1:
+                values = _block_means(values, factors)
+                weights = None if weights is None else _block_means(weights, factors)
+                origin = grid.points_at((factors[lead:] - 1) / 2)
+                size = np.asarray(grid.spacing) * factors[lead:]
+                grid = Grid(values.shape[lead:3], tuple(size), tuple(origin), grid.direction)
+            levels.append((values, weights, grid))
+        self._levels: dict[int, _Means] = dict(enumerate(reversed(levels)))
+
+    def raster(self, number: int) -> Raster:
+        """A level, 0 the coarsest; once, since what it is made of is let go."""
+        return _smoothed(*self._levels.pop(number))
+
+
+def rasters(image: Image, mask: Labels | None, spacings: Sequence[float]) -> list[Raster]:
+    """All levels of the image's pyramid, coarse to fine."""
+    pyramid = Pyramid(image, mask, spacings)
+    return [pyramid.raster(number) for number in range(len(spacings))]
 
 
 def label_raster(labels: Labels, mask: Labels | None, spacing: float) -> Raster:
@@ -123,7 +138,7 @@ def _block_means(values: npt.NDArray[Any], factors: npt.NDArray[np.int64]) -> np
     return out
 
 
-def _smoothed(values: npt.NDArray[np.float32], weights: npt.NDArray[np.float32] | None, grid: Grid) -> Raster:
+def _smoothed(values: npt.NDArray[Any], weights: npt.NDArray[np.float32] | None, grid: Grid) -> Raster:
     out = _smooth(values)
     if weights is None:
         return Raster(out, EVERYWHERE, grid)

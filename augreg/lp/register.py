@@ -24,11 +24,12 @@ from augreg.dense import DenseRegistration
 from augreg.geometry.grid import Grid
 from augreg.geometry.image import Image, Labels
 from augreg.geometry.transforms import Affine
+from augreg.lp import work
 from augreg.lp.constraints import Landmarks, RigidMask
 from augreg.lp.criteria import Criterion, CriterionName, criterion_called
 from augreg.lp.descent import Descent, Solver
 from augreg.lp.doubts import scarce
-from augreg.lp.level import levels_of
+from augreg.lp.levels import Kind, Levels
 from augreg.lp.models import MatrixModel
 from augreg.lp.plan import Plan, TransformKind, plan_of
 from augreg.lp.pose import MatrixPose
@@ -68,7 +69,8 @@ class LPRegistration(Method):
         level; default (6, 2) in 2-D, (6, 1) in 3-D
     polish : Gauss-Newton steps at the end, at most (ncc and ssd only)
     tolerance : largest distance of landmarks given in the call, mm
-    budget : time after which the best transform so far is returned, seconds; None for no limit
+    budget : seconds within which the best transform so far is returned, for processes that have compiled their kernels; None for
+        no limit. The last state tells how far it got (`stage`, `late`)
     dense : what follows on the transform (ncc only); by default a `DenseRegistration()` on a B-spline and nothing on matrices,
         None for nothing. It knows of no landmarks and no rigid mask: where these are given it is left out
     solver : solver of the programs: `solvers.InteriorPoint`, `solvers.HiGHS` or any callable like them
@@ -174,24 +176,21 @@ class LPRegistration(Method):
         labels = self._labels(pair, criterion)
         descent = Descent(self.solver, (*Landmarks.of(pair, self.tolerance), *RigidMask.of(pair)))
         dense = self._dense_stage(constrained=bool(descent.constraints))
-        grid, scenes = pair.fixed.grid, pair.scenes
+        grid = pair.fixed.grid
         plan = self._plan(grid, criterion, constrained=bool(descent.constraints))
-        coarser, seen = 2 * plan.spacings[0], (plan.bundle, plan.keypoints)
-        if labels is None:
-            scout, *levels = levels_of(scenes, [coarser, *plan.spacings], criterion, *seen)
-        else:
-            # label numbers do not correlate, images do
-            (scout,) = levels_of(scenes, [coarser], criterion_called("ncc"), *seen)
-            levels = levels_of(scenes, plan.spacings, criterion, *seen, labels)
+        levels = Levels(pair, plan.spacings, Kind(criterion, plan.bundle, plan.keypoints, labels), clock)
+        if not levels.possible(0, work.of_start(grid.ndim)):
+            yield State.unmoved(pair, clock)
+            return
         model = MatrixModel(plan.group, grid.center, float(np.linalg.norm(grid.extent)) / 2)
         pose = MatrixPose(model, pair.start, Affine.identity(grid.ndim))
         searched = self.search and pair.initial is None
         search = Search(self.rotation, self.mirror)
-        here = begun(descent, levels[0], pose, scout if searched else None, search)
+        here = begun(descent, levels[0], pose, levels.scout if searched else None, search, clock)
         # labels have no brightness to compare, and landmarks say where to look
-        if searched and labels is None and not descent.constraints and not clock.spent:
-            here = surer(descent, levels[0], here, scout, search, clock, roughly=plan.rough)
-        said = list(pair.warnings)
+        if searched and labels is None and not descent.constraints:
+            here = surer(descent, levels[0], here, levels.scout, search, clock, roughly=plan.rough)
+        said = list(levels.warnings)
         if labels is None and (pair.fixed_labels is not None or pair.moving_labels is not None):
             said.append(f"fixed_labels, moving_labels: not used by criterion {self.criterion}")
         if descent.constraints and isinstance(self.dense, DenseRegistration):

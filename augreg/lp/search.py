@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -17,6 +18,7 @@ from augreg.lp.moments import moment_starts
 from augreg.lp.pose import MatrixPose, Pose
 from augreg.lp.profiles import Window
 from augreg.lp.start import all_around, candidates, nearby, reflections, turned
+from augreg.lp.work import of_doubts, of_program, of_search
 from augreg.registration.clock import Clock
 
 # programs at the coarsest level from each candidate of the start, with so many keypoints
@@ -31,6 +33,10 @@ _ALIKE = 0.35
 _COUNT = 3
 _NEAR = 45.0
 _LEFT, _WIDE_COUNT = 48, 5
+# share of the time that is left that a search may take: to be made at once, and at all
+_MUCH, _MOST = 0.2, 0.6
+# of what is tried all around: as many matrices of the normalised correlation, about
+_FAR = 60
 
 
 @dataclass(frozen=True)
@@ -47,8 +53,13 @@ class Search:
     mirror: bool = False
 
 
-def begun(descent: Descent, level: Level, pose: MatrixPose, scout: Level | None, search: Search) -> Outcome:
+def begun(
+    descent: Descent, level: Level, pose: MatrixPose, scout: Level | None, search: Search, clock: Clock | None = None
+) -> Outcome:
     """The best of what the scouting level suggests, or the pose itself, after some programs at the coarsest level.
+
+    Where the search would take much of the time that is left, it is made only if the pose does not agree with the images, and
+    of translations alone if there is no time for rotations.
 
     Parameters
     ----------
@@ -56,8 +67,44 @@ def begun(descent: Descent, level: Level, pose: MatrixPose, scout: Level | None,
     pose : nothing behind the initial transform
     scout : a coarser level of images; None where nothing else is to be tried
     search : how far to look
+    clock : is asked before every part; by default there is time for everything
     """
+    clock = Clock() if clock is None else clock
     level = level.with_count(min(level.count, _KEYPOINTS))
+    if not clock.limited:
+        return _best_start(descent, level, pose, scout, search)
+    seconds = 0.0 if scout is None else _work(level, pose, search)
+    if clock.allows("search", seconds, _MUCH):
+        return _best_start(descent, level, pose, scout, search)
+    here = Outcome(pose)
+    for window in _WINDOWS:
+        seconds = of_program(level, level.count, pose, window)
+        if not clock.allows("start", seconds):
+            return here
+        with clock.timed("start", seconds):
+            here = last(descent.programs(level, here, (window,)), here)
+    if scout is None or at_home(level, here.pose.transform) >= PLAIN:
+        return here
+    for some in (search, Search(0.0)):
+        seconds = _work(level, pose, some)
+        if clock.allows("search", seconds, _MOST):
+            with clock.timed("search", seconds):
+                return _best_start(descent, level, pose, scout, some)
+    return here
+
+
+def _work(level: Level, pose: MatrixPose, search: Search) -> float:
+    """Of a search, seconds."""
+    matrices = (turned if search.degrees > _NEAR else nearby)(
+        level.fixed.grid.ndim, rigid=pose.model.group == "rigid", degrees=search.degrees
+    )
+    starts = 1 + (_WIDE_COUNT if search.degrees > _NEAR else _COUNT) * (1 + search.mirror)
+    each = sum(of_program(level, level.count, pose, window) for window in _WINDOWS)
+    return 0.75 * starts * each + of_search(len(matrices) * (1 + search.mirror), level.fixed)
+
+
+def _best_start(descent: Descent, level: Level, pose: MatrixPose, scout: Level | None, search: Search) -> Outcome:
+    """The best of the pose and of what the scouting level suggests, after some programs."""
     poses = [pose] if scout is None else [pose, *_suggested(scout, pose, search)]
     if scout is not None and level.criterion.same_labels:
         found = moment_starts(level.fixed, level.moving, pose.base, pose.model.group, search.degrees)
@@ -116,6 +163,8 @@ def surer(
 
     With `roughly` what a dense stage can go on from is enough.
     """
+    if not clock.allows("doubts", 2 * of_doubts(level, level.count)):
+        return here
     pose = _matrix(here.pose)
     if at_home(level, pose.transform) >= (LEAST_AT_HOME if roughly else PLAIN):
         return here
@@ -126,12 +175,16 @@ def surer(
     # what one image lacks can stretch an affine map, but hardly a similarity
     stiff = replace(pose.model, group="similarity")
     starts = [MatrixPose(stiff, pose.base, stiff.nearest(pose.affine))] if pose.model.group == "affine" else []
-    for start in (*starts, *_from_anywhere(scout, pose, search, anything=best.share < _HARDLY)):
-        if clock.spent:
+    each = sum(of_program(few, few.count, pose, window) for window in _WINDOWS) + of_doubts(level, level.count)
+    # no candidate is looked for before those before it have been tried
+    anywhere = _from_anywhere(scout, pose, search, anything=best.share < _HARDLY)
+    for start in itertools.chain(starts, anywhere if clock.allows("search", of_search(_FAR, level.fixed)) else ()):
+        if not clock.allows("start", each):
             break
-        there = last(descent.programs(few, Outcome(start), _WINDOWS), Outcome(start))
-        there = replace(there, pose=replace(_matrix(there.pose), model=pose.model))
-        found = agreement(level, there.pose.transform)
+        with clock.timed("start", each):
+            there = last(descent.programs(few, Outcome(start), _WINDOWS), Outcome(start))
+            there = replace(there, pose=replace(_matrix(there.pose), model=pose.model))
+            found = agreement(level, there.pose.transform)
         if found.matched > best.matched and found.share > max(best.share + _BETTER, _CONVINCING):
             here, best = _beside(replace(there, warnings=here.warnings), [here]).saying(*there.warnings), found
         else:

@@ -9,9 +9,11 @@ import numpy as np
 
 from augreg.geometry.grid import Grid
 from augreg.geometry.transforms import BSpline, Transform
+from augreg.lp import work
 from augreg.lp.descent import Descent, Outcome
 from augreg.lp.doubts import doubts
 from augreg.lp.level import Level
+from augreg.lp.levels import Levels
 from augreg.lp.models import SplineModel
 from augreg.lp.plan import Plan, Stage
 from augreg.lp.pose import Pose, SplinePose
@@ -67,12 +69,12 @@ class Walk:
     levels : pyramid levels of the plan, coarse to fine
     descent : makes the steps
     grid : grid of the fixed image
-    clock : is asked after every step
+    clock : is asked before every step whether it would end in time
     asked : says what speaks against a transform, seen at the coarsest level
     """
 
     plan: Plan
-    levels: Sequence[Level]
+    levels: Sequence[Level] | Levels
     descent: Descent
     grid: Grid
     clock: Clock
@@ -81,24 +83,29 @@ class Walk:
     def steps(self, here: Outcome) -> Iterator[Step]:
         """Where the walk begins, then a step for every better pose, and one more if there is more to say about the last one."""
         stages, level = self.plan.stages, self.levels[0]
-        late = self.clock.spent
+        late = not self._room(stages[0]) or self.clock.spent
         here = told = self._late(here, 0) if late else here
         yield Step(0, 0, level, here, late=late)
         if late:
             return
-        number, iteration, before = 0, 0, None
+        number, iteration, before, name = 0, 0, None, "start"
         for number, stage in enumerate(stages):
             if stage.control is not None and (before is None or before.control is None):
                 here = self._doubted(here)
-            level, iteration = self.levels[stage.level].with_count(stage.keypoints), 0
+            if not self._room(stage):
+                yield Step(max(number - 1, 0), iteration + 1, level, self._late(here, number), name, late=True)
+                return
+            level, iteration, name = self._keyed(stage), 0, self._name(stage)
             here = replace(here, pose=self._posed(here.pose, stage, before, level))
             for after in self._in_stage(stage, level, here):
-                moved, here, late = after.pose is not here.pose, after, self.clock.spent
+                late = after is None
+                after = after or here
+                moved, here = after.pose is not here.pose, after
                 iteration += moved or late
                 here = self._late(here, number) if late else here
                 if moved or late:
                     told = here
-                    yield Step(number, iteration, level, here, self._name(stage), late)
+                    yield Step(number, iteration, level, here, name, late)
                 if late:
                     return
             before = stage
@@ -112,11 +119,47 @@ class Walk:
         kind = self.plan.group if stage.control is None else "B-spline"
         return f"{kind}, level {stage.level + 1} of {len(self.levels)}"
 
-    def _in_stage(self, stage: Stage, level: Level, here: Outcome) -> Iterator[Outcome]:
-        """Programs, then polish."""
-        for here in self.descent.programs(level, here, stage.windows):  # noqa: B020
-            yield here
-        yield from self.descent.polished(level, here, stage.polish)
+    def _in_stage(self, stage: Stage, level: Level, here: Outcome) -> Iterator[Outcome | None]:
+        """Programs, then polish; None where the next step would not end in time."""
+        kind, count = "matrix" if stage.control is None else "B-spline", len(level.keypoints)
+        works = (work.of_program(level, count, here.pose, window) for window in stage.windows)
+        for after in self._timed(f"{kind} program", works, self.descent.programs(level, here, stage.windows)):
+            yield after
+            if after is None:
+                return
+            here = after
+        works = (work.of_polish(level, count, here.pose) for _ in range(stage.polish))
+        yield from self._timed(f"{kind} polish", works, self.descent.polished(level, here, stage.polish))
+
+    def _timed(self, kind: str, works: Iterator[float], steps: Iterator[Outcome]) -> Iterator[Outcome | None]:
+        """The steps as long as they end in time, then None, if there are more; every one has a work."""
+        for seconds in works:
+            if not self.clock.allows(kind, seconds):
+                yield None
+                return
+            begin = self.clock.now()
+            after = next(steps, None)
+            if after is None:
+                return
+            self.clock.learn(kind, seconds, begin)
+            yield after
+
+    def _room(self, stage: Stage) -> bool:
+        """Whether there is time for the level of a stage, its keypoints, and a step."""
+        clock = self.clock
+        if not clock.limited:
+            return True
+        if isinstance(self.levels, Levels) and not self.levels.possible(stage.level):
+            return False
+        return not clock.spent
+
+    def _keyed(self, stage: Stage) -> Level:
+        """The level of a stage with its keypoints."""
+        level = self.levels[stage.level].with_count(stage.keypoints)
+        raster = level.fixed
+        with self.clock.timed("keypoints", work.of_keypoints(raster.values.size, level.count, level.bundle, raster.grid.ndim)):
+            _ = level.still.bundles
+        return level
 
     def _posed(self, pose: Pose, stage: Stage, before: Stage | None, level: Level) -> Pose:
         """The pose for a stage: a finer B-spline stands behind what there is."""
@@ -131,7 +174,12 @@ class Walk:
 
     def _doubted(self, here: Outcome) -> Outcome:
         """Asked before B-splines, which can bend anything into some agreement."""
-        return here.saying(*self.asked(self.levels[0].with_count(self.plan.keypoints), here.pose.transform))
+        level = self.levels[0].with_count(self.plan.keypoints)
+        seconds = work.of_doubts(level, level.count)
+        if not self.clock.allows("doubts", seconds):
+            return here
+        with self.clock.timed("doubts", seconds):
+            return here.saying(*self.asked(level, here.pose.transform))
 
     def _late(self, here: Outcome, stage: int) -> Outcome:
         return here.saying(

@@ -120,12 +120,13 @@ class Clock:
     @contextmanager
     def timed(self, kind: str, work: float) -> Iterator[None]:
         """Around a step that should take so many seconds on a usual core: the clock learns from it."""
-        if not self.limited:
-            yield
-            return
         begin = self.now()
         yield
-        if work > 0:
+        self.learn(kind, work, begin)
+
+    def learn(self, kind: str, work: float, begin: float) -> None:
+        """A step that should take so many seconds on a usual core, and has begun then, has ended."""
+        if self.limited:
             self.pace.learn(kind, (self.now() - begin) / work)
 
 

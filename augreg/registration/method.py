@@ -7,6 +7,7 @@ in `_states` what happens to a `Pair`. Wrappers are methods too and take any reg
 from __future__ import annotations
 
 import inspect
+import math
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -57,6 +58,12 @@ class State:
     solve_seconds: float = 0.0
     stage: str = ""
     late: bool = False
+
+    @staticmethod
+    def unmoved(pair: Pair, clock: Clock) -> State:
+        """The start, where there is no time to look at the images."""
+        said = f"{clock.told} is too short for these images: the start was returned"
+        return State(0, 0, math.nan, math.nan, pair.start, clock.seconds, (said,), stage="start", late=True)
 
     def after(self, before: State | None) -> State:
         """The state counted from the last one of a registration that ran before."""

@@ -59,18 +59,16 @@ def test_a_plan_takes_the_options_and_has_numbers_of_its_own_for_the_others():
     assert plan_of(Grid(grid.shape, (10.0, 15.0)), "bspline", polish=3).control == pytest.approx(10 * max(grid.extent) / 16)
 
 
-class Ticking:
-    """Is spent when it has been asked so many times."""
-
-    told = "the budget of 7 s"
+class Ticking(Clock):
+    """Allows so many steps, and then none."""
 
     def __init__(self, asks):
-        self.left = asks
+        super().__init__(budget=7.0)
+        object.__setattr__(self, "left_over", [asks])
 
-    @property
-    def spent(self):
-        self.left -= 1
-        return self.left < 0
+    def allows(self, kind, work, share=1.0):
+        self.left_over[0] -= 1
+        return self.left_over[0] >= 0
 
 
 def a_walk(clock, kind="bspline", criterion="ncc"):
