@@ -15,7 +15,7 @@ from augreg.lp.models import MatrixModel
 from augreg.lp.plan import plan_of
 from augreg.lp.pose import MatrixPose
 from augreg.lp.profiles import Window
-from augreg.lp.search import begun
+from augreg.lp.search import Search, begun
 from augreg.lp.walk import Walk
 from augreg.registration import Pair
 from augreg.registration.clock import Clock
@@ -128,7 +128,7 @@ def test_the_objective_is_that_of_the_pose_and_not_of_another_one_tried(criterio
         calls.append(program)
         return replace(InteriorPoint(tolerance=1e-3)(program), seconds=0.25)
 
-    found = begun(Descent(solver), level, pose, level, 15.0)
+    found = begun(Descent(solver), level, pose, level, Search())
     costs = level.with_count(min(level.count, 300)).costs(found.pose.transform)[:, 0]
     assert found.objective == pytest.approx(np.nanmean(costs), rel=0.25, abs=1e-3)
     # those of the others have cost time too
