@@ -23,6 +23,8 @@ import numpy as np
 
 # what may come on top of a step's expected time, as a share of it
 _RESERVE = 0.15
+# a step that takes so many times longer than it should has waited for something that is no measure, such as a compiler
+_SLOWEST = 6.0
 # weight of the last step of a kind against those before
 _NEW = 0.6
 # a budget is kept if it is exceeded by so much at most: a share of it, or seconds, whichever is larger
@@ -48,7 +50,7 @@ class Pace:
 
     def learn(self, kind: str, ratio: float) -> None:
         """One more step has taken so much."""
-        before = self.ratios.get(kind)
+        before, ratio = self.ratios.get(kind), min(ratio, _SLOWEST)
         # a step slower than those before is believed at once
         known = ratio if before is None or ratio > before else _NEW * ratio + (1 - _NEW) * before
         self.ratios[kind] = known

@@ -60,15 +60,18 @@ def test_a_slow_step_is_believed_at_once_and_a_fast_one_by_and_by():
     assert clock.expected("b", 2.0) == clock.expected("a", 2.0)
     step(1.0)
     assert 1.0 < clock.expected("a", 1.0) < 4.0
-    step(7.0)
-    assert clock.expected("a", 1.0) >= 7.0
+    step(5.0)
+    assert clock.expected("a", 1.0) >= 5.0
     # a part learns for the whole
     with clock.onward().timed("b", 1.0):
-        hands.time += 30.0
-    assert clock.expected("b", 1.0) >= 30.0
-    assert not clock.allows("b", 1000.0 / 30)
-    assert clock.allows("b", 20.0)
-    assert not clock.allows("b", 20.0, 0.5)
+        hands.time += 5.0
+    assert clock.expected("b", 1.0) >= 5.0
+    assert not clock.allows("b", 190.0)
+    assert clock.allows("b", 120.0)
+    assert not clock.allows("b", 120.0, 0.5)
+    # a compiler's time is no measure of the machine
+    step(500.0)
+    assert clock.expected("a", 1.0) < 10.0
 
 
 @pytest.mark.parametrize("value", [0, -1, 0.0, float("nan"), -math.inf, np.float32(0)])
