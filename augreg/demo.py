@@ -24,7 +24,7 @@ from augreg.geometry.resampling import resample, warp
 from augreg.geometry.transforms import Affine, Transform
 from augreg.io import atomic
 from augreg.lp import LPRegistration
-from augreg.networks import FlowNet
+from augreg.networks import Network
 from augreg.recipes import DEMO, PHASES, Recipe, first_network, objective, pairs_at_hand, pool, shown, training_options
 from augreg.report import DemoStory, HeldOut, Scores, demo_page
 from augreg.sam import AppearanceModel, contours_correspond, fit_appearance_model
@@ -199,7 +199,7 @@ def run(directory: Path, *, images: Sequence[str] | None = None, lesson: Lesson 
 
 def _taught(
     model: AppearanceModel, lesson: Lesson, unseen: PairBatch
-) -> Generator[Event, None, tuple[FlowNet, list[tuple[int, float]]]]:
+) -> Generator[Event, None, tuple[Network, list[tuple[int, float]]]]:
     """A network, and its error on unseen pairs as it learns."""
     recipe, seed = lesson.recipe, lesson.seed
     drawn: list[PairBatch] = []

@@ -40,6 +40,8 @@ OTHER = Recipe(
     architecture="FlowNetC",
     width=0.125,
     window=31,
+    map="cascade",
+    scales=(4, 1),
     batch=4,
     steps=7,
     learning_rate=3e-4,
@@ -47,8 +49,10 @@ OTHER = Recipe(
     warm_up=5,
     weight_decay=0.0,
     clip=1.0,
+    objective="mind+labels:2",
     likeness=2.0,
     smoothness=0.5,
+    bending=0.25,
 )
 
 
@@ -124,6 +128,7 @@ def test_options_change_single_values_of_a_recipe():
     looks = "--intensity 0.1 --gamma 0.2 --noise 0.01 --symmetric --mirrored sideways --curriculum 0.5"
     rest = (
         "--architecture FlowNetC --width 0.125 --window 31 --batch 4 --steps 7 --learning-rate 3e-4 --likeness 2 --smoothness 0.5"
+        " --map cascade --scales 4 1 --objective mind+labels:2 --bending 0.25"
     )
     written = {"halvings": 3, "warm_up": 20, "weight_decay": 4e-4, "clip": 5.0}
     assert asked(f"{turns} {looks} {rest}") == replace(OTHER, **written)

@@ -99,3 +99,11 @@ def seed(text: str) -> int:
     if value < 0:
         raise argparse.ArgumentTypeError(f"expected 0 or more, got {text}")
     return value
+
+
+def trunk(text: str) -> str:
+    """A network's trunk by its name, in any case."""
+    known = {"flownet": "FlowNetS", "flownets": "FlowNetS", "flownetc": "FlowNetC", "unet": "UNet", "regnet": "RegNet"}
+    if text.lower() not in known:
+        raise argparse.ArgumentTypeError(f"expected flownet, flownetc, unet or regnet, got {text}")
+    return known[text.lower()]

@@ -6,7 +6,8 @@ import argparse
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from augreg.cli.arguments import not_negative, positive, share, turn
+from augreg.cli.arguments import not_negative, positive, share, trunk, turn
+from augreg.registration.table import is_table
 
 if TYPE_CHECKING:
     from augreg.recipes import Recipe
@@ -23,11 +24,14 @@ _VALUES = (
     "architecture",
     "width",
     "window",
+    "map",
     "batch",
     "steps",
     "learning_rate",
+    "objective",
     "likeness",
     "smoothness",
+    "bending",
 )
 # of these a folder of pairs has settled all
 OF_DRAWING = ("turns", "intensity", "pool")
@@ -38,13 +42,46 @@ def add_recipe_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--recipe",
         metavar="R",
-        help="default, heart, brain, demo, or a JSON file with what --explain prints; other options change single values of it",
+        help="default, heart, brain, demo, pairs, or a JSON file with what --explain prints; other options change single values",
     )
     parser.add_argument("--explain", action="store_true", help="print all values of the recipe as JSON, and do nothing else")
-    parser.add_argument("--steps", type=positive(int), metavar="N", help="of Adam (default 2000)")
-    parser.add_argument("--batch", type=positive(int), metavar="B", help="pairs per step (default 8)")
-    parser.add_argument("--architecture", choices=("FlowNetS", "FlowNetC"), help="of the network (default FlowNetS)")
-    parser.add_argument("--width", type=positive(float), help="of the network (default 1/4)")
+    length = parser.add_mutually_exclusive_group()
+    length.add_argument("--steps", type=positive(int), metavar="N", help="of Adam (default 2000)")
+    length.add_argument(
+        "--minutes",
+        type=positive(float),
+        metavar="M",
+        help="as many steps as fit into them, settled by timing some at the start and kept with the run",
+    )
+    parser.add_argument("--batch", type=positive(int), metavar="B", help="pairs per step (default 8; of PAIRS.csv 4)")
+    parser.add_argument(
+        "--objective",
+        metavar="WORDS",
+        help="what is minimised: truth (end-point error, default), likeness, squares, mind, edges, information, labels; several "
+        "as likeness+labels:2, a weight behind the colon. Of PAIRS.csv likeness, with labels where all pairs have label maps",
+    )
+    parser.add_argument(
+        "--map",
+        choices=("displacement", "velocity", "affine", "cascade"),
+        help="what the network predicts; velocity does not fold and has an exact inverse, cascade is affine and then velocity "
+        "(default displacement)",
+    )
+    parser.add_argument(
+        "--trunk",
+        "--architecture",
+        dest="architecture",
+        type=trunk,
+        metavar="TRUNK",
+        help="flownet (default), flownetc, unet (for thin volumes too), regnet (looks nearby alone)",
+    )
+    parser.add_argument(
+        "--scales",
+        type=positive(int),
+        nargs="+",
+        metavar="S",
+        help="a network per scale, each on what those before leave: 4 2 1 begins with blocks of 4 voxels (default 1)",
+    )
+    parser.add_argument("--width", type=positive(float), help="of the network (default 1/4, of unet and regnet 1)")
     parser.add_argument(
         "--window", type=positive(int), metavar="VOXELS", help="within which contrast is normalised first, odd (default none)"
     )
@@ -55,7 +92,11 @@ def add_recipe_options(parser: argparse.ArgumentParser) -> None:
     weight = "weight of %s beside the end-point error (default %d)"
     unlike = "how unlike fixed and warped image are"
     parser.add_argument("--likeness", type=not_negative, metavar="W", help=weight % (unlike, 6))
-    parser.add_argument("--smoothness", type=not_negative, metavar="W", help=weight % ("the flow's mean squared gradient", 0))
+    smooth = "weight of %s beside the objective (default 0%s)"
+    first = smooth % ("the flow's mean squared gradient", ", of PAIRS.csv 0.5")
+    parser.add_argument("--smoothness", type=not_negative, metavar="W", help=first)
+    second = smooth % ("the flow's mean squared second differences", "")
+    parser.add_argument("--bending", type=not_negative, metavar="W", help=f"{second}; affine maps have none")
     parser.add_argument(
         "--symmetric",
         action=argparse.BooleanOptionalAction,
@@ -91,13 +132,14 @@ def add_recipe_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def recipe_of(options: argparse.Namespace, known: Mapping[str, Any]) -> Recipe:
+def recipe_of(options: argparse.Namespace, known: Mapping[str, Any], *, labelled: bool = False) -> Recipe:
     """The recipe that is asked for.
 
     Parameters
     ----------
     options : options of the command
     known : settings of the run that goes on, or nothing; without --recipe its values are those that are not asked for
+    labelled : whether it is a table of pairs that all have label maps
 
     Raises
     ------
@@ -105,10 +147,12 @@ def recipe_of(options: argparse.Namespace, known: Mapping[str, Any]) -> Recipe:
     """
     from dataclasses import fields, replace
 
-    from augreg.recipes import Recipe, Turn, named
+    from augreg.recipes import PAIRS, Recipe, Turn, named
 
     asked = {name: value for name in _VALUES if (value := getattr(options, name)) is not None}
-    if options.recipe is None:
+    if options.recipe is None and not known and is_table(options.source):
+        base = replace(PAIRS, objective=f"{PAIRS.objective}+labels") if labelled else PAIRS
+    elif options.recipe is None:
         base = Recipe.of({field.name: known[field.name] for field in fields(Recipe) if field.name in known})
     else:
         base = named(options.recipe)
@@ -117,4 +161,9 @@ def recipe_of(options: argparse.Namespace, known: Mapping[str, Any]) -> Recipe:
         raise ValueError(f"--symmetric: expected an even --batch, of pairs and the same pairs exchanged, got {batch}")
     if options.turns is not None:
         asked["turns"] = tuple(Turn.of(about) for about in options.turns)
+    if options.scales is not None:
+        asked["scales"] = tuple(options.scales)
+    if asked.get("architecture", base.architecture) != base.architecture and "width" not in asked:
+        # widths of FlowNet are a quarter of what was published, others are narrow as they are
+        asked["width"] = 1.0 if asked["architecture"] in ("UNet", "RegNet") else Recipe.width
     return replace(base, **asked)

@@ -1,7 +1,7 @@
 """What a network learns from and how, as data: command line, demo and experiments build their trainings from one recipe alike.
 
 Recipe, Turn                     data: how pairs are drawn and seen, the network, what is minimised, steps and rates
-DEFAULT, HEART, BRAIN, DEMO      those that were measured, and why they are as they are; `named` finds them by name
+DEFAULT, HEART, BRAIN, DEMO, PAIRS   those that were measured, and why they are as they are; `named` finds them by name
 fresh_pairs, shown, ...          what is built from a recipe, a source of pairs and a seed
 """
 
@@ -16,14 +16,16 @@ from augreg.recipes.lessons import (
     training_options,
     turn_pairs,
 )
-from augreg.recipes.named import BRAIN, DEFAULT, DEMO, HEART, PHASES, named, read_recipe
+from augreg.recipes.named import BRAIN, DEFAULT, DEMO, HEART, PAIRS, PHASES, named, read_recipe
 from augreg.recipes.recipe import Recipe, Turn
+from augreg.recipes.words import objective_words
 
 __all__ = [
     "BRAIN",
     "DEFAULT",
     "DEMO",
     "HEART",
+    "PAIRS",
     "PHASES",
     "Recipe",
     "Turn",
@@ -31,6 +33,7 @@ __all__ = [
     "fresh_pairs",
     "named",
     "objective",
+    "objective_words",
     "pairs_at_hand",
     "pairs_held_out",
     "pool",

@@ -14,13 +14,16 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from augreg.networks import ARCHITECTURES, FlowNet
+from augreg.networks import Network
 from augreg.recipes.recipe import Recipe, Turn
+from augreg.recipes.shapes import network_as
+from augreg.recipes.words import objective_of, objective_words
 from augreg.sam import AppearanceModel
 from augreg.synthesis import AppearancePairs, PairBatch
 from augreg.training import (
     Alike,
     Batches,
+    Bending,
     Machine,
     Objective,
     Smooth,
@@ -30,11 +33,10 @@ from augreg.training import (
     in_both_directions,
     mirrored,
     mirrored_by_chance,
+    one_structure,
     pairs_from_generators,
     pairs_from_memory,
-    seeded_network,
     seen_differently,
-    supervised,
 )
 
 ALL = slice(None)
@@ -105,6 +107,8 @@ def shown(recipe: Recipe, batches: Batches, seed: int, *, part: slice = ALL) -> 
     if recipe.gamma or recipe.noise:
         looks = {"gamma": recipe.gamma, "noise": recipe.noise}
         batches = seen_differently(batches, **looks, seed=seed, batch=recipe.drawn, part=part)
+    if any(word == "labels" for word, _ in objective_words(recipe.objective)):
+        batches = one_structure(batches, seed, batch=recipe.drawn, part=part)
     if recipe.symmetric:
         batches = in_both_directions(batches)
     if recipe.mirrored == "sideways":
@@ -122,18 +126,39 @@ def pairs_held_out(recipe: Recipe, model: AppearanceModel, seed: int, count: int
     return held_out(drawn, batches)
 
 
-def objective(recipe: Recipe) -> Objective:
-    """What is minimised: the end-point error, and what else has a weight."""
-    minimised: Objective = supervised
-    if recipe.likeness:
+def objective(recipe: Recipe, spacing: tuple[float, ...] | None = None) -> Objective:
+    """What is minimised, and what else has a weight.
+
+    Parameters
+    ----------
+    recipe : recipe with its words and weights
+    spacing : size of a voxel of the pairs, mm, for label maps
+    """
+    minimised = objective_of(recipe.objective, spacing)
+    if recipe.likeness and recipe.objective == "truth":
         minimised = Alike(minimised, recipe.likeness)
+    if recipe.bending:
+        minimised = Bending(minimised, recipe.bending)
     return Smooth(minimised, recipe.smoothness) if recipe.smoothness else minimised
 
 
-def first_network(recipe: Recipe, ndim: int, seed: int) -> FlowNet:
-    """The network that training begins with."""
-    architecture = ARCHITECTURES[recipe.architecture]
-    return seeded_network(seed, ndim, recipe.width, architecture=architecture, window=recipe.window)
+def first_network(recipe: Recipe, ndim: int, seed: int, shape: tuple[int, ...] | None = None) -> Network:
+    """The network that training begins with.
+
+    Parameters
+    ----------
+    recipe : recipe with its trunk and map
+    ndim : D
+    seed : seed of the first weights
+    shape : shape of the pairs, where it is settled: a `UNet` then has strides that leave thin axes alone
+
+    Raises
+    ------
+    ValueError : for a shape that is thinner than the network's strides.
+    """
+    return network_as(
+        recipe.map, recipe.architecture, recipe.scales, ndim, recipe.width, window=recipe.window, seed=seed, shape=shape
+    )
 
 
 def training_options(recipe: Recipe, machine: Machine, *, checkpoint_seconds: float = 120.0) -> TrainingOptions:

@@ -54,10 +54,15 @@ settings were chosen on.
 DEMO = Recipe(mirrored="all", pool=512, width=0.125, steps=1000, learning_rate=2e-3, likeness=0.0)
 """For minutes of two cores: 512 pairs kept in memory, a narrow network, and the end-point error alone, which costs the least."""
 
+PAIRS = Recipe(batch=4, objective="likeness", smoothness=0.5)
+"""Of `augreg train PAIRS.csv` where nothing else is said: real pairs have no truth. Weight and batch are those of the network
+without a truth in the experiments with brains and hearts; where all pairs have label maps `labels` is added to the objective.
+"""
+
 PHASES = (Turn("shared", pose=0.05),)
 """Turns for two phases of a person: the body rests and looks the same."""
 
-_NAMED = {"default": DEFAULT, "heart": HEART, "brain": BRAIN, "demo": DEMO}
+_NAMED = {"default": DEFAULT, "heart": HEART, "brain": BRAIN, "demo": DEMO, "pairs": PAIRS}
 
 
 def named(name: str) -> Recipe:

@@ -11,7 +11,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal, get_args
 
-from augreg.networks import ARCHITECTURES
+from augreg.recipes.shapes import MAPS, TRUNKS
+from augreg.recipes.words import objective_words
 from augreg.synthesis import SmoothField
 
 Mirrored = Literal["none", "sideways", "all"]
@@ -75,12 +76,16 @@ class Recipe:
     mirrored : sideways exchanges left and right (the first axis) of a batch by chance, all mirrors every axis by chance
     curriculum : share of the steps over which shapes grow from a quarter to their size
     pool : pairs that are drawn once, kept in memory and shown again and again; None draws new ones at every step
-    architecture, width, window : parameters of the network, see `augreg.networks.FlowNet`
+    architecture, width, window : trunk of the network, parameters as of `augreg.networks.FlowNet`
+    map : what it predicts, see `augreg.recipes.shapes`
+    scales : block sizes in voxels, from coarse to fine, one network each, one after the other; (1,) is one network
     batch : pairs of a step, of all processes
     steps : number of steps of Adam
     learning_rate, halvings, warm_up, weight_decay, clip : parameters of the optimiser, see `augreg.training.TrainingOptions`
+    objective : what is minimised, in words: see `augreg.recipes.words`
     likeness : weight of how unlike the fixed and the warped image are, beside the end-point error
-    smoothness : weight of the flow's mean squared gradient beside the end-point error
+    smoothness : weight of the flow's mean squared gradient beside the objective
+    bending : weight of the flow's mean squared second differences beside the objective; affine maps have none
 
     Raises
     ------
@@ -98,6 +103,8 @@ class Recipe:
     architecture: str = "FlowNetS"
     width: float = 0.25
     window: int | None = None
+    map: str = "displacement"
+    scales: tuple[int, ...] = (1,)
     batch: int = 8
     steps: int = 2000
     learning_rate: float = 1e-3
@@ -105,22 +112,31 @@ class Recipe:
     warm_up: int = 20
     weight_decay: float = 4e-4
     clip: float = 5.0
+    objective: str = "truth"
     likeness: float = 6.0
     smoothness: float = 0.0
+    bending: float = 0.0
 
     def __post_init__(self) -> None:
-        zero = ("intensity", "gamma", "noise", "halvings", "weight_decay", "likeness", "smoothness")
+        zero = ("intensity", "gamma", "noise", "halvings", "weight_decay", "likeness", "smoothness", "bending")
         _check(self, "a number of at least 0", lambda value: value >= 0, *zero)
         _check(self, "a positive number", lambda value: value > 0, "width", "learning_rate", "clip")
         _check(self, "a positive whole number", lambda value: value > 0 and value == int(value), "batch", "steps", "warm_up")
         _check(self, "a share from 0 to 1", lambda value: 0 <= value <= 1, "curriculum")
-        for name, values in (("mirrored", get_args(Mirrored)), ("architecture", tuple(ARCHITECTURES))):
+        for name, values in (("mirrored", get_args(Mirrored)), ("architecture", TRUNKS), ("map", MAPS)):
             if getattr(self, name) not in values:
                 raise ValueError(f"{name}: expected one of {', '.join(values)}, got {getattr(self, name)!r}")
         if not isinstance(self.symmetric, bool):
             raise ValueError(f"symmetric: expected true or false, got {self.symmetric!r}")
         if self.window is not None and not (isinstance(self.window, int) and self.window >= 3 and self.window % 2):
             raise ValueError(f"window: expected a window of 3 voxels or more, an odd number, got {self.window!r}")
+        if self.window is not None and not self.architecture.startswith("FlowNet"):
+            raise ValueError(
+                f"window: expected none with {self.architecture}, which has no such part, got {self.window}; leave it out"
+            )
+        if not self.scales or any(not isinstance(s, int) or s < 1 for s in self.scales):
+            raise ValueError(f"scales: expected whole numbers of voxels, 1 or more, as 4 2 1, got {self.scales}")
+        objective_words(self.objective)
         if self.pool is not None:
             _check(self, "a positive whole number", lambda value: value > 0 and value == int(value), "pool")
         if not self.turns:
@@ -154,8 +170,10 @@ class Recipe:
         if unknown := sorted(set(about) - known):
             raise ValueError(f"recipe: expected values named {', '.join(sorted(known))}, got {', '.join(unknown)}")
         try:
-            turns = {"turns": tuple(Turn.of(turn) for turn in about["turns"])} if "turns" in about else {}
-            return cls(**{**about, **turns})
+            listed: dict[str, Any] = {"turns": tuple(map(Turn.of, about["turns"]))} if "turns" in about else {}
+            if "scales" in about:
+                listed["scales"] = tuple(about["scales"])
+            return cls(**{**about, **listed})
         except (TypeError, KeyError, AttributeError) as error:
             raise ValueError(
                 f"recipe: expected numbers and turns as `augreg train --explain` prints them, got {error}"

@@ -27,12 +27,23 @@ from augreg.training.logs import tensorboard_log
 from augreg.training.looks import contrast_drawn, denser, occluded
 from augreg.training.loop import TrainingOptions, TrainingState, learn
 from augreg.training.machine import Machine, torch_threads
-from augreg.training.objectives import Alike, Bending, InverseConsistent, LabelOverlap, Likeness, Objective, Smooth, supervised
+from augreg.training.objectives import (
+    Alike,
+    Bending,
+    InverseConsistent,
+    LabelOverlap,
+    Likeness,
+    Objective,
+    Smooth,
+    Total,
+    supervised,
+)
 from augreg.training.place import Place
 from augreg.training.plausible import Plausible
 from augreg.training.runs import SETTINGS, check_same, claim, model_hash, pairs_hash, run_settings
 from augreg.training.sights import Alignment, Fields, Sight, fields_of
 from augreg.training.structures import one_structure
+from augreg.training.tables import RealPairs, pairs_of_table, real_pairs
 from augreg.training.team import ALONE, Team, joined
 
 __all__ = [
@@ -56,9 +67,11 @@ __all__ = [
     "Objective",
     "Place",
     "Plausible",
+    "RealPairs",
     "Sight",
     "Smooth",
     "Team",
+    "Total",
     "TrainingOptions",
     "TrainingState",
     "check_same",
@@ -86,7 +99,9 @@ __all__ = [
     "pairs_from_model",
     "pairs_from_shards",
     "pairs_hash",
+    "pairs_of_table",
     "read_pairs",
+    "real_pairs",
     "run_settings",
     "seeded_network",
     "seen_differently",

@@ -111,7 +111,7 @@ def pairs_from_memory(pairs: PairBatch, batch: int, seed: int = 0, *, part: slic
         raise ValueError(f"pairs: expected at least one batch of {batch}, got {len(pairs)}; take more pairs or a smaller batch")
 
     def batch_of(step: int) -> PairBatch:
-        return pairs[torch.from_numpy(_shown(len(pairs), batch, seed, step)[part])]
+        return pairs[torch.from_numpy(shown_in_turn(len(pairs), batch, seed, step)[part])]
 
     return batch_of
 
@@ -282,7 +282,7 @@ def shard_spacing(directory: str | os.PathLike[str]) -> tuple[float, ...]:
         ) from error
 
 
-def _shown(count: int, batch: int, seed: int, step: int) -> npt.NDArray[np.intp]:
+def shown_in_turn(count: int, batch: int, seed: int, step: int) -> npt.NDArray[np.intp]:
     """Which of so many pairs a step shows; epoch e goes through them in the order of a permutation that depends on (seed, e)."""
     places = np.arange(step * batch, (step + 1) * batch)
     orders = {epoch: np.random.default_rng([seed, epoch]).permutation(count) for epoch in set((places // count).tolist())}

@@ -33,6 +33,22 @@ def supervised(maps: Sequence[Map], batch: PairBatch) -> torch.Tensor:
 
 
 @dataclass(frozen=True)
+class Total:
+    """Several objectives, each with a weight.
+
+    Parameters
+    ----------
+    parts : objectives and their weights
+    """
+
+    parts: tuple[tuple[Objective, float], ...]
+
+    def __call__(self, maps: Sequence[Map], batch: PairBatch) -> torch.Tensor:
+        """A scalar."""
+        return torch.stack([weight * objective(maps, batch) for objective, weight in self.parts]).sum()
+
+
+@dataclass(frozen=True)
 class Likeness:
     """How alike the fixed and the warped moving image are; needs no truth.
 

@@ -1,9 +1,10 @@
-"""`augreg train`: a network that learns from pairs of a model, or from shards."""
+"""`augreg train`: a network that learns from pairs of a model, from shards, or from real pairs of a table."""
 
 from __future__ import annotations
 
 import argparse
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -13,6 +14,7 @@ from augreg.cli.options import Commands, command_of, json_option
 from augreg.cli.output import report, say
 from augreg.cli.progress import bar
 from augreg.cli.recipe_options import OF_DRAWING, add_recipe_options, recipe_of
+from augreg.registration.table import is_table
 
 if TYPE_CHECKING:
     # torch: loaded only where a command needs it
@@ -33,14 +35,25 @@ def add(commands: Commands) -> None:
         commands,
         "train",
         run,
-        "train a FlowNet on pairs drawn from a model, or on shards",
-        "augreg train model.npz -o run --steps 2000",
+        "train a network on pairs drawn from a model, on shards, or on your own pairs",
+        "augreg train model.npz -o run --steps 2000\n  augreg train pairs.csv -o run --map cascade --trunk unet --minutes 30",
     )
     parser.add_argument(
-        "source", nargs="?", metavar="MODEL.npz|DIR", help="a model of `augreg sam fit`, or shards of `augreg synthesize`"
+        "source",
+        nargs="?",
+        metavar="MODEL.npz|DIR|PAIRS.csv",
+        help="a model of `augreg sam fit`, shards of `augreg synthesize`, or a table of your own pairs: a header "
+        "fixed,moving[,fixed_labels,moving_labels], a pair a line, paths relative to it",
     )
     parser.add_argument("-o", "--output", metavar="RUN", help="folder of checkpoint and weights, of a run of its own")
-    parser.add_argument("--device", default="auto", metavar="D", help="cpu, cuda, or auto (default)")
+    parser.add_argument(
+        "--spacing",
+        type=positive(float),
+        nargs="+",
+        metavar="MM",
+        help="voxel size that the pairs of PAIRS.csv are brought to, one number or one per axis (default the first image's)",
+    )
+    parser.add_argument("--device", default="auto", metavar="D", help="cpu, cuda, mps, or auto (default)")
     parser.add_argument("--threads", type=positive(int), metavar="T", help="of PyTorch on the CPU (default: as it chooses)")
     parser.add_argument(
         "--precision",
@@ -63,16 +76,19 @@ def run(options: argparse.Namespace) -> None:
         _explain(options)
         return
     if options.source is None or options.output is None:
-        raise ValueError("MODEL.npz|DIR, -o RUN: expected what to learn from and a folder for the run, got none; give both")
+        raise ValueError(
+            "MODEL.npz|DIR|PAIRS.csv, -o RUN: expected what to learn from and a folder for the run, got none; give both"
+        )
     from augreg import recipes, training  # torch: only here
 
     machine = training.Machine(options.device, options.threads, options.precision, compiled=options.compile)
     # before the work
     known = training.run_settings(options.output) if options.resume else None
-    recipe = recipe_of(options, known or {})
+    table = _table(options)
+    recipe = recipe_of(options, known or {}, labelled=table is not None and table.pairs.fixed_labels is not None)
     with training.joined(options.device) as team:
-        lesson = _lesson(options, recipe, team)
-        network = _first_network(options, recipe, lesson.ndim)
+        lesson = _lesson(options, recipe, team, table)
+        network = _first_network(options, recipe, lesson, known or {})
         wanted = _run_settings(options, recipe, lesson, network)
         if known is None:
             training.claim(options.output, wanted, writes=team.rank == 0)
@@ -85,7 +101,7 @@ def run(options: argparse.Namespace) -> None:
             lesson.spacing,
             options.output,
             recipes.training_options(recipe, machine),
-            objective=recipes.objective(recipe),
+            objective=recipes.objective(recipe, lesson.spacing),
             held_out=lesson.held_out,
             team=team,
             resume=options.resume,
@@ -93,7 +109,8 @@ def run(options: argparse.Namespace) -> None:
         state = None
         with training.tensorboard_log(Path(options.output) / "logs") as log, bar("train", recipe.steps) as update:
             for state in states:
-                update(state.step, f"loss {state.loss:.3f}, EPE {state.epe:.2f} (without {state.epe_without:.2f})")
+                known_truth = f", EPE {state.epe:.2f} (without {state.epe_without:.2f})" if math.isfinite(state.epe) else ""
+                update(state.step, f"loss {state.loss:.3f}{known_truth}")
                 if log is not None and team.rank == 0:
                     log(state)
     if team.rank > 0:
@@ -105,7 +122,10 @@ def run(options: argparse.Namespace) -> None:
     text = f"{weights}: {recipe.steps} steps"
     if state is not None:
         result |= {name: getattr(state, name) for name in _TOLD}
-        text += f", EPE {state.epe:.2f} voxels on the last pairs (without registration {state.epe_without:.2f})"
+        if math.isfinite(state.epe):
+            text += f", EPE {state.epe:.2f} voxels on the last pairs (without registration {state.epe_without:.2f})"
+        else:
+            text += f", loss {state.loss:.3f} on the last pairs; try it by `augreg test {options.output} PAIRS.csv`"
         if math.isfinite(state.epe_held_out):
             text += f", {state.epe_held_out:.2f} on pairs held out"
     report(result, text, as_json=options.json)
@@ -114,7 +134,12 @@ def run(options: argparse.Namespace) -> None:
 def _explain(options: argparse.Namespace) -> None:
     import json
 
-    recipe = recipe_of(options, {}).described()
+    labelled = False
+    if is_table(options.source):
+        from augreg.registration.table import read_table
+
+        labelled = all(line.labelled for line in read_table(options.source))
+    recipe = recipe_of(options, {}, labelled=labelled).described()
     report(recipe, json.dumps(recipe, indent=1), as_json=options.json)
 
 
@@ -126,15 +151,34 @@ class _Lesson(NamedTuple):
     spacing: tuple[float, ...]
     ndim: int
     content: str
+    shape: tuple[int, ...] | None = None
 
 
-def _lesson(options: argparse.Namespace, recipe: Recipe, team: training.Team) -> _Lesson:
-    """Pairs drawn from a model, or those of a folder of shards but for the last ones."""
+def _table(options: argparse.Namespace) -> training.RealPairs | None:
+    """The pairs of a table, if the source is one."""
+    if not is_table(options.source):
+        if options.spacing is not None:
+            raise ValueError("--spacing: expected PAIRS.csv, whose pairs are brought to it, got another source; leave it out")
+        return None
+    from augreg import training
+    from augreg.registration.table import read_table
+
+    return training.real_pairs(read_table(options.source), options.spacing)
+
+
+def _lesson(options: argparse.Namespace, recipe: Recipe, team: training.Team, table: training.RealPairs | None) -> _Lesson:
+    """Real pairs, those drawn from a model, or those of a folder of shards but for the last ones."""
     from augreg import recipes, training
 
     part, source = team.part(recipe.drawn), options.source
+    if table is not None:
+        _check_settled(options, recipe, "a table of pairs")
+        _check_objective(recipe, table)
+        drawn = training.pairs_of_table(table.pairs, recipe.drawn, options.seed, part=part)
+        batches = recipes.shown(recipe, drawn, options.seed, part=part)
+        return _Lesson(batches, None, table.spacing, table.ndim, table.content, table.shape)
     if Path(source).is_dir():
-        _check_settled(options, recipe)
+        _check_settled(options, recipe, "a folder of pairs")
         pairs = training.read_pairs(source)
         kept = len(pairs) - min(_HELD_OUT, len(pairs) // 10)
         if kept < recipe.batch:
@@ -153,23 +197,39 @@ def _lesson(options: argparse.Namespace, recipe: Recipe, team: training.Team) ->
     return _Lesson(recipes.shown(recipe, drawn, options.seed, part=part), unseen, spacing, ndim, content)
 
 
-def _check_settled(options: argparse.Namespace, recipe: Recipe) -> None:
+def _check_settled(options: argparse.Namespace, recipe: Recipe, what: str) -> None:
     """Refuse options on how pairs are drawn where they are."""
     if recipe.curriculum:
-        raise ValueError(
-            "--curriculum: expected a model to draw from, got a folder of pairs, whose size is settled; leave it out"
-        )
+        raise ValueError(f"--curriculum: expected a model to draw from, got {what}, whose size is settled; leave it out")
     for name in OF_DRAWING:
         if getattr(options, name) is not None:
             raise ValueError(
-                f"--{name.removesuffix('s')}: expected a model to draw from, got a folder of pairs, which are drawn; leave it out"
+                f"--{name.removesuffix('s')}: expected a model to draw from, got {what}, which are drawn; leave it out"
             )
+
+
+def _check_objective(recipe: Recipe, table: training.RealPairs) -> None:
+    """Refuse objectives that look at what the pairs of a table do not have."""
+    from augreg.recipes import objective_words
+
+    words = dict(objective_words(recipe.objective))
+    if "truth" in words:
+        raise ValueError("--objective: expected words without truth, which real pairs do not have; take likeness, mind or labels")
+    if "labels" in words and table.pairs.fixed_labels is None:
+        raise ValueError(
+            "--objective: expected label maps of all pairs for labels, got lines without; fill the columns fixed_labels and "
+            "moving_labels, or leave labels out"
+        )
 
 
 def _run_settings(options: argparse.Namespace, recipe: Recipe, lesson: _Lesson, network: Network) -> dict[str, Any]:
     """What the weights of a run depend on; where it computes changes their last digits alone, more steps are allowed."""
+    from augreg.networks import FlowNet
+
     first = {"data": lesson.content, "seed": options.seed}
-    return {**first, **_settled(recipe), **network.description, "precision": options.precision}
+    # those of before had but one kind of network, and its numbers beside the recipe's
+    about = network.description if isinstance(network, FlowNet) else {"network": network.description}
+    return {**first, **_settled(recipe), **about, "precision": options.precision}
 
 
 def _settled(recipe: Recipe) -> dict[str, Any]:
@@ -177,16 +237,23 @@ def _settled(recipe: Recipe) -> dict[str, Any]:
     return {name: value for name, value in recipe.described().items() if name != "steps"}
 
 
-def _first_network(options: argparse.Namespace, recipe: Recipe, ndim: int) -> Network:
+def _first_network(options: argparse.Namespace, recipe: Recipe, lesson: _Lesson, known: Mapping[str, Any]) -> Network:
     """The network that training begins with."""
     from augreg import recipes
-    from augreg.networks import read_network
+    from augreg.networks import network_of, read_network
 
+    if options.init is None and "network" in known and options.map is None and options.scales is None:
+        # a run that began with --init has the network of that file
+        return network_of(known["network"])
     if options.init is None:
-        return recipes.first_network(recipe, ndim, options.seed)
+        return recipes.first_network(recipe, lesson.ndim, options.seed, lesson.shape)
     network = read_network(options.init).network
     found = {"ndim": network.ndim, "channels": network.channels, **network.description}
-    wanted = {name: getattr(options, name) for name in ("architecture", "width", "window")} | {"ndim": ndim, "channels": 1}
+    wanted = {name: getattr(options, name) for name in ("architecture", "width", "window")} | {"ndim": lesson.ndim, "channels": 1}
+    if options.map is not None or options.scales is not None:
+        # not to be seen from single numbers
+        as_asked = recipes.first_network(recipe, lesson.ndim, options.seed, lesson.shape).description
+        found["description"], wanted = network.description, {"ndim": lesson.ndim, "description": as_asked}
     for name, value in wanted.items():
         if value is not None and found.get(name) != value:
             raise ValueError(

@@ -1,0 +1,110 @@
+"""Real pairs on the command line: a table is trained on, tested, exported."""
+
+import contextlib
+import json
+
+import numpy as np
+import pytest
+
+import augreg as ar
+from augreg import cli
+from augreg.cli.commands import train
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Four people, a blob with two structures each, and tables of their pairs."""
+    folder = tmp_path_factory.mktemp("people")
+    grid = ar.Grid((32, 36))
+    for number in range(4):
+        away = np.linalg.norm((grid.points() - (15 + number, 18 - number)) / (1, 1 + 0.1 * number), axis=-1)
+        noise = np.random.default_rng(number).normal(size=grid.shape)
+        ar.write_image(ar.Image((100 * np.exp(-((away / 9) ** 2)) + noise).astype(np.float32), grid), folder / f"i{number}.mha")
+        values = np.where(away < 5, 2, np.where(away < 10, 1, 0)).astype(np.uint8)
+        ar.write_image(ar.Labels(values, grid), folder / f"l{number}.mha")
+    order = [(a, b) for a in range(4) for b in range(4) if a != b][:7]
+    rows = [f"i{a}.mha,i{b}.mha,l{a}.mha,l{b}.mha" for a, b in order]
+    (folder / "pairs.csv").write_text("\n".join(["fixed,moving,fixed_labels,moving_labels", *rows]), encoding="utf-8")
+    (folder / "plain.csv").write_text("fixed,moving\ni0.mha,i1.mha\n", encoding="utf-8")
+    (folder / "half.csv").write_text("\n".join(["fixed,moving,fixed_labels,moving_labels", *rows[:1], "i0.mha,i1.mha,,"]))
+    return folder
+
+
+def run(folder, line):
+    """The command as typed in a folder."""
+    with contextlib.chdir(folder):
+        return cli.main(line.split())
+
+
+SMALL = "--batch 2 --width 0.25 --trunk unet --device cpu --threads 1"
+
+
+def stopping_at(step):
+    """A bar that is interrupted there."""
+
+    @contextlib.contextmanager
+    def bar(*_):
+        def update(done, note=""):
+            if done == step:
+                raise KeyboardInterrupt
+
+        yield update
+
+    return bar
+
+
+def weights(folder, name):
+    return (folder / name / "weights.safetensors").read_bytes()
+
+
+def test_a_table_is_learned_from_and_a_run_that_goes_on_is_the_same_run(folder, capsys, monkeypatch):
+    line = f"train pairs.csv {SMALL} --map velocity --scales 2 1"
+    assert run(folder, f"{line} -o whole --steps 4 --json") == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["epe"] is None
+    assert np.isfinite(told["loss"])
+    settings = json.loads((folder / "whole" / "settings.json").read_text(encoding="utf-8"))["settings"]
+    assert settings["objective"] == "likeness+labels"
+    assert settings["smoothness"] == 0.5
+    # stopped in the third step, when the checkpoint is that of the first
+    with monkeypatch.context() as patch:
+        patch.setattr(train, "bar", stopping_at(3))
+        assert run(folder, f"{line} -o again --steps 4") == 130
+    assert not (folder / "again" / "weights.safetensors").exists()
+    assert run(folder, "train pairs.csv --device cpu --threads 1 -o again --steps 4 --resume") == 0
+    assert weights(folder, "again") == weights(folder, "whole")
+    assert run(folder, "train plain.csv --device cpu -o again --steps 8 --resume") == 2
+    assert "data: the run has table " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("pairs.csv --trunk flownet", "expected images of 64 voxels or more along each axis for the strides of FlowNetS"),
+        ("plain.csv --objective labels", "--objective: expected label maps of all pairs for labels"),
+        ("half.csv --objective labels", "--objective: expected label maps of all pairs for labels"),
+        ("pairs.csv --objective truth", "--objective: expected words without truth"),
+        ("pairs.csv --objective beauty", "objective: expected one or more of truth, likeness"),
+        ("pairs.csv --curriculum 0.5", "--curriculum: expected a model to draw from, got a table of pairs"),
+        ("pairs.csv --turn shared", "--turn: expected a model to draw from, got a table of pairs"),
+        ("pairs.csv --window 9", "window: expected none with UNet"),
+        ("none.csv", "expected a table of pairs, got nothing"),
+        ("pairs.csv --spacing 1 1 1", "spacing: expected one number or 2, got 3"),
+    ],
+)
+def test_what_cannot_be_learned_from_is_refused_before_there_is_a_folder(folder, capsys, line, said):
+    trunk = "" if "--trunk" in line else "--trunk unet"
+    assert run(folder, f"train {line} {trunk} -o wrong --steps 1 --device cpu") == 2
+    [told] = capsys.readouterr().err.splitlines()
+    assert said in told
+    assert not (folder / "wrong").exists()
+
+
+def test_pairs_without_labels_are_learned_by_likeness(folder, capsys):
+    assert run(folder, "train plain.csv --explain") == 0
+    assert json.loads(capsys.readouterr().out)["objective"] == "likeness"
+    assert run(folder, "train pairs.csv --explain") == 0
+    assert json.loads(capsys.readouterr().out)["objective"] == "likeness+labels"
+    assert run(folder, f"train plain.csv {SMALL} --map affine --objective mind --spacing 2 -o plain --steps 1") == 0
+    assert run(folder, "register i0.mha i1.mha --model plain/weights.safetensors -o plain.tfm") == 0
+    assert isinstance(ar.read_transform(folder / "plain.tfm"), ar.Affine)
