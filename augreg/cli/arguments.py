@@ -107,3 +107,15 @@ def trunk(text: str) -> str:
     if text.lower() not in known:
         raise argparse.ArgumentTypeError(f"expected flownet, flownetc, unet or regnet, got {text}")
     return known[text.lower()]
+
+
+def tile(text: str) -> tuple[int, int | None]:
+    """VOXELS[:MARGIN] of a tile."""
+    side, colon, margin = text.partition(":")
+    try:
+        found = int(side), int(margin) if colon else None
+    except ValueError:
+        found = 0, None
+    if found[0] < 1 or (found[1] is not None and found[1] < 0):
+        raise argparse.ArgumentTypeError(f"expected VOXELS or VOXELS:MARGIN, as 128:64, got {text}")
+    return found

@@ -5,11 +5,13 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import augreg as ar
 
 if TYPE_CHECKING:
+    from augreg.networks import FlowRegistration
     from augreg.registration import Method
 
 # options that are fields of `LPRegistration`
@@ -34,16 +36,45 @@ def program_of(options: argparse.Namespace) -> ar.LPRegistration:
 
 def network_of(options: argparse.Namespace) -> Method:
     """Registration by a network: so many passes, the last one refined."""
-    from augreg.networks import RefinedFlow, SymmetricFlow, read_network  # torch: only where a network is asked for
+    from augreg.networks import RefinedFlow, SymmetricFlow  # torch: only where a network is asked for
     from augreg.networks.predictor import Predictor
     from augreg.training import FlowRegistration
 
-    file = read_network(options.model)
-    predictor: Predictor = SymmetricFlow(file.network) if options.symmetric else file.network
-    once = FlowRegistration(predictor, file.spacing)
+    seen = network_file(options.model, options.device or "cpu", options.tile)
+    predictor: Predictor = SymmetricFlow(seen.network) if options.symmetric else seen.network
+    once = FlowRegistration(predictor, seen.spacing)
     method: Method = once
     if options.refine:
-        method = FlowRegistration(RefinedFlow(predictor, options.refine), file.spacing)
+        method = FlowRegistration(RefinedFlow(predictor, options.refine), seen.spacing)
     for _ in range((options.passes or 1) - 1):
         method = ar.Chained(once, method)
     return method
+
+
+def network_file(path: str, device: str, tile: tuple[int, int | None] | None) -> FlowRegistration:
+    """Registration by the network of a file, of a run's folder, or that comes with augreg.
+
+    Parameters
+    ----------
+    path : file, folder or name
+    device : where the network computes
+    tile : side and margin of the tiles that it sees, voxels; without a margin it is the coarsest cells'
+
+    Raises
+    ------
+    ValueError, FileNotFoundError : for a device that is not here, a run without weights, or a tile that does not fit.
+    """
+    from augreg.networks import Tiled, coarsest_cells, read_network
+    from augreg.training import WEIGHTS, FlowRegistration, checked_device
+
+    where = checked_device(device)
+    if Path(path).is_dir():
+        if not (Path(path) / WEIGHTS).is_file():
+            raise FileNotFoundError(f"{path}: expected the folder of a run that has ended, got one without {WEIGHTS}; let it end")
+        path = str(Path(path) / WEIGHTS)
+    file = read_network(path)
+    file.network.to(where)
+    if tile is None:
+        return FlowRegistration(file.network, file.spacing)
+    cell = coarsest_cells(file.network.description)
+    return FlowRegistration(Tiled(file.network, tile[0], cell if tile[1] is None else tile[1], cell), file.spacing)

@@ -5,7 +5,7 @@ from augreg.networks.architectures.encoder import SiameseEncoder, StackedEncoder
 from augreg.networks.architectures.flownet import FlowNet, FlowNetC, FlowNetS, seeded_network
 from augreg.networks.architectures.regnet import RegNet
 from augreg.networks.architectures.unet import UNet
-from augreg.networks.catalogue import ARCHITECTURES, network_of
+from augreg.networks.catalogue import ARCHITECTURES, coarsest_cells, network_of
 from augreg.networks.files import NetworkFile, read_network, write_network
 from augreg.networks.heads import AffineFlow, Antisymmetric, Cascade, VelocityFlow
 from augreg.networks.losses.affine_free import affine_free
@@ -57,6 +57,7 @@ __all__ = [
     "VelocityFlow",
     "affine_free",
     "bending",
+    "coarsest_cells",
     "curvature",
     "diffusion",
     "edge_difference",

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from math import lcm, prod
 from typing import Any
 
 from torch import nn
@@ -22,6 +23,8 @@ from augreg.networks.steering import Steered
 
 # networks that learn by themselves, for people to choose from
 ARCHITECTURES: dict[str, type[FlowNet]] = {"FlowNetS": FlowNetS, "FlowNetC": FlowNetC}
+# voxels along the side of FlowNet's coarsest cells
+_COARSEST = 64
 # networks in networks
 _DEEPEST = 8
 
@@ -108,3 +111,21 @@ _KNOWN: dict[str, Make] = {
     "Steered": _steered,
     "Cascade": lambda _, parts: Cascade([_network(part) for part in parts]),
 }
+
+
+def coarsest_cells(description: Mapping[str, Any]) -> int:
+    """Voxels along the side of the coarsest cells of a network that looks nearby, by which tiles have to be divisible.
+
+    Raises
+    ------
+    ValueError : for networks with affine maps, which need the whole image.
+    """
+    name, parts = description["architecture"], description.get("parts", [])
+    if name == "AffineFlow":
+        raise ValueError("tile: expected a network that looks nearby, got one of affine maps, which needs the whole image")
+    if name == "UNet":
+        return max(prod(stage[axis] for stage in description["strides"]) for axis in range(description["ndim"]))
+    own = {"RegNet": 2, "AtScale": max(description.get("scale", [1]))}
+    if not parts:
+        return own.get(name, _COARSEST)
+    return own.get(name, 1) * lcm(*map(coarsest_cells, parts))

@@ -1,6 +1,7 @@
 """Figures and self-contained HTML pages."""
 
 from augreg.report import _backend  # noqa: F401  # before whatever imports matplotlib
+from augreg.report.comparison import comparison_page
 from augreg.report.curves import Curve, Diagram, evaluation_diagrams
 from augreg.report.demo import DemoStory, HeldOut, demo_page
 from augreg.report.model import model_page
@@ -13,6 +14,7 @@ __all__ = [
     "Diagram",
     "HeldOut",
     "Scores",
+    "comparison_page",
     "demo_page",
     "evaluation_diagrams",
     "model_page",

@@ -26,7 +26,7 @@ from augreg.training.learners.judged import JudgedLearner
 from augreg.training.logs import tensorboard_log
 from augreg.training.looks import contrast_drawn, denser, occluded
 from augreg.training.loop import TrainingOptions, TrainingState, learn
-from augreg.training.machine import Machine, torch_threads
+from augreg.training.machine import Machine, checked_device, torch_threads
 from augreg.training.objectives import (
     Alike,
     Bending,
@@ -75,6 +75,7 @@ __all__ = [
     "TrainingOptions",
     "TrainingState",
     "check_same",
+    "checked_device",
     "claim",
     "contrast_drawn",
     "denser",

@@ -18,7 +18,7 @@ class Machine:
 
     Parameters
     ----------
-    device : cpu, cuda, or auto
+    device : cpu, cuda, mps, or auto
     threads : number of threads of torch on the CPU; None leaves them. On a busy machine threads that wait for each other make
         small networks several times slower than one thread alone is.
     precision : precision of convolutions; auto is bfloat16 on CUDA where the card has it, else float32. Flows, losses,
@@ -70,7 +70,7 @@ def checked_device(name: str, number: int = 0) -> torch.device:
         device = torch.device("cuda", number) if name == "cuda" else torch.device(name)
         torch.zeros(1, device=device)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise ValueError(f"device: expected cpu, cuda or auto, and one that is here, got {name!r}") from error
+        raise ValueError(f"device: expected cpu, cuda, mps or auto, and one that is here, got {name!r}") from error
     return device
 
 

@@ -73,7 +73,7 @@ def test_a_table_is_learned_from_and_a_run_that_goes_on_is_the_same_run(folder, 
     assert not (folder / "again" / "weights.safetensors").exists()
     assert run(folder, "train pairs.csv --device cpu --threads 1 -o again --steps 4 --resume") == 0
     assert weights(folder, "again") == weights(folder, "whole")
-    assert run(folder, "train plain.csv --device cpu -o again --steps 8 --resume") == 2
+    assert run(folder, "train pairs.csv --spacing 2 --device cpu -o again --steps 8 --resume") == 2
     assert "data: the run has table " in capsys.readouterr().err
 
 
@@ -108,3 +108,66 @@ def test_pairs_without_labels_are_learned_by_likeness(folder, capsys):
     assert run(folder, f"train plain.csv {SMALL} --map affine --objective mind --spacing 2 -o plain --steps 1") == 0
     assert run(folder, "register i0.mha i1.mha --model plain/weights.safetensors -o plain.tfm") == 0
     assert isinstance(ar.read_transform(folder / "plain.tfm"), ar.Affine)
+
+
+@pytest.fixture(scope="module")
+def network(folder):
+    """A run of one step, on pairs with labels."""
+    assert run(folder, f"train pairs.csv {SMALL} -o tiny --steps 1") == 0
+    return folder / "tiny"
+
+
+def test_a_network_is_tested_beside_the_program_and_nothing(folder, network, capsys):
+    capsys.readouterr()
+    assert run(folder, "test tiny pairs.csv --report page.html --json") == 0
+    told = json.loads(capsys.readouterr().out)
+    assert len(told["pairs"]) == 7
+    for name in ("none", "program", "network"):
+        assert {"dice", "jaccard", "similarity", "folding", "milliseconds"} <= set(told[name])
+        assert told[name]["dice"] == pytest.approx(np.mean([pair[name]["dice"] for pair in told["pairs"]]))
+        assert set(told[name]["dice_per_label"]) == {"1", "2"}
+    # a network of one step does next to nothing, the program a lot
+    assert told["network"]["dice"] == pytest.approx(told["none"]["dice"], abs=0.02)
+    assert told["program"]["dice"] > told["none"]["dice"] + 0.05
+    assert told["program"]["similarity"] > told["none"]["similarity"]
+    first, fixed, moving = told["pairs"][0], *(ar.read_labels(folder / f"l{number}.mha") for number in (0, 1))
+    assert first["none"]["dice_per_label"]["2"] == pytest.approx(ar.metrics.dice(fixed, moving)[2])
+    beside = {numbers["with"]: numbers for numbers in told["compared"]}
+    assert beside["program"]["by"] == "dice"
+    assert beside["program"]["worse"] == 7
+    # all seven signs alike: 2 / 2^7
+    assert beside["program"]["p"] == pytest.approx(2 / 2**7)
+    page = (folder / "page.html").read_text(encoding="utf-8")
+    assert page.count("<img") == 6
+    assert "the network is better than the linear program in 0 of 7 pairs" in page
+    assert run(folder, "test tiny/weights.safetensors pairs.csv --tile 16:16") == 0
+    out = capsys.readouterr().out
+    assert "the network is better than the linear program in 0 of 7 pairs" in out
+    assert "p = 0.0156: worse" in out
+
+
+def test_few_pairs_are_no_proof(folder, network, capsys):
+    assert run(folder, "test tiny plain.csv") == 0
+    out = capsys.readouterr().out
+    assert "By similarity the network is" in out
+    assert "a paired test needs 6 pairs or more" in out
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("test gone pairs.csv", "expected a file or the name of a network"),
+        ("test . pairs.csv", "expected the folder of a run that has ended"),
+        ("test tiny none.csv", "expected a table of pairs, got nothing"),
+        ("test tiny pairs.csv --device abacus", "device: expected cpu, cuda, mps or auto"),
+        ("test tiny pairs.csv --tile 15", "multiples of the coarsest cells"),
+        ("test tiny pairs.csv --tile 16:32", "margin: expected at most the tile"),
+        ("register i0.mha i1.mha -o t.tfm --model tiny/weights.safetensors --device abacus", "device: expected cpu, cuda, mps"),
+        ("register i0.mha i1.mha -o t.tfm --device cpu", "--device: expected --model"),
+    ],
+)
+def test_what_cannot_be_tested_is_refused_in_a_line(folder, network, capsys, line, said):
+    capsys.readouterr()
+    assert run(folder, line) == 2
+    [told] = capsys.readouterr().err.splitlines()
+    assert said in told

@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import augreg as ar
-from augreg.cli.arguments import degrees, not_negative, positive
+from augreg.cli.arguments import degrees, not_negative, positive, tile
 from augreg.cli.inputs import background, check_both_or_none, fill_of, labels_of, transform_of
 from augreg.cli.methods import PRESETS, network_of, program_of
 from augreg.cli.options import FIXED, MOVING, TRANSFORM, Commands, command_of, convention_option, json_option
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 # options that a network knows nothing of, and those that only a network knows
 _OF_PROGRAMS = ("preset", "transform", "grid_spacing", "criterion", "rigid_mask", "tolerance", "budget", "rotation", "mirror")
-_OF_NETWORKS = ("passes", "symmetric", "refine", "then_program")
+_OF_NETWORKS = ("passes", "symmetric", "refine", "then_program", "device", "tile")
 
 # inputs beside the images
 _FILES = (
@@ -131,6 +131,13 @@ def add(commands: Commands) -> None:
     network.add_argument("--passes", type=positive(int), metavar="N", help="of the network, each on what is left (default 1)")
     network.add_argument("--symmetric", action="store_true", help="average what it says in both directions")
     network.add_argument("--refine", type=positive(int), metavar="STEPS", help="gradient steps on the pair after the last pass")
+    network.add_argument("--device", metavar="D", help="of the network: cpu (default), cuda, mps, or auto")
+    network.add_argument(
+        "--tile",
+        type=tile,
+        metavar="VOXELS[:MARGIN]",
+        help="the network sees tiles, for volumes that do not fit into memory; multiples of its coarsest cells",
+    )
     network.add_argument("--then-program", action="store_true", help="and then the linear program, with its options")
 
 
