@@ -163,7 +163,8 @@ def recipe_of(options: argparse.Namespace, known: Mapping[str, Any], *, labelled
         asked["turns"] = tuple(Turn.of(about) for about in options.turns)
     if options.scales is not None:
         asked["scales"] = tuple(options.scales)
-    if asked.get("architecture", base.architecture) != base.architecture and "width" not in asked:
+    published = [name in ("UNet", "RegNet") for name in (base.architecture, asked.get("architecture", base.architecture))]
+    if published[0] != published[1] and "width" not in asked:
         # widths of FlowNet are a quarter of what was published, others are narrow as they are
-        asked["width"] = 1.0 if asked["architecture"] in ("UNet", "RegNet") else Recipe.width
+        asked["width"] = 1.0 if published[1] else Recipe.width
     return replace(base, **asked)

@@ -26,7 +26,9 @@ def folder(tmp_path_factory):
     rows = [f"i{a}.mha,i{b}.mha,l{a}.mha,l{b}.mha" for a, b in order]
     (folder / "pairs.csv").write_text("\n".join(["fixed,moving,fixed_labels,moving_labels", *rows]), encoding="utf-8")
     (folder / "plain.csv").write_text("fixed,moving\ni0.mha,i1.mha\n", encoding="utf-8")
-    (folder / "half.csv").write_text("\n".join(["fixed,moving,fixed_labels,moving_labels", *rows[:1], "i0.mha,i1.mha,,"]))
+    (folder / "half.csv").write_text(
+        "\n".join(["fixed,moving,fixed_labels,moving_labels", *rows[:1], "i0.mha,i1.mha,,"]), encoding="utf-8"
+    )
     return folder
 
 
