@@ -158,6 +158,40 @@ def test_the_critic_s_part_grows_from_nothing_and_the_objective_is_told_without_
     assert parts == pytest.approx([-s * v for s, v in zip(shares, verdicts, strict=True)], abs=1e-5)
 
 
+def test_the_critic_s_loss_and_its_gradient_penalty_are_those_of_their_formulas(tmp_path):
+    """More pairs are judged than are real, as where both directions are learned; the penalty by differences of single voxels."""
+    few = Alignment(lambda step: pairs(step + 50, 2))
+    learner = JudgedLearner(seeded_network(0, 2, 0.03), critic(), pairs, (1.0, 1.0), sees=few, weight=0.0)
+    batch = pairs(0)
+    with torch.no_grad():
+        ready = replace(batch, **{side: learner.network.prepare(getattr(batch, side)) for side in ("fixed", "moving")})
+        phi = learner.network(ready.fixed, ready.moving)[0]
+        judge = critic().double()
+        real, made = few.real(0, phi, ready, learner.network.prepare).double(), few.made(0, phi, ready).double()
+        hinge = torch.relu(1 - judge(real)).mean() + torch.relu(1 + judge(made)).mean()
+        rng, step, squares = np.random.default_rng(0), 1e-3, []
+        # a share of all voxels: the mean has an error, of some percent
+        for _ in range(400):
+            place = tuple(int(rng.integers(n)) for n in real.shape)
+            moved = real[place[0] : place[0] + 1].repeat(2, 1, 1, 1)
+            moved[:, place[1], place[2], place[3]] += torch.tensor([-step, step], dtype=torch.float64)
+            below, above = judge(moved).sum(dim=(1, 2, 3)).tolist()
+            squares.append(((above - below) / (2 * step)) ** 2)
+    state = next(learn(learner, tmp_path, OPTIONS))
+    assert state.numbers["critic"] == pytest.approx(float(hinge), rel=1e-4)
+    assert state.numbers["real"] == pytest.approx(float(judge(real).detach().mean()), rel=1e-4)
+    # both channels of a place are added
+    assert state.numbers["steep"] == pytest.approx(2 * np.mean(squares), rel=0.25)
+
+
+def test_a_penalty_keeps_verdicts_flat(tmp_path):
+    steep = []
+    for penalty in (0.01, 100.0):
+        states = list(learn(judged(penalty=penalty, weight=0.0), tmp_path / str(penalty), replace(OPTIONS, steps=9)))
+        steep.append(states[-1].numbers["steep"])
+    assert steep[1] < 0.9 * steep[0]
+
+
 class Rough(Network):
     """Moves as far as images are bright, in one direction for each image: rougher than any body."""
 

@@ -1,11 +1,12 @@
 """Fields of real motions: keypoints that were found in two images of a patient, lifted to a dense field.
 
-    u = a ((1 - s) lift(motion i) + s lift(motion j)),      i, j two motions, s ~ U(0, 1/2), a = +-U(amplitude)
+    u = a ((1 - s) lift(motion i) + s lift(motion j)),      i, j two motions, s ~ U(0, 1/2), a ~ U(amplitude)
 
 `lift` is the thin-plate spline on a control grid of `augreg.geometry.splines`, with the least smoothing that keeps it from
-folding; it is linear and found once for each motion and control grid. This is augreg's own: where Sokooti et al. 2019 (arXiv
-1908.10235) invent breathing, here it is real breathing, such as the keypoints of VoxelMorph++ (Heinrich and Hansen, WBIR 2022) in
-the COPDgene data of Castillo et al. (Phys. Med. Biol. 2013).
+folding, found once for each motion and control grid, there and back: half of all fields go back, from the partners to the points,
+since minus a field that does not fold may fold. This is augreg's own: where Sokooti et al. 2019 (arXiv 1908.10235) invent
+breathing, here it is real breathing, such as the keypoints of VoxelMorph++ (Heinrich and Hansen, WBIR 2022) in the COPDgene data
+of Castillo et al. (Phys. Med. Biol. 2013).
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ class CorrespondenceField:
     Parameters
     ----------
     motions : for every motion points (m, D) mm in the images' space, and where they have moved to, alike; see `placed`
-    amplitude : least and largest factor; its sign is random, for motions there and back
+    amplitude : least and largest factor
     points : of every motion so many points at most, chosen by chance: a lift takes time that grows with their cube
 
     Raises
@@ -90,10 +91,13 @@ class CorrespondenceField:
         kept = _LIFTED.setdefault(self, {})
         if (control, template) not in kept:
             with one_thread():
-                kept[control, template] = np.stack([_lifted(motion, self.points, control, template) for motion in self.motions])
+                ways = [self.motions, [(partners, points) for points, partners in self.motions]]
+                lifts = [[_lifted(motion, self.points, control, template) for motion in way] for way in ways]
+                kept[control, template] = np.array(lifts)
+        lifted = kept[control, template][rng.integers(2)]
         i, j = rng.integers(len(self.motions), size=2)
-        s, a = rng.uniform(0, 0.5), rng.choice((-1.0, 1.0)) * rng.uniform(*self.amplitude)
-        return a * ((1 - s) * kept[control, template][i] + s * kept[control, template][j])
+        s, a = rng.uniform(0, 0.5), rng.uniform(*self.amplitude)
+        return a * ((1 - s) * lifted[i] + s * lifted[j])
 
 
 # functions of the family and the grids alone, kept since each takes seconds

@@ -126,7 +126,8 @@ class JudgedLearner(Learner):
     def _critic_step(self, number: int, real: torch.Tensor, made: torch.Tensor, rate: float) -> dict[str, torch.Tensor]:
         real = real.requires_grad_()
         # one pass: gradients of a team are put together once
-        of_real, of_made = self._judge(torch.cat([real, made])).chunk(2)
+        verdicts = self._judge(torch.cat([real, made]))
+        of_real, of_made = verdicts[: len(real)], verdicts[len(real) :]
         hinge = torch.relu(1 - of_real).mean() + torch.relu(1 + of_made).mean()
         steep = torch.zeros((), device=real.device)
         if number % EVERY == 0 and self.penalty:
@@ -135,8 +136,8 @@ class JudgedLearner(Learner):
             steep = gradient.square().sum(dim=1).mean()
         error = hinge + 0.5 * self.penalty * EVERY * steep
         norm = descend(error, self.critic_adam, self.pace * rate, self.critic_clip)
-        verdicts = {"real": of_real.detach().mean(), "made": of_made.detach().mean()}
-        return {"critic": hinge, "critic_gradient": norm, **verdicts, "steep": steep}
+        means = {"real": of_real.detach().mean(), "made": of_made.detach().mean()}
+        return {"critic": hinge, "critic_gradient": norm, **means, "steep": steep}
 
     def trouble(self, numbers: Mapping[str, float]) -> str | None:
         """Losses or gradients that are not finite, and the pair that may be the cause; end-point errors may be unknown."""
