@@ -159,7 +159,7 @@ def test_the_critic_s_part_grows_from_nothing_and_the_objective_is_told_without_
 
 
 def test_the_critic_s_loss_and_its_gradient_penalty_are_those_of_their_formulas(tmp_path):
-    """More pairs are judged than are real, as where both directions are learned; the penalty by differences of single voxels."""
+    """More pairs are judged than are real, as where both directions are learned; the penalty by differences."""
     few = Alignment(lambda step: pairs(step + 50, 2))
     learner = JudgedLearner(seeded_network(0, 2, 0.03), critic(), pairs, (1.0, 1.0), sees=few, weight=0.0)
     batch = pairs(0)
@@ -169,27 +169,16 @@ def test_the_critic_s_loss_and_its_gradient_penalty_are_those_of_their_formulas(
         judge = critic().double()
         real, made = few.real(0, phi, ready, learner.network.prepare).double(), few.made(0, phi, ready).double()
         hinge = torch.relu(1 - judge(real)).mean() + torch.relu(1 + judge(made)).mean()
+        # along random directions v of unit voxels E (v . g)^2 = |g|^2; so many leave an error of some percent
         rng, step, squares = np.random.default_rng(0), 1e-3, []
-        # a share of all voxels: the mean has an error, of some percent
-        for _ in range(400):
-            place = tuple(int(rng.integers(n)) for n in real.shape)
-            moved = real[place[0] : place[0] + 1].repeat(2, 1, 1, 1)
-            moved[:, place[1], place[2], place[3]] += torch.tensor([-step, step], dtype=torch.float64)
-            below, above = judge(moved).sum(dim=(1, 2, 3)).tolist()
-            squares.append(((above - below) / (2 * step)) ** 2)
+        for image in real:
+            v = torch.from_numpy(rng.choice((-1.0, 1.0), (40, *image.shape)))
+            above, below = (judge(image + way * step * v).sum(dim=(1, 2, 3)) for way in (1, -1))
+            squares.append(float(((above - below) / (2 * step)).square().mean()) / image[0].numel())
     state = next(learn(learner, tmp_path, OPTIONS))
     assert state.numbers["critic"] == pytest.approx(float(hinge), rel=1e-4)
     assert state.numbers["real"] == pytest.approx(float(judge(real).detach().mean()), rel=1e-4)
-    # both channels of a place are added
-    assert state.numbers["steep"] == pytest.approx(2 * np.mean(squares), rel=0.25)
-
-
-def test_a_penalty_keeps_verdicts_flat(tmp_path):
-    steep = []
-    for penalty in (0.01, 100.0):
-        states = list(learn(judged(penalty=penalty, weight=0.0), tmp_path / str(penalty), replace(OPTIONS, steps=9)))
-        steep.append(states[-1].numbers["steep"])
-    assert steep[1] < 0.9 * steep[0]
+    assert state.numbers["steep"] == pytest.approx(np.mean(squares), rel=0.4)
 
 
 class Rough(Network):
@@ -240,7 +229,7 @@ def test_a_critic_s_verdict_falls_with_the_error(tmp_path):
     learner = JudgedLearner(
         seeded_network(0, 2, 0.03), critic(width=0.15), lambda step: pool[(step + 7) % 40], (1.0, 1.0), sees=sight, weight=0.0
     )
-    list(learn(learner, tmp_path, replace(OPTIONS, steps=80)))
+    list(learn(learner, tmp_path, replace(OPTIONS, steps=60)))
     rng = np.random.default_rng(0)
     verdicts = []
     batch = type(pool[0]).concatenate([pairs(step) for step in range(100, 104)])
