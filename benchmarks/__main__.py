@@ -54,6 +54,7 @@ BENCHMARKS = {
     "volumes": Benchmark("benchmarks.registration.volumes", _PAGE),
     "people": Benchmark("benchmarks.registration.people", _PAGE),
     "people-training": Benchmark("benchmarks.registration.people", _PAGE, {"split": "training"}),
+    "budgets": Benchmark("benchmarks.registration.budgets", _PAGE),
     "tracking": Benchmark("benchmarks.registration.tracking", _PAGE),
     "start": Benchmark("benchmarks.start.run", _PAGE),
     "silent": Benchmark("benchmarks.silent.run", _DOUBTS),
