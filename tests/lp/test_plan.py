@@ -5,9 +5,9 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from support.phantoms import blobs
+from support.phantoms import blobs, photograph
 
-from augreg import Affine, BSpline, Grid, Image
+from augreg import Affine, BSpline, Grid, Image, LPRegistration
 from augreg.lp.criteria import criterion_called
 from augreg.lp.descent import Descent, Outcome
 from augreg.lp.level import levels_of
@@ -148,3 +148,42 @@ def test_a_refused_step_leaves_the_pose_and_tells_what_that_costs():
     assert [outcome.solve_seconds for outcome in found] == [1.25, 1.5]
     assert all(outcome.pose is pose for outcome in found)
     assert found[-1].objective == pytest.approx(np.nanmean(level.costs(pose.transform)), rel=0.1)
+
+
+class Costly:
+    """A time that passes by so much whenever somebody asks for it."""
+
+    def __init__(self, each):
+        self.time, self.each = 0.0, each
+
+    def __call__(self):
+        self.time += self.each
+        return self.time
+
+
+@pytest.mark.parametrize("transform", ["rigid", "affine"])
+def test_no_step_is_begun_after_the_time_is_over_and_more_time_leads_on(transform):
+    grid = Grid((192, 160), (1.0, 1.2))
+    whole = photograph("camera").astype(np.float32)
+    fixed, moving = Image(whole[100:292, 150:310], grid), Image(whole[97:289, 152:312], grid)
+    register = LPRegistration(transform=transform)
+    *_, free = register._states(Pair.of(fixed, moving), Clock())
+    errors, stages = [], []
+    for budget in (1e-9, 0.02, 0.05, 0.2, 1.0, 1e4):
+        # every look at the clock takes a millisecond
+        clock = Clock(budget, now=Costly(1e-3))
+        states = list(register._states(Pair.of(fixed, moving), clock))
+        seconds = clock.now.time
+        assert seconds <= budget + max(0.1 * budget, 0.012), budget
+        assert all(not state.late for state in states[:-1])
+        assert states[-1].late == any("the budget of" in text for text in states[-1].warnings)
+        points = grid.points()[60:-60:20, 60:-60:20]
+        errors.append(float(np.abs(states[-1].transform(points) - points - [3.0, -2.4]).max()))
+        stages.append(states[-1].stage)
+    # up to a hundredth of a voxel
+    assert all(later < before + 0.01 for before, later in itertools.pairwise(errors)), errors
+    assert errors[-1] < 0.1 < errors[0]
+    assert stages[0] == "start"
+    assert stages[-1] == free.stage
+    assert not states[-1].late
+    np.testing.assert_array_equal(states[-1].transform.matrix, free.transform.matrix)

@@ -10,6 +10,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 import augreg as ar
 from augreg.cli.arguments import degrees, not_negative, positive, tile
 from augreg.cli.inputs import background, check_both_or_none, fill_of, labels_of, transform_of
@@ -273,12 +275,23 @@ def _states(options: argparse.Namespace, fixed: ar.Image, moving: ar.Image) -> I
     if options.criterion == "classes" and options.fixed_labels is None:
         given |= {f"{name}_labels": ar.lp.superpixel_classes(image) for name, image in (("fixed", fixed), ("moving", moving))}
     given["rigid_mask"] = labels_of(options.rigid_mask)
+    _load_kernels(options, fixed)
     states = program_of(options).steps(fixed, moving, **given)
     if options.dense and options.preset in (None, "default") and options.transform in (None, "bspline"):
         # once it began with an affine map
         said = "--dense: without effect, it is there by default; for people who differ there is --preset people"
         return (replace(state, warnings=(*state.warnings, said)) for state in states)
     return states
+
+
+def _load_kernels(options: argparse.Namespace, fixed: ar.Image) -> None:
+    """Kernels are read from their cache, or compiled, before a budget counts: tiny images of noise are registered without one."""
+    if options.budget is None or options.criterion in ("labels", "classes"):
+        return
+    rng, side = np.random.default_rng(0), {2: 64, 3: 24}[fixed.ndim]
+    shape = (*[side] * fixed.ndim, *fixed.values.shape[fixed.ndim :])
+    noise = [ar.Image(rng.uniform(0, 100, shape).astype(fixed.values.dtype), ar.Grid(shape[: fixed.ndim])) for _ in range(2)]
+    program_of(argparse.Namespace(**(vars(options) | {"budget": None, "grid_spacing": None})))(*noise)
 
 
 def _without_effect(names: Sequence[str]) -> list[str]:
