@@ -58,7 +58,7 @@ def run(options: argparse.Namespace) -> None:
     asked = [(case, motion) for case in options.only for motion in _motions(case, options.speed)]
     for case, motion in [(case, motion) for case, motion in asked if (case, motion.name) not in done][: options.more]:
         each = -(-options.frames // len(PHOTOGRAPHS))
-        record["steps"] += [{"case": case, "step": step} for step in motion.steps(each)]
+        record["steps"].append({"case": case, "voxels": [round(step, 3) for step in motion.steps(each)]})
         for kind, row in _followed(case, motion, _frames(motion, each, options.kept_frames), options):
             record[kind].append(row)
         write_record(options.output, record)
@@ -105,10 +105,13 @@ def _followed(
                 errors.append(motion.error(last, k))
             took_of[name].append((took, errors))
     for name, repeats in took_of.items():
-        for k, times in enumerate(zip(*(took for took, _ in repeats), strict=True)):
-            least = {part: min(each[part] for each in times) for part in times[0]}
-            row = {"case": case, "image": motion.name, "method": name, "frame": k, **least}
-            yield "rows", {**row, "longest": max(each["seconds"] for each in times), "error": repeats[0][1][k]}
+        wall, cpu = (
+            1000 * np.array([[each[part] for each in took] for took, _ in repeats]) for part in ("seconds", "cpu_seconds")
+        )
+        series = {"ms": wall.min(axis=0), "cpu_ms": cpu.min(axis=0), "longest": wall.max(axis=0)}
+        told = {part: values.round(1).tolist() for part, values in series.items()}
+        errors = np.array(repeats[0][1]).round(4).tolist()
+        yield "rows", {"case": case, "image": motion.name, "method": name, **told, "error": errors}
 
 
 def _makers(motion: Motion, threads: int) -> dict[str, Callable[[], Follow]]:
@@ -147,30 +150,32 @@ def rendered(record: Record) -> str:
 
 
 def _part(case: str, rows: list[Row], record: Record) -> str:
-    steps = [row["step"] for row in record["steps"] if row["case"] == case]
-    names = list(dict.fromkeys(row["method"] for row in rows))
+    steps = np.concatenate([row["voxels"] for row in record["steps"] if row["case"] == case])
     lines = []
-    for name in names:
-        mine = [row for row in rows if row["method"] == name]
+    for name in (names := list(dict.fromkeys(row["method"] for row in rows))):
         once = [1000 * row["seconds"] for row in record["prepared"] if (row["case"], row["method"]) == (case, name)]
-        wall, cpu = (1000 * np.array([row[part] for row in mine]) for part in ("seconds", "cpu_seconds"))
-        errors = np.array([row["error"] for row in mine])
-        longest = 1000 * np.percentile([row["longest"] for row in mine], 99)
-        times = [f"{value:.1f}" for value in (*np.percentile(wall, (50, 99)), wall.max(), longest, *np.percentile(cpu, (50, 99)))]
+        wall, cpu, longest, errors = (_series(rows, name, part) for part in ("ms", "cpu_ms", "longest", "error"))
+        times = (*np.percentile(wall, (50, 99)), wall.max(), np.percentile(longest, 99), *np.percentile(cpu, (50, 99)))
         far = [f"{value:.3f}" for value in (*np.percentile(errors, (50, 99)), errors.max())]
-        lines.append([name, f"{np.median(once):.1f}" if name == _TRACKER else "", *times, *far, f"{(errors > _LOST).sum()}"])
+        prepared = f"{np.median(once):.1f}" if name == _TRACKER else ""
+        lines.append([name, prepared, *(f"{value:.1f}" for value in times), *far, f"{(errors > _LOST).sum()}"])
     header = ["method", "prepare, ms", "ms, p50", "p99", "largest", "as run, p99", "CPU ms, p50", "p99"]
     header += ["error, p50", "p99", "largest", "lost"]
-    frames, largest = len(rows) // len(names), f"{np.median(steps):.1f}, at most {max(steps):.1f}"
+    frames, largest = len(_series(rows, names[0], "ms")), f"{np.median(steps):.1f}, at most {steps.max():.1f}"
     title = f"**{case}**: {frames} frames; the farthest point moves by {largest} voxels from frame to frame (median, largest)."
     return f"{title}\n\n{table(header, lines)}\n{_histogram(rows, [name for name in names if name in (_TRACKER, _PLAIN)])}"
+
+
+def _series(rows: list[Row], name: str, part: str) -> npt.NDArray[np.float64]:
+    """Of all frames of a method."""
+    return np.concatenate([row[part] for row in rows if row["method"] == name])
 
 
 def _histogram(rows: list[Row], names: list[str]) -> str:
     """Frames by their latency, of some methods; bars are shares of all frames."""
     text = []
     for name in names:
-        wall = 1000 * np.array([row["seconds"] for row in rows if row["method"] == name])
+        wall = _series(rows, name, "ms")
         counts, _ = np.histogram(wall, bins=(0, *_BINS))
         text.append(f"{name}, ms by the clock")
         for upper, lower, count in zip(_BINS, (0, *_BINS), counts, strict=False):
