@@ -55,6 +55,7 @@ BENCHMARKS = {
     "people": Benchmark("benchmarks.registration.people", _PAGE),
     "people-training": Benchmark("benchmarks.registration.people", _PAGE, {"split": "training"}),
     "budgets": Benchmark("benchmarks.registration.budgets", _PAGE),
+    "descriptors": Benchmark("benchmarks.registration.descriptors"),
     "tracking": Benchmark("benchmarks.registration.tracking", _PAGE),
     "start": Benchmark("benchmarks.start.run", _PAGE),
     "silent": Benchmark("benchmarks.silent.run", _DOUBTS),

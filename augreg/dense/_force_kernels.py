@@ -161,53 +161,58 @@ def moments(begin, end, fixed, moved, blocks, span, out):
                         sums[4, k] += b * b
                         sums[5, k] += a * b
             for c in range(6):
-                _by_blocks(sums[c], blocks[2], width, out[c, i, j, start // blocks[2] :])
+                _by_blocks(sums[c], blocks[2], width, False, out[c, i, j, start // blocks[2] :])
 
 
 @inlined
-def _by_blocks(values, block, width, out):
-    """Sums over blocks of one line."""
-    if block == 1:
-        for k in range(width):
-            out[k] = values[k]
-    else:
-        for k in range(width // 2):
-            out[k] = values[2 * k] + values[2 * k + 1]
+def _by_blocks(values, block, width, more, out):
+    """Sums over blocks of one line; with `more` added to what is there."""
+    for k in range(width // block):
+        value = values[k] if block == 1 else values[2 * k] + values[2 * k + 1]
+        out[k] = out[k] + value if more else value
 
 
 @kernel(fastmath=FAST)
 def coefficients(begin, end, sums, numbers, out, totals):
-    """Of each window what its force is made of, from its sums (6, h0, h1, h2): see `augreg.dense.level`.
+    """Of each window what its force is made of, from its sums (C, 6, h0, h1, h2): see `augreg.dense.level`.
 
-    numbers (5,): voxels that a window must know, structure that counts as none in either image, the floor of variances.
-    out (4, h0, h1, h2); totals (lines, 2): sums of w ncc and of w.
+    numbers (4,): voxels that a window must know, structure that counts as none in either image, the floor of variances.
+    out (2 + C, h0, h1, h2): those of A, of B, and of C for every channel; totals (lines, 2): sums of w ncc and of w.
     """
-    h1, h2 = out.shape[2], out.shape[3]
+    channels, h1, h2 = len(sums), out.shape[2], out.shape[3]
     least, none_fixed, none_moving, floor = numbers[0], numbers[1], numbers[2], numbers[3]
+    a, b, c = np.empty(h2, F), np.empty(h2, F), np.empty(h2, F)
     for item in range(begin, end):
         i, j = item // h1, item % h1
+        for k in range(h2):
+            a[k], b[k], c[k] = F(0.0), F(0.0), F(0.0)
+        for channel in range(channels):
+            for k in range(h2):
+                share = F(1.0) / max(sums[channel, 0, i, j, k], F(1.0))
+                f, m = sums[channel, 1, i, j, k] * share, sums[channel, 3, i, j, k] * share
+                a[k] += max(sums[channel, 2, i, j, k] * share - f * f, F(0.0))
+                b[k] += max(sums[channel, 4, i, j, k] * share - m * m, F(0.0))
+                c[k] += sums[channel, 5, i, j, k] * share - f * m
         total, weight = F(0.0), F(0.0)
         for k in range(h2):
-            n = sums[0, i, j, k]
-            share = F(1.0) / max(n, F(1.0))
-            f, m = sums[1, i, j, k] * share, sums[3, i, j, k] * share
-            a0 = max(sums[2, i, j, k] * share - f * f, F(0.0))
-            b0 = max(sums[4, i, j, k] * share - m * m, F(0.0))
-            a, b = a0 + floor, b0 + floor
-            w = max(a0 - none_fixed, F(0.0)) / a * (max(b0 - none_moving, F(0.0)) / b)
+            n = sums[0, 0, i, j, k]
+            va, vb = a[k] + floor, b[k] + floor
+            w = max(a[k] - none_fixed, F(0.0)) / va * (max(b[k] - none_moving, F(0.0)) / vb)
             w = w if n >= least else F(0.0)
-            root = F(1.0) / np.sqrt(a * b)
-            ncc = (sums[5, i, j, k] * share - f * m) * root
+            root = F(1.0) / np.sqrt(va * vb)
+            ncc = c[k] * root
             total += w * ncc
             weight += w
-            g = w * max(ncc, F(0.0)) * share
-            along, own = g * root, g * ncc / b
-            out[0, i, j, k] = along
-            out[1, i, j, k] = own
-            out[2, i, j, k] = along * f - own * m
-            out[3, i, j, k] = own
+            g = w * max(ncc, F(0.0)) / max(n, F(1.0))
+            out[0, i, j, k] = g * root
+            out[1, i, j, k] = g * ncc / vb
         totals[item, 0] = total
         totals[item, 1] = weight
+        for channel in range(channels):
+            for k in range(h2):
+                share = F(1.0) / max(sums[channel, 0, i, j, k], F(1.0))
+                f, m = sums[channel, 1, i, j, k] * share, sums[channel, 3, i, j, k] * share
+                out[2 + channel, i, j, k] = out[0, i, j, k] * f - out[1, i, j, k] * m
 
 
 @inlined
@@ -218,19 +223,19 @@ def _difference(after, before):
 
 
 @kernel(fastmath=FAST)
-def forces(begin, end, fixed, moved, coefficients, blocks, scale, span, out):
-    """Block sums of s J and of W J J^T, in lines of out (D + D (D + 1) / 2, h0, h1, h2), s = A f - B m - C, J by `scale` (3,).
+def forces(begin, end, fixed, moved, channel, coefficients, blocks, scale, span, out):
+    """Block sums of s J and of B J J^T, in lines of out (D + D (D + 1) / 2, h0, h1, h2), s = A f - B m - C, J by `scale` (3,).
 
-    coefficients (4, h0, h1, h2): A, B, C, W.
+    coefficients (2 + channels, h0, h1, h2): A, B, and C of every channel. What the first channel has, others are added to.
     """
     n0, n1, n2 = fixed.shape
     count, _, h1, h2 = out.shape
-    sums, of = np.empty((9, PIECE), F), np.empty((4, PIECE), F)
+    sums, of = np.empty((9, PIECE), F), np.empty((3, PIECE), F)
     part, near = np.empty((5, PIECE), F), np.empty(PIECE + 2, F)
     for item in range(begin, end):
         i, j = item // h1, item % h1
         first, last = span[i, j, 0], span[i, j, 1]
-        for c in range(count):
+        for c in range(count if channel == 0 else 0):
             target = out[c, i, j]
             for k in range(first):
                 target[k] = F(0.0)
@@ -241,8 +246,8 @@ def forces(begin, end, fixed, moved, coefficients, blocks, scale, span, out):
             for c in range(count):
                 for k in range(PIECE):
                     sums[c, k] = F(0.0)
-            for c in range(4):
-                own = coefficients[c, i, j, start // blocks[2] :]
+            for c in range(3):
+                own = coefficients[c if c < 2 else 2 + channel, i, j, start // blocks[2] :]
                 if blocks[2] == 1:
                     for k in range(width):
                         of[c, k] = own[k]
@@ -267,13 +272,13 @@ def forces(begin, end, fixed, moved, coefficients, blocks, scale, span, out):
                         s = f[k] * of[0, k] - m[k] * of[1, k] - of[2, k]
                         known = s == s
                         part[0, k] = s if known else F(0.0)
-                        part[1, k] = of[3, k] if known else F(0.0)
+                        part[1, k] = of[1, k] if known else F(0.0)
                         part[2, k] = scale[0] * _difference(after[k], before[k])
                         part[3, k] = scale[1] * _difference(right[k], left[k])
                         part[4, k] = scale[2] * _difference(near[k + 2], near[k])
                     _gathered(part, width, count, sums)
             for c in range(count):
-                _by_blocks(sums[c], blocks[2], width, out[c, i, j, start // blocks[2] :])
+                _by_blocks(sums[c], blocks[2], width, channel > 0, out[c, i, j, start // blocks[2] :])
 
 
 @inlined

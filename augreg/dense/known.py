@@ -1,9 +1,10 @@
-"""Images as the kernels take them: float32 (n0, n1, n2), n1 = 1 in 2-D, NaN where nothing is known; pyramids by blocks."""
+"""Images as the kernels take them: float32 (C, n0, n1, n2), n1 = 1 in 2-D, NaN where nothing is known; pyramids by blocks."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -28,7 +29,7 @@ class KnownImage:
 
     Parameters
     ----------
-    values : intensities, NaN where nothing is known, (n0, n1, n2)
+    values : intensities of C channels, NaN where nothing is known, (C, n0, n1, n2)
     grid : grid of the image, D-dimensional
     """
 
@@ -37,14 +38,21 @@ class KnownImage:
 
     @staticmethod
     def of(image: Image, mask: Labels | None) -> KnownImage:
-        """The luminance, centred and divided by its deviation, both over what is known; halved until it is not too large."""
-        raster = _read(image, mask, slice(None)) if image.grid.size <= _MOST else _halved(image, mask)
+        """The image, its channels centred and divided by the deviation of all of them; halved until it is not too large."""
+        raster = _read(image, mask, slice(None)) if image.values.size <= _MOST else _halved(image, mask)
         while raster.values.size > _MOST:
             raster = raster.reduced(raster.blocks)
         values = raster.values
-        values -= np.float32(np.nanmean(values, dtype=np.float64))
-        values /= np.float32(max(np.nanstd(values, dtype=np.float64), 1e-12))
+        for channel in values:
+            channel -= np.float32(np.nanmean(channel, dtype=np.float64))
+        variance = sum(np.nanvar(channel, dtype=np.float64) for channel in values)
+        values /= np.float32(max(np.sqrt(variance), 1e-12))
         return raster
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """n0, n1, n2."""
+        return self.values.shape[1:]
 
     @property
     def blocks(self) -> npt.NDArray[np.int64]:
@@ -54,11 +62,12 @@ class KnownImage:
 
     def padded(self, multiple: npt.NDArray[np.int64]) -> KnownImage:
         """With unknown voxels at the ends of the axes, to multiples of (3,)."""
-        more = -np.asarray(self.values.shape) % multiple
+        more = -np.asarray(self.shape) % multiple
         if not more.any():
             return self
-        values = np.pad(self.values, [(0, n) for n in more], constant_values=np.nan)
-        return KnownImage(values, Grid(_two(values.shape, self.grid), self.grid.spacing, self.grid.origin, self.grid.direction))
+        values = np.pad(self.values, [(0, 0), *((0, n) for n in more)], constant_values=np.nan)
+        grid = self.grid
+        return KnownImage(values, Grid(_two(values.shape[1:], grid), grid.spacing, grid.origin, grid.direction))
 
     def reduced(self, factors: npt.NDArray[np.int64]) -> KnownImage:
         """Means of blocks, of what is known in them; unknown where less than half of the voxels are known."""
@@ -67,14 +76,14 @@ class KnownImage:
         count = known.astype(np.float32)
         total = np.where(known, padded.values, np.float32(0))
         for axis in np.flatnonzero(factors == 2).tolist():
-            total, count = _paired(total, axis), _paired(count, axis)
+            total, count = _paired(total, axis + 1), _paired(count, axis + 1)
         with np.errstate(invalid="ignore", divide="ignore"):
             values = np.where(2 * count >= np.prod(factors), total / count, np.float32(np.nan))
         grid = padded.grid
         steps = _two(factors, grid)
         spacing = tuple(s * f for s, f in zip(grid.spacing, steps, strict=True))
         origin = grid.points_at((np.asarray(steps) - 1) / 2)
-        return KnownImage(values, Grid(_two(values.shape, grid), spacing, tuple(origin), grid.direction))
+        return KnownImage(values, Grid(_two(values.shape[1:], grid), spacing, tuple(origin), grid.direction))
 
     def near(self, spacing: float) -> KnownImage:
         """Reduced along the axes whose voxels are smaller, until they are about as large."""
@@ -84,25 +93,28 @@ class KnownImage:
 
     def through(self, transform: Transform, grid: Grid) -> KnownImage:
         """Seen through a transform on a grid: cubic; unknown where a neighbour is."""
-        known = np.isfinite(self.values)
-        image, mask = (
-            Image(values.reshape(self.grid.shape), self.grid)
-            for values in (np.where(known, self.values, np.float32(0)), known.astype(np.float32))
-        )
-        seen = warp(image, transform, grid, interpolation="cubic").values
-        inside = warp(mask, transform, grid).values >= np.float32(_KNOWN)
-        return KnownImage(three(np.where(inside, seen, np.float32(np.nan))), grid)
+        known = np.isfinite(self.values).all(axis=0)
+        inside = self._warped(known.astype(np.float32), transform, grid, "linear") >= np.float32(_KNOWN)
+        filled = (np.where(known, channel, np.float32(0)) for channel in self.values)
+        seen = np.stack([self._warped(channel, transform, grid, "cubic") for channel in filled])
+        return KnownImage(by_channel(np.where(inside, seen, np.float32(np.nan)), grid.ndim), grid)
+
+    def _warped(self, values: Values, transform: Transform, grid: Grid, way: Literal["linear", "cubic"]) -> Values:
+        seen = warp(Image(values.reshape(self.grid.shape), self.grid), transform, grid, interpolation=way)
+        return np.asarray(seen.values, dtype=np.float32)
 
 
 def _read(image: Image, mask: Labels | None, rows: slice) -> KnownImage:
-    """The luminance of some rows."""
-    values, grid = image.values[rows], image.grid
-    first = grid.points_at([rows.start or 0, *[0] * (grid.ndim - 1)])
-    part = Image(values, Grid(values.shape[: grid.ndim], grid.spacing, tuple(first), grid.direction))
-    luminance = part.luminance().values.astype(np.float32)
+    """Some rows."""
+    ndim, grid = image.ndim, image.grid
+    values = np.asarray(image.values[rows], dtype=np.float32).reshape(-1, *grid.shape[1:], image.channels)
+    values = by_channel(np.moveaxis(values, -1, 0), ndim)
+    if image.values.dtype == np.float32:
+        values = values.copy()
     if mask is not None:
-        luminance[mask.values[rows] == 0] = np.nan
-    return KnownImage(three(luminance), part.grid)
+        values[:, by_channel(mask.values[rows], ndim)[0] == 0] = np.nan
+    first = grid.points_at([rows.start or 0, *[0] * (ndim - 1)])
+    return KnownImage(values, Grid(_two(values.shape[1:], grid), grid.spacing, tuple(first), grid.direction))
 
 
 def _halved(image: Image, mask: Labels | None) -> KnownImage:
@@ -110,8 +122,8 @@ def _halved(image: Image, mask: Labels | None) -> KnownImage:
     step = 2 * max(1, _SLAB // (2 * image.values[0].size))
     starts = range(0, len(image.values), step)
     parts = [part.reduced(part.blocks) for part in (_read(image, mask, slice(i, i + step)) for i in starts)]
-    values, grid = np.concatenate([part.values for part in parts]), parts[0].grid
-    return KnownImage(values, Grid(_two(values.shape, grid), grid.spacing, grid.origin, grid.direction))
+    values, grid = np.concatenate([part.values for part in parts], axis=1), parts[0].grid
+    return KnownImage(values, Grid(_two(values.shape[1:], grid), grid.spacing, grid.origin, grid.direction))
 
 
 def pyramid(raster: KnownImage, levels: int) -> list[KnownImage]:
@@ -127,17 +139,24 @@ def pyramid(raster: KnownImage, levels: int) -> list[KnownImage]:
 
 
 def noise(raster: KnownImage) -> float:
-    """Variance of white noise: from second mixed differences along the two axes of the least spacing, where they are not 0."""
+    """Variance of white noise, the sum over channels.
+
+    From second mixed differences along the two axes of the least spacing, where they are not 0.
+    """
     first, second = sorted(np.argsort(along_three(raster.grid.spacing, np.inf), kind="stable")[:2])
-    planes = np.moveaxis(raster.values, (first, second), (0, 1))
-    d = planes[1:, 1:] - planes[1:, :-1] - planes[:-1, 1:] + planes[:-1, :-1]
-    d = np.abs(d[np.isfinite(d) & (d != 0)])
-    return float((np.median(d) / 0.6745 / 2) ** 2) if d.size else 0.0
+    total = 0.0
+    for channel in raster.values:
+        planes = np.moveaxis(channel, (first, second), (0, 1))
+        d = planes[1:, 1:] - planes[1:, :-1] - planes[:-1, 1:] + planes[:-1, :-1]
+        d = np.abs(d[np.isfinite(d) & (d != 0)])
+        total += float((np.median(d) / 0.6745 / 2) ** 2) if d.size else 0.0
+    return total
 
 
-def three(values: npt.NDArray[np.float32]) -> Values:
-    """As (n0, n1, n2)."""
-    return np.ascontiguousarray(values if values.ndim == 3 else values[:, None, :], dtype=np.float32)
+def by_channel(values: npt.NDArray[Any], ndim: int) -> npt.NDArray[Any]:
+    """(*shape) or (C, *shape) as (C, n0, n1, n2)."""
+    channels = values if values.ndim > ndim else values[None]
+    return np.ascontiguousarray(channels if ndim == 3 else channels[:, :, None, :])
 
 
 def along_three(

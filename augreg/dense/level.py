@@ -9,7 +9,8 @@ w the shares of the variances that are not noise. The derivative by m at a voxel
 
     s = A f - B m - C,   A = sum g / sqrt(a b),   B = sum g ncc / b,   C = sum (g mean f / sqrt(a b) - g ncc mean m / b),
 
-g = w ncc+ / n. With J = D m, G = sum s J and T = sum B J J^T over the voxels of a block a step is, as Lucas' and Kanade's,
+g = w ncc+ / n. Of images with channels variances and covariances are sums over channels, which share A and B. With J = D m,
+G = sum s J and T = sum B J J^T over the voxels of a block and the channels a step is, as Lucas' and Kanade's,
 
     v = S_fluid * (S * T + eps I)^-1 (S * G),   |v| at most `cap`,       u <- S_elastic * (v + u o (id + v)),
 
@@ -26,7 +27,7 @@ import numpy as np
 import numpy.typing as npt
 
 from augreg.dense import _field_kernels, _force_kernels
-from augreg.dense.known import KnownImage, along_three, noise
+from augreg.dense.known import KnownImage, Values, along_three, noise
 from augreg.geometry.grid import Grid
 from augreg.geometry.transforms import Affine
 from augreg.threads import shared
@@ -68,7 +69,7 @@ class Level:
     @property
     def shape(self) -> tuple[int, int, int]:
         """Blocks along three axes."""
-        h0, h1, h2 = (int(n) for n in np.asarray(self.fixed.values.shape) // self.blocks)
+        h0, h1, h2 = (int(n) for n in np.asarray(self.fixed.shape) // self.blocks)
         return h0, h1, h2
 
     @property
@@ -106,10 +107,10 @@ class Level:
         """First and end, (h0, h1, 2), of those blocks of each line that windows with structure in the fixed image have."""
         whole = np.zeros((*self.shape[:2], 2), dtype=np.int64)
         whole[..., 1] = self.shape[2]
-        sums = self._filtered(self._moments(self.fixed.values, whole), *self._window, repeat=False)
-        count = np.maximum(sums[0], 1)
-        variance = sums[2] / count - (sums[1] / count) ** 2
-        seen = ((variance > self._numbers[1]) & (sums[0] >= self._numbers[0])).astype(np.float32)
+        sums = self._summed(self._moments(self.fixed.values, whole))
+        count = np.maximum(sums[:, 0], 1)
+        variance = (sums[:, 2] / count - (sums[:, 1] / count) ** 2).sum(axis=0)
+        seen = ((variance > self._numbers[1]) & (sums[0, 0] >= self._numbers[0])).astype(np.float32)
         wide = self._window[1] + (np.asarray(seen.shape) > 1)
         near = self._filtered(seen[None], np.ones((3, wide.max() + 1), dtype=np.float32), wide, repeat=False)[0] > 0.5
         span = np.stack([near.argmax(axis=2), near.shape[2] - near[..., ::-1].argmax(axis=2)], axis=-1)
@@ -151,35 +152,41 @@ class Level:
         shared(_field_kernels.filtered, count * h0, _NUMBER * h1 * h2, values, taps, reach, repeat, out)
         return out
 
-    def _moments(self, moved: npt.NDArray[np.float32], span: npt.NDArray[np.int64]) -> Field:
-        out = np.empty((6, *self.shape), dtype=np.float32)
-        lines = out.shape[1] * out.shape[2]
-        shared(_force_kernels.moments, lines, self._line, self.fixed.values, moved, self.blocks, span, out)
+    def _summed(self, values: Field) -> Field:
+        """Sums over windows."""
+        return self._filtered(values.reshape(-1, *self.shape), *self._window, repeat=False).reshape(values.shape)
+
+    def _moments(self, moved: Values, span: npt.NDArray[np.int64]) -> Field:
+        """(C, 6, h0, h1, h2)."""
+        out = np.empty((len(moved), 6, *self.shape), dtype=np.float32)
+        lines = out.shape[2] * out.shape[3]
+        for fixed, seen, target in zip(self.fixed.values, moved, out, strict=True):
+            shared(_force_kernels.moments, lines, self._line, fixed, seen, self.blocks, span, target)
         return out
 
     @property
     def _line(self) -> float:
         """Nanoseconds of a line of blocks of voxels."""
-        return _VOXEL * self.fixed.values.shape[2] * float(self.blocks[0] * self.blocks[1])
+        return _VOXEL * self.fixed.shape[2] * float(self.blocks[0] * self.blocks[1])
 
-    def _seen(self, field: Field) -> npt.NDArray[np.float32]:
+    def _seen(self, field: Field) -> Values:
         """m."""
         out = np.empty_like(self.fixed.values)
-        n0, n1, n2 = out.shape
-        moving = self.moving.values
-        sizes = np.array(moving.shape, dtype=np.int64)
-        arguments = (moving.reshape(-1), sizes, field, *self._to_moving, self.blocks, self._span, out)
-        shared(_force_kernels.warped, n0 * n1, _VOXEL * n2, *arguments)
+        _, n0, n1, n2 = out.shape
+        sizes = np.array(self.moving.shape, dtype=np.int64)
+        for moving, target in zip(self.moving.values, out, strict=True):
+            arguments = (moving.reshape(-1), sizes, field, *self._to_moving, self.blocks, self._span, target)
+            shared(_force_kernels.warped, n0 * n1, _VOXEL * n2, *arguments)
         return out
 
-    def _compared(self, field: Field) -> tuple[npt.NDArray[np.float32], Field, float]:
-        """m, the parts of A, B, C, B of every window, and the mean ncc by weight, 0 where there is none."""
+    def _compared(self, field: Field) -> tuple[Values, Field, float]:
+        """m, the parts of A, B, C of every window, and the mean ncc by weight, 0 where there is none."""
         moved = self._seen(field)
-        sums = self._filtered(self._moments(moved, self._span), *self._window, repeat=False)
-        parts = np.empty((4, *self.shape), dtype=np.float32)
+        sums = self._summed(self._moments(moved, self._span))
+        parts = np.empty((2 + len(moved), *self.shape), dtype=np.float32)
         lines, h2 = parts.shape[1] * parts.shape[2], parts.shape[3]
         totals = np.empty((lines, 2), dtype=np.float32)
-        shared(_force_kernels.coefficients, lines, 10 * _NUMBER * h2, sums, self._numbers, parts, totals)
+        shared(_force_kernels.coefficients, lines, 10 * _NUMBER * len(moved) * h2, sums, self._numbers, parts, totals)
         total, weight = totals.sum(axis=0, dtype=np.float64)
         return moved, parts, float(total / weight) if weight > 0 else 0.0
 
@@ -195,12 +202,13 @@ class Level:
         """G and T of every block, (D + D (D + 1) / 2, h0, h1, h2), per length of the finest voxel; and the agreement."""
         ndim = self.fixed.grid.ndim
         moved, parts, agreement = self._compared(field)
-        parts = self._filtered(parts, *self._window, repeat=False)
+        parts = self._summed(parts)
         out = np.empty((ndim + ndim * (ndim + 1) // 2, *self.shape), dtype=np.float32)
         scale = (self._units * self.blocks / 2).astype(np.float32)
         lines = out.shape[1] * out.shape[2]
-        arguments = (self.fixed.values, moved, parts, self.blocks, scale, self._span, out)
-        shared(_force_kernels.forces, lines, self._line, *arguments)
+        for channel, (fixed, seen) in enumerate(zip(self.fixed.values, moved, strict=True)):
+            arguments = (fixed, seen, channel, parts, self.blocks, scale, self._span, out)
+            shared(_force_kernels.forces, lines, self._line, *arguments)
         return out, agreement
 
     def damping(self, system: Field) -> float:

@@ -54,7 +54,7 @@ class DenseRegistration(Method):
     """The dense rest after a start: a callable (fixed, moving) -> phi, fixed space to moving space.
 
     The start is `initial`, near the truth: `Chained(LPRegistration(transform="affine"), DenseRegistration())` is for people who
-    differ. It compares brightness within small windows and needs images of one contrast; of colour it sees the luminance.
+    differ. It compares brightness, or colours as vectors, within small windows and needs images of one contrast.
 
     Parameters
     ----------
@@ -235,7 +235,4 @@ def _affine(transform: Transform) -> Affine | None:
 def _unused(pair: Pair) -> list[str]:
     """What is known of the pair and does not count here."""
     names = [name for name in pair.known() if name.endswith(("labels", "points")) or name == "rigid_mask"]
-    said = [f"{', '.join(names)}: not used by DenseRegistration, which compares brightness"] if names else []
-    if min(pair.fixed.channels, pair.moving.channels) > 1:
-        said.append("colour: DenseRegistration compares luminance")
-    return said
+    return [f"{', '.join(names)}: not used by DenseRegistration, which compares brightness"] if names else []

@@ -6,13 +6,19 @@ from support import naive_dense
 
 from augreg import Affine, Grid
 from augreg.dense import _field_kernels, _force_kernels, folds
-from augreg.dense.known import KnownImage, three
+from augreg.dense.known import KnownImage, by_channel
 from augreg.dense.level import Level, refined
 
 pytestmark = pytest.mark.kernels
 F = np.float32
 # shape, spacing: blocks are (2, 2), (2, 2, 2) and, of thick slices, (2, 2, 1)
-SCENES = [((12, 10), (1.0, 1.0)), ((8, 6, 6), (1.0, 1.2, 1.0)), ((8, 6, 3), (1.5, 1.5, 10.0))]
+SCENES = [
+    ((12, 10), (1.0, 1.0), 1),
+    ((12, 10), (1.0, 1.0), 3),
+    ((8, 6, 6), (1.0, 1.2, 1.0), 1),
+    ((8, 6, 6), (1.0, 1.2, 1.0), 2),
+    ((8, 6, 3), (1.5, 1.5, 10.0), 1),
+]
 SHAPES = [(2, 5, 1, 6), (3, 4, 5, 3), (3, 4, 1, 3)]
 
 
@@ -21,17 +27,19 @@ def flat(values, ndim):
     return values[..., 0, :] if ndim == 2 else values
 
 
-def level_of(shape, spacing, seed=0, wiener=0.0):
+def level_of(shape, spacing, channels=1, seed=0, wiener=0.0):
     """Two unlike rasters with holes, and a map between them."""
     rng, ndim = np.random.default_rng(seed), len(shape)
     size = tuple(n + 2 for n in shape)
-    fixed = rng.normal(size=shape).astype(F)
-    moving = (np.pad(fixed, 1, mode="reflect") + 0.5 * rng.normal(size=size)).astype(F)
-    fixed[(slice(2),) * ndim], moving[(-3,) * ndim] = np.nan, np.nan
+    fixed = rng.normal(size=(channels, *shape)).astype(F)
+    wide = np.pad(fixed, [(0, 0)] + [(1, 1)] * ndim, mode="reflect")
+    moving = (wide + 0.5 * rng.normal(size=(channels, *size))).astype(F)
+    fixed[(slice(None), *(slice(2),) * ndim)], moving[(slice(None), *(-3,) * ndim)] = np.nan, np.nan
     grids = Grid(shape, spacing, (1.0, 2.0, 3.0)[:ndim]), Grid(size, spacing, (0.5, 2.2, 2.4)[:ndim])
     turn = np.eye(ndim) + 0.05 * rng.normal(size=(ndim, ndim))
     affine = Affine.about(turn, grids[0].center)
-    return Level(KnownImage(three(fixed), grids[0]), KnownImage(three(moving), grids[1]), affine, 1, wiener)
+    images = [KnownImage(by_channel(values, ndim), grid) for values, grid in zip((fixed, moving), grids, strict=True)]
+    return Level(*images, affine, 1, wiener)
 
 
 def field_of(level, size=0.4, seed=1):
@@ -45,56 +53,58 @@ def parts_of(level, field):
     matrix, offset = level._to_moving
     blocks, reach = level.blocks[axes], level._window[1][axes]
     fixed, moving = (flat(image.values, ndim).astype(float) for image in (level.fixed, level.moving))
-    moved = naive_dense.warped(
-        moving, flat(field, ndim).astype(float), matrix[np.ix_(axes, axes)].astype(float), offset[axes], blocks, fixed.shape
-    )
+    place = (flat(field, ndim).astype(float), matrix[np.ix_(axes, axes)].astype(float), offset[axes], blocks, fixed.shape[1:])
+    moved = np.stack([naive_dense.warped(channel, *place) for channel in moving])
     least, none, _, floor = level._numbers
     return fixed, moved, blocks, reach, (blocks, reach, least, none, floor)
 
 
-@pytest.mark.parametrize(("shape", "spacing"), SCENES)
-def test_the_moving_image_is_seen_through_field_and_affine_map(shape, spacing):
-    level = level_of(shape, spacing)
+@pytest.mark.parametrize(("shape", "spacing", "channels"), SCENES)
+def test_the_moving_image_is_seen_through_field_and_affine_map(shape, spacing, channels):
+    level = level_of(shape, spacing, channels)
     field = field_of(level)
     _, moved, *_ = parts_of(level, field)
     seen = flat(level._seen(field), len(shape))
     assert np.isnan(moved).any()
     # a neighbour of weight 0 may be unknown there, which is nobody's loss
     assert (np.isnan(seen) >= np.isnan(moved)).all()
-    assert np.isnan(seen).sum() <= np.isnan(moved).sum() + 2
+    assert np.isnan(seen).sum() <= np.isnan(moved).sum() + 2 * channels
     np.testing.assert_allclose(seen[np.isfinite(seen)], moved[np.isfinite(seen)], atol=2e-5)
 
 
-@pytest.mark.parametrize(("shape", "spacing"), SCENES)
-def test_forces_are_those_of_the_equations(shape, spacing):
-    level, ndim = level_of(shape, spacing), len(shape)
+@pytest.mark.parametrize(("shape", "spacing", "channels"), SCENES)
+def test_forces_are_those_of_the_equations(shape, spacing, channels):
+    level, ndim = level_of(shape, spacing, channels), len(shape)
     field = field_of(level)
     fixed, _, blocks, reach, how = parts_of(level, field)
     moved = flat(level._seen(field), ndim).astype(float)
-    found = naive_dense.windows(fixed, moved, *how)
-    s, weight = naive_dense.pulls(fixed, moved, found, blocks, reach)
-    G, T = naive_dense.system(moved, s, weight, blocks, min(spacing) / np.array(spacing))
+    found, means = naive_dense.windows(fixed, moved, *how)
+    pulls, weight = naive_dense.pulls(fixed, moved, found, means, blocks, reach)
+    scale = min(spacing) / np.array(spacing)
+    systems = [naive_dense.system(m, s, weight, blocks, scale) for m, s in zip(moved, pulls, strict=True)]
+    G, T = (sum(parts) for parts in zip(*systems, strict=True))
     system, agreement = level.system(field)
     system = flat(system, ndim)
-    assert agreement == pytest.approx((found[6] * found[5]).sum() / found[6].sum(), abs=1e-5)
+    assert agreement == pytest.approx((found[4] * found[3]).sum() / found[4].sum(), abs=1e-5)
     pairs = [(a, b) for a in range(ndim) for b in range(a, ndim)]
     expected = np.concatenate([G, np.stack([T[pair] for pair in pairs])])
     assert np.abs(expected).max() > 1e-3
     np.testing.assert_allclose(system, expected, atol=2e-5 * np.abs(expected).max())
 
 
-def test_forces_are_the_derivative_of_the_objective():
-    level = level_of(*SCENES[0])
+@pytest.mark.parametrize("channels", [1, 2])
+def test_forces_are_the_derivative_of_the_objective(channels):
+    level = level_of((12, 10), (1.0, 1.0), channels)
     fixed, moved, blocks, reach, how = parts_of(level, field_of(level))
-    found = naive_dense.windows(fixed, moved, *how)
-    s, _ = naive_dense.pulls(fixed, moved, found, blocks, reach)
+    found, means = naive_dense.windows(fixed, moved, *how)
+    s, _ = naive_dense.pulls(fixed, moved, found, means, blocks, reach)
     known = np.argwhere(np.isfinite(fixed + moved))
     for voxel in map(tuple, known[:: len(known) // 8]):
         values = []
         for change in (-1e-4, 1e-4):
             other = moved.copy()
             other[voxel] += change
-            values.append(naive_dense.objective(fixed, other, found[6], *how))
+            values.append(naive_dense.objective(fixed, other, found[4], *how))
         assert s[voxel] == pytest.approx((values[1] - values[0]) / 2e-4, abs=1e-6)
 
 

@@ -42,40 +42,43 @@ def window_of(block, reach, shape):
 
 
 def windows(fixed, moved, blocks, reach, least, none, floor):
-    """Per block: n, mean f, mean m, a, b, ncc, w of its window."""
-    shape = tuple(np.array(fixed.shape) // blocks)
-    out = np.zeros((7, *shape))
+    """Of images (C, *shape) per block: n, a, b, ncc, w of its window, (5, *h), and means f, m, (2, C, *h)."""
+    shape = tuple(np.array(fixed.shape[1:]) // blocks)
+    out, means = np.zeros((5, *shape)), np.zeros((2, len(fixed), *shape))
     for block in np.ndindex(*shape):
         near = tuple(slice(s.start * b, s.stop * b) for s, b in zip(window_of(block, reach, shape), blocks, strict=True))
-        f, m = fixed[near].ravel(), moved[near].ravel()
-        known = np.isfinite(f + m)
-        f, m = f[known], m[known]
-        if len(f) >= least:
-            a, b = f.var() + floor, m.var() + floor
-            ncc = ((f * m).mean() - f.mean() * m.mean()) / np.sqrt(a * b)
+        f, m = (image[(slice(None), *near)].reshape(len(image), -1) for image in (fixed, moved))
+        known = np.isfinite(f + m).all(axis=0)
+        f, m = f[:, known], m[:, known]
+        if f.shape[1] >= least:
+            a, b = f.var(axis=1).sum() + floor, m.var(axis=1).sum() + floor
+            ncc = ((f * m).mean(axis=1) - f.mean(axis=1) * m.mean(axis=1)).sum() / np.sqrt(a * b)
             w = max(a - floor - none, 0) / a * max(b - floor - none, 0) / b
-            out[(slice(None), *block)] = len(f), f.mean(), m.mean(), a, b, ncc, w
-    return out
+            out[(slice(None), *block)] = f.shape[1], a, b, ncc, w
+            means[(slice(None), slice(None), *block)] = f.mean(axis=1), m.mean(axis=1)
+    return out, means
 
 
 def objective(fixed, moved, weights, *how):
     """sum w ncc+^2 / 2 for given weights."""
-    return float((weights * np.maximum(windows(fixed, moved, *how)[5], 0) ** 2).sum()) / 2
+    return float((weights * np.maximum(windows(fixed, moved, *how)[0][3], 0) ** 2).sum()) / 2
 
 
-def pulls(fixed, moved, found, blocks, reach):
-    """s and B at every voxel, 0 where one of the images is not known."""
-    n, f, m, a, b, ncc, w = found
+def pulls(fixed, moved, found, means, blocks, reach):
+    """s (C, *shape) and B (*shape) at every voxel, 0 where one of the images is not known."""
+    n, a, b, ncc, w = found
     g = w * np.maximum(ncc, 0) / np.maximum(n, 1)
     a, b = np.where(a > 0, a, 1), np.where(b > 0, b, 1)
     along, own = g / np.sqrt(a * b), g * ncc / b
-    parts = np.stack([along, own, along * f - own * m])
-    shape, s, weight = n.shape, np.zeros(fixed.shape), np.zeros(fixed.shape)
-    for voxel in np.ndindex(*fixed.shape):
-        if np.isfinite(fixed[voxel] + moved[voxel]):
+    rest = along * means[0] - own * means[1]
+    shape, s, weight = n.shape, np.zeros(fixed.shape), np.zeros(fixed.shape[1:])
+    for voxel in np.ndindex(*weight.shape):
+        here = (slice(None), *voxel)
+        if np.isfinite(fixed[here] + moved[here]).all():
             near = window_of(tuple(np.array(voxel) // blocks), reach, shape)
-            A, B, C = (part[near].sum() for part in parts)
-            s[voxel], weight[voxel] = A * fixed[voxel] - B * moved[voxel] - C, B
+            A, B = along[near].sum(), own[near].sum()
+            C = rest[(slice(None), *near)].reshape(len(fixed), -1).sum(axis=1)
+            s[here], weight[voxel] = A * fixed[here] - B * moved[here] - C, B
     return s, weight
 
 
