@@ -72,8 +72,8 @@ class LPRegistration(Method):
     budget : seconds within which the best transform so far is returned, for processes that have compiled their kernels; None for
         no limit. The last state tells how far it got (`stage`, `late`)
     dense : what follows on the transform (ncc only); by default a `DenseRegistration()` on a B-spline and nothing on matrices,
-        None for nothing. It knows of no landmarks and no rigid mask: where these are given it is left out. Other contrasts it only
-        harms, by descriptors too (`python -m benchmarks run descriptors`)
+        None for nothing. It knows of no landmarks and no rigid mask: where these are given it is left out. Other contrasts it
+        only harms, by descriptors too (`python -m benchmarks run descriptors`)
     solver : solver of the programs: `solvers.InteriorPoint`, `solvers.HiGHS` or any callable like them
 
     Raises

@@ -9,10 +9,10 @@ on ultrasound and MR of `prostate` (dice of the glands, distance of landmarks) a
 stage is asked for the last part of a registration, so it starts where the first one should have ended: the centroids of the
 glands on each other, or the B-spline. Of the patients every third is used, the one of them that no test takes.
 
-AMD EPYC, 2 cores, one thread, Python 3.11.7, numba 0.68.1, numpy 2.4.6, 2026-11-27; means of 17 patients, Dice and mm: none 0.829
-and 6.1, brightness 0.535 and 14.5, self-similarity 0.631 and 10.1, gradients 0.588 and 11.8. Median rTRE of the two stains in
-percent: none 0.181 and 0.501, brightness 0.178 and 0.482, colour 0.178 and 0.493, self-similarity 0.189 and 0.520, gradients 0.206
-and 0.504. So no descriptor helps, and the stage is left out where the criterion is not correlation.
+AMD EPYC, 2 cores, one thread, Python 3.11.7, numba 0.68.1, numpy 2.4.6, 2026-11-27; means of 17 patients, Dice and mm:
+none 0.829 and 6.1, brightness 0.535 and 14.5, self-similarity 0.631 and 10.1, gradients 0.588 and 11.8. Median rTRE of
+the two stains in percent: none 0.181 and 0.501, brightness 0.178 and 0.482, colour 0.178 and 0.493, self-similarity 0.189
+and 0.520, gradients 0.206 and 0.504. So no descriptor helps, and the stage is left out where the criterion is not correlation.
 """
 
 from __future__ import annotations
