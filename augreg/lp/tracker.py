@@ -12,8 +12,9 @@ out as without preparation, from the coarsest level.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import overload
 
 import numpy as np
 
@@ -21,7 +22,7 @@ from augreg.dense import DenseRegistration
 from augreg.geometry.grid import FloatArray
 from augreg.geometry.image import Image, Labels
 from augreg.geometry.transforms import Affine, Transform
-from augreg.keypoints.pyramid import rasters
+from augreg.keypoints.pyramid import Pyramid, rasters
 from augreg.lp.criteria import Criterion
 from augreg.lp.descent import Descent, Outcome
 from augreg.lp.doubts import NEIGHBOURS, doubts, scarce
@@ -42,6 +43,29 @@ _WITHIN = 0.5
 _FEW, _SEEN, _SURE = 200, 0.5, 0.65
 # how warnings begin that say that nothing was found
 _LOST = ("low overlap", "flat criterion", "no agreement")
+
+
+class FrameLevels(Sequence[Level]):
+    """The levels of a frame, each made when it is first asked for."""
+
+    def __init__(self, halves: Sequence[FixedHalf], moving: Pyramid, criterion: type[Criterion]) -> None:
+        self._halves, self._moving, self._criterion = halves, moving, criterion
+        self._made: dict[int, Level] = {}
+
+    def __len__(self) -> int:
+        return len(self._halves)
+
+    @overload
+    def __getitem__(self, number: int) -> Level: ...
+    @overload
+    def __getitem__(self, number: slice) -> Sequence[Level]: ...
+    def __getitem__(self, number: int | slice) -> Level | Sequence[Level]:
+        if isinstance(number, slice):
+            return [self[place] for place in range(len(self))[number]]
+        if number not in self._made:
+            still, moving = self._halves[number], self._moving.raster(number)
+            self._made[number] = Level(still, moving, self._criterion.of(still.raster, moving))
+        return self._made[number]
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,11 +123,10 @@ class LPTracker(Tracker):
         elif self.dense is not None and not state.late:
             yield from self.dense.continued(pair, state, clock)
 
-    def _levels(self, moving: Image, mask: Labels | None) -> list[Level]:
-        found = rasters(moving, mask, self.plan.spacings)
-        return [Level(still, m, self.criterion.of(still.raster, m)) for still, m in zip(self.halves, found, strict=True)]
+    def _levels(self, moving: Image, mask: Labels | None) -> FrameLevels:
+        return FrameLevels(self.halves, Pyramid(moving, mask, self.plan.spacings), self.criterion)
 
-    def _needed(self, levels: list[Level], pose: MatrixPose) -> tuple[Stage, ...] | None:
+    def _needed(self, levels: Sequence[Level], pose: MatrixPose) -> tuple[Stage, ...] | None:
         """The stages from the first one that sees a motion; None where the motion is out of its reach."""
         stages = [stage for stage in self.plan.stages if stage.control is None]
         for number, stage in enumerate(stages):

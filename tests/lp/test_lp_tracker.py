@@ -9,6 +9,7 @@ import skimage.data
 from support.phantoms import blobs
 
 from augreg import Affine, Grid, Image, Labels, LPRegistration, warp
+from augreg.keypoints.pyramid import Pyramid
 from augreg.lp import level as levels
 
 GRID = Grid((256, 240))
@@ -163,3 +164,15 @@ def test_what_is_nan_in_a_frame_is_not_looked_at():
 def test_label_maps_are_not_tracked():
     with pytest.raises(ValueError, match="expected a criterion of images, got labels"):
         LPRegistration(criterion="labels").prepare(FIXED)
+
+
+def test_of_a_frame_only_the_levels_are_made_that_it_is_looked_at_on(monkeypatch):
+    whole = skimage.data.camera()
+    tracker = LPRegistration(transform="rigid").prepare(whole)
+    made = []
+    smoothed = Pyramid.raster
+    monkeypatch.setattr(Pyramid, "raster", lambda pyramid, number: made.append(number) or smoothed(pyramid, number))
+    phi = tracker(np.roll(whole, 3, axis=0), initial=Affine.identity(2))
+    np.testing.assert_allclose(phi(np.array([200.0, 200.0])), [203.0, 200.0], atol=0.02)
+    # of four levels the third has no stage
+    assert sorted(made) == [0, 1, 3]
