@@ -38,6 +38,7 @@ from augreg.training.objectives import (
     Total,
     supervised,
 )
+from augreg.training.pace import Pace, pace_of
 from augreg.training.place import Place
 from augreg.training.plausible import Plausible
 from augreg.training.runs import SETTINGS, check_same, claim, model_hash, pairs_hash, run_settings
@@ -65,6 +66,7 @@ __all__ = [
     "Likeness",
     "Machine",
     "Objective",
+    "Pace",
     "Place",
     "Plausible",
     "RealPairs",
@@ -93,6 +95,7 @@ __all__ = [
     "model_hash",
     "occluded",
     "one_structure",
+    "pace_of",
     "pairs_error",
     "pairs_from_generators",
     "pairs_from_images",

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import augreg as ar
-from augreg import cli
+from augreg import cli, training
 from augreg.cli.commands import train
 
 
@@ -100,6 +100,23 @@ def test_what_cannot_be_learned_from_is_refused_before_there_is_a_folder(folder,
     [told] = capsys.readouterr().err.splitlines()
     assert said in told
     assert not (folder / "wrong").exists()
+
+
+def test_minutes_become_steps_that_a_run_keeps_when_it_goes_on(folder, capsys, monkeypatch):
+    line = f"train pairs.csv {SMALL} --width 0.125"
+    # the steps that fit are settled by the clock: two of 3 seconds
+    monkeypatch.setattr(training.Pace, "steps", lambda _, minutes: round(20 * minutes))
+    with monkeypatch.context() as patch:
+        patch.setattr(train, "bar", stopping_at(2))
+        assert run(folder, f"{line} --minutes 0.2 -o timed") == 130
+    assert "4 steps take about " in capsys.readouterr().err
+    monkeypatch.setattr(training.Pace, "steps", lambda *_: 99)
+    assert run(folder, f"{line} --minutes 0.3 -o timed --resume") == 2
+    assert capsys.readouterr().err.strip().endswith("minutes: the run has 0.2, asked for 0.3")
+    assert run(folder, "train pairs.csv --device cpu --threads 1 --minutes 0.2 -o timed --resume --json") == 0
+    assert json.loads(capsys.readouterr().out)["steps"] == 4
+    assert run(folder, f"{line} -o counted --steps 4") == 0
+    assert weights(folder, "timed") == weights(folder, "counted")
 
 
 def test_pairs_without_labels_are_learned_by_likeness(folder, capsys):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 
 # pairs that training looks at without learning from them
 _HELD_OUT = 16
+# steps from which on it is worth knowing before how long they take
+_LONG = 20
 # what is told of the last step
 _TOLD = ("loss", "epe", "epe_without", "learning_rate", "seconds", "epe_held_out")
 
@@ -89,7 +92,17 @@ def run(options: argparse.Namespace) -> None:
     with training.joined(options.device) as team:
         lesson = _lesson(options, recipe, team, table)
         network = _first_network(options, recipe, lesson, known or {})
-        wanted = _run_settings(options, recipe, lesson, network)
+        objective = recipes.objective(recipe, lesson.spacing)
+        if known is None and (options.minutes is not None or recipe.steps >= _LONG):
+            pace = training.pace_of(network, lesson.batches, objective, recipes.training_options(recipe, machine), team)
+            if options.minutes is not None:
+                recipe = replace(recipe, steps=pace.steps(options.minutes))
+                if recipe.curriculum:
+                    # shapes grow over a share of the steps
+                    lesson = _lesson(options, recipe, team, table)
+            if team.rank == 0:
+                say(f"augreg: {pace.said(recipe.steps)}")
+        wanted = _run_settings(options, recipe, lesson, network, known or {})
         if known is None:
             training.claim(options.output, wanted, writes=team.rank == 0)
         else:
@@ -101,7 +114,7 @@ def run(options: argparse.Namespace) -> None:
             lesson.spacing,
             options.output,
             recipes.training_options(recipe, machine),
-            objective=recipes.objective(recipe, lesson.spacing),
+            objective=objective,
             held_out=lesson.held_out,
             team=team,
             resume=options.resume,
@@ -222,14 +235,23 @@ def _check_objective(recipe: Recipe, table: training.RealPairs) -> None:
         )
 
 
-def _run_settings(options: argparse.Namespace, recipe: Recipe, lesson: _Lesson, network: Network) -> dict[str, Any]:
-    """What the weights of a run depend on; where it computes changes their last digits alone, more steps are allowed."""
+def _run_settings(
+    options: argparse.Namespace, recipe: Recipe, lesson: _Lesson, network: Network, known: Mapping[str, Any]
+) -> dict[str, Any]:
+    """What the weights of a run depend on; where it computes changes their last digits alone, more steps are allowed.
+
+    Of a run that was given minutes the steps are kept, as they were settled: one that goes on is the same run.
+    """
     from augreg.networks import FlowNet
 
     first = {"data": lesson.content, "seed": options.seed}
     # those of before had but one kind of network, and its numbers beside the recipe's
     about = network.description if isinstance(network, FlowNet) else {"network": network.description}
-    return {**first, **_settled(recipe), **about, "precision": options.precision}
+    length: dict[str, Any] = {}
+    if options.minutes is not None or "minutes" in known:
+        minutes = known.get("minutes") if options.minutes is None else options.minutes
+        length = {"minutes": minutes, "steps": known.get("steps", recipe.steps)}
+    return {**first, **_settled(recipe), **about, **length, "precision": options.precision}
 
 
 def _settled(recipe: Recipe) -> dict[str, Any]:
