@@ -108,7 +108,7 @@ class LPTracker(Tracker):
         here, plan, left_out = Outcome(pose), self.plan, 0
         stages = self._needed(levels, pose)
         if stages is None:
-            here = begun(self.descent, levels[0], pose, None, Search())
+            here = begun(self.descent, levels[0], pose, None, Search(), clock)
         else:
             plan, left_out = replace(self.plan, stages=stages), len(self.plan.stages) - len(stages)
         here = replace(here, warnings=()).saying(*self.warnings, *said, *scarce(levels[0]), *here.warnings)

@@ -176,3 +176,12 @@ def test_of_a_frame_only_the_levels_are_made_that_it_is_looked_at_on(monkeypatch
     np.testing.assert_allclose(phi(np.array([200.0, 200.0])), [203.0, 200.0], atol=0.02)
     # of four levels the third has no stage
     assert sorted(made) == [0, 1, 3]
+
+
+def test_a_budget_holds_for_every_frame():
+    tracker = LPRegistration(transform="rigid", budget=1e-6).prepare(FIXED)
+    last, far = turned(1.0, (1.0, 0.0)), turned(4.0, (20.0, -14.0))
+    for _ in range(2):
+        *_, state = tracker.steps(seen(far), initial=last)
+        assert state.late
+        np.testing.assert_allclose(state.transform.matrix, last.matrix, atol=1e-12)
