@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from support import phantoms
 
-from augreg import Grid, LPRegistration, folding, get_threads, jacobian_determinant, set_threads, threads, warp
+from augreg import DisplacementField, Grid, LPRegistration, folding, get_threads, jacobian_determinant, set_threads, threads, warp
 from augreg.threads import shared
 
 MUCH = 1e9
@@ -103,9 +103,12 @@ def test_results_have_the_same_bits_for_any_number_of_threads(ndim, monkeypatch)
     results = []
     for number in (1, 2, 3):
         set_threads(number)
-        phi = LPRegistration(keypoints=500)(fixed, moving)
+        # affine, B-spline and dense stage; then a matrix alone
+        phi, plain = (LPRegistration(transform=kind, keypoints=500)(fixed, moving) for kind in ("bspline", "affine"))
         maps = [phi.displacement(fixed.grid), warp(moving, phi, fixed.grid).values, phi.inverse(fixed.grid)(fixed.grid.points())]
+        maps += [plain.displacement(fixed.grid), warp(moving, plain, fixed.grid).values]
         results.append([*maps, jacobian_determinant(phi, fixed.grid), np.array(folding(phi, fixed.grid))])
+    assert isinstance(phi.transforms[-1], DisplacementField)
     assert np.ptp(results[0][0]) > 0.5
     for others in results[1:]:
         for one, other in zip(results[0], others, strict=True):

@@ -22,6 +22,9 @@ _RADIUS = 2
 _FEWEST = 4
 # values of an image of integers that are float32 at a time, about
 _SLAB = 1 << 22
+# voxels of an image above which its finest level is not made: it would take 4 bytes for each, and steps there move points by
+# less than a tenth of a voxel
+_MOST = 200_000_000
 # nanoseconds per voxel, about
 _VOXEL = 4
 
@@ -60,10 +63,16 @@ EVERYWHERE = np.ones((0, 0, 0), dtype=bool)
 
 
 def level_spacings(grid: Grid, least_size: int) -> list[float]:
-    """Spacings (mm) of the levels, coarse to fine: halved from the one with about `least_size` voxels along the longest axis."""
+    """Spacings (mm) of the levels, coarse to fine: halved from the one with about `least_size` voxels along the longest axis.
+
+    They end before a level would be too large for float32.
+    """
     finest = min(grid.spacing)
     halvings = max(0, int(np.floor(np.log2(grid.sides.max() / finest / least_size))))
-    return [finest * 2**k for k in range(halvings, -1, -1)]
+    spacings = [finest * 2**k for k in range(halvings, -1, -1)]
+    while len(spacings) > 1 and grid.size > _MOST * np.prod(_factors(grid, spacings[-1])):
+        spacings.pop()
+    return spacings
 
 
 class Pyramid:

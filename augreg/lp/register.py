@@ -197,10 +197,13 @@ class LPRegistration(Method):
         if descent.constraints and isinstance(self.dense, DenseRegistration):
             said.append("landmarks, rigid mask: the dense stage knows of none and was left out")
         here = replace(here, warnings=()).saying(*said, *scarce(levels[0]), *here.warnings)
-        for step in Walk(plan, levels, descent, grid, clock).steps(here):
+        walk = Walk(plan, levels, descent, grid, clock)
+        for step in walk.steps(here):
             state = step.state(clock.seconds)
             yield state
         if dense is not None and not state.late:
+            # their rasters are most of the memory
+            del walk, step, levels, scout, here
             yield from dense.continued(pair, state, clock)
 
     def _dense_stage(self, *, constrained: bool) -> DenseRegistration | None:
