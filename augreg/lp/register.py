@@ -203,7 +203,7 @@ class LPRegistration(Method):
             yield state
         if dense is not None and not state.late:
             # their rasters are most of the memory
-            del walk, step, levels, scout, here
+            del walk, step, levels, here
             yield from dense.continued(pair, state, clock)
 
     def _dense_stage(self, *, constrained: bool) -> DenseRegistration | None:
