@@ -22,8 +22,7 @@ _RADIUS = 2
 _FEWEST = 4
 # values of an image of integers that are float32 at a time, about
 _SLAB = 1 << 22
-# voxels of an image above which its finest level is not made: it would take 4 bytes for each, and steps there move points by
-# less than a tenth of a voxel
+# voxels above which a level is not made: it would take 4 bytes for each
 _MOST = 200_000_000
 # nanoseconds per voxel, about
 _VOXEL = 4
