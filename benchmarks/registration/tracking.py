@@ -110,7 +110,8 @@ def _followed(
         )
         series = {"ms": wall.min(axis=0), "cpu_ms": cpu.min(axis=0), "longest": wall.max(axis=0)}
         told = {part: values.round(1).tolist() for part, values in series.items()}
-        errors = np.array(repeats[0][1]).round(4).tolist()
+        told["longest"] = [round(value) for value in told["longest"]]
+        errors = np.array(repeats[0][1]).round(3).tolist()
         yield "rows", {"case": case, "image": motion.name, "method": name, **told, "error": errors}
 
 
