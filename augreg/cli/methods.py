@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from augreg.registration import Method
 
 # options that are fields of `LPRegistration`
-_OF_PROGRAMS = ("transform", "criterion", "grid_spacing", "tolerance", "budget", "rotation", "mirror")
+_OF_PROGRAMS = ("transform", "criterion", "grid_spacing", "tolerance", "budget", "rotation", "mirror", "contrast")
 
 
 # registrations by what they are for

@@ -141,6 +141,10 @@ class Level:
         known = np.isfinite(self.still.bundles)
         return float(np.mean(self.still.bundles[known] != moving[known])) if known.any() else 1.0
 
+    def negative(self) -> Level:
+        """The same level with the moving image's negative."""
+        return replace(self, moving=replace(self.moving, values=-self.moving.values))
+
     def with_count(self, count: int) -> Level:
         """The same images with another number of keypoints."""
         return self if count == self.count else replace(self, still=self.still.with_count(count))

@@ -78,6 +78,7 @@ class Levels(Sequence[Level]):
         self._spacings = (2 * spacings[0], *spacings)
         self._made: dict[int, Level] = {}
         self._view: _View | None = None
+        self._negative = False
 
     def __len__(self) -> int:
         return len(self._spacings) - 1
@@ -105,6 +106,11 @@ class Levels(Sequence[Level]):
         """Of how the images were seen first."""
         return self._said if self._view is not None else ()
 
+    def turn_negative(self) -> None:
+        """From now on the levels have the moving image's negative; the scout stays as it is."""
+        self._negative = not self._negative
+        self._made = {number: level.negative() for number, level in self._made.items()}
+
     def possible(self, number: int, step: float = 0.0) -> bool:
         """Whether a level would be made in time, and be followed by a step of so many seconds."""
         if number + 1 in self._made or not self._clock.limited:
@@ -127,7 +133,8 @@ class Levels(Sequence[Level]):
                     masks, spacing = (view.scenes.fixed_mask, view.scenes.moving_mask), self._spacings[number]
                     fixed, moving = (label_raster(*part, spacing) for part in zip(kind.labels, masks, strict=True))
                 still = FixedHalf(fixed, kind.bundle, kind.count)
-                self._made[number] = Level(still, moving, kind.criterion.of(fixed, moving))
+                level = Level(still, moving, kind.criterion.of(fixed, moving))
+                self._made[number] = level.negative() if self._negative else level
         return self._made[number]
 
     def _work(self, number: int) -> float:

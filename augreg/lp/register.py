@@ -26,6 +26,7 @@ from augreg.geometry.image import Image, Labels
 from augreg.geometry.transforms import Affine
 from augreg.lp import work
 from augreg.lp.constraints import Landmarks, RigidMask
+from augreg.lp.contrast import begun_as_either
 from augreg.lp.criteria import Criterion, CriterionName, criterion_called
 from augreg.lp.descent import Descent, Solver
 from augreg.lp.doubts import scarce
@@ -45,6 +46,8 @@ from solvers import InteriorPoint
 if TYPE_CHECKING:
     from typing import Unpack
 
+ContrastName = Literal["same", "any"]
+
 
 @dataclass(frozen=True)
 class LPRegistration(Method):
@@ -63,6 +66,8 @@ class LPRegistration(Method):
     rotation : degrees up to which rotations are tried; 180 for images that lie anyhow, in 3-D from 90 on around all turns of a
         cube, for headers whose axes are wrong
     mirror : try mirrored images, too; a mirrored result has a negative determinant
+    contrast : same, or any if the moving image may look like the negative of the fixed one (ncc only; mi takes any contrast,
+        changes from place to place, too)
     keypoints : approximate number of keypoints, for B-splines at the finest level; default 700 and 2000 in 2-D, 2000 and 32000 in
         3-D
     profile : half length across the boundary and half width along it of what is compared around a keypoint, in voxels of the
@@ -89,6 +94,7 @@ class LPRegistration(Method):
     search: bool = True
     rotation: float = 15.0
     mirror: bool = False
+    contrast: ContrastName = "same"
     keypoints: int | None = None
     profile: tuple[int, int] | None = None
     polish: int = 4
@@ -111,9 +117,12 @@ class LPRegistration(Method):
         for name, known in (
             ("transform", get_args(TransformKind)),
             ("criterion", get_args(CriterionName)),
+            ("contrast", get_args(ContrastName)),
         ):
             if getattr(self, name) not in known:
                 raise ValueError(f"{name}: expected one of {', '.join(known)}, got {getattr(self, name)!r}")
+        if self.contrast == "any" and self.criterion not in ("ncc", "mi"):
+            raise ValueError(f"contrast any: expected criterion ncc, or mi, which takes any, got {self.criterion}; leave one out")
         if self.grid_spacing is not None and not self.grid_spacing > 0:
             raise ValueError(f"grid_spacing: expected a positive number, got {self.grid_spacing}")
         as_budget(self.budget)
@@ -146,6 +155,8 @@ class LPRegistration(Method):
             raise ValueError(
                 f"prepare: expected a criterion of images, got {self.criterion}; call the registration for each pair"
             )
+        if self.contrast == "any" and not criterion.any_contrast:
+            raise ValueError("prepare: expected contrast same, got any; hand over the negatives of such frames")
         constraints = RigidMask.of(place)
         plan = self._plan(place.fixed.grid, criterion, constrained=bool(constraints))
         dense = self._dense_stage(constrained=bool(constraints))
@@ -187,10 +198,18 @@ class LPRegistration(Method):
         pose = MatrixPose(model, pair.start, Affine.identity(grid.ndim))
         searched = self.search and pair.initial is None
         search = Search(self.rotation, self.mirror)
-        here = begun(descent, levels[0], pose, levels.scout if searched else None, search, clock)
         # labels have no brightness to compare, and landmarks say where to look
-        if searched and labels is None and not descent.constraints:
-            here = surer(descent, levels[0], here, levels.scout, search, clock, roughly=plan.rough)
+        more = searched and labels is None and not descent.constraints
+        seen = (descent, levels[0], pose, levels.scout if searched else None, search, clock)
+        if self.contrast == "any" and not criterion.any_contrast:
+            here, negative = begun_as_either(*seen, more=more, roughly=plan.rough)
+            if negative:
+                pair = pair.negative()
+                levels.turn_negative()
+        else:
+            here = begun(*seen)
+            if more:
+                here = surer(descent, levels[0], here, levels.scout, search, clock, roughly=plan.rough)
         said = list(levels.warnings)
         if labels is None and (pair.fixed_labels is not None or pair.moving_labels is not None):
             said.append(f"fixed_labels, moving_labels: not used by criterion {self.criterion}")

@@ -113,7 +113,7 @@ def _best_start(descent: Descent, level: Level, pose: MatrixPose, scout: Level |
     # successive halving: a program for all, then one for the better half
     for window in _WINDOWS:
         tried = [last(descent.programs(level, start, (window,)), start) for start in tried]
-        tried = sorted(tried, key=lambda outcome: _misfit(level, outcome.pose))
+        tried = sorted(tried, key=lambda outcome: misfit(level, outcome.pose))
         half = (len(tried) + 1) // 2
         given_up += tried[half:]
         tried = tried[:half]
@@ -222,7 +222,7 @@ def _matrix(pose: Pose) -> MatrixPose:
     return pose
 
 
-def _misfit(level: Level, pose: Pose) -> float:
+def misfit(level: Level, pose: Pose) -> float:
     """Mean cost over all keypoints; those that left the view must not make a pose look better.
 
     Of labels that mean the same in both maps it is the share that differs: probabilities are estimated at the pose, and where all

@@ -169,6 +169,17 @@ class Pair:
             vars(other)["scenes"] = self.scenes
         return other
 
+    def negative(self) -> Pair:
+        """The same pair with the negative of the moving image."""
+
+        def turned(image: Image) -> Image:
+            return image.with_values(-image.values.astype(np.result_type(image.values, np.float32)))
+
+        other = replace(self, moving=turned(self.moving))
+        if self.seen:
+            vars(other)["scenes"] = replace(self.scenes, moving=turned(self.scenes.moving))
+        return other
+
     def with_fixed_mask(self, mask: Labels) -> Pair:
         """The same pair with another mask of the fixed image."""
         return replace(self, fixed_mask=mask)

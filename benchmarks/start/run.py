@@ -11,6 +11,7 @@ import argparse
 import json
 import sys
 from collections import defaultdict
+from contextlib import nullcontext
 from statistics import median
 from typing import Any
 
@@ -23,6 +24,7 @@ from benchmarks.harness.record import Record, Row, about, write_record
 from benchmarks.harness.timing import timed
 from benchmarks.silent.run import doubted
 from benchmarks.start.cases import PARTS, Far
+from benchmarks.start.signs import KINDS, profiles_of_either_sign
 
 _LEAST_DICE = 0.6
 _WIDE = {"rotation": 180.0}
@@ -37,7 +39,13 @@ _SETTINGS: dict[str, dict[str, dict[str, Any]]] = {
     "mirror": {"rotation 180": _WIDE, "mi, rotation 180": _WIDE | {"criterion": "mi"}},
     "cubes": {"rotation 15": {}, "rotation 180": _WIDE},
     "flips": {"rotation 180": _WIDE},
-    "negative": {"contrast any": {}, "mi": {"contrast": "same", "criterion": "mi"}, "contrast same": {"contrast": "same"}},
+    "negative": {
+        "contrast any": {},
+        "1 - |ncc|": {"contrast": "same"},
+        "1 - ncc^2": {"contrast": "same"},
+        "mi": {"contrast": "same", "criterion": "mi"},
+        "contrast same": {"contrast": "same"},
+    },
     "labels": {"rigid": {}, "affine": {"transform": "affine"}},
 }
 
@@ -74,7 +82,8 @@ def judged(case: Far, name: str, setting: dict[str, Any]) -> Row:
     solid = case.fixed.ndim == 3
     asked = {"transform": "rigid" if solid else "affine"} | case.options | setting
     register = ar.LPRegistration(**asked)
-    (*_, state), took = timed(lambda: list(register.steps(case.fixed, case.moving, **case.given)))
+    with profiles_of_either_sign(name) if name in KINDS else nullcontext():
+        (*_, state), took = timed(lambda: list(register.steps(case.fixed, case.moving, **case.given)))
     error = float(np.median(np.linalg.norm(state.transform(case.points) - case.targets, axis=1)))
     row = {"case": case.key, "setting": name, "error": error / case.limit if np.isfinite(case.limit) else error}
     if case.given:

@@ -36,7 +36,18 @@ if TYPE_CHECKING:
     from augreg.registration import State
 
 # options that a network knows nothing of, and those that only a network knows
-_OF_PROGRAMS = ("preset", "transform", "grid_spacing", "criterion", "rigid_mask", "tolerance", "budget", "rotation", "mirror")
+_OF_PROGRAMS = (
+    "preset",
+    "transform",
+    "grid_spacing",
+    "criterion",
+    "rigid_mask",
+    "tolerance",
+    "budget",
+    "rotation",
+    "mirror",
+    "contrast",
+)
 _OF_NETWORKS = ("passes", "symmetric", "refine", "then_program", "device", "tile")
 
 # inputs beside the images
@@ -92,6 +103,9 @@ def add(commands: Commands) -> None:
         "--criterion",
         choices=("ncc", "ssd", "mi", "labels", "classes"),
         help="what is compared (default ncc); classes are those of superpixels unless label maps are given",
+    )
+    parser.add_argument(
+        "--contrast", choices=("same", "any"), help="any: MOVING may look like the negative of FIXED (ncc; default same)"
     )
     parser.add_argument("--initial", metavar="TRANSFORM", help="a first guess")
     convention_option(parser)
