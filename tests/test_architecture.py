@@ -50,6 +50,7 @@ HOMES = {
         "augreg/shards/",
         "augreg/streams/",
     ),
+    "onnxruntime": ("augreg/networks/export.py",),
     "safetensors": ("augreg/networks/",),
     "matplotlib": ("augreg/report/",),
     "highspy": ("solvers/highs.py",),

@@ -65,16 +65,28 @@ def network_file(path: str, device: str, tile: tuple[int, int | None] | None) ->
     ValueError, FileNotFoundError : for a device that is not here, a run without weights, or a tile that does not fit.
     """
     from augreg.networks import Tiled, coarsest_cells, read_network
-    from augreg.training import WEIGHTS, FlowRegistration, checked_device
+    from augreg.training import FlowRegistration, checked_device
 
     where = checked_device(device)
-    if Path(path).is_dir():
-        if not (Path(path) / WEIGHTS).is_file():
-            raise FileNotFoundError(f"{path}: expected the folder of a run that has ended, got one without {WEIGHTS}; let it end")
-        path = str(Path(path) / WEIGHTS)
-    file = read_network(path)
+    file = read_network(weights_of(path))
     file.network.to(where)
     if tile is None:
         return FlowRegistration(file.network, file.spacing)
     cell = coarsest_cells(file.network.description)
     return FlowRegistration(Tiled(file.network, tile[0], cell if tile[1] is None else tile[1], cell), file.spacing)
+
+
+def weights_of(path: str) -> str:
+    """The weights in a run's folder, or what is no folder as it is.
+
+    Raises
+    ------
+    FileNotFoundError : for a folder without weights.
+    """
+    from augreg.training import WEIGHTS
+
+    if not Path(path).is_dir():
+        return path
+    if not (Path(path) / WEIGHTS).is_file():
+        raise FileNotFoundError(f"{path}: expected the folder of a run that has ended, got one without {WEIGHTS}; let it end")
+    return str(Path(path) / WEIGHTS)

@@ -22,7 +22,8 @@ def test_all_commands_of_the_contract_are_there():
     transform = {f"augreg transform {action}" for action in ("compose", "invert", "convert", "jacobian")}
     sam = {f"augreg sam {action}" for action in ("fit", "evaluate", "show")}
     rest = {
-        f"augreg {name}" for name in ("register", "warp", "points", "evaluate", "synthesize", "train", "test", "demo", "compile")
+        f"augreg {name}"
+        for name in ("register", "warp", "points", "evaluate", "synthesize", "train", "test", "export", "demo", "compile")
     }
     assert set(COMMANDS) == transform | sam | rest
 

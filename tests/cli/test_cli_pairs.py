@@ -1,14 +1,18 @@
 """Real pairs on the command line: a table is trained on, tested, exported."""
 
 import contextlib
+import importlib.util
 import json
 
 import numpy as np
 import pytest
+import torch
 
 import augreg as ar
 from augreg import cli, training
 from augreg.cli.commands import train
+from augreg.networks import FlowRegistration
+from augreg.tensors import image_to_tensor
 
 
 @pytest.fixture(scope="module")
@@ -190,3 +194,39 @@ def test_what_cannot_be_tested_is_refused_in_a_line(folder, network, capsys, lin
     assert run(folder, line) == 2
     [told] = capsys.readouterr().err.splitlines()
     assert said in told
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
+def test_a_network_is_exported_and_says_the_same(folder, network, capsys):
+    capsys.readouterr()
+    assert run(folder, "export tiny -o net.pt --json") == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["shape"] == [32, 36]
+    assert told["miss"] <= 1e-4
+    images = [ar.read_image(folder / f"i{number}.mha") for number in (2, 3)]
+    flow = torch.jit.load(folder / "net.pt")(*map(image_to_tensor, images))
+    phi = FlowRegistration.from_file(network / "weights.safetensors")(*images)
+    np.testing.assert_allclose(flow[0].movedim(0, -1).detach(), phi.displacement(images[0].grid), atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("export tiny -o net.txt", "ending in .onnx .pt"),
+        ("export tiny -o net.pt --shape 8 8 8", "shape: expected 2 numbers"),
+        ("export tiny/weights.safetensors -o net.pt", "--shape: expected the voxels of the images"),
+        ("export . -o net.pt", "expected the folder of a run that has ended"),
+    ],
+)
+def test_what_cannot_be_exported_is_refused_in_a_line(folder, network, capsys, line, said):
+    capsys.readouterr()
+    assert run(folder, line) == 2
+    [told] = capsys.readouterr().err.splitlines()
+    assert said in told
+
+
+def test_onnx_without_its_packages_says_what_to_install(folder, network, capsys, monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    capsys.readouterr()
+    assert run(folder, "export tiny -o net.onnx") == 2
+    assert "onnxruntime for ONNX, not installed; pip install augreg[onnx], or write .pt" in capsys.readouterr().err

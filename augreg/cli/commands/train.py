@@ -251,7 +251,8 @@ def _run_settings(
     if options.minutes is not None or "minutes" in known:
         minutes = known.get("minutes") if options.minutes is None else options.minutes
         length = {"minutes": minutes, "steps": known.get("steps", recipe.steps)}
-    return {**first, **_settled(recipe), **about, **length, "precision": options.precision}
+    seen = {} if lesson.shape is None else {"shape": list(lesson.shape)}
+    return {**first, **_settled(recipe), **about, **length, **seen, "precision": options.precision}
 
 
 def _settled(recipe: Recipe) -> dict[str, Any]:
