@@ -20,6 +20,7 @@ from augreg.keypoints.pyramid import Pyramid, Raster, label_raster
 from augreg.lp.criteria import Criterion, criterion_called
 from augreg.lp.level import FixedHalf, Level
 from augreg.lp.profiles import Bundle
+from augreg.lp.work import of_keypoints
 from augreg.registration import Clock, Pair, Scenes
 from augreg.registration.thinning import SEEING, factor_in_time, thinned, work
 
@@ -121,7 +122,13 @@ class Levels(Sequence[Level]):
             if factor is None:
                 return False
             seeing = self._clock.expected(SEEING, work(self._pair, factor, _MEANS))
-        return seeing + self._clock.expected(_SMOOTHED, self._work(number + 1) + step) <= self._clock.left
+        seconds = seeing + self._clock.expected(_SMOOTHED, self._work(number + 1) + step)
+        if self._made:
+            # it is worth nothing without its keypoints; at the coarsest level a few of them do
+            grid, kind = self._pair.fixed.grid, self._kind
+            voxels = float(np.prod(np.maximum(np.asarray(grid.extent) / self._spacings[number + 1], 1)))
+            seconds += self._clock.expected("keypoints", of_keypoints(voxels, kind.count, kind.bundle, grid.ndim))
+        return seconds <= self._clock.left
 
     def _level(self, number: int) -> Level:
         if number not in self._made:
