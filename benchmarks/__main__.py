@@ -53,7 +53,6 @@ BENCHMARKS = {
     "scale": Benchmark("benchmarks.registration.run", _PAGE, _SCALE),
     "volumes": Benchmark("benchmarks.registration.volumes", _PAGE),
     "people": Benchmark("benchmarks.registration.people", _PAGE),
-    "people-training": Benchmark("benchmarks.registration.people", _PAGE, {"split": "training"}),
     "budgets": Benchmark("benchmarks.registration.budgets", _PAGE),
     "descriptors": Benchmark("benchmarks.registration.descriptors"),
     "tracking": Benchmark("benchmarks.registration.tracking", _PAGE),
