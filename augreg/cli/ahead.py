@@ -88,6 +88,8 @@ def _warps(ndim: int) -> Iterator[tuple[str, Job]]:
         yield f"{ndim}-D folding", partial(metrics.folding, transform, grid)
         yield f"{ndim}-D inverse", partial(transform.inverse, grid)
         yield f"{ndim}-D points", partial(transform.displacement, turned)
+    # of the others it is proven that they do not fold
+    yield f"{ndim}-D folding", partial(metrics.folding, DisplacementField(50 * field.values, grid), grid)
     for way in ("linear", "cubic", "nearest"):
         yield f"{ndim}-D points", partial(sample, image, grid.points()[:9], interpolation=way)  # type: ignore[arg-type]
 

@@ -27,7 +27,7 @@ _NODE = 150
 def unfolded(field: Field, guard: float) -> Field:
     """The field with all determinants at least `guard`, between 0 and 1; the same one where they are."""
     marked = doubtful_cells(field, guard)
-    cells = np.argwhere(marked)
+    cells = np.ascontiguousarray(np.argwhere(marked))
     for number in range(_ROUNDS):
         if not len(cells):
             return field

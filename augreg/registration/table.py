@@ -15,7 +15,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from augreg.io import read_image, read_labels, read_points
+# its readers are loaded where a file is read: machines that only train need none
+from augreg import io
 from augreg.registration.pair import Pair
 
 _IMAGES = ("fixed", "moving")
@@ -52,9 +53,9 @@ class Line:
             landmarks outside, and files that are not what they should be.
         """
         with told_of(self.where):
-            known = {f"{side}_labels": read_labels(self.paths[f"{side}_labels"]) for side in _IMAGES if self.labelled}
-            points = {name: read_points(path) for name, path in self.paths.items() if name.endswith("points")}
-            images = {side: read_image(self.paths[side]) for side in _IMAGES}
+            known = {f"{side}_labels": io.read_labels(self.paths[f"{side}_labels"]) for side in _IMAGES if self.labelled}
+            points = {name: io.read_points(path) for name, path in self.paths.items() if name.endswith("points")}
+            images = {side: io.read_image(self.paths[side]) for side in _IMAGES}
             pair = Pair(**images, **known, **points)  # type: ignore[arg-type]  # names decide the type
             if pair.fixed_labels is not None and pair.moving_labels is not None:
                 _check_numbers(pair.fixed_labels.unique(), pair.moving_labels.unique())

@@ -171,7 +171,7 @@ def test_precision_and_layout_change_little(tmp_path, machine):
 
 def test_a_machine_that_is_not_here_is_refused(tmp_path):
     for name in ("abacus", "cuda:7"):
-        with pytest.raises(ValueError, match="expected cpu, cuda or auto, and one that is here"):
+        with pytest.raises(ValueError, match="expected cpu, cuda, mps or auto, and one that is here"):
             finish(tmp_path, replace(OPTIONS, machine=Machine(name)))
     with pytest.raises(ValueError, match="precision: expected one of auto, float32, bfloat16"):
         Machine(precision="half")
