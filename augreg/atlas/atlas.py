@@ -70,13 +70,16 @@ class Candidates:
 
         Raises
         ------
-        ValueError : for no atlas, or one on another grid.
+        ValueError : for no atlas, one on another grid, and images with NaN or infinite voxels, which no weight survives.
         """
         if not atlases:
             raise ValueError("atlases: expected at least one, got none")
         for i, atlas in enumerate(atlases):
             if not atlas.image.grid.matches(target.grid):
                 raise ValueError(f"atlases[{i}]: expected the grid of the target, got {atlas.image.grid}; see Atlas.through")
+        for name, image in (("target", target), *((f"atlases[{i}]", atlas.image) for i, atlas in enumerate(atlases))):
+            if bad := int(np.count_nonzero(~np.isfinite(image.values))):
+                raise ValueError(f"{name}: expected finite intensities, got {bad} NaN or infinite voxels; fill them first")
         shape = (1, *target.grid.shape)[-3:]
         wanted = target.luminance().values.astype(np.float32).reshape(shape)
         ids = np.unique(np.concatenate([np.unique(atlas.labels.values) for atlas in atlases]))

@@ -169,6 +169,13 @@ def test_flat_atlases_and_noise_beyond_all_bounds_are_fused():
         assert np.isfinite(found.agreement.values).all()
 
 
+def spoilt():
+    image, _ = scene((9, 9))
+    values = image.values.copy()
+    values[2, 3:5] = np.nan, np.inf
+    return image.with_values(values)
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
@@ -177,6 +184,8 @@ def test_flat_atlases_and_noise_beyond_all_bounds_are_fused():
         (lambda: Staple(iterations=0), "iterations, tolerance, expected: expected the first two above 0"),
         (lambda: fuse(scene((9, 9))[0], [], Majority()), "atlases: expected at least one, got none"),
         (lambda: fuse(scene((9, 9))[0], [Atlas(*scene((9, 8)))], Majority()), r"atlases\[0\]: expected the grid of the target"),
+        (lambda: fuse(spoilt(), [Atlas(*scene((9, 9)))], JointFusion()), "target: expected finite intensities, got 2 NaN"),
+        (lambda: fuse(scene((9, 9))[0], [Atlas(spoilt(), scene((9, 9))[1])], Majority()), r"atlases\[0\]: expected finite"),
         (lambda: Atlas(scene((9, 9))[0], scene((9, 8))[1]), "labels: expected a map on the grid of its image"),
     ],
 )
