@@ -79,6 +79,27 @@ def test_looks_decide_where_votes_mislead():
     assert scores["Majority"] + 0.1 < scores["JointFusion"]
 
 
+@pytest.mark.parametrize("shape", SHAPES)
+def test_local_weights_are_powers_of_the_correlation_in_a_window(shape):
+    target, _ = scene(shape, noise=0.3)
+    candidates = Candidates.of(target, atlases(shape, 3, 0.3))
+    votes = LocalWeights(radius=2, power=3.0).votes(candidates)
+    images = candidates.images.reshape(-1, *shape)
+    checked = 0
+    for v in range(0, len(candidates.disputed), 5):
+        x = np.unravel_index(candidates.disputed[v], shape)
+        if not all(2 <= i < n - 2 for i, n in zip(x, shape, strict=True)):
+            continue
+        near = tuple(slice(i - 2, i + 3) for i in x)
+        f = target.values[near].ravel()
+        weights = [max(0.0, np.corrcoef(f, image[near].ravel())[0, 1]) ** 3 for image in images]
+        named = votes.named[v]
+        shares = [sum(w for w, k in zip(weights, named, strict=True) if k == own) / sum(weights) for own in named]
+        np.testing.assert_allclose(votes.support[v], shares, atol=2e-3)
+        checked += 1
+    assert checked > 10
+
+
 @pytest.mark.kernels
 @pytest.mark.parametrize(("shape", "search", "beta"), [((17, 14), 0, 2.0), ((17, 14), 1, 1.0), ((6, 7, 8), 1, 2.0)])
 def test_joint_weights_are_those_of_their_slow_twin(shape, search, beta):
