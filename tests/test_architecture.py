@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parents[1]
 # from the ground up; modules of one layer do not import each other
 LAYERS = [
     {"threads"},
-    {"geometry"},
+    {"geometry", "tasks"},
     {"io", "tensors"},
     {"metrics", "keypoints", "registration"},
     {"dense", "sam"},
@@ -56,7 +56,7 @@ HOMES = {
     "highspy": ("solvers/highs.py",),
     "sklearn": ("augreg/keypoints/superpixels",),
     "rich": ("augreg/cli/",),
-    "distributed": ("augreg/shards/cluster.py",),
+    "distributed": ("augreg/tasks/cluster.py",),
     "monai": ("augreg/streams/monai.py",),
     "torchio": ("augreg/streams/torchio.py",),
     "skimage": ("augreg/keypoints/superpixels", "augreg/sam/contours"),

@@ -25,6 +25,7 @@ from augreg.geometry.transforms import Affine, BSpline, Composition, Displacemen
 from augreg.geometry.velocity import Exponential
 from augreg.io.fields import read_field
 from augreg.io.files import atomic, existing_file
+from augreg.io.hdf5 import untimed
 from augreg.io.images import check_written, suffix
 from augreg.io.itk import quietly, to_sitk
 from augreg.io.transform_child import parts_read_apart
@@ -153,9 +154,8 @@ def _write_hdf5(parts: list[Transform], temporary: Path) -> None:
         if hasattr(os, "posix_fallocate"):
             os.posix_fallocate(file.fileno(), 0, size)
     quietly(sitk.WriteTransform, temporary, "a writable file", composite, str(temporary))
-    content = temporary.read_bytes()
-    with open(temporary, "ab") as file:
-        file.write(b"\naugreg crc32 %08x\n" % zlib.crc32(content))
+    content = untimed(temporary.read_bytes())
+    temporary.write_bytes(content + b"\naugreg crc32 %08x\n" % zlib.crc32(content))
 
 
 def _parts_of_itk(path: Path, kind: str) -> list[Part]:

@@ -12,7 +12,6 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -24,10 +23,9 @@ import torch
 from augreg.geometry.grid import Grid
 from augreg.io import remove_partial
 from augreg.shards.manifest import SHARDS, Manifest, claim, read_manifest
-from augreg.shards.processes import Place, processes
 from augreg.shards.shard import DamagedShardError, Sample, finish_shard, read_shard
-from augreg.shards.sharing import at_work
 from augreg.synthesis.pairs import PairBatch, PairGenerator
+from augreg.tasks import at_work, place
 from augreg.tensors import displacements_to_flows
 
 # a larger share of draws that fold, and the pairs no longer follow the generator's distribution
@@ -108,7 +106,7 @@ def write_shards(
     folder = Path(directory).absolute()
     manifest = Manifest(dict(generator.describe()), seed, count, shard_size, generator.grid)
     state = ShardState(0, count, 0, 0, 0, 0, 0)
-    with _place(workers, scheduler) as finished:
+    with place(workers, scheduler) as finished:
         folder.mkdir(parents=True, exist_ok=True)
         with at_work(folder) as alone:
             claim(folder, manifest)
@@ -198,11 +196,3 @@ def pair_batch(samples: Sequence[Sample], grid: Grid) -> PairBatch:
         fixed_labels=stacked("fixed_labels") if labelled else None,
         moving_labels=stacked("moving_labels") if labelled else None,
     )
-
-
-def _place(workers: int, scheduler: str | None) -> AbstractContextManager[Place]:
-    if scheduler is None:
-        return processes(workers)
-    from augreg.shards.cluster import cluster  # brings packages of an extra
-
-    return cluster(scheduler)

@@ -4,6 +4,7 @@ import errno
 import os
 import re
 import resource
+import time
 
 import nibabel
 import numpy as np
@@ -15,6 +16,7 @@ from support.maps import affine, bspline, field, points
 from augreg import Affine, DisplacementField, Grid, cli, read_transform, write_transform
 from augreg.geometry.velocity import Exponential
 from augreg.io import FileWarning
+from augreg.io.hdf5 import lookup3
 from augreg.io.transforms import to_sitk_transform
 
 HEADER = "#Insight Transform File V1.0\n"
@@ -293,3 +295,20 @@ def test_files_of_elastix_and_fsl_are_named(tmp_path):
         with pytest.raises(ValueError, match=word) as caught:
             read_transform(tmp_path / name)
         assert "\n" not in str(caught.value)
+
+
+def test_equal_transforms_are_equal_bytes_whenever_they_are_written(tmp_path):
+    # what looks like a header of HDF5 among the numbers stays what it is
+    header = np.frombuffer(b"OHDR\x02\x20" + bytes(18), dtype=np.float64)
+    values = np.zeros((4, 5, 2))
+    values[1, :3, 0] = header
+    phi = Affine([[1.0, 0.1], [0.0, 0.9]], [3.0, 4.0]) @ DisplacementField(values, Grid((4, 5)))
+    write_transform(phi, tmp_path / "a.h5")
+    time.sleep(1.1)
+    write_transform(phi, tmp_path / "b.h5")
+    assert (tmp_path / "a.h5").read_bytes() == (tmp_path / "b.h5").read_bytes()
+    np.testing.assert_array_equal(read_transform(tmp_path / "a.h5").transforms[1].values, values)
+
+
+def test_the_checksum_of_headers_is_that_of_its_author():
+    assert lookup3(b"Four score and seven years ago") == 0x17770551

@@ -1,7 +1,7 @@
-"""Shards on a Dask cluster: the same tasks as in the processes of one machine.
+"""Tasks on a Dask cluster: the same as in the processes of one machine.
 
-The task, with the generator and its model, is a plug-in of the workers: it travels once to each, also to those that come later; a
-call carries the number of a shard. Workers need augreg, and the folder under the same path. Processors of different kinds may
+The task, with all that it holds, is a plug-in of the workers: it travels once to each, also to those that come later; a
+call carries a number. Workers need augreg, and the folder under the same path. Processors of different kinds may
 round differently: bytes agree between equal ones.
 """
 
@@ -11,10 +11,10 @@ import warnings
 from collections.abc import Iterator, Sequence
 from concurrent.futures import CancelledError
 from contextlib import contextmanager
+from typing import Any
 from uuid import uuid4
 
-from augreg.shards.processes import Finished, Place, Task
-from augreg.shards.shard import ShardReport
+from augreg.tasks.processes import Finished, Place, Task
 
 try:
     from distributed import Client, KilledWorker, WorkerPlugin, as_completed, get_worker
@@ -27,7 +27,7 @@ _PATIENCE = 5.0
 
 @contextmanager
 def cluster(address: str) -> Iterator[Place]:
-    """The workers of a cluster. They may come late: shards wait for the first. Where one is killed, others take its shards.
+    """The workers of a cluster. They may come late: tasks wait for the first. Where one is killed, others take its tasks.
 
     Raises
     ------
@@ -40,14 +40,14 @@ def cluster(address: str) -> Iterator[Place]:
             f"scheduler: expected the address of a Dask scheduler, none answered at {address} within {_PATIENCE:g} s; "
             "is it running, and its port open?"
         ) from error
-    # what a generator of this name made must not serve another
+    # a task that another run left under its name must not serve this one
     name = f"augreg-{uuid4()}"
 
-    def run(task: Task, shards: Sequence[int]) -> Finished:
+    def run(task: Task, numbers: Sequence[int]) -> Finished:
         if not client.nthreads():
             warnings.warn(f"{address}: no workers yet, waiting for the first", stacklevel=2)
         client.register_plugin(_Held(task), name=name)
-        futures = {client.submit(_work, name, shard, pure=False): shard for shard in shards}
+        futures = {client.submit(_work, name, number, pure=False): number for number in numbers}
         try:
             for future in as_completed(futures, loop=client.loop):
                 yield futures[future], future.result()
@@ -70,5 +70,5 @@ class _Held(WorkerPlugin):
         self.task = task
 
 
-def _work(name: str, shard: int) -> ShardReport:
-    return get_worker().plugins[name].task(shard)
+def _work(name: str, number: int) -> Any:
+    return get_worker().plugins[name].task(number)

@@ -1,4 +1,4 @@
-"""Who else writes into a folder of shards: processes that work on it hold a lock on the folder together."""
+"""Who else writes into a folder: processes that work on it hold a lock on the folder together."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Shards in the processes of one machine."""
+"""Tasks in the processes of one machine."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ from contextlib import contextmanager
 from functools import partial
 from multiprocessing import get_context, parent_process
 from threading import Thread
+from typing import Any
 
-from augreg.shards.shard import ShardReport
+from augreg.threads import get_threads, set_threads
 
-# finishes the shard of a number; the same call again finds it finished
-Task = Callable[[int], ShardReport]
-Finished = Iterator[tuple[int, ShardReport]]
-# does a task for some shards, and tells as they are finished
+# finishes what has a number, and reports; the same call again finds it finished
+Task = Callable[[int], Any]
+Finished = Iterator[tuple[int, Any]]
+# does a task for some numbers, and tells as they are finished
 Place = Callable[[Task, Sequence[int]], Finished]
 
 
@@ -27,51 +28,54 @@ def processes(workers: int) -> Iterator[Place]:
 
     Raises
     ------
-    RuntimeError : where they are killed again before any shard is finished, by lack of memory, say.
+    RuntimeError : where they are killed again before any task is finished, by lack of memory, say.
     """
     yield partial(_run, workers)
 
 
-def _run(workers: int, task: Task, shards: Sequence[int]) -> Finished:
-    if workers == 1 or len(shards) < 2:
-        for shard in shards:
-            yield shard, task(shard)
+def _run(workers: int, task: Task, numbers: Sequence[int]) -> Finished:
+    if workers == 1 or len(numbers) < 2:
+        for number in numbers:
+            yield number, task(number)
         return
-    left = set(shards)
+    left = set(numbers)
     while left:
         before = len(left)
         try:
-            for shard, report in _round(task, sorted(left), workers):
-                left.remove(shard)
-                yield shard, report
+            for number, report in _round(task, sorted(left), workers):
+                left.remove(number)
+                yield number, report
         except BrokenProcessPool as error:
             if len(left) == before:
                 raise RuntimeError(
-                    f"workers: expected {workers} processes that finish shards, they were killed before any was finished; "
+                    f"workers: expected {workers} processes that finish their tasks, they were killed before any was finished; "
                     "run again to go on, with fewer workers if memory is short"
                 ) from error
 
 
-def _round(task: Task, shards: Sequence[int], workers: int) -> Finished:
+def _round(task: Task, numbers: Sequence[int], workers: int) -> Finished:
+    count = min(workers, len(numbers))
+    start = task, max(1, get_threads() // count)
     # forked children of a process with threads may hang: they start afresh
-    pool = ProcessPoolExecutor(min(workers, len(shards)), mp_context=get_context("spawn"), initializer=_start, initargs=(task,))
+    pool = ProcessPoolExecutor(count, mp_context=get_context("spawn"), initializer=_start, initargs=start)
     try:
-        futures = {pool.submit(_work, shard): shard for shard in shards}
+        futures = {pool.submit(_work, number): number for number in numbers}
         for future in as_completed(futures):
             yield futures[future], future.result()
     finally:
         pool.shutdown(cancel_futures=True)
 
 
-# the task of a worker process: it comes once, with the start of the process, and is too large to come again with every shard; a
+# the task of a worker process: it comes once, with the start of the process, and is too large to come again with every number; a
 # pool calls functions of modules, which find it here
 _WORKER: dict[str, Task] = {}
 
 
-def _start(task: Task) -> None:
-    # a shard is written whole or not at all: workers may end anywhere, and without a word
+def _start(task: Task, threads: int) -> None:
+    # what is made is written whole or not at all: workers may end anywhere, and without a word
     signal.signal(signal.SIGINT, lambda *_: os._exit(130))
     Thread(target=_end_with_parent, daemon=True).start()
+    set_threads(threads)
     _WORKER["task"] = task
 
 
@@ -83,5 +87,5 @@ def _end_with_parent() -> None:
         os._exit(1)
 
 
-def _work(shard: int) -> ShardReport:
-    return _WORKER["task"](shard)
+def _work(number: int) -> Any:
+    return _WORKER["task"](number)
