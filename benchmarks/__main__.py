@@ -46,6 +46,7 @@ class Benchmark:
 
 
 _PAGE, _DOUBTS = "benchmarks/README.md", "docs/when-it-is-wrong.md"
+_LABELS = "benchmarks/experiments/labels.md"
 # time against size
 _SCALE = {"only": ["affine-scale", "elastic-scale"], "rivals": ["augreg", "opencv"]}
 BENCHMARKS = {
@@ -69,6 +70,8 @@ BENCHMARKS = {
     "pairs-speed": Benchmark("benchmarks.synthesis.speed", _PAGE),
     "plausibility": Benchmark("benchmarks.synthesis.plausibility", _PAGE),
     "card": Benchmark("benchmarks.card.command"),
+    "prostate": Benchmark("benchmarks.experiments.prostate", _LABELS),
+    "hearts": Benchmark("benchmarks.experiments.hearts", _LABELS),
     "experiments": Benchmark("benchmarks.experiments.run"),
     "experiments-table": Benchmark("benchmarks.experiments.table"),
     "experiments-page": Benchmark("benchmarks.experiments.page"),

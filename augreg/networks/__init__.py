@@ -3,6 +3,7 @@
 from augreg.networks.architectures.critic import Critic
 from augreg.networks.architectures.encoder import SiameseEncoder, StackedEncoder
 from augreg.networks.architectures.flownet import FlowNet, FlowNetC, FlowNetS, seeded_network
+from augreg.networks.architectures.marker import Marker
 from augreg.networks.architectures.regnet import RegNet
 from augreg.networks.architectures.unet import UNet
 from augreg.networks.catalogue import ARCHITECTURES, coarsest_cells, network_of
@@ -15,6 +16,7 @@ from augreg.networks.losses.information import mutual_information_loss
 from augreg.networks.losses.likeness import Similarity, local_correlation, mean_squared_difference
 from augreg.networks.losses.overlap import overlap_loss
 from augreg.networks.maps import AffineMap, Composed, Displacement, Map, Velocity
+from augreg.networks.marked import Marked, MarkedMaps, Moments
 from augreg.networks.network import Network, normalised, seeded
 from augreg.networks.predictor import Predictor
 from augreg.networks.registration import FlowRegistration
@@ -41,6 +43,10 @@ __all__ = [
     "FlowNetS",
     "FlowRegistration",
     "Map",
+    "Marked",
+    "MarkedMaps",
+    "Marker",
+    "Moments",
     "Network",
     "NetworkFile",
     "Predictor",

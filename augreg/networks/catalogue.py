@@ -14,9 +14,11 @@ from torch import nn
 
 from augreg.networks.architectures.encoder import Encoder, SiameseEncoder, StackedEncoder
 from augreg.networks.architectures.flownet import FlowNet, FlowNetC, FlowNetS
+from augreg.networks.architectures.marker import Marker
 from augreg.networks.architectures.regnet import RegNet
 from augreg.networks.architectures.unet import UNet
 from augreg.networks.heads import AffineFlow, Antisymmetric, Cascade, VelocityFlow
+from augreg.networks.marked import Marked, Moments
 from augreg.networks.network import Network
 from augreg.networks.scales import AtScale
 from augreg.networks.steering import Steered
@@ -98,6 +100,18 @@ def _steered(about: Mapping[str, Any], parts: Sequence[nn.Module]) -> nn.Module:
     return Steered(_network(network), about["kernels"], about["reach"], about["cell"])
 
 
+def _marker(about: Mapping[str, Any], _: Sequence[nn.Module]) -> nn.Module:
+    return Marker(about["ndim"], about["channels"], about["marks"], about["width"], about["strides"], about["finest"])
+
+
+def _marked(_: Mapping[str, Any], parts: Sequence[nn.Module]) -> nn.Module:
+    *markers, network = parts
+    found = [marker for marker in markers if isinstance(marker, Marker)]
+    if len(found) != len(markers):
+        raise ValueError(f"architecture: expected markers and a network, got {', '.join(type(part).__name__ for part in parts)}")
+    return Marked(found, _network(network))
+
+
 _KNOWN: dict[str, Make] = {
     **{name: _flownet(architecture) for name, architecture in ARCHITECTURES.items()},
     "UNet": _unet,
@@ -109,6 +123,9 @@ _KNOWN: dict[str, Make] = {
     "AffineFlow": _affine,
     "AtScale": _at_scale,
     "Steered": _steered,
+    "Marker": _marker,
+    "Marked": _marked,
+    "Moments": lambda about, _: Moments(about["ndim"], about["channels"], about["marks"]),
     "Cascade": lambda _, parts: Cascade([_network(part) for part in parts]),
 }
 
@@ -121,9 +138,9 @@ def coarsest_cells(description: Mapping[str, Any]) -> int:
     ValueError : for networks with affine maps, which need the whole image.
     """
     name, parts = description["architecture"], description.get("parts", [])
-    if name == "AffineFlow":
+    if name in ("AffineFlow", "Moments"):
         raise ValueError("tile: expected a network that looks nearby, got one of affine maps, which needs the whole image")
-    if name == "UNet":
+    if name in ("UNet", "Marker"):
         return max(prod(stage[axis] for stage in description["strides"]) for axis in range(description["ndim"]))
     own = {"RegNet": 2, "AtScale": max(description.get("scale", [1]))}
     if not parts:

@@ -24,7 +24,7 @@ from augreg.training.learner import WEIGHTS, Learner, descend, kept
 from augreg.training.learners.flows import FlowLearner, pairs_error, train
 from augreg.training.learners.judged import JudgedLearner
 from augreg.training.logs import tensorboard_log
-from augreg.training.looks import contrast_drawn, denser, occluded
+from augreg.training.looks import contrast_drawn, denser, occluded, shaded
 from augreg.training.loop import TrainingOptions, TrainingState, learn
 from augreg.training.machine import Machine, checked_device, torch_threads
 from augreg.training.objectives import (
@@ -38,6 +38,7 @@ from augreg.training.objectives import (
     Total,
     supervised,
 )
+from augreg.training.outlined import Outlined
 from augreg.training.pace import Pace, pace_of
 from augreg.training.place import Place
 from augreg.training.plausible import Plausible
@@ -66,6 +67,7 @@ __all__ = [
     "Likeness",
     "Machine",
     "Objective",
+    "Outlined",
     "Pace",
     "Place",
     "Plausible",
@@ -109,6 +111,7 @@ __all__ = [
     "run_settings",
     "seeded_network",
     "seen_differently",
+    "shaded",
     "shard_spacing",
     "supervised",
     "tensorboard_log",

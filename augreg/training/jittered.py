@@ -1,6 +1,8 @@
-"""The same pairs, each image moved by a random affine map of its own, labels with it: few people become many poses.
+"""The same pairs, each image moved by a random map of its own, labels with it: few people become many poses and shapes.
 
-fixed'(x) = fixed(A x),     moving'(x) = moving(B x),       A = about the centre: rotation, scales, shift, drawn anew
+fixed'(x) = fixed(A (x + u(x))),     moving'(x) = moving(B (x + v(x)))
+
+A and B about the centre, of rotation, scales and shift; u and v linear between places of chance; all drawn anew.
 """
 
 from __future__ import annotations
@@ -11,10 +13,14 @@ from itertools import combinations
 import numpy as np
 import torch
 
-from augreg.networks.maps import AffineMap
+from augreg.networks.cells import counts
+from augreg.networks.maps import AffineMap, Displacement, Map
 from augreg.networks.warping import looked_up, positions
 from augreg.synthesis import PairBatch
 from augreg.training.batches import ALL, Batches
+
+# voxels between which a displacement is linear
+_CELL = 8
 
 
 def jittered(
@@ -23,6 +29,7 @@ def jittered(
     rotation: float = 10.0,
     scale: float = 0.1,
     shift: float = 5.0,
+    bend: float = 0.0,
     seed: int = 0,
     batch: int | None = None,
     part: slice = ALL,
@@ -35,6 +42,7 @@ def jittered(
     rotation : standard deviation of the angle in every plane of two axes, degrees
     scale : standard deviation of the logarithm of the scale along every axis
     shift : standard deviation of the shift along every axis, voxels
+    bend : standard deviation of the components of a displacement on cells of 8 voxels, voxels; maps of more than 2 may fold
     seed : seed of all random numbers
     batch : pairs of a step, of all processes; None is as many as there are
     part : which of a step's pairs these are; see `Team.part`
@@ -43,10 +51,11 @@ def jittered(
     ------
     ValueError : for negative numbers, and, when pairs are asked for, for pairs with a truth.
     """
-    if not (rotation >= 0 and scale >= 0 and shift >= 0):
-        raise ValueError(f"rotation, scale, shift: expected numbers of at least 0, got {rotation}, {scale} and {shift}")
+    if not min(rotation, scale, shift, bend) >= 0:
+        given = f"{rotation}, {scale}, {shift} and {bend}"
+        raise ValueError(f"rotation, scale, shift, bend: expected numbers of at least 0, got {given}")
 
-    def poses(count: int, shape: tuple[int, ...], rng: np.random.Generator) -> AffineMap:
+    def poses(count: int, shape: tuple[int, ...], rng: np.random.Generator) -> Map:
         D = len(shape)
         drawn = rng.standard_normal((count if batch is None else batch, D * (D - 1) // 2 + 2 * D))[part]
         turns, sizes, shifts = np.split(drawn, [D * (D - 1) // 2, D * (D - 1) // 2 + D], axis=1)
@@ -59,7 +68,12 @@ def jittered(
             turn[:, a, b], turn[:, b, a] = -np.sin(angle), np.sin(angle)
             matrices = turn @ matrices
         matrix, translation = (torch.from_numpy(values.astype(np.float32)) for values in (matrices, shift * shifts))
-        return AffineMap(matrix, translation, shape)
+        pose = AffineMap(matrix, translation, shape)
+        if not bend:
+            return pose
+        cells = (_CELL,) * D
+        grains = rng.standard_normal((count if batch is None else batch, D, *counts(shape, cells)), dtype=np.float32)[part]
+        return pose @ Displacement(torch.from_numpy(bend * grains), shape, cells)
 
     def jittered_batch(step: int) -> PairBatch:
         pairs, rng = batch_of(step), np.random.default_rng([seed, step, 3])

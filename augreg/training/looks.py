@@ -3,6 +3,7 @@
     occluded         ellipsoids of one intensity, in places of chance in each image alone (Sokooti et al. 2019, arXiv 1908.10235)
     denser           lungs that are squeezed are denser, fixed'(x) = air + (fixed(x) - air) det(D phi)(x)^s with s ~ U(0, 1): the
                      sponge model (Staring et al., Med. Phys. 2014), used so by Sokooti et al. 2019; the random s is augreg's own
+    shaded           smooth gains, as of coils and of sound that tissue has swallowed
     contrast_drawn   each label a random mean and texture (Billot et al., SynthSeg, MedIA 2023; Hoffmann et al., SynthMorph, TMI
                      2022), of label maps that an appearance model has drawn with its shapes, and a random share of what the image
                      itself shows in a label, upright or upside down: these two are augreg's own
@@ -105,6 +106,47 @@ def denser(
         return air + (image - air) * (1 + share * (volume - 1)), _image(pairs.moving[pair])
 
     return _one_by_one(batch_of, seen, seed, 7, batch, part)
+
+
+def shaded(
+    batch_of: Batches,
+    *,
+    gain: float = 0.3,
+    nodes: int = 3,
+    seed: int = 0,
+    batch: int | None = None,
+    part: slice = ALL,
+) -> Batches:
+    """The same pairs, each image under a smooth gain of its own,
+
+        image'(x) = least + (image(x) - least) exp(g(x)),      g ~ N(0, gain^2) at nodes^D places, linear in between
+
+    Parameters
+    ----------
+    batch_of : the pairs
+    gain : standard deviation of the logarithm
+    nodes : places along each axis, from border to border, 2 or more
+    seed, batch, part : see `occluded`
+
+    Raises
+    ------
+    ValueError : for a negative gain or fewer nodes.
+    """
+    if not gain >= 0 or nodes < 2:
+        raise ValueError(f"gain, nodes: expected 0 or more, and 2 or more, got {gain} and {nodes}")
+
+    def seen(pairs: PairBatch, pair: int, rng: np.random.Generator) -> tuple[Drawn, Drawn]:
+        return lit(_image(pairs.fixed[pair]), rng), lit(_image(pairs.moving[pair]), rng)
+
+    def lit(image: Drawn, rng: np.random.Generator) -> Drawn:
+        shape = image.shape[1:]
+        grains = torch.from_numpy(rng.standard_normal((1, 1, *[nodes] * len(shape)), dtype=np.float32))
+        mode = "bilinear" if len(shape) == 2 else "trilinear"
+        g = nn.functional.interpolate(grains, shape, mode=mode, align_corners=True)[0].numpy()
+        low = image.min()
+        return np.asarray(low + (image - low) * np.exp(np.float32(gain) * g), dtype=np.float32)
+
+    return _one_by_one(batch_of, seen, seed, 10, batch, part)
 
 
 def contrast_drawn(

@@ -18,7 +18,7 @@ from augreg.geometry.grid import Grid
 from augreg.geometry.image import Image, Labels
 from augreg.geometry.resampling import warp
 from augreg.geometry.transforms import Affine, Transform
-from augreg.registration import Pair
+from augreg.registration import Pair, Registration
 from augreg.registration.table import Line, told_of
 from augreg.synthesis import PairBatch
 from augreg.tensors import image_to_tensor, labels_to_tensor
@@ -60,13 +60,14 @@ class RealPairs:
         return f"table {digest.hexdigest()[:16]}"
 
 
-def real_pairs(lines: Sequence[Line], spacing: Sequence[float] | None = None) -> RealPairs:
+def real_pairs(lines: Sequence[Line], spacing: Sequence[float] | None = None, *, before: Registration | None = None) -> RealPairs:
     """The pairs of a table's lines, see `augreg.registration.table`; label maps are kept if all pairs have them.
 
     Parameters
     ----------
     lines : lines of a table
     spacing : size of a voxel, mm, one number or one per axis; None is that of the first fixed image
+    before : registration of the images alone that the network is to follow, such as `augreg.registration.Centred`
 
     Raises
     ------
@@ -78,6 +79,8 @@ def real_pairs(lines: Sequence[Line], spacing: Sequence[float] | None = None) ->
     for line in lines:
         pair = line.read()
         with told_of(line.where):
+            if before is not None:
+                pair = pair.with_initial(before(pair.fixed, pair.moving))
             if grid is None:
                 grid = _lattice(pair.fixed.grid, spacing)
             if pair.fixed.ndim != grid.ndim:

@@ -11,7 +11,7 @@ from support.subjects import model
 
 from augreg.networks import Displacement, warped
 from augreg.synthesis import AppearancePairs, PairBatch
-from augreg.training import contrast_drawn, denser, occluded, pairs_from_generators
+from augreg.training import contrast_drawn, denser, occluded, pairs_from_generators, shaded
 
 SHAPES = [(48, 40), (20, 18, 16)]
 
@@ -24,6 +24,7 @@ WRAPPERS = {
     "occluded": occluded,
     "denser": lambda *a, **k: denser(*a, air=0.0, tissue=(20.0, 90.0), **k),
     "contrast": contrast_drawn,
+    "shaded": shaded,
 }
 
 
@@ -139,3 +140,21 @@ def test_looks_that_cannot_be_are_refused():
         contrast_drawn(pairs, shared=2.0)
     with pytest.raises(ValueError, match="contrast_drawn: expected pairs with label maps on both sides, got none"):
         contrast_drawn(pairs)(0)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_shades_are_smooth_gains_of_each_image_above_its_least_value(shape):
+    ramp = torch.from_numpy(np.random.default_rng(0).uniform(1, 2, (6, 1, *shape))).float()
+    ramp[:, :, 0] = 0.5
+    batch = shaded(lambda _: PairBatch.without_truth(ramp, ramp), gain=0.5)(0)
+    assert torch.equal(batch.fixed[:, :, 0], ramp[:, :, 0])
+    gains = ((batch.fixed - 0.5) / (ramp - 0.5))[:, 0, 1:].log()
+    assert 0.2 < gains.std() < 0.6
+    # linear between three places of each axis: but for the middle no second differences along it
+    for axis, n in enumerate(shape[1:], 2):
+        bent = gains.diff(n=2, dim=axis).abs().amax(dim=[d for d in range(gains.ndim) if d != axis])
+        middle = {n // 2 - 2, n // 2 - 1, n // 2}
+        assert max(float(v) for k, v in enumerate(bent) if k not in middle) < 1e-4
+    assert not torch.allclose(batch.fixed, batch.moving)
+    with pytest.raises(ValueError, match="gain, nodes: expected"):
+        shaded(lambda _: PairBatch.without_truth(ramp, ramp), nodes=1)

@@ -97,6 +97,21 @@ def test_poses_move_images_and_labels_alike_and_every_image_by_itself():
     assert torch.equal(still.moving_labels, batch.moving_labels)
 
 
+def test_bodies_bend_smoothly_in_addition_to_their_pose():
+    images, labels = people()
+    batches = pairs_from_images(images, 4, 0, labels=labels)
+    posed, bent = (jittered(batches, rotation=5, scale=0, shift=0, bend=bend, seed=3)(1) for bend in (0.0, 2.0))
+    assert not torch.equal(posed.fixed, bent.fixed)
+    assert (posed.fixed_labels != bent.fixed_labels).float().mean() < 0.25
+    # the squares are as bright as their numbers
+    assert (bent.moving[bent.moving_labels == 2].mean() - 2).abs() < 0.2
+    # a team's parts are those of the whole
+    half = slice(2, 4)
+    part = pairs_from_images(images, 4, 0, labels=labels, part=half)
+    alone = jittered(part, rotation=5, scale=0, shift=0, bend=2.0, seed=3, batch=4, part=half)(1)
+    assert torch.equal(alone.moving, bent.moving[half])
+
+
 def test_pairs_with_a_truth_keep_their_poses():
     with pytest.raises(ValueError, match="batch_of: expected pairs without a truth"):
         jittered(pairs)(0)

@@ -12,7 +12,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from torch import nn
 
 # widths, mm; 0 is the map itself
 SCALES = (0.0, 1.0, 2.0, 4.0, 8.0, 16.0)
@@ -50,11 +49,13 @@ def smoothed(images: torch.Tensor, widths: Sequence[float]) -> torch.Tensor:
     for axis, width in enumerate(widths, 2):
         if width < _NARROW:
             continue
-        reach = min(int(_CUT * width + 0.5), images.shape[axis] - 1)
-        offsets = torch.arange(-reach, reach + 1, dtype=torch.float32, device=images.device)
-        taps = torch.exp(-0.5 * (offsets / width) ** 2)
-        lines = images.movedim(axis, -1)
-        flat = lines.reshape(-1, 1, lines.shape[-1])
-        lines = nn.functional.conv1d(flat, (taps / taps.sum())[None, None], padding=reach).reshape(lines.shape)
-        images = lines.movedim(-1, axis)
+        n = images.shape[axis]
+        reach = min(int(_CUT * width + 0.5), n - 1)
+        apart = torch.arange(-reach, reach + 1, dtype=torch.float32, device=images.device)
+        total = torch.exp(-0.5 * (apart / width) ** 2).sum()
+        places = torch.arange(n, dtype=torch.float32, device=images.device)
+        apart = places - places[:, None]
+        # a product with a matrix of all taps: a convolution of lines takes several times as long
+        taps = torch.where(apart.abs() <= reach, torch.exp(-0.5 * (apart / width) ** 2), 0) / total
+        images = (images.movedim(axis, -1) @ taps).movedim(-1, axis)
     return images

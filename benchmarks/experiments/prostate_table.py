@@ -1,0 +1,80 @@
+"""The table of the experiment with prostates, and comparisons patient by patient."""
+
+from __future__ import annotations
+
+from statistics import mean, stdev
+
+from benchmarks.experiments.statistics import compared
+from benchmarks.harness.page import heading, table
+from benchmarks.harness.record import Record, Row
+
+NAMES = {
+    "none": "centres of the images",
+    "program": "linear program, rigid, mutual information",
+    "oracle": "oracle: centroids of the true glands",
+    "affine": "affine map from features of both images",
+    "marked": "marks of each image, moments",
+}
+_MEASURES = (("dice", "gland Dice", 3), ("tre", "landmarks mm", 1), ("centroid", "centroid mm", 1), ("folding", "folding %", 3))
+# by whose landmarks others are judged
+JUDGE = "marked"
+
+
+def rendered(record: Record) -> str:
+    """Tables as Markdown."""
+    rows, trained = record["rows"], record["trainings"]
+    methods = [method for method in NAMES if any(row["method"] == method for row in rows)]
+    header = ["", "seeds", *(name for _, name, _ in _MEASURES), "CPU ms", "training, CPU min"]
+    lines = []
+    for method in methods:
+        mine = [row for row in rows if row["method"] == method]
+        seeds = sorted({row["seed"] for row in mine})
+        cells = [_cell([_mean([row for row in mine if row["seed"] == s], key) for s in seeds], d) for key, _, d in _MEASURES]
+        spent = [one["cpu_seconds"] for one in trained if one["method"] == method]
+        took = f"{mean(spent) / 60:.1f}" if spent else ""
+        known = str(len(seeds)) if spent else ""
+        lines.append([NAMES[method], known, *cells, f"{mean(row['cpu_ms'] for row in mine):.0f}", took])
+    patients = len({row["patient"] for row in rows})
+    scans = len({row["scan"] for row in rows})
+    said = f"{scans} pairs of {patients} patients, who are in no training"
+    return table(header, lines) + "\n" + _comparisons(rows, methods) + heading(record, said) + "\n"
+
+
+def _comparisons(rows: list[Row], methods: list[str]) -> str:
+    others = [method for method in methods if method != JUDGE]
+    if JUDGE not in methods or not others:
+        return ""
+    header = [f"landmarks mm of {NAMES[JUDGE]}, against", "difference", "95 % interval", "p", "better for"]
+    mine, lines = _patients(rows, JUDGE), []
+    for method in others:
+        found = compared(mine, _patients(rows, method))
+        low, high = found.interval
+        better = found.people - found.higher
+        lines.append(
+            [
+                NAMES[method],
+                f"{found.difference:+.2f}",
+                f"{low:+.2f} to {high:+.2f}",
+                f"{found.p:.3f}",
+                f"{better} of {found.people}",
+            ]
+        )
+    return table(header, lines) + "\n"
+
+
+def _patients(rows: list[Row], method: str) -> dict[str, float]:
+    """Mean landmark error of every patient, over scans and seeds."""
+    found: dict[str, list[float]] = {}
+    for row in rows:
+        if row["method"] == method:
+            found.setdefault(row["patient"], []).append(row["tre"])
+    return {patient: mean(values) for patient, values in found.items()}
+
+
+def _mean(rows: list[Row], key: str) -> float:
+    return mean(row[key] for row in rows)
+
+
+def _cell(values: list[float], digits: int) -> str:
+    spread = f" ± {stdev(values):.{digits}f}" if len(values) > 1 else ""
+    return f"{mean(values):.{digits}f}{spread}"

@@ -1,0 +1,118 @@
+"""The experiments with labels: who may see whom, and what their tables count."""
+
+import numpy as np
+import pytest
+from support import realdata
+
+from augreg import Affine
+from augreg.registration import Centred
+from benchmarks.experiments import glands, hearts, hearts_table, prostate, prostate_table, sections
+from benchmarks.experiments.lessons import learned
+
+ABOUT = {"machine": {"processor": "p", "cores": 2, "system": "s", "python": "3"}, "date": "2026-11-27"}
+
+
+def test_no_patient_is_learned_from_and_tested():
+    whole = glands.read_glands(realdata.path("prostate"))
+    for study in (whole, whole.choosing()):
+        assert not {scan.patient for scan in study.training} & {scan.patient for scan in study.test}
+    assert len(whole.training) + len(whole.test) == 69
+    assert {scan.name for scan in (*whole.choosing().training, *whole.choosing().test)} == {scan.name for scan in whole.training}
+    # patients with several scans are whole
+    assert len({scan.patient for scan in whole.test}) == 16
+
+
+def test_hearts_of_each_diagnosis_are_tested_and_pairs_are_of_test_people():
+    realdata.path("hearts3d")
+    for choosing in (False, True):
+        found = sections.read_sections("hearts3d", choosing=choosing)
+        names = {one.person for one in found.test}
+        assert not {one.person for one in found.training} & names
+        assert all({pair.fixed.person, pair.moving.person} <= names and pair.fixed is not pair.moving for pair in found.pairs)
+        assert len({(pair.fixed.name, pair.moving.name) for pair in found.pairs}) == len(found.pairs) >= 2 * len(found.test)
+        if not choosing:
+            assert np.bincount([(int(name) - 1) // 20 for name in names]).tolist() == [4] * 5
+
+
+def test_the_oracle_puts_centroids_together_and_measures_say_so():
+    scan = glands.read_glands(realdata.path("prostate")).training[0]
+    oracle = Centred()(scan.fixed, scan.moving, fixed_labels=scan.fixed_gland, moving_labels=scan.moving_gland)
+    known, apart = glands.measured(scan, oracle), glands.measured(scan, Centred()(scan.fixed, scan.moving))
+    assert known["centroid"] < 1e-6 < apart["centroid"]
+    assert known["dice"] > apart["dice"]
+    away = Affine(np.eye(3), oracle.translation + np.array([1000.0, 0, 0]))
+    assert glands.measured(scan, away)["dice"] == 0.0
+
+
+@pytest.mark.parametrize("method", prostate.SEEDS)
+def test_lessons_with_prostates_can_be_taken_and_go_on(method, tmp_path, monkeypatch):
+    from augreg.training import real_pairs
+
+    folder = realdata.path("prostate")
+    scans = glands.read_glands(folder).training[:3]
+    monkeypatch.setattr(prostate, "STEPS", 2)
+    pairs = real_pairs(glands.lines(scans, folder), [4.0], before=Centred())
+    lesson = prostate.lesson(prostate.Run(method), pairs)
+    flow, seconds = learned(lesson, pairs.spacing, tmp_path / "run")
+    assert seconds > 0
+    again, same = learned(lesson, pairs.spacing, tmp_path / "run")
+    assert same == pytest.approx(seconds, abs=0.2)
+    assert again.network.description == flow.network.description
+    assert np.isfinite(glands.measured(scans[0], flow(scans[0].fixed, scans[0].moving))["tre"])
+
+
+def test_tables_are_means_over_pairs_and_comparisons_are_by_patient():
+    rows = [
+        {
+            "method": m,
+            "seed": s,
+            "scan": f"{p}{k}",
+            "patient": p,
+            "dice": d,
+            "tre": t + k,
+            "centroid": 1.0,
+            "folding": 0.0,
+            "cpu_ms": 2.0,
+        }
+        for m, s, d, t in (("none", 0, 0.5, 9.0), ("marked", 0, 0.7, 7.0), ("marked", 1, 0.9, 5.0))
+        for p in "ab"
+        for k in range(2)
+    ]
+    text = prostate_table.rendered({**ABOUT, "rows": rows, "trainings": [{"method": "marked", "seed": 0, "cpu_seconds": 120}]})
+    assert "| marks of each image, moments | 2 | 0.800 ± 0.141 | 6.5 ± 1.4 | 1.0 ± 0.0 | 0.000 ± 0.000 | 2 | 2.0 |" in text
+    assert "| centres of the images | -3.00 | -3.00 to -3.00 | 0.500 | 2 of 2 |" in text
+    assert "4 pairs of 2 patients" in text
+
+
+def test_tables_of_hearts_say_for_how_many_people_a_method_is_better():
+    rows = [
+        {
+            "study": "hearts3d",
+            "method": m,
+            "seed": 0,
+            "fixed": f,
+            "moving": g,
+            "dice": d,
+            "jaccard": d,
+            "folding": 0.01,
+            "cpu_ms": 3.0,
+        }
+        for m, d in (("none", 0.5), ("marked", 0.75))
+        for f, g in ("ab", "ba", "ca")
+    ]
+    text = hearts_table.rendered({**ABOUT, "rows": rows, "trainings": []})
+    assert "| no registration |  | 0.500 | 0.500 | 1.000 |  | 3 |  |" in text
+    assert "| no registration | +0.250 | +0.250 to +0.250 | 0.250 | 3 of 3 |" in text
+    assert "3 pairs of 3 people" in text
+
+
+@pytest.mark.parametrize("method", hearts.SEEDS)
+def test_lessons_with_hearts_can_be_taken(method, tmp_path, monkeypatch):
+    study = sections.read_sections("cardiac2d", choosing=True)
+    monkeypatch.setattr(hearts, "STEPS", 1)
+    flow, _ = learned(hearts.lesson(hearts.Run("cardiac2d", method), study), (2.0, 2.0), tmp_path)
+    pair = study.pairs[0]
+    phi, psi = flow(pair.fixed.image, pair.moving.image), flow(pair.moving.image, pair.fixed.image)
+    points = pair.fixed.image.grid.points()[::9, ::9]
+    # both directions are inverses of each other
+    np.testing.assert_allclose(psi(phi(points)), points, atol=0.02)
