@@ -1,8 +1,26 @@
-"""Labelled images and what they say of another one: fusion of label maps that lie on one grid."""
+"""Labelled images and what they say of another one: banks of templates, propagation, fusion."""
 
 from augreg.atlas.atlas import Atlas
+from augreg.atlas.bank import Choice, TemplateBank
+from augreg.atlas.building import BankState, building
 from augreg.atlas.fusion import Fused, Fusion, LocalWeights, Majority, fuse
 from augreg.atlas.joint import JointFusion
+from augreg.atlas.segment import MultiAtlas, TemplateRegistration
 from augreg.atlas.staple import Staple
 
-__all__ = ["Atlas", "Fused", "Fusion", "JointFusion", "LocalWeights", "Majority", "Staple", "fuse"]
+__all__ = [
+    "Atlas",
+    "BankState",
+    "Choice",
+    "Fused",
+    "Fusion",
+    "JointFusion",
+    "LocalWeights",
+    "Majority",
+    "MultiAtlas",
+    "Staple",
+    "TemplateBank",
+    "TemplateRegistration",
+    "building",
+    "fuse",
+]

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from augreg.geometry.grid import Grid
+from augreg.geometry.grid import FloatArray, Grid
 from augreg.geometry.image import Image, Labels
-from augreg.geometry.resampling import warp
+from augreg.geometry.resampling import sample
 from augreg.geometry.transforms import Transform
 
 
@@ -41,8 +41,15 @@ class Atlas:
 
     def through(self, phi: Transform, grid: Grid) -> Atlas:
         """The atlas on another grid, from whose space phi leads into its own; what lies outside is not seen."""
-        whole = Labels(np.ones(self.image.grid.shape, dtype=np.uint8), self.image.grid)
-        return Atlas(warp(self.image, phi, grid), warp(self.labels, phi, grid), warp(self.seen or whole, phi, grid))
+        return self.at(phi(grid.points()), grid)
+
+    def at(self, points: FloatArray, grid: Grid) -> Atlas:
+        """The same where points (*grid.shape, D) of its space are those that the other grid's nodes go to."""
+        image = sample(self.image, points, fill=0.0).astype(np.float32)
+        labels = sample(self.labels, points, fill=0).astype(self.labels.values.dtype)
+        inside = self.image.grid.contains(points)
+        seen = inside if self.seen is None else inside & (sample(self.seen, points, fill=0) != 0)
+        return Atlas(Image(image, grid), Labels(labels, grid), Labels(seen.astype(np.uint8), grid))
 
 
 @dataclass(frozen=True, eq=False)

@@ -21,17 +21,15 @@ from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
-import scipy.ndimage
 
 from augreg.atlas.atlas import Atlas, Candidates
+from augreg.atlas.likeness import local_ncc
 from augreg.geometry.image import Image, Labels
 
 # voxels at a time
 _CHUNK = 1 << 16
 # supports this near to each other are equal
 _TIE = 1e-6
-# of images with variance 1
-_LEAST_VARIANCE = 1e-4
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,21 +109,11 @@ class LocalWeights:
 
     def votes(self, candidates: Candidates) -> Votes:
         """At the disputed voxels."""
-        size = [2 * self.radius + 1 if n > 1 else 1 for n in candidates.target.shape]
-
-        def mean(values: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-            return scipy.ndimage.uniform_filter(values, size, mode="nearest")
-
-        f = _standard(candidates.target)
-        mean_f = mean(f)
-        var_f = np.maximum(mean(f * f) - mean_f**2, _LEAST_VARIANCE)
+        ncc, _ = local_ncc(candidates.target, self.radius)
         named = candidates.votes()
         weights = np.empty(named.shape, dtype=np.float32)
         for i, image in enumerate(candidates.images):
-            m = _standard(image)
-            mean_m = mean(m)
-            ncc = (mean(f * m) - mean_f * mean_m) / np.sqrt(var_f * np.maximum(mean(m * m) - mean_m**2, _LEAST_VARIANCE))
-            weights[:, i] = np.clip(ncc.ravel()[candidates.disputed], 0, 1) ** self.power
+            weights[:, i] = np.clip(ncc(image).ravel()[candidates.disputed], 0, 1) ** self.power
         # where none looks like it all are as good
         weights[weights.max(axis=1) < _TIE] = 1
         return Votes(named, supports(named, weights))
@@ -191,8 +179,3 @@ def _unbound(candidates: Candidates, places: npt.NDArray[np.int64], tied: npt.ND
     # the smaller rank of equals: an order of labels, not of atlases
     best = counts == counts.max(axis=1, keepdims=True)
     return np.where(best, tied, np.iinfo(np.int32).max).min(axis=1).astype(np.int32)
-
-
-def _standard(values: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """With mean 0 and variance 1."""
-    return ((values - values.mean()) / max(float(values.std()), 1e-12)).astype(np.float32)

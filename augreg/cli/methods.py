@@ -34,6 +34,13 @@ def program_of(options: argparse.Namespace) -> ar.LPRegistration:
     return replace(PRESETS[options.preset or "default"](), **asked)
 
 
+def registration_of(preset: str | None, model: str | None, default: str) -> Method:
+    """A preset, or the network of a file."""
+    if model is not None:
+        return network_file(model, "cpu", None)
+    return PRESETS[preset or default]()
+
+
 def network_of(options: argparse.Namespace) -> Method:
     """Registration by a network: so many passes, the last one refined."""
     from augreg.networks import RefinedFlow, SymmetricFlow  # torch: only where a network is asked for

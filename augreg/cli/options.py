@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+
+from augreg.cli.arguments import positive
 
 Commands = argparse._SubParsersAction
 
@@ -40,3 +42,17 @@ def convention_option(parser: argparse.ArgumentParser) -> None:
         choices=("lps", "ras", "voxel"),
         help="of a displacement field that does not say what it holds: mm along LPS (ITK, ANTs) or RAS, or voxels (voxelmorph)",
     )
+
+
+def work_options(parser: argparse.ArgumentParser) -> None:
+    """`--workers` and `--scheduler`: where tasks are done."""
+    where = parser.add_mutually_exclusive_group()
+    where.add_argument("--workers", type=positive(int), default=1, metavar="W", help="processes (default 1)")
+    where.add_argument("--scheduler", metavar="ADDRESS", help="of a Dask cluster that does the work: HOST:PORT (extra `cluster`)")
+
+
+def method_options(parser: argparse.ArgumentParser, presets: Iterable[str], default: str) -> None:
+    """`--preset` and `--model`: what registers."""
+    how = parser.add_mutually_exclusive_group()
+    how.add_argument("--preset", choices=tuple(presets), help=f"of `augreg register` (default {default})")
+    how.add_argument("--model", metavar="WEIGHTS", help="register with this network: a file, or sunnybrook-sax")

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import scipy.ndimage
 from support import naive_fusion
+from support.labelled import scene
 
 from augreg import Affine, Grid, Image, Labels, dice, get_threads, set_threads
 from augreg.atlas import Atlas, JointFusion, LocalWeights, Majority, Staple, fuse
@@ -11,20 +12,6 @@ from augreg.atlas.atlas import Candidates
 
 ALL = [Majority(), LocalWeights(), JointFusion(), JointFusion(search=1), Staple()]
 SHAPES = [(52, 42), (16, 22, 18)]
-
-
-def scene(shape, seed=0, noise=0.0, shift=None, gain=1.0):
-    """A target with three structures, or an atlas of it that lies elsewhere."""
-    ndim, rng = len(shape), np.random.default_rng(seed)
-    x = np.stack(np.meshgrid(*map(np.arange, shape), indexing="ij"), axis=-1).astype(float)
-    x = x - (0 if shift is None else np.array(shift[:ndim]))
-    center = (np.array(shape) - 1) / 2
-    r = np.sqrt((((x - center) / (0.4 * np.array(shape))) ** 2).sum(axis=-1))
-    labels = np.select([r < 0.45, (r < 0.8) & (x[..., 0] < center[0]), r < 0.8], [300, 5, 17], 0)
-    values = np.select([labels == 300, labels == 5, labels == 17], [3.0, 1.0, 2.0], 0.0)
-    values = gain * (values + noise * rng.normal(size=shape)) + 0.1 * gain
-    grid = Grid(shape, (1.0, 1.3, 0.8)[:ndim])
-    return Image(values.astype(np.float32), grid), Labels(labels.astype(np.int64), grid)
 
 
 def atlases(shape, count=5, noise=0.1):

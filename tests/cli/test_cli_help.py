@@ -21,11 +21,12 @@ COMMANDS = commands(build_parser(), "augreg")
 def test_all_commands_of_the_contract_are_there():
     transform = {f"augreg transform {action}" for action in ("compose", "invert", "convert", "jacobian")}
     sam = {f"augreg sam {action}" for action in ("fit", "evaluate", "show")}
+    atlas = {f"augreg atlas {action}" for action in ("build", "segment")}
     rest = {
         f"augreg {name}"
         for name in ("register", "warp", "points", "evaluate", "synthesize", "train", "test", "export", "demo", "compile")
     }
-    assert set(COMMANDS) == transform | sam | rest
+    assert set(COMMANDS) == transform | sam | atlas | rest
 
 
 @pytest.mark.parametrize("name", COMMANDS)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import augreg as ar
 from augreg.cli.arguments import appearance, field, not_negative, positive, seed
-from augreg.cli.options import Commands, command_of, json_option
+from augreg.cli.options import Commands, command_of, json_option, work_options
 from augreg.cli.output import report, say
 from augreg.cli.progress import bar
 
@@ -48,9 +48,7 @@ def add(commands: Commands) -> None:
         metavar="SPACING:RMS",
         help="random fields, mm, of which one is added to each shape: what the model knows nothing of",
     )
-    where = parser.add_mutually_exclusive_group()
-    where.add_argument("--workers", type=positive(int), default=1, metavar="W", help="processes (default 1)")
-    where.add_argument("--scheduler", metavar="ADDRESS", help="of a Dask cluster that does the work: HOST:PORT (extra `cluster`)")
+    work_options(parser)
     json_option(parser)
 
 

@@ -1,0 +1,181 @@
+"""Templates to which all atlases were registered ahead: a new image needs a registration per template, and not per atlas.
+
+    phi_{T -> A} = stored(S -> A) @ online(T -> S),        err(A -> S -> T) <= err(A -> S) + err(S -> T)
+
+The first term is paid ahead, once; the second is what a choice of the template S for the target T makes small (Wang and Zhang,
+MICCAI 2018). Several templates give each atlas several votes with different errors, which counts for more than the choice.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from augreg.atlas.atlas import Atlas
+from augreg.atlas.building import building
+from augreg.atlas.folder import Folder
+from augreg.atlas.likeness import likeness
+from augreg.atlas.rough import affine_part, rough, small
+from augreg.atlas.routes import Alone, AtHand, Held, Routes, Stored
+from augreg.geometry.grid import Grid
+from augreg.geometry.image import Image
+from augreg.geometry.resampling import warp
+from augreg.geometry.transforms import Affine, Transform
+from augreg.registration.method import Registration, State, as_method, last
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A template for an image.
+
+    Parameters
+    ----------
+    template : its number
+    likeness : mean local NCC of both after the rough map, -1 to 1; NaN where there was nothing to choose
+    start : rough affine map, image space -> template space; None where there was nothing to choose
+    """
+
+    template: int
+    likeness: float = float("nan")
+    start: Affine | None = None
+
+
+@dataclass(frozen=True)
+class TemplateBank:
+    """Atlases behind templates: see the module. `TemplateBank.of` and `TemplateBank.direct` make them.
+
+    Parameters
+    ----------
+    registration : any callable (fixed, moving) -> phi, for the images to come
+    routes : templates, atlases and stored transforms
+    """
+
+    registration: Registration
+    routes: Routes
+
+    @staticmethod
+    def of(
+        templates: Iterable[Image],
+        atlases: Iterable[Atlas],
+        registration: Registration,
+        folder: str | os.PathLike[str],
+        *,
+        workers: int = 1,
+        scheduler: str | None = None,
+    ) -> TemplateBank:
+        """Register every atlas to every template, once; what an earlier run has left in the folder is checked and kept.
+
+        A function of its inputs: the same files to the byte wherever and however often it is done, and another list of atlases
+        costs only the registrations that were never made. `building` in `augreg.atlas.building` tells how far it is.
+
+        Parameters
+        ----------
+        templates : images; those of atlases are stored once, and lead to themselves by the identity
+        atlases : labelled images; both may be iterators that read one after the other
+        registration : any callable; of a dataclass's options or a function of a module
+        folder : copies of the images and transforms as ITK files, see `augreg.atlas.folder`
+        workers : number of processes of this machine
+        scheduler : address of a Dask cluster that does the work instead; all its machines must see the folder
+
+        Raises
+        ------
+        TypeError, ValueError : for no images, different dimensions, one that comes twice, a folder with other things.
+        RuntimeError : where worker after worker is killed; the same call goes on.
+        """
+        for _ in building(templates, atlases, registration, folder, workers=workers, scheduler=scheduler):
+            pass
+        return TemplateBank.read(folder, registration)
+
+    @staticmethod
+    def read(folder: str | os.PathLike[str], registration: Registration) -> TemplateBank:
+        """The bank of a folder.
+
+        Raises
+        ------
+        FileNotFoundError, ValueError : for a folder without one, another version, missing files.
+        """
+        kept = Folder(Path(folder).absolute())
+        manifest = kept.manifest()
+        kept.check(manifest)
+        return TemplateBank(registration, Stored(kept, manifest))
+
+    @staticmethod
+    def direct(atlases: TemplateBank | Sequence[Atlas], registration: Registration | None = None) -> TemplateBank:
+        """Every atlas its own template: a registration per atlas, as accurate and as slow as can be. Needs no folder.
+
+        Raises
+        ------
+        TypeError : for atlases without a registration. ValueError : for none.
+        """
+        if isinstance(atlases, TemplateBank):
+            return TemplateBank(registration or atlases.registration, Alone(atlases.routes))
+        if registration is None:
+            raise TypeError("registration: expected a callable (fixed, moving) -> Transform, got none")
+        if not atlases:
+            raise ValueError("atlases: expected at least one, got none")
+        return TemplateBank(registration, AtHand(tuple(atlases)))
+
+    def held(self) -> TemplateBank:
+        """The same bank with all of its images and transforms in memory: for many images and a bank that fits."""
+        return TemplateBank(self.registration, Held.of(self.routes))
+
+    def choose(self, image: Image, count: int | None = None) -> tuple[Choice, ...]:
+        """The templates that look most like an image, best first; by default all, in order.
+
+        One rough map (`augreg.atlas.rough`) leads from the image to the first template, and stored ones go on from there;
+        then the mean local correlation decides. err(A -> S -> T) <= err(A -> S) + err(S -> T) bounds what a choice can gain.
+
+        Raises
+        ------
+        ValueError : for a number below 1, and an image of another dimension.
+        """
+        self.check(image)
+        if count is not None and count < 1:
+            raise ValueError(f"count: expected at least 1 template, got {count}")
+        if count is None or count >= self.routes.templates:
+            return tuple(map(Choice, range(self.routes.templates)))
+        return self.ranked(image)[:count]
+
+    def ranked(self, image: Image) -> tuple[Choice, ...]:
+        """All templates, the one that looks most like an image first; see `choose`."""
+        self.check(image)
+        few = small(image)
+        like, first, found = likeness(few), self.routes.template(0), []
+        start = rough(self.registration, image, first)
+        for t in range(self.routes.templates):
+            template, between = self.routes.template(t), self.routes.between(t)
+            if between is None:
+                there = start if t == 0 else rough(self.registration, image, template)
+            else:
+                there = affine_part(between, first.grid).after(start)
+            found.append(Choice(t, like(warp(template, there, few.grid)), there))
+        return tuple(sorted(found, key=lambda choice: -choice.likeness))
+
+    def check(self, image: Image, name: str = "image") -> None:
+        """Refuse an image of another dimension.
+
+        Raises
+        ------
+        ValueError : for one.
+        """
+        ndim = self.routes.template(0).ndim
+        if image.ndim != ndim:
+            raise ValueError(f"{name}: expected a {ndim}-D one, as those of the bank, got a {image.ndim}-D one")
+
+    def propagate(self, image: Image, chosen: Sequence[Choice] | None = None) -> Iterator[Atlas]:
+        """The atlases on the grid of an image, through each of the chosen templates, by default all; one after the other."""
+        for choice in self.choose(image) if chosen is None else chosen:
+            yield from self.carried(choice, self.online(image, choice).transform, image.grid)
+
+    def online(self, image: Image, choice: Choice) -> State:
+        """The registration image space -> template space, from the rough map on where the choice has one."""
+        template = self.routes.template(choice.template)
+        return last(as_method("registration", self.registration).steps(image, template, initial=choice.start))
+
+    def carried(self, choice: Choice, online: Transform, grid: Grid) -> Iterator[Atlas]:
+        """The atlases on a grid, from whose space `online` leads to a template."""
+        places = online(grid.points())
+        for a in self.routes.reached(choice.template):
+            yield self.routes.atlas(a).at(self.routes.to_atlas(choice.template, a)(places), grid)

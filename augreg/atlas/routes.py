@@ -1,0 +1,238 @@
+"""What a bank knows: templates, atlases, and what leads from the ones to the others."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from augreg.atlas import digests
+from augreg.atlas.atlas import Atlas
+from augreg.atlas.folder import Folder, Manifest
+from augreg.geometry.image import Image
+from augreg.geometry.transforms import Affine, Transform
+
+
+class Routes(ABC):
+    """Templates, atlases, and what leads from the ones to the others."""
+
+    @property
+    @abstractmethod
+    def templates(self) -> int:
+        """Number of templates."""
+
+    @property
+    @abstractmethod
+    def atlases(self) -> int:
+        """Number of atlases."""
+
+    @abstractmethod
+    def template(self, t: int) -> Image:
+        """A template."""
+
+    @abstractmethod
+    def reached(self, t: int) -> Sequence[int]:
+        """Numbers of the atlases that a template leads to."""
+
+    @abstractmethod
+    def atlas(self, a: int) -> Atlas:
+        """An atlas."""
+
+    @abstractmethod
+    def to_atlas(self, t: int, a: int) -> Transform:
+        """Template space -> atlas space."""
+
+    @abstractmethod
+    def find(self, image: Image) -> int | None:
+        """The number of the atlas with that image; None if there is none."""
+
+    @abstractmethod
+    def between(self, t: int) -> Transform | None:
+        """Space of the first template -> template space; None where that is not known."""
+
+
+@dataclass(frozen=True)
+class Stored(Routes):
+    """Routes of a folder; images and transforms are read where they are needed."""
+
+    folder: Folder
+    manifest: Manifest
+
+    @property
+    def templates(self) -> int:
+        """See `Routes`."""
+        return len(self.manifest.templates)
+
+    @property
+    def atlases(self) -> int:
+        """See `Routes`."""
+        return len(self.manifest.atlases)
+
+    def template(self, t: int) -> Image:
+        """See `Routes`."""
+        return self.folder.image(self.manifest.templates[t])
+
+    def reached(self, t: int) -> Sequence[int]:
+        """See `Routes`."""
+        return range(len(self.manifest.atlases))
+
+    def atlas(self, a: int) -> Atlas:
+        """See `Routes`."""
+        return self.folder.atlas(*self.manifest.atlases[a])
+
+    def to_atlas(self, t: int, a: int) -> Transform:
+        """See `Routes`."""
+        return self._to(self.manifest.templates[t], self.manifest.atlases[a][0])
+
+    def find(self, image: Image) -> int | None:
+        """See `Routes`."""
+        images = [one for one, _, _ in self.manifest.atlases]
+        digest = digests.of_image(image)
+        return images.index(digest) if digest in images else None
+
+    def between(self, t: int) -> Transform | None:
+        """See `Routes`."""
+        return self._to(self.manifest.templates[0], self.manifest.templates[t])
+
+    def _to(self, template: str, image: str) -> Transform:
+        if template == image:
+            return Affine.identity(self.manifest.ndim)
+        return self.folder.transform(self.manifest.registration, template, image)
+
+
+@dataclass(frozen=True)
+class Alone(Routes):
+    """The atlases of other routes, each its own template."""
+
+    others: Routes
+
+    @property
+    def templates(self) -> int:
+        """See `Routes`."""
+        return self.atlases
+
+    @property
+    def atlases(self) -> int:
+        """See `Routes`."""
+        return self.others.atlases
+
+    def template(self, t: int) -> Image:
+        """See `Routes`."""
+        return self.others.atlas(t).image
+
+    def reached(self, t: int) -> Sequence[int]:
+        """See `Routes`."""
+        return (t,)
+
+    def atlas(self, a: int) -> Atlas:
+        """See `Routes`."""
+        return self.others.atlas(a)
+
+    def to_atlas(self, t: int, a: int) -> Transform:
+        """See `Routes`."""
+        return Affine.identity(self.others.atlas(a).image.ndim)
+
+    def find(self, image: Image) -> int | None:
+        """See `Routes`."""
+        return self.others.find(image)
+
+    def between(self, t: int) -> Transform | None:
+        """See `Routes`."""
+        return None
+
+
+@dataclass(frozen=True, eq=False)
+class AtHand(Routes):
+    """Atlases in memory, each its own template."""
+
+    given: tuple[Atlas, ...]
+
+    @property
+    def templates(self) -> int:
+        """See `Routes`."""
+        return len(self.given)
+
+    @property
+    def atlases(self) -> int:
+        """See `Routes`."""
+        return len(self.given)
+
+    def template(self, t: int) -> Image:
+        """See `Routes`."""
+        return self.given[t].image
+
+    def reached(self, t: int) -> Sequence[int]:
+        """See `Routes`."""
+        return (t,)
+
+    def atlas(self, a: int) -> Atlas:
+        """See `Routes`."""
+        return self.given[a]
+
+    def to_atlas(self, t: int, a: int) -> Transform:
+        """See `Routes`."""
+        return Affine.identity(self.given[a].image.ndim)
+
+    def find(self, image: Image) -> int | None:
+        """See `Routes`."""
+        digest = digests.of_image(image)
+        return next((a for a, one in enumerate(self.given) if digests.of_image(one.image) == digest), None)
+
+    def between(self, t: int) -> Transform | None:
+        """See `Routes`."""
+        return None
+
+
+@dataclass(frozen=True, eq=False)
+class Held(Routes):
+    """Other routes, read once."""
+
+    images: tuple[Image, ...]
+    given: tuple[Atlas, ...]
+    transforms: Mapping[tuple[int, int], Transform]
+    firsts: tuple[Transform | None, ...]
+
+    @staticmethod
+    def of(routes: Routes) -> Held:
+        """All of them."""
+        templates, atlases = range(routes.templates), range(routes.atlases)
+        return Held(
+            tuple(map(routes.template, templates)),
+            tuple(map(routes.atlas, atlases)),
+            {(t, a): routes.to_atlas(t, a) for t in templates for a in routes.reached(t)},
+            tuple(map(routes.between, templates)),
+        )
+
+    @property
+    def templates(self) -> int:
+        """See `Routes`."""
+        return len(self.images)
+
+    @property
+    def atlases(self) -> int:
+        """See `Routes`."""
+        return len(self.given)
+
+    def template(self, t: int) -> Image:
+        """See `Routes`."""
+        return self.images[t]
+
+    def reached(self, t: int) -> Sequence[int]:
+        """See `Routes`."""
+        return [a for a in range(len(self.given)) if (t, a) in self.transforms]
+
+    def atlas(self, a: int) -> Atlas:
+        """See `Routes`."""
+        return self.given[a]
+
+    def to_atlas(self, t: int, a: int) -> Transform:
+        """See `Routes`."""
+        return self.transforms[t, a]
+
+    def find(self, image: Image) -> int | None:
+        """See `Routes`."""
+        return AtHand(self.given).find(image)
+
+    def between(self, t: int) -> Transform | None:
+        """See `Routes`."""
+        return self.firsts[t]
