@@ -47,6 +47,7 @@ class Benchmark:
 
 _PAGE, _DOUBTS = "benchmarks/README.md", "docs/when-it-is-wrong.md"
 _LABELS = "benchmarks/experiments/labels.md"
+_TRIALS = "benchmarks/experiments/README.md"
 # time against size
 _SCALE = {"only": ["affine-scale", "elastic-scale"], "rivals": ["augreg", "opencv"]}
 BENCHMARKS = {
@@ -72,6 +73,7 @@ BENCHMARKS = {
     "card": Benchmark("benchmarks.card.command"),
     "prostate": Benchmark("benchmarks.experiments.prostate", _LABELS),
     "hearts": Benchmark("benchmarks.experiments.hearts", _LABELS),
+    "regnet": Benchmark("benchmarks.experiments.regnet", _TRIALS),
     "experiments": Benchmark("benchmarks.experiments.run"),
     "experiments-table": Benchmark("benchmarks.experiments.table"),
     "experiments-page": Benchmark("benchmarks.experiments.page"),

@@ -370,8 +370,14 @@ class Composed(Map):
         return u.movedim(-1, 1)
 
     def on_cells(self) -> Displacement:
-        """A cell per voxel."""
-        return Displacement(self.flow() / self.unit, self.shape, (1,) * self.ndim, self.unit)
+        """u at the centres of the cells of the part that is applied first; of an affine map a cell per voxel."""
+        first = self.parts[-1].on_cells()
+        sides = torch.tensor(first.cells, dtype=torch.float32, device=first.values.device)
+        centers = warping.positions(first.values.shape[2:], sides.device) * sides + (sides - 1) / 2
+        u = first.values.float().movedim(1, -1) * first.unit
+        for part in self.parts[-2::-1]:
+            u = u + part.displacement_at(centers + u)
+        return Displacement(u.movedim(-1, 1) / self.unit, self.shape, first.cells, self.unit)
 
     def inverse(self) -> Map:
         """The inverses in reverse order."""

@@ -278,6 +278,16 @@ def test_losses_look_at_the_cells_of_a_map(shape, cells):
         assert end_point_error(shifted.flow(), truth, mask).item() == pytest.approx(3 * len(shape) ** 0.5, rel=1e-3)
 
 
+def test_losses_of_compositions_look_at_the_cells_of_what_is_applied_first():
+    shape = (22, 17)
+    phi = affine(shape, 2) @ on_cells(Displacement, shape, (4, 4)) @ on_cells(Velocity, shape, (3, 2), 3.0, 1)
+    seen = phi.on_cells()
+    assert seen.cells == (3, 2)
+    centers = positions(seen.values.shape[2:], "cpu") * torch.tensor([3.0, 2.0]) + torch.tensor([1.0, 0.5])
+    torch.testing.assert_close(seen.values.movedim(1, -1) * seen.unit, phi.displacement_at(centers[None]), atol=1e-4, rtol=0)
+    assert (phi.parts[-1] @ affine(shape)).on_cells().cells == (1, 1)
+
+
 def test_roughness_is_per_voxel_on_any_cells_and_affine_maps_are_smooth():
     A = torch.tensor([[0.1, -0.3], [0.2, 0.05]])
     for cells in ((1, 1), (4, 2), (2, 1)):
