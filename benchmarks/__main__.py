@@ -74,6 +74,8 @@ BENCHMARKS = {
     "prostate": Benchmark("benchmarks.experiments.prostate", _LABELS),
     "hearts": Benchmark("benchmarks.experiments.hearts", _LABELS),
     "regnet": Benchmark("benchmarks.experiments.regnet", _TRIALS),
+    "steering": Benchmark("benchmarks.experiments.steering", _TRIALS),
+    "contrast": Benchmark("benchmarks.experiments.contrast", _TRIALS),
     "experiments": Benchmark("benchmarks.experiments.run"),
     "experiments-table": Benchmark("benchmarks.experiments.table"),
     "experiments-page": Benchmark("benchmarks.experiments.page"),

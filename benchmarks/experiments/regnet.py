@@ -2,8 +2,9 @@
 
     one scale           FlowNetS
     three scales        Cascade(AtScale(n, 4), AtScale(n, 2), n), composed and trained jointly, n narrower: as many parameters
-    published, added    three RegNets, each trained alone at its scale with the displacements that are left for it (20, 15 and 7
-                        pixels in Sokooti et al. 2019), displacements added up;   composed: the same networks, composed
+    published           the same three networks, each trained alone at its scale with what is left for it (fields of 20, 15 and 7
+                        pixels, as in Sokooti et al. 2019), displacements added up;   composed: the same networks, composed
+    RegNet              the trunk of 2017, a quarter of its width, at one scale, all of an image in one pass
 
 Fields are B-splines of one frequency each: 20 pixels at control points 45 to 60 pixels apart, 15 at 30 to 45, 8 at 20 to 30, or
 none. Networks see heads at half of the resolution, 80 x 96 at 2 mm, and their scales are of these pixels; all else is at 1 mm.
@@ -56,8 +57,9 @@ NAMES = {
     "people": "linear program, for people",
     "one": "one scale",
     "three": "three scales, composed",
-    "added": "published: RegNet, added",
-    "composed": "the same, composed",
+    "added": "published: trained apart, added",
+    "composed": "trained apart, composed",
+    "regnet": "RegNet's trunk, one scale",
 }
 
 
@@ -86,18 +88,20 @@ def listed(study: Study) -> Iterator[tuple[str, Callable[[Path], list[Row]]]]:
     for seed in SEEDS:
         for name in ("one", "three"):
             yield f"{name}-s{seed}", functools.partial(_of_network, name, seed, study)
-    yield "regnet-s0", functools.partial(_published, 0, study)
+    yield "apart-s0", functools.partial(_published, 0, study)
+    yield "regnet-s0", functools.partial(_of_network, "regnet", 0, study)
 
 
 def network(name: str) -> Network:
     """One scale or three."""
-    if name == "one":
-        return FlowNetS(2, 1, WIDTH)
-    return Cascade([at(FlowNetS(2, 1, _NARROW), scale) for scale in SCALES])
+    if name == "three":
+        return Cascade([stage(scale) for scale in SCALES])
+    return FlowNetS(2, 1, WIDTH) if name == "one" else RegNet(2, 1, WIDTH)
 
 
-def at(found: Network, scale: int) -> Network:
-    """A network at a scale."""
+def stage(scale: int) -> Network:
+    """One of three."""
+    found = FlowNetS(2, 1, _NARROW)
     return found if scale == 1 else AtScale(found, scale)
 
 
@@ -141,8 +145,8 @@ class Added(Cascade):
     def forward(self, fixed: torch.Tensor, moving: torch.Tensor) -> list[Map]:
         """One displacement."""
         total = torch.zeros_like(fixed[:, :1]).expand(-1, self.ndim, *fixed.shape[2:])
-        for stage in self.networks:
-            total = total + stage(fixed, Displacement.of(total).warp(moving))[0].flow()
+        for one in self.networks:
+            total = total + one(fixed, Displacement.of(total).warp(moving))[0].flow()
         return [Displacement.of(total)]
 
 
@@ -154,7 +158,7 @@ def _of_network(name: str, seed: int, study: Study, folder: Path) -> list[Row]:
 def _published(seed: int, study: Study, folder: Path) -> list[Row]:
     stages, spent, parameters = [], 0.0, 0
     for scale, largest in zip(SCALES, LEFT, strict=True):
-        lesson = Lesson(functools.partial(_stage, scale), known(study, seed, largest), steps=STEPS)
+        lesson = Lesson(functools.partial(stage, scale), known(study, seed, largest), steps=STEPS)
         flow, said = taught(lesson, seed, folder / f"at-{scale}", HALF)
         stages.append(flow.network)
         spent, parameters = spent + said["cpu"], parameters + said["parameters"]
@@ -163,10 +167,6 @@ def _published(seed: int, study: Study, folder: Path) -> list[Row]:
     for name, whole in (("added", Added(stages)), ("composed", Cascade(stages))):
         rows += _rows(name, {"alone": FlowRegistration(whole, HALF)}, study, said)
     return rows
-
-
-def _stage(scale: int) -> Network:
-    return at(RegNet(2, 1, WIDTH), scale)
 
 
 def _rows(name: str, ways: dict[str, Registration], study: Study, said: Row, _: Path | None = None) -> list[Row]:
@@ -216,5 +216,5 @@ def rendered(record: Record) -> str:
                 ]
             )
     pixels = ", ".join(f"{count:,}" for count in rows[0]["pixels"])
-    about = f"{_PAIRS} pairs with known fields, {pixels} pixels in the classes."
+    about = f"{_PAIRS} pairs with known fields, {pixels} pixels in the classes"
     return f"{heading(record, about)}\n\n{table(header, lines)}"
