@@ -47,7 +47,7 @@ class Benchmark:
 
 _PAGE, _DOUBTS = "benchmarks/README.md", "docs/when-it-is-wrong.md"
 _LABELS = "benchmarks/experiments/labels.md"
-_TRIALS = "benchmarks/experiments/README.md"
+_TRIALS = "benchmarks/experiments/fields.md"
 # time against size
 _SCALE = {"only": ["affine-scale", "elastic-scale"], "rivals": ["augreg", "opencv"]}
 BENCHMARKS = {
