@@ -33,7 +33,7 @@ _OPPOSED = 0.15
 
 def at_home(level: Level, transform: Transform) -> float:
     """Share of the keypoints of a level that match best where the transform puts them."""
-    return _at_home(level.costs(transform, NEIGHBOURS))
+    return home_share(level.costs(transform, NEIGHBOURS))
 
 
 def scarce(level: Level) -> list[str]:
@@ -53,7 +53,7 @@ def doubts(level: Level, transform: Transform) -> list[str]:
     seen = np.isfinite(costs[:, NEIGHBOURS.shifts]).mean()
     if seen < _LEAST_SEEN:
         found.append(f"low overlap: {seen:.0%} of the keypoints lie inside the moving image; check the result")
-    share = _at_home(costs)
+    share = home_share(costs)
     if share < LEAST_AT_HOME:
         found.append(
             f"flat criterion: only {share:.0%} of the keypoints match best where they were put; the images hardly agree, "
@@ -74,6 +74,7 @@ def doubts(level: Level, transform: Transform) -> list[str]:
     return found
 
 
-def _at_home(costs: FloatArray) -> float:
+def home_share(costs: FloatArray) -> float:
+    """Of keypoints with costs (N, 2X+1) in `NEIGHBOURS` the share of those that match best in the middle."""
     known = costs[np.isfinite(costs).all(axis=1)]
     return float(np.mean(np.abs(np.argmin(known, axis=1) - NEIGHBOURS.shifts) <= 1)) if len(known) else 0.0

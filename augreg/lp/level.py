@@ -111,11 +111,14 @@ class Level:
 
         Of thin images the costs are continued where a shift would lead out of the image: see `continued`.
         """
-        # who goes on where another step has ended asks for the same again
-        before, known = self._latest.get(window, (None, None))
-        if known is None or before is not transform:
-            known = self._sampled(transform, window)
-            self._latest[window] = transform, known
+        # who goes on where another step has ended asks for the same again, or for the middle of it
+        for asked, (before, known) in self._latest.items():
+            if before is transform and asked == window:
+                return known
+            if before is transform and window == HERE:
+                return known[:, asked.shifts, None]
+        known = self._sampled(transform, window)
+        self._latest[window] = transform, known
         return known
 
     @cached_property

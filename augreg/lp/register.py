@@ -29,12 +29,13 @@ from augreg.lp.constraints import Landmarks, RigidMask
 from augreg.lp.contrast import begun_as_either
 from augreg.lp.criteria import Criterion, CriterionName, criterion_called
 from augreg.lp.descent import Descent, Solver
-from augreg.lp.doubts import scarce
+from augreg.lp.doubts import doubts, scarce
 from augreg.lp.levels import Kind, Levels
 from augreg.lp.models import MatrixModel
 from augreg.lp.plan import Plan, TransformKind, plan_of
 from augreg.lp.pose import MatrixPose
 from augreg.lp.search import Search, begun, surer
+from augreg.lp.shortcut import shortened
 from augreg.lp.tracker import tracker_of
 from augreg.lp.walk import Walk
 from augreg.registration import Clock, Method, Pair, State, Tracker
@@ -216,9 +217,12 @@ class LPRegistration(Method):
         if descent.constraints and isinstance(self.dense, DenseRegistration):
             said.append("landmarks, rigid mask: the dense stage knows of none and was left out")
         here = replace(here, warnings=()).saying(*said, *scarce(levels[0]), *here.warnings)
-        walk = Walk(plan, levels, descent, grid, clock)
+        here, stages = shortened(plan, levels, descent, here, clock)
+        # who goes the short way has been asked already
+        asked = doubts if stages is plan.stages else lambda *_: []
+        walk = Walk(replace(plan, stages=stages), levels, descent, grid, clock, asked)
         for step in walk.steps(here):
-            state = step.state(clock.seconds)
+            state = step.state(clock.seconds, len(plan.stages) - len(stages))
             yield state
         if dense is not None and not state.late:
             # their rasters are most of the memory

@@ -23,7 +23,7 @@ from augreg.registration.clock import Clock
 
 # programs at the coarsest level from each candidate of the start, with so many keypoints
 _WINDOWS = (Window(8, 1), Window(8, 1))
-_KEYPOINTS = 300
+START_KEYPOINTS = 300
 # of other poses: how much more of the images must agree, and how much at all; below what share all of them are tried
 _BETTER, _CONVINCING, _HARDLY = 0.05, 0.4, 0.3
 # norm of what takes one matrix to another below which the two are one start: 20 degrees, or a third in size
@@ -52,6 +52,11 @@ class Search:
     degrees: float = 15.0
     mirror: bool = False
 
+    @property
+    def wide(self) -> bool:
+        """Whether starts far from each other are to be expected."""
+        return self.degrees > _NEAR
+
 
 def begun(
     descent: Descent, level: Level, pose: MatrixPose, scout: Level | None, search: Search, clock: Clock | None = None
@@ -70,7 +75,7 @@ def begun(
     clock : is asked before every part; by default there is time for everything
     """
     clock = Clock() if clock is None else clock
-    level = level.with_count(min(level.count, _KEYPOINTS))
+    level = level.with_count(min(level.count, START_KEYPOINTS))
     if not clock.limited:
         return _best_start(descent, level, pose, scout, search)
     seconds = 0.0 if scout is None else _work(level, pose, search)
@@ -83,8 +88,10 @@ def begun(
             return here
         with clock.timed("start", seconds):
             here = last(descent.programs(level, here, (window,)), here)
-    if scout is None or at_home(level, here.pose.transform) >= PLAIN:
+    if scout is None:
         return here
+    if at_home(level, here.pose.transform) >= PLAIN:
+        return replace(here, plain=not (level.criterion.of_labels or level.thin))
     for some in (search, Search(0.0)):
         seconds = _work(level, pose, some)
         if clock.allows("search", seconds, _MOST):
@@ -95,24 +102,37 @@ def begun(
 
 def _work(level: Level, pose: MatrixPose, search: Search) -> float:
     """Of a search, seconds."""
-    matrices = (turned if search.degrees > _NEAR else nearby)(
+    matrices = (turned if search.wide else nearby)(
         level.fixed.grid.ndim, rigid=pose.model.group == "rigid", degrees=search.degrees
     )
-    starts = 1 + (_WIDE_COUNT if search.degrees > _NEAR else _COUNT) * (1 + search.mirror)
+    starts = 1 + (_WIDE_COUNT if search.wide else _COUNT) * (1 + search.mirror)
     each = sum(of_program(level, level.count, pose, window) for window in _WINDOWS)
     return 0.75 * starts * each + of_search(len(matrices) * (1 + search.mirror), level.fixed)
 
 
 def _best_start(descent: Descent, level: Level, pose: MatrixPose, scout: Level | None, search: Search) -> Outcome:
-    """The best of the pose and of what the scouting level suggests, after some programs."""
+    """The best of the pose and of what the scouting level suggests, after some programs.
+
+    Where what correlates best is plain after its first program, nothing else is tried.
+    """
     poses = [pose] if scout is None else [pose, *_suggested(scout, pose, search)]
+    likely = None
+    # thin volumes tell little about their third axis
+    if len(poses) > 1 and not (search.mirror or search.wide or level.criterion.of_labels or level.thin):
+        likely = last(descent.programs(level, Outcome(poses[1]), _WINDOWS[:1]), Outcome(poses[1]))
+        if at_home(level, likely.pose.transform) >= PLAIN and misfit(level, likely.pose) < misfit(level, pose):
+            return replace(likely, plain=True)
     if scout is not None and level.criterion.same_labels:
         found = moment_starts(level.fixed, level.moving, pose.base, pose.model.group, search.degrees)
         poses += [MatrixPose(pose.model, pose.base, pose.model.nearest(start)) for start in found]
     tried, given_up = [Outcome(start) for start in poses], []
     # successive halving: a program for all, then one for the better half
-    for window in _WINDOWS:
-        tried = [last(descent.programs(level, start, (window,)), start) for start in tried]
+    for number, window in enumerate(_WINDOWS):
+        ready = likely if number == 0 else None
+        tried = [
+            ready if ready is not None and start.pose is poses[1] else last(descent.programs(level, start, (window,)), start)
+            for start in tried
+        ]
         tried = sorted(tried, key=lambda outcome: misfit(level, outcome.pose))
         half = (len(tried) + 1) // 2
         given_up += tried[half:]
@@ -124,7 +144,7 @@ def _best_start(descent: Descent, level: Level, pose: MatrixPose, scout: Level |
 
 def _suggested(scout: Level, pose: MatrixPose, search: Search) -> Iterator[MatrixPose]:
     """What images suggest: near starts from the given one, wide ones from centred grids, too; each and its mirror image."""
-    fixed, moving, ndim, wide = scout.fixed, scout.moving, scout.fixed.grid.ndim, search.degrees > _NEAR
+    fixed, moving, ndim, wide = scout.fixed, scout.moving, scout.fixed.grid.ndim, search.wide
     matrices = (turned if wide else nearby)(ndim, rigid=pose.model.group == "rigid", degrees=search.degrees)
     for initial in _initials(scout, pose) if wide else [pose.base]:
         for family in _families(matrices, scout, search, any_turn=wide):
@@ -163,7 +183,7 @@ def surer(
 
     With `roughly` what a dense stage can go on from is enough.
     """
-    if not clock.allows("doubts", 2 * of_doubts(level, level.count)):
+    if here.plain or not clock.allows("doubts", 2 * of_doubts(level, level.count)):
         return here
     pose = _matrix(here.pose)
     if at_home(level, pose.transform) >= (LEAST_AT_HOME if roughly else PLAIN):
@@ -171,7 +191,7 @@ def surer(
     best = agreement(level, pose.transform)
     if best.share >= SURE:
         return here
-    few = level.with_count(_KEYPOINTS)
+    few = level.with_count(START_KEYPOINTS)
     # what one image lacks can stretch an affine map, but hardly a similarity
     stiff = replace(pose.model, group="similarity")
     starts = [MatrixPose(stiff, pose.base, stiff.nearest(pose.affine))] if pose.model.group == "affine" else []

@@ -128,7 +128,7 @@ def test_the_objective_is_that_of_the_pose_and_not_of_another_one_tried(criterio
         calls.append(program)
         return replace(InteriorPoint(tolerance=1e-3)(program), seconds=0.25)
 
-    found = begun(Descent(solver), level, pose, level, Search())
+    found = begun(Descent(solver), level, pose, level, Search(mirror=True))
     costs = level.with_count(min(level.count, 300)).costs(found.pose.transform)[:, 0]
     assert found.objective == pytest.approx(np.nanmean(costs), rel=0.25, abs=1e-3)
     # those of the others have cost time too

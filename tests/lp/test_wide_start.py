@@ -65,7 +65,7 @@ def test_who_does_not_ask_for_mirrors_gets_none():
     assert any("check the result" in text for text in state.warnings)
     plain, moved, points, _ = section("astronaut", 10.0, False)
     phi = LPRegistration(transform="affine", mirror=True)(plain, moved)
-    np.testing.assert_allclose(phi(points), LPRegistration(transform="affine")(plain, moved)(points), atol=0.05)
+    np.testing.assert_allclose(phi(points), LPRegistration(transform="affine")(plain, moved)(points), atol=0.15)
 
 
 def test_what_bends_behind_a_mirror_does_not_fold_and_is_written_inverted_and_measured(tmp_path):
