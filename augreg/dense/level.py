@@ -35,8 +35,8 @@ from augreg.threads import shared
 Field = npt.NDArray[np.float32]
 # Gaussians and longest step, in units; damping, as a share of the system's trace
 _SYSTEM, _FLUID, _ELASTIC, _CAP, _DAMPING = 0.75, 0.5, 0.35, 0.4, 0.1
-# of images of variance 1: what is added to variances, and what is no structure
-_FLOOR, _NOTHING = 0.01, 1e-4
+# of images of variance 1: what is no structure
+_NOTHING = 1e-4
 # share of its voxels that a window must know
 _LEAST = 1 / 8
 # nanoseconds, about, of a voxel and of a number of a block
@@ -53,6 +53,7 @@ class Level:
     affine : A, fixed space to the moving image's
     radius : of a window, in units
     wiener : how many times the variance of noise counts as none
+    floor : what is added to variances, of images of variance 1
     """
 
     fixed: KnownImage
@@ -60,6 +61,7 @@ class Level:
     affine: Affine
     radius: int
     wiener: float
+    floor: float
 
     @cached_property
     def blocks(self) -> npt.NDArray[np.int64]:
@@ -100,7 +102,7 @@ class Level:
     def _numbers(self) -> npt.NDArray[np.float32]:
         least = _LEAST * np.prod((2 * self._window[1] + 1) * self.blocks)
         parts = [self.wiener * noise(image) if self.wiener else 0.0 for image in (self.fixed, self.moving)]
-        return np.array([least, *(_NOTHING + part for part in parts), _FLOOR], dtype=np.float32)
+        return np.array([least, *(_NOTHING + part for part in parts), self.floor], dtype=np.float32)
 
     @cached_property
     def _span(self) -> npt.NDArray[np.int64]:

@@ -18,18 +18,12 @@ import numpy as np
 from augreg.dense.folds import faded, unfolded
 from augreg.dense.known import KnownImage, pyramid
 from augreg.dense.level import Field, Level, refined
+from augreg.dense.settings import SETTINGS, Settings
 from augreg.geometry.transforms import Affine, Composition, DisplacementField, Transform
 from augreg.registration import Clock, Method, Pair, State
 from augreg.registration.clock import as_budget
 from augreg.registration.thinning import SEEING, factor_in_time, thinned, work
 
-# by dimension, from the finest level: iterations and half widths of windows in units of two voxels; coarser ones as the last
-_ITERATIONS = {2: (6, 10, 15), 3: (3, 10, 15)}
-_RADII = {2: (2, 2, 2), 3: (2, 2, 1)}
-# how many times its variance counts as noise
-_WIENER = {2: 10.0, 3: 0.0}
-# levels that are left after a start that has bent
-_BENT = {2: 2, 3: 3}
 # voxels of the longest side at the coarsest level, about; of small images at the coarsest of three
 _COARSEST, _SMALLEST = 56, 16
 # iterations after which folds are looked for
@@ -116,12 +110,12 @@ class DenseRegistration(Method):
         levels, agreement = seen.levels, seen.agreement
         rho = min(max(agreement, 0.05), 0.99)
         caution = max(1.0, (rho / (1 - rho) / _ODDS) ** 2)
-        field, ndim, skipped = levels[0].zeros(), levels[0].fixed.grid.ndim, seen.skipped
+        field, skipped = levels[0].zeros(), seen.skipped
         told = State(0, 0, 1 - agreement, float("nan"), start, clock.seconds, said, stage="start")
         for number, level in enumerate(levels):
             if number > 0:
                 field = refined(field, levels[number - 1].blocks)
-            count = _of(_ITERATIONS[ndim], len(levels) - 1 - number + skipped)
+            count = seen.settings.iterations_at(len(levels) - 1 - number + skipped)
             stage = f"dense, level {number + 1} of {len(levels) + skipped}"
             damping, size, done = 0.0, float(level.fixed.values.size), 0
             for iteration in range(1, count + 1):
@@ -161,9 +155,10 @@ class DenseRegistration(Method):
 
 @dataclass(frozen=True, eq=False)
 class _Seen:
-    """A pair as finely as there is time to look at it: its levels, and how many finer ones are left out."""
+    """A pair as finely as there is time to look at it: its levels, how to go on them, and how many finer ones are left out."""
 
     pair: Pair
+    settings: Settings
     levels: list[Level]
     skipped: int
 
@@ -175,44 +170,44 @@ class _Seen:
 
 def _in_time(pair: Pair, start: Transform, clock: Clock) -> _Seen | None:
     """The pair as it can be seen in time; None if it cannot."""
+    bent = _affine(start) is None
+    settings = SETTINGS[pair.fixed.ndim, bent]
     if not clock.limited:
-        return _Seen(pair, _levels(pair, start), 0)
-    affine = _affine(start) is not None
-    count = _count(pair.fixed.grid.sides.max() / min(pair.fixed.grid.spacing))
-    count = count if affine else min(count, _BENT[pair.fixed.ndim])
-    each = _SEEN if affine else _SEEN_BENT
+        return _Seen(pair, settings, _levels(pair, start, settings), 0)
+    count = min(_count(pair.fixed.grid.sides.max() / min(pair.fixed.grid.spacing)), settings.most)
+    each = _SEEN_BENT if bent else _SEEN
     factor = factor_in_time(pair, clock, 2 ** (count - 1), each, _SHARE)
     if factor is None:
         return None
     with clock.timed(SEEING, work(pair, factor, each)):
         some, skipped = thinned(pair, factor), factor.bit_length() - 1
         try:
-            seen = _Seen(some, _levels(some, start, skipped, count - skipped), skipped)
+            seen = _Seen(some, settings, _levels(some, start, settings, skipped, count - skipped), skipped)
         except ValueError:
             # what is constant to a few voxels need not be to all
-            seen = _Seen(pair, _levels(pair, start), 0)
+            seen = _Seen(pair, settings, _levels(pair, start, settings), 0)
         _ = seen.agreement
     return seen
 
 
-def _levels(pair: Pair, start: Transform, skipped: int = 0, most: int = 99) -> list[Level]:
+def _levels(pair: Pair, start: Transform, settings: Settings, skipped: int = 0, most: int = 99) -> list[Level]:
     """Coarse to fine, so many at most, where so many finer ones are left out."""
     scenes, ndim = pair.scenes, pair.fixed.ndim
     fixed = KnownImage.of(scenes.fixed, scenes.fixed_mask)
     moving = KnownImage.of(scenes.moving, scenes.moving_mask)
     least = min(fixed.grid.spacing)
     affine = _affine(start)
-    count = min(_count(fixed.grid.sides.max() / least), most)
+    count = min(_count(fixed.grid.sides.max() / least), settings.most, most)
     if affine is None:
         # seen once through the start, the moving image lies on the fixed grid
-        count = min(count, _BENT[ndim])
         margin = [int(np.ceil(_MARGIN * least / size)) for size in fixed.grid.spacing]
         moving = moving.near(least).through(start, fixed.grid.padded(margin))
         affine = Affine.identity(ndim)
     levels: list[Level] = []
     for number, raster in enumerate(reversed(pyramid(fixed, count))):
         moving = moving.near(min(raster.grid.spacing))
-        levels.insert(0, Level(raster, moving, affine, _of(_RADII[ndim], number + skipped), _WIENER[ndim]))
+        radius = settings.radius_at(number + skipped)
+        levels.insert(0, Level(raster, moving, affine, radius, settings.wiener, settings.floor))
     return levels
 
 
@@ -220,10 +215,6 @@ def _count(voxels: float) -> int:
     """Levels for a longest side of so many of the finest voxels."""
     halvings = [round(float(np.log2(max(voxels / size, 1)))) for size in (_COARSEST, _SMALLEST)]
     return 1 + max(halvings[0], min(halvings[1], 2))
-
-
-def _of(values: tuple[int, ...], number: int) -> int:
-    return values[min(number, len(values) - 1)]
 
 
 def _affine(transform: Transform) -> Affine | None:

@@ -39,7 +39,7 @@ def level_of(shape, spacing, channels=1, seed=0, wiener=0.0):
     turn = np.eye(ndim) + 0.05 * rng.normal(size=(ndim, ndim))
     affine = Affine.about(turn, grids[0].center)
     images = [KnownImage(by_channel(values, ndim), grid) for values, grid in zip((fixed, moving), grids, strict=True)]
-    return Level(*images, affine, 1, wiener)
+    return Level(*images, affine, 1, wiener, 0.01)
 
 
 def field_of(level, size=0.4, seed=1):
