@@ -45,7 +45,7 @@ class Benchmark:
         return text + f" Defaults: {dict(self.defaults)}." * bool(self.defaults)
 
 
-_PAGE, _DOUBTS = "benchmarks/README.md", "docs/when-it-is-wrong.md"
+_PAGE, _DOUBTS = "benchmarks/README.md", "docs/explanations/when-it-is-wrong.md"
 _LABELS = "benchmarks/experiments/labels.md"
 _TRIALS = "benchmarks/experiments/fields.md"
 # time against size
