@@ -1,5 +1,6 @@
 """The site: `python -m sphinx -W -b html docs docs/_build`."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -7,7 +8,7 @@ from pathlib import Path
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE / "_ext"))
 
-import augreg  # noqa: E402
+import augreg
 
 project = "augreg"
 author = copyright = "The augreg developers"
@@ -51,23 +52,18 @@ def _commands(app):
     """The help of every command, as it is shown in a terminal."""
     from augreg.cli.parser import build_parser
 
+    plain = {**os.environ, "COLUMNS": "110", "NO_COLOR": "1", "TERM": "dumb"}
     parser = build_parser()
     (choices,) = [action.choices for action in parser._actions if hasattr(action, "choices") and isinstance(action.choices, dict)]
     parts = ["# Commands", "", "What `augreg COMMAND --help` prints.", ""]
     for name in choices:
         run = [sys.executable, "-m", "augreg", name, "--help"]
-        text = subprocess.run(run, check=True, stdout=subprocess.PIPE, encoding="utf-8", env=_plain()).stdout
+        text = subprocess.run(run, check=True, stdout=subprocess.PIPE, encoding="utf-8", env=plain).stdout
         parts += [f"## {name}", "", "```text", text.rstrip(), "```", ""]
     target = HERE / "reference" / "commands.md"
     text = "\n".join(parts)
     if not target.exists() or target.read_text(encoding="utf-8") != text:
         target.write_text(text, encoding="utf-8")
-
-
-def _plain():
-    import os
-
-    return {**os.environ, "COLUMNS": "110", "NO_COLOR": "1", "TERM": "dumb"}
 
 
 def setup(app):

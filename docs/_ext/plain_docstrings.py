@@ -1,6 +1,6 @@
 """augreg's docstrings are plain text; here they become reStructuredText.
 
-`name` in single backticks is code, * and | mean themselves, and lines that are indented after a blank line, such as equations
+`name` in single backticks is code, * and | mean themselves but where * begins an item, and lines that are indented after a blank line, such as equations
 and small tables, are shown as they stand. In sections (Parameters, Raises) what stands behind the colon of `name : text` is a
 description, since types are annotations; napoleon reads the sections afterwards.
 """
@@ -34,6 +34,8 @@ def plain(lines):
             result.append(line)
         elif entry:
             result += [entry[1], f"    {_escaped(entry[2])}"]
+        elif line.startswith("* "):
+            result.append(f"* {_escaped(line[2:])}")
         else:
             result.append(_escaped(line))
         before = line

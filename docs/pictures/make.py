@@ -1,7 +1,7 @@
 """The picture of the start page: `python docs/pictures/make.py` writes `docs/pictures/augreg.png`.
 
-The heart is the last patient of the sample data, whom the network that comes with augreg was not trained on; the section is that of
-the tutorial.
+The heart is the last patient of the sample data, whom the network that comes with augreg was not trained on; the section is
+that of the tutorial.
 """
 
 import runpy

@@ -2,8 +2,8 @@
 A network from twenty labelled slices
 =====================================
 
-Ten patients, each at end-diastole and end-systole: twenty slices of hearts with the left ventricle outlined. Too few for a network,
-but enough for an appearance model, and that draws as many pairs as a network wants, with exact truth.
+Ten patients, each at end-diastole and end-systole: twenty slices of hearts with the left ventricle outlined. Too few for a
+network, but enough for an appearance model, and that draws as many pairs as a network wants, with exact truth.
 
 The hearts come with augreg; your own images are read by :func:`augreg.read_image` and :func:`augreg.read_labels`.
 """
@@ -35,13 +35,14 @@ from augreg.training import (
 hearts = ar.datasets.hearts(side=128)
 known, unseen = slice(0, 20), slice(48, 60)
 model = ar.fit_appearance_model(hearts.images[known], labels=hearts.labels[known])
-print(f"{model.shape.rank} modes of shape and {model.texture.rank} of texture, from {len(hearts.images[known])} slices")
+print(f"{model.shape.rank} modes of shape and {model.appearance.rank} of appearance, from {len(hearts.images[known])} slices")
 
 # %%
 # Pairs
 # -----
-# Two images of a pair differ in shape and share their appearance. `pose` says how much the whole body moves between them: between
-# two phases of one patient hardly at all. `y + u(y)` is where the point y of the first image lies in the second, known exactly.
+# Two images of a pair differ in shape and share their appearance. `pose` says how much the whole body moves between them:
+# between two phases of one patient hardly at all. `y + u(y)` is where the point y of the first image lies in the second,
+# known exactly.
 
 generator = AppearancePairs(model, pose=0.05)
 pairs = make_pairs(generator, seed=0, indices=range(192))
@@ -64,8 +65,8 @@ for ax, (title, draw) in zip(
 # %%
 # Training
 # --------
-# A FlowNetS of an eighth of its width, 250 steps of eight pairs, mirrored by chance. In earnest take a quarter of the width and 2000 steps
-# (three CPU minutes), or `augreg train` in the shell, which shows how it goes and can be resumed.
+# A FlowNetS of an eighth of its width, 250 steps of eight pairs, mirrored by chance. In earnest take a quarter of the width
+# and 2000 steps (three CPU minutes), or `augreg train` in the shell, which shows how it goes and can be resumed.
 
 unknown = make_pairs(generator, seed=1, indices=range(16))
 network = seeded_network(0, ndim=2, width=0.125)
@@ -79,11 +80,11 @@ with tempfile.TemporaryDirectory() as run:
 # %%
 # Real patients
 # -------------
-# From end-diastole to end-systole of the last six patients. The network has seen nothing but drawn pairs. A linear program needs no
-# training at all; both are callables with one call, so they are compared in a loop.
+# From end-diastole to end-systole of the last six patients. The network has seen nothing but drawn pairs. A linear program
+# needs no training at all; both are callables with one call, so they are compared in a loop.
 
 methods = {
-    "nothing": lambda fixed, moving: ar.Affine.identity(2),
+    "nothing": lambda *_: ar.Affine.identity(2),
     "network": FlowRegistration(network, model.template.spacing),
     "network, used twice": ar.Chained(*[FlowRegistration(network, model.template.spacing)] * 2),
     "linear program, then dense steps": ar.LPRegistration(),
@@ -107,5 +108,5 @@ for ax, name in zip(axes, ("nothing", "network, used twice", "linear program, th
     ax.set_axis_off()
 
 # %%
-# Where to go from here: `augreg sam fit`, `augreg synthesize` and `augreg train` do the same in the shell, on all cores, and on a graphics card
-# where there is one. Real pairs serve as well, with or without labels: see :doc:`../how-to/train`.
+# Where to go from here: `augreg sam fit`, `augreg synthesize` and `augreg train` do the same in the shell, on all cores, and
+# on a graphics card where there is one. Real pairs serve as well, with or without labels: see :doc:`../how-to/train`.

@@ -2,9 +2,10 @@
 Two sections in different stains
 ================================
 
-Neighbouring sections of tissue are stained differently, and deform on their way to the slide. Here a section with two stains (skimage's
-immunohistochemistry, 512 x 512 pixels) is taken apart into its stains. The fixed image is the section; the moving one has a third of
-the antibody, and is turned and bent by a known map. So what a registration finds can be held against the truth.
+Neighbouring sections of tissue are stained differently, and deform on their way to the slide. Here a section with two stains
+(skimage's immunohistochemistry, 512 x 512 pixels) is taken apart into its stains. The fixed image is the section; the moving
+one has a third of the antibody, and is turned and bent by a known map. So what a registration finds can be held against the
+truth.
 """
 
 # %%
@@ -60,9 +61,8 @@ def errors(phi):
 *_, state = ar.LPRegistration().steps(fixed, moving)
 found = errors(state.transform)
 print(f"{state.stage}; {state.seconds:.2f} s; warnings: {list(state.warnings)}")
-print(
-    f"error: median {np.median(found):.2f} pixels, largest {found.max():.2f}; before {np.median(errors(ar.Affine.identity(2))):.1f}"
-)
+before = np.median(errors(ar.Affine.identity(2)))
+print(f"error: median {np.median(found):.2f} pixels, largest {found.max():.2f}; before {before:.1f}")
 print(f"least determinant of the Jacobian: {ar.jacobian_determinant(state.transform, grid).min():.2f}")
 
 # %%
@@ -80,7 +80,8 @@ for ax, title, draw in zip(axes, ("before", "after", "what was done"), pictures,
 # %%
 # When stains have too little in common
 # -------------------------------------
-# Without any antibody the two images show different things, and no criterion finds the map. It is not silent about it: read warnings.
+# Without any antibody the two images show different things, and no criterion finds the map. It is not silent about it: read
+# warnings.
 
 bare = ar.warp(stained(0.0), truth.inverse(), grid, fill=1.0)
 for criterion in ("ncc", "mi"):

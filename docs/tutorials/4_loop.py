@@ -2,8 +2,9 @@
 A loop with a deadline
 ======================
 
-A camera, a probe, a scanner in the operating room: the fixed image stays, frames come, and the motion must be known before the next frame. `prepare`
-makes once what depends on the fixed image alone; what it gives is a tracker, a callable `(frame, initial) -> Transform`.
+A camera, a probe, a scanner in the operating room: the fixed image stays, frames come, and the motion must be known before
+the next frame. `prepare` makes once what depends on the fixed image alone; what it gives is a tracker, a callable `(frame,
+initial) -> Transform`.
 """
 
 # %%
@@ -38,7 +39,8 @@ def frame(k):
 # %%
 # The loop
 # --------
-# Each frame starts where the last one ended. `tracker(image, initial=last)` gives the transform alone; `steps` also tells how it was found.
+# Each frame starts where the last one ended. `tracker(image, initial=last)` gives the transform alone; `steps` also tells how
+# it was found.
 
 tracker = ar.LPRegistration(transform="rigid").prepare(frame(0))
 corners = np.array([[60.0, 60.0], [60.0, 450.0], [450.0, 60.0], [450.0, 450.0]])
