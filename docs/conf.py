@@ -24,6 +24,7 @@ extensions = [
 ]
 exclude_patterns = ["_build", "tutorials"]
 suppress_warnings = ["config.cache"]  # functions of the gallery's configuration cannot be pickled
+default_role = "code"  # as in docstrings
 html_theme = "furo"
 html_title = f"augreg {version}"
 html_static_path = ["pictures"]
