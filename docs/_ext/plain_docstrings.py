@@ -1,8 +1,8 @@
 """augreg's docstrings are plain text; here they become reStructuredText.
 
-`name` in single backticks is code, * and | mean themselves but where * begins an item, and lines that are indented after a blank line, such as equations
-and small tables, are shown as they stand. In sections (Parameters, Raises) what stands behind the colon of `name : text` is a
-description, since types are annotations; napoleon reads the sections afterwards.
+`name` in single backticks is code, * and | mean themselves but where * begins an item, and lines that are indented after an empty
+line, such as equations and small tables, are shown as they stand. In sections (Parameters, Raises) what stands behind the colon
+of `name : text` is a description, since types are annotations; napoleon reads the sections afterwards.
 """
 
 import re
