@@ -69,6 +69,7 @@ BENCHMARKS = {
     "flyingchairs": Benchmark("benchmarks.models.flyingchairs", _PAGE),
     "pairs-exactness": Benchmark("benchmarks.synthesis.exactness", _PAGE),
     "pairs-speed": Benchmark("benchmarks.synthesis.speed", _PAGE),
+    "atlas": Benchmark("benchmarks.atlas.run", _PAGE),
     "plausibility": Benchmark("benchmarks.synthesis.plausibility", _PAGE),
     "card": Benchmark("benchmarks.card.command"),
     "prostate": Benchmark("benchmarks.experiments.prostate", _LABELS),

@@ -83,6 +83,55 @@ def joint_votes(begin, end, disputed, target, images, labels, radius, search, be
             weights[v, i] = w[i] / total if total != 0.0 else 0.0
 
 
+@kernel
+def gathered_support(begin, end, disputed, place, agreed, named, weights, own, out):
+    """Support (V, n) of the label that each atlas names: that of the voxel, `own` times more, and of its neighbours, summed.
+
+    place : row of a voxel in `named` and `weights`, (n0, n1, n2); -1 where all atlases agree on `agreed`
+    """
+    n = named.shape[1]
+    n0, n1, n2 = place.shape
+    r0, r1, r2 = 1 if n0 > 1 else 0, 1 if n1 > 1 else 0, 1 if n2 > 1 else 0
+    ranks, sums, slot = np.zeros(n, np.int32), np.zeros(n), np.zeros(n, np.int64)
+    for v in range(begin, end):
+        different = 0
+        for i in range(n):
+            slot[i] = -1
+            for k in range(different):
+                if ranks[k] == named[v, i]:
+                    slot[i] = k
+            if slot[i] < 0 and named[v, i] >= 0:
+                ranks[different] = named[v, i]
+                sums[different] = 0.0
+                slot[i] = different
+                different += 1
+        flat = disputed[v]
+        c0, c1, c2 = flat // (n1 * n2), flat // n2 % n1, flat % n2
+        for o0 in range(-r0, r0 + 1):
+            for o1 in range(-r1, r1 + 1):
+                for o2 in range(-r2, r2 + 1):
+                    x = min(max(c0 + o0, 0), n0 - 1)
+                    y = min(max(c1 + o1, 0), n1 - 1)
+                    z = min(max(c2 + o2, 0), n2 - 1)
+                    factor = 1.0 + own if o0 == 0 and o1 == 0 and o2 == 0 else 1.0
+                    row = place[x, y, z]
+                    if row < 0:
+                        for k in range(different):
+                            if ranks[k] == agreed[x, y, z]:
+                                sums[k] += factor
+                    else:
+                        for j in range(n):
+                            for k in range(different):
+                                if ranks[k] == named[row, j]:
+                                    sums[k] += factor * weights[row, j]
+        total = 0.0
+        for k in range(different):
+            sums[k] = max(sums[k], 0.0)
+            total += sums[k]
+        for i in range(n):
+            out[v, i] = sums[slot[i]] / total if slot[i] >= 0 and total > 0.0 else 0.0
+
+
 @inlined
 def _solve(M, x):
     """M x = b by elimination with pivots; b comes in x, M is spoilt."""

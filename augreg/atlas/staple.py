@@ -59,7 +59,8 @@ class Staple:
                 voted = named[:, i] >= 0
                 for j in range(n):
                     rows = voted & first[:, j]
-                    np.add.at(theta[i], (named[rows, i], named[rows, j]), W[rows, j])
+                    cells = named[rows, i].astype(np.int64) * count + named[rows, j]
+                    theta[i] += np.bincount(cells, W[rows, j], count * count).reshape(count, count)
             theta /= np.maximum(theta.sum(axis=1, keepdims=True), _TINY)
             score = np.log(np.maximum(prior[np.maximum(named, 0)], _TINY))
             for i in range(n):

@@ -8,6 +8,7 @@ from functools import partial
 import numpy as np
 
 from augreg import metrics
+from augreg.atlas import Atlas, JointFusion, fuse
 from augreg.dense import DenseRegistration
 from augreg.geometry.grid import Grid
 from augreg.geometry.image import Image, Labels
@@ -21,7 +22,7 @@ Job = Callable[[], object]
 
 def all_jobs() -> list[tuple[str, Job]]:
     """What to do, and its name for those who watch."""
-    return [*_registrations(2), *_registrations(3), *_warps(2), *_warps(3), *_learning()]
+    return [*_registrations(2), *_registrations(3), *_warps(2), *_warps(3), ("atlases", _atlases), *_learning()]
 
 
 def _scene(ndim: int, shift: float = 0.0) -> Image:
@@ -46,6 +47,11 @@ def _parts(image: Image) -> Labels:
 def _field(grid: Grid) -> BSpline:
     spline = BSpline.zeros(grid, 12.0)
     return BSpline(0.3 * np.cos(np.arange(spline.coefficients.size)).reshape(spline.coefficients.shape), spline.grid)
+
+
+def _atlases() -> None:
+    target = _scene(2)
+    fuse(target, [Atlas(image, _parts(image)) for image in (target, _scene(2, 2.0), _scene(2, -2.0))], JointFusion())
 
 
 def _registrations(ndim: int) -> Iterator[tuple[str, Job]]:

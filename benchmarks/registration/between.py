@@ -113,7 +113,8 @@ def _heads(split: Split) -> list[tuple[str, str]]:
     return _ring(people, range(1, len(people)))
 
 
-def _hearts(split: Split) -> list[str]:
+def patients_of(split: Split) -> list[str]:
+    """Of `hearts3d`."""
     names = sorted(path.name[:3] for path in (DATA / "hearts3d").glob("???_ed.nii.gz"))
     blocks: dict[int, list[str]] = {}
     for name in names:
@@ -123,11 +124,11 @@ def _hearts(split: Split) -> list[str]:
 
 
 def _phases(split: Split) -> list[tuple[str, str]]:
-    return [(f"{name}_ed", f"{name}_es") for name in _hearts(split)]
+    return [(f"{name}_ed", f"{name}_es") for name in patients_of(split)]
 
 
 def _patients(split: Split) -> list[tuple[str, str]]:
-    return [(f"{a}_ed", f"{b}_ed") for a, b in _ring(_hearts(split), (1,))]
+    return [(f"{a}_ed", f"{b}_ed") for a, b in _ring(patients_of(split), (1,))]
 
 
 # name of the case -> pairs of names of images, in the folder of the first word

@@ -92,17 +92,16 @@ def test_local_weights_are_powers_of_the_correlation_in_a_window(shape):
 def test_joint_weights_are_those_of_their_slow_twin(shape, search, beta):
     target, _ = scene(shape, noise=0.2)
     given = atlases(shape, 4, 0.3)
-    fusion = JointFusion(radius=1, beta=beta, alpha=0.2, search=search)
+    fusion = JointFusion(radius=1, beta=beta, alpha=0.2, search=search, own=1.5)
     candidates = Candidates.of(target, given)
     wide = candidates.target.reshape(shape), candidates.images.reshape(-1, *shape), candidates.labels.reshape(-1, *shape)
     votes = fusion.votes(candidates)
-    assert len(candidates.disputed) > 40
-    for v in range(0, len(candidates.disputed), 7):
-        x = np.unravel_index(candidates.disputed[v], shape)
-        named, weights = naive_fusion.joint_weights(*wide, x, 1, beta, 0.2, search)
-        assert votes.named[v].tolist() == named
-        sums = {own: max(0, sum(w for w, k in zip(weights, named, strict=True) if k == own)) for own in named}
-        shares = [sums[own] / sum(sums.values()) for own in named]
+    places = [tuple(map(int, np.unravel_index(flat, shape))) for flat in candidates.disputed]
+    assert len(places) > 40
+    known = {x: naive_fusion.joint_weights(*wide, x, 1, beta, 0.2, search) for x in places}
+    for v in range(0, len(places), 7):
+        assert votes.named[v].tolist() == known[places[v]][0]
+        shares = naive_fusion.joint_support(known, wide[2], places[v], 1, 1.5)
         np.testing.assert_allclose(votes.support[v], shares, atol=2e-3)
 
 
@@ -188,7 +187,7 @@ def spoilt():
     ("make", "message"),
     [
         (lambda: LocalWeights(radius=0), "radius, power: expected at least 1 and 0, got 0 and 4.0"),
-        (lambda: JointFusion(alpha=0), "radius, search, beta, alpha: expected"),
+        (lambda: JointFusion(alpha=0), "radius, search, own, beta, alpha: expected"),
         (lambda: Staple(iterations=0), "iterations, tolerance, expected: expected the first two above 0"),
         (lambda: fuse(scene((9, 9))[0], [], Majority()), "atlases: expected at least one, got none"),
         (lambda: fuse(scene((9, 9))[0], [Atlas(*scene((9, 8)))], Majority()), r"atlases\[0\]: expected the grid of the target"),

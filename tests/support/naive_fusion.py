@@ -34,6 +34,30 @@ def joint_weights(target, images, labels, x, radius, beta, alpha, search):
     return named, w / w.sum()
 
 
+def joint_support(known, labels, x, radius, own):
+    """Support of what each atlas names at a disputed voxel; known: labels and weights of every disputed one, by its index."""
+    shape, n = labels.shape[1:], len(labels)
+
+    def around(x, reach):
+        return itertools.product(*(range(i - reach, i + reach + 1) for i in x))
+
+    def average(y):
+        return np.mean([known[z][1] for z in around(y, radius) if z in known], axis=0)
+
+    sums = {}
+    for y in around(x, 1):
+        inside = tuple(int(i) for i in np.clip(y, 0, np.array(shape) - 1))
+        if inside in known:
+            votes = zip(known[inside][0], average(inside), strict=True)
+        else:
+            votes = [(max(labels[(i, *inside)] for i in range(n)), 1.0)]
+        for label, weight in votes:
+            sums[label] = sums.get(label, 0.0) + weight * (1 + own if y == tuple(x) else 1)
+    named = known[tuple(x)][0]
+    total = sum(max(0, sums[label]) for label in set(named))
+    return [max(0, sums[label]) / total for label in named]
+
+
 def staple(named, L, iterations, expected):
     """W (V, L) of STAPLE: every label at every voxel, for labels that some atlas names there."""
     V, n = named.shape

@@ -1,0 +1,251 @@
+"""Segmentation by several atlases: directly, through templates, and how their votes are fused.
+
+A row is a target and a way: mean Dice over labels, CPU seconds of all threads for one target from its image in memory to its
+label map, with atlases and stored transforms in memory, too. Registrations that several ways need are made once and counted in
+each. For a template that all targets share, and for three drawn at random, the mean over templates and over draws is told. On
+training people more fusions stand beside each other: settings are chosen there. With `--ants-python`, ANTs fuses the same
+propagated maps. Rows are kept as they come; a run that was stopped goes on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+import augreg as ar
+from augreg.atlas import (
+    Atlas,
+    Choice,
+    Fusion,
+    JointFusion,
+    LocalWeights,
+    Majority,
+    Staple,
+    TemplateBank,
+    building,
+    fuse,
+)
+from augreg.threads import set_threads
+from benchmarks.atlas.cases import Case, cases
+from benchmarks.atlas.table import rendered
+from benchmarks.harness.places import ROOT
+from benchmarks.harness.record import Row, about, continued, write_record
+from benchmarks.registration.between import SPLITS
+
+__all__ = ["options", "rendered", "run"]
+
+_FUSIONS: dict[str, Fusion] = {
+    "majority": Majority(),
+    "local weights": LocalWeights(),
+    "joint": JointFusion(),
+    "STAPLE": Staple(),
+}
+_TRIED: dict[str, Fusion] = {
+    "joint, alpha 0.1": JointFusion(alpha=0.1),
+    "joint, alpha 1": JointFusion(alpha=1.0),
+    "joint, own 0": JointFusion(own=0.0),
+    "joint, own 100": JointFusion(own=100.0),
+    "joint, radius 1": JointFusion(radius=1),
+    "joint, radius 3": JointFusion(radius=3),
+    "joint, search 1": JointFusion(search=1),
+}
+_DRAWS, _THREE, _ANTS_TARGETS = 4, 3, 3
+
+
+def options(parser: argparse.ArgumentParser) -> None:
+    """Of the command."""
+    parser.add_argument("--split", choices=SPLITS, default="test")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--only", nargs="+", default=["brain2d", "brain3d", "hearts3d"], metavar="CASE")
+    parser.add_argument("--targets", type=int, default=10**6, help="stop after so many new targets")
+    parser.add_argument("--ants-python", type=Path, metavar="PATH", help="an interpreter that has antspyx; left out without")
+
+
+def run(options: argparse.Namespace) -> None:
+    """Measure what the output lacks."""
+    set_threads(min(options.threads, ar.get_threads()))
+    record = continued(
+        options.output, about(options.threads, ("augreg", "numba", "numpy", "scipy")) | {"split": options.split, "rows": []}
+    )
+    left = options.targets
+    for name in options.only:
+        case = cases(options.split)[name]
+        done = {row["target"] for row in record["rows"] if row["case"] == name}
+        for target in [one for one in case.targets if one not in done][:left]:
+            left -= 1
+            begin = time.perf_counter()
+            rows = [{"case": name, "target": target, **row} for row in _rows(case, target, options)]
+            # of a target all rows or none: they share registrations
+            record["rows"] += rows
+            write_record(options.output, record)
+            print(f"{name} {target}: {len(rows)} rows, {time.perf_counter() - begin:.1f} s", file=sys.stderr, flush=True)
+
+
+@dataclass
+class _Clock:
+    """CPU seconds since the last look."""
+
+    last: float = field(default_factory=time.process_time)
+
+    def took(self) -> float:
+        """And begin again."""
+        now = time.process_time()
+        seconds, self.last = now - self.last, now
+        return seconds
+
+
+def _rows(case: Case, target: str, options: argparse.Namespace) -> Iterator[Row]:
+    registration = ar.LPRegistration.for_people()
+    names = case.of(target)
+    here = case.read(target)
+    atlases = [case.read(name) for name in names]
+    # kernels are compiled, or loaded, before anything is measured
+    _warm(registration, here, atlases[0])
+    clock = _Clock()
+    online, spent = [], []
+    for atlas in atlases:
+        online.append(registration(here.image, atlas.image))
+        spent.append(clock.took())
+    direct = []
+    for atlas, phi in zip(atlases, online, strict=True):
+        direct.append(atlas.through(phi, here.image.grid))
+    mapped = clock.took()
+    scores = [_mean(case, one.labels, here.labels) for one in direct]
+    cost = (sum(spent) + mapped) / len(names)
+    yield {
+        "way": "single atlas: mean",
+        "dice": float(np.mean(scores)),
+        "best": max(scores),
+        "cpu_seconds": cost,
+        "registrations": 1,
+    }
+    fusions = _FUSIONS | (_TRIED if options.split == "training" else {})
+    if case.name == "brain3d":
+        # minutes, and below the majority on every slice
+        del fusions["STAPLE"]
+    for name, fusion in fusions.items():
+        yield _fused(case, here, direct, fusion, f"direct, {name}", sum(spent) + mapped, len(names))
+    # minutes a volume
+    if options.ants_python and case.name == "brain2d" and target in case.targets[:_ANTS_TARGETS]:
+        yield _ants(case, here, direct, options.ants_python)
+    if case.name == "brain2d":
+        yield from _through_templates(case, here, atlases, names, online, spent, registration)
+
+
+def _fused(case: Case, here: Atlas, maps: Sequence[Atlas], fusion: Fusion, way: str, before: float, registrations: int) -> Row:
+    """A row; `before` are the CPU seconds of the maps."""
+    clock = _Clock()
+    found = fuse(here.image, maps, fusion)
+    took = clock.took()
+    overlaps = case.dice(found.labels, here.labels)
+    row: Row = {
+        "way": way,
+        "dice": float(np.mean(list(overlaps.values()))),
+        "cpu_seconds": before + took,
+        "fusion_seconds": took,
+        "registrations": registrations,
+        "memory_gb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
+    }
+    return row | ({f"label {name}": value for name, value in overlaps.items()} if case.name == "hearts3d" else {})
+
+
+def _through_templates(
+    case: Case,
+    here: Atlas,
+    atlases: Sequence[Atlas],
+    names: Sequence[str],
+    online: Sequence[ar.Transform],
+    spent: Sequence[float],
+    registration: ar.LPRegistration,
+) -> Iterator[Row]:
+    """Templates chosen, drawn, and shared by all."""
+    bank = _bank(case, atlases, registration)
+    clock, maps, mapping = _Clock(), [], []
+    for t, phi in enumerate(online):
+        maps.append(list(bank.carried(Choice(t), phi, here.image.grid)))
+        mapping.append(clock.took())
+    common = [_fused(case, here, one, JointFusion(), "", spent[t] + mapping[t], 1) for t, one in enumerate(maps)]
+    yield _averaged(common, "one template, all the same: mean") | {"best": max(row["dice"] for row in common)}
+    rng = np.random.default_rng(int(names[0]) + len(names) + int(here.labels.values.sum()) % 1000)
+    draws = [rng.choice(len(maps), _THREE, replace=False) for _ in range(_DRAWS)]
+    drawn = [
+        _fused(
+            case,
+            here,
+            [one for t in draw for one in maps[t]],
+            JointFusion(),
+            "",
+            sum(spent[t] + mapping[t] for t in draw),
+            _THREE,
+        )
+        for draw in draws
+    ]
+    yield _averaged(drawn, "three templates drawn: mean")
+    for count, way in ((1, "one template chosen"), (2, "two templates chosen"), (_THREE, "three templates chosen")):
+        clock.took()
+        chosen = bank.choose(here.image, count)
+        propagated = list(bank.propagate(here.image, chosen))
+        took = clock.took()
+        yield _fused(case, here, propagated, JointFusion(), f"{way}, joint", took, count)
+        if count != 2:
+            yield _fused(case, here, propagated, Majority(), f"{way}, majority", took, count)
+
+
+def _averaged(rows: Sequence[Row], way: str) -> Row:
+    numbers = [name for name in rows[0] if name != "way"]
+    return {"way": f"{way}, joint"} | {name: float(np.mean([row[name] for row in rows])) for name in numbers}
+
+
+def _bank(case: Case, atlases: Sequence[Atlas], registration: ar.LPRegistration) -> TemplateBank:
+    """All atlases as templates; the folder is shared by all targets."""
+    folder = ROOT / "runs" / "atlas" / case.name
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    images = [atlas.image for atlas in atlases]
+    for _ in building(images, atlases, registration, folder):
+        pass
+    return TemplateBank.read(folder, registration).held()
+
+
+def _warm(registration: ar.LPRegistration, here: Atlas, atlas: Atlas) -> None:
+    maps = [atlas.through(registration(here.image, atlas.image), here.image.grid), here]
+    for fusion in (*_FUSIONS.values(), JointFusion(search=1)):
+        few = [slice(n // 2 - min(n // 2, 10), n // 2 + 10) for n in here.image.grid.shape]
+        fuse(*_part(here, maps, few), fusion)
+
+
+def _part(here: Atlas, maps: Sequence[Atlas], where: Sequence[slice]) -> tuple[ar.Image, list[Atlas]]:
+    def cut(atlas: Atlas) -> Atlas:
+        values = [part.values[tuple(where)] for part in (atlas.image, atlas.labels)]
+        grid = ar.Grid(values[0].shape)
+        return Atlas(ar.Image(values[0], grid), ar.Labels(values[1], grid))
+
+    return cut(here).image, [cut(one) for one in maps]
+
+
+def _ants(case: Case, here: Atlas, maps: Sequence[Atlas], python: Path) -> Row:
+    """ANTs' joint fusion of the same maps, in a process of its own."""
+    worker = Path(__file__).with_name("ants_worker.py")
+    with tempfile.TemporaryDirectory() as folder:
+        given, found = Path(folder) / "given.npz", Path(folder) / "found.npz"
+        parts = {"target": here.image.values.astype(np.float32), "spacing": np.array(here.image.grid.spacing)}
+        parts |= {f"image{i}": one.image.values for i, one in enumerate(maps)}
+        parts |= {f"labels{i}": one.labels.values.astype(np.float32) for i, one in enumerate(maps)}
+        np.savez(given, **parts)
+        subprocess.run([str(python), str(worker), str(given), str(found)], check=True, capture_output=True)
+        with np.load(found) as result:
+            labels, seconds = np.rint(result["labels"]).astype(np.int64), float(result["cpu_seconds"])
+    score = _mean(case, ar.Labels(labels, here.labels.grid), here.labels)
+    return {"way": "direct, ANTs' joint fusion", "dice": score, "fusion_seconds": seconds}
+
+
+def _mean(case: Case, found: ar.Labels, truth: ar.Labels) -> float:
+    return float(np.mean(list(case.dice(found, truth).values())))
