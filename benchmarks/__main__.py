@@ -60,6 +60,7 @@ BENCHMARKS = {
     "tracking": Benchmark("benchmarks.registration.tracking", _PAGE),
     "start": Benchmark("benchmarks.start.run", _PAGE),
     "silent": Benchmark("benchmarks.silent.run", _DOUBTS),
+    "unrelated": Benchmark("benchmarks.silent.unrelated", _DOUBTS),
     "fuzz": Benchmark("benchmarks.files.fuzz", _DOUBTS),
     "cold": Benchmark("benchmarks.commands.cold", _PAGE),
     "programs": Benchmark("benchmarks.solvers.programs"),

@@ -14,7 +14,7 @@ brightness, E[M(phi) | F], and M likewise; the better of the two counts.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -55,12 +55,14 @@ class Agreement:
     seen : number of these inside the moving image
     matched : number of those best matched within a voxel of where they were put
     opposite : number of those with a negative correlation stronger than any positive one
+    likeness : their mean correlation where they were put; with any contrast the lesser one of both ways; 0 where none is seen
     """
 
     patches: int
     seen: int
     matched: int
     opposite: int
+    likeness: float
 
     @property
     def share(self) -> float:
@@ -99,7 +101,7 @@ def agreement(level: Level, transform: Transform) -> Agreement:
         _matched(as_moving(still), moved, centers, half, reach, floor[[1, 1]]),
         _matched(still, as_fixed(moved), centers, half, reach, floor[[0, 0]]),
     )
-    return max(both, key=lambda found: found.share)
+    return replace(max(both, key=lambda found: found.share), likeness=min(found.likeness for found in both))
 
 
 def _matched(still: Values, moved: Values, centers: Indices, half: Indices, reach: Indices, floor: FloatArray) -> Agreement:
@@ -107,10 +109,11 @@ def _matched(still: Values, moved: Values, centers: Indices, half: Indices, reac
     work = _PAIR * float(np.prod(2 * half + 1) * np.prod(2 * reach + 1))
     patches = (still, moved, reach, centers, half, reach, floor, _LEAST)
     shared(_patch_kernels.best_offsets, len(centers), work, *patches, offsets, scores)
-    seen = np.isfinite(scores[:, 1])
+    known = np.isfinite(scores[:, 1])
     at_home = np.abs(offsets).max(axis=1, initial=0) <= 1
-    opposite = -scores[:, 2] > scores[:, 0]
-    return Agreement(len(centers), *(int(np.count_nonzero(seen & what)) for what in (True, at_home, opposite)))
+    opposed = -scores[:, 2] > scores[:, 0]
+    seen, matched, opposite = (np.count_nonzero(known & what) for what in (np.True_, at_home, opposed))
+    return Agreement(len(centers), int(seen), int(matched), int(opposite), float(scores[known, 1].mean()) if seen else 0.0)
 
 
 def _known(found: Samples) -> Values:

@@ -5,8 +5,12 @@ at home       keypoints that, moved along their normals by up to 8 voxels, match
               of them by chance, 43 % and more among people, stains and known maps
 agreement     patches that no program has seen (see `augreg.lp.agreement`), where the keypoints are not plain: among people 18 %
               and more; of other contrasts a quarter and more are opposite, among people 14 % at most
+likeness      where any contrast is allowed, mean correlation of these patches with each image in the other one's brightness.
+              Programs that estimate which brightness corresponds to which bring up to 94 % of the keypoints of unrelated images
+              home; of patches, one of the two ways correlates below 0.3 there, and above it among people
 
-Thresholds come from `python -m benchmarks run silent --learnt` and from pairs of the training people of `brain2d`.
+Thresholds come from `python -m benchmarks run silent --learnt` and from pairs of the training people of `brain2d`, where any
+contrast is allowed from `python -m benchmarks run unrelated --learnt`.
 """
 
 from __future__ import annotations
@@ -29,6 +33,9 @@ PLAIN = 0.85
 # share of patches that agree below which the result is doubted, and up to which opposite ones are
 _POOR, SURE = 0.15, 0.6
 _OPPOSED = 0.15
+# where any contrast is allowed: keypoints at home above which nothing else is asked, the least likeness, the least share of
+# patches that agree, and up to which opposite ones are
+_OBVIOUS, _LEAST_LIKE, _LEAST_ALIKE, _TURNED = 0.97, 0.3, 0.08, 0.18
 
 
 def at_home(level: Level, transform: Transform) -> float:
@@ -54,7 +61,10 @@ def doubts(level: Level, transform: Transform) -> list[str]:
     if seen < _LEAST_SEEN:
         found.append(f"low overlap: {seen:.0%} of the keypoints lie inside the moving image; check the result")
     share = home_share(costs)
-    if share < LEAST_AT_HOME:
+    if level.criterion.any_contrast:
+        if share < _OBVIOUS:
+            found += _of_any_contrast(level, transform, share)
+    elif share < LEAST_AT_HOME:
         found.append(
             f"flat criterion: only {share:.0%} of the keypoints match best where they were put; the images hardly agree, "
             "check the result"
@@ -72,6 +82,22 @@ def doubts(level: Level, transform: Transform) -> list[str]:
                 "the result, or try mutual information (criterion mi)"
             )
     return found
+
+
+def _of_any_contrast(level: Level, transform: Transform, share: float) -> list[str]:
+    """Where patches are too few to tell, most keypoints must be at home."""
+    match = agreement(level, transform)
+    if match.seen < FEWEST:
+        if share >= PLAIN:
+            return []
+        return [f"flat criterion: only {share:.0%} of the keypoints match best where they were put; check the result"]
+    opposed = match.share < SURE and match.opposed > _TURNED
+    if match.likeness >= _LEAST_LIKE and match.share >= _LEAST_ALIKE and not opposed:
+        return []
+    return [
+        f"no agreement: {match.share:.0%} of {match.seen} patches look alike where they were put, with a mean correlation of "
+        f"{match.likeness:.2f}, and {match.opposed:.0%} are opposite; check the result"
+    ]
 
 
 def home_share(costs: FloatArray) -> float:
