@@ -88,6 +88,59 @@ def test_unrelated_images_are_doubted():
         assert any("check the result" in text for text in state.warnings)
 
 
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [("camera", "coins"), ("coins", "astronaut"), ("astronaut", "moon"), ("moon", "camera"), ("coins", "moon")],
+)
+def test_unrelated_images_are_doubted_by_information(first, second):
+    fixed, moving = pair(first, 0, 1.0)[0], pair(second, 0, 1.0)[0]
+    for kind in ("rigid", "affine"):
+        *_, state = LPRegistration(transform=kind, criterion="mi").steps(fixed, moving)
+        assert any("check the result" in text for text in state.warnings)
+
+
+def test_images_of_many_contrasts_and_noise_are_found_by_information_without_a_doubt():
+    fixed, moving, points, targets = pair("camera", 8, 1.0)
+    noise = np.random.default_rng(2).normal(0, 12, moving.values.shape)
+    for look in (lambda v: 255 - v, lambda v: 4 * v * (255 - v) / 255, lambda v: 255 * (v.clip(0) / 255) ** 3):
+        other = moving.with_values((look(moving.values) + noise).astype(np.float32))
+        *_, state = LPRegistration(transform="rigid", criterion="mi").steps(fixed, other)
+        assert median(state, points, targets) < 1
+        assert state.warnings == ()
+
+
+def test_likeness_is_what_the_worse_way_leaves():
+    fixed, _, _, _ = pair("camera", 0, 1.0)
+    strange = pair("coins", 0, 1.0)[0]
+    folded = fixed.with_values(np.abs(fixed.values - np.median(fixed.values)))
+
+    def likeness(other, name):
+        (level,) = levels_of(Pair.of(fixed, other).scenes, [2.0], criterion_called(name), Bundle(6, 2), 700)
+        return agreement(level, Affine.identity(2)).likeness
+
+    assert likeness(fixed, "ncc") > 0.95
+    assert likeness(fixed.with_values(-fixed.values), "ncc") < -0.9
+    assert likeness(fixed.with_values(-fixed.values), "mi") > 0.95
+    # of dark and bright that have become one, only half can be told: the better way would give nearly 1
+    assert 0.2 < likeness(folded, "mi") < 0.9
+    assert abs(likeness(strange, "mi")) < 0.2
+    assert abs(likeness(strange, "ncc")) < 0.2
+
+
+@pytest.mark.parametrize("criterion", ["ncc", "mi"])
+def test_a_round_image_is_found_from_half_its_size_away(criterion):
+    """A fundus: its round border fits itself anywhere along it. Where half of the view is cut at a side, it may still be lost."""
+    whole = sitk.GetImageFromArray((255 * photograph("retina")).astype(np.float32))
+    for shift in ((0.0, 0.5), (-0.35, 0.35)):
+        truth = sitk.TranslationTransform(2, [share * N for share in shift])
+        moved = sitk.Resample(whole, whole, truth.GetInverse(), sitk.sitkLinear, 0.0)
+        fixed, moving = (Image(sitk.GetArrayFromImage(part).T, Grid((N, N))) for part in (whole, moved))
+        points = np.random.default_rng(0).uniform(0.3, 0.7, (50, 2)) * N
+        *_, state = LPRegistration(transform="rigid", criterion=criterion).steps(fixed, moving)
+        errors = np.linalg.norm(state.transform(points) - points - np.array(shift) * N, axis=1)
+        assert errors.max() < 0.5
+
+
 def test_agreement_falls_with_the_distance_from_the_truth():
     fixed, moving, _, _ = pair("camera", 0, 1.0)
     scenes = Pair.of(fixed, moving).scenes
