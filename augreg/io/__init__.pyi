@@ -13,6 +13,9 @@ from .images import write_image as write_image
 from .placed import Plane as Plane
 from .points import read_points as read_points
 from .points import write_points as write_points
+from .shapes import Outlines as Outlines
+from .shapes import read_outlines as read_outlines
+from .shapes import write_outlines as write_outlines
 from .transforms import FIELD_SUFFIXES as FIELD_SUFFIXES
 from .transforms import TRANSFORM_SUFFIXES as TRANSFORM_SUFFIXES
 from .transforms import read_transform as read_transform

@@ -3,6 +3,7 @@
     .csv          comma, semicolon or tab; with semicolons and tabs decimal commas too
     .fcsv         RAS or LPS as its header says
     .mrk.json     RAS or LPS as each list of points says
+    .geojson      points and corners of outlines of QuPath, in pixels: `augreg.io.shapes`
 
 All become LPS. napari's tables have the columns axis-0, axis-1[, axis-2], indices with z or y first: of which image they are
 cannot be known, so they are refused.
@@ -23,6 +24,7 @@ import numpy.typing as npt
 
 from augreg.geometry.grid import FloatArray
 from augreg.io.files import atomic, existing_file
+from augreg.io.shapes import read_outlines
 
 # of LPS coordinates: 3D Slicer's numbers for the systems came before their names
 _SIGNS = {"LPS": (1.0, 1.0, 1.0), "RAS": (-1.0, -1.0, 1.0), "1": (1.0, 1.0, 1.0), "0": (-1.0, -1.0, 1.0)}
@@ -38,6 +40,8 @@ def read_points(path: str | os.PathLike[str]) -> FloatArray:
     FileNotFoundError, or ValueError for a missing header, rows that are not numbers (named by their line), or no rows.
     """
     found = existing_file(path)
+    if found.name.lower().endswith(".geojson"):
+        return read_outlines(found).points
     if found.stat().st_size > _MOST_BYTES:
         raise ValueError(f"{found}: expected a file of landmarks, got one of {found.stat().st_size} bytes")
     name = found.name.lower()

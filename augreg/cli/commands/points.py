@@ -23,18 +23,29 @@ def add(commands: Commands) -> None:
         "map landmarks from fixed to moving space",
         "augreg points fixed.csv -t transform.h5 -o mapped.csv",
     )
-    parser.add_argument("points", metavar="POINTS.csv", help="header x,y or x,y,z; world mm (pixels for PNG, JPEG, TIFF)")
+    parser.add_argument(
+        "points",
+        metavar="POINTS",
+        help=".csv with header x,y or x,y,z, world mm (pixels for PNG, JPEG, TIFF); Slicer's .fcsv, .mrk.json; .geojson",
+    )
     parser.add_argument("-t", "--transform", metavar="TRANSFORM", required=True, help=TRANSFORM)
     convention_option(parser)
     parser.add_argument("-r", "--reference", metavar="FIXED", help="image the points belong to: says how many lie outside")
-    parser.add_argument("-o", "--output", metavar="OUT.csv", required=True, help="the points in moving space")
+    parser.add_argument(
+        "-o",
+        "--output",
+        metavar="OUT",
+        required=True,
+        help="the points in moving space: .csv; of a .geojson also .geojson, outlines too",
+    )
 
 
 def run(options: argparse.Namespace) -> None:
     """`augreg points`."""
     from augreg.geometry.landmarks import misplaced
 
-    check_output(options.output, (".csv",))
+    outlined = options.points.lower().endswith(".geojson")
+    check_output(options.output, (".csv", ".geojson") if outlined else (".csv",))
     transform, given = transform_of(options, options.transform), ar.read_points(options.points)
     mapped = transform(given)
     grid = reference_of(options)
@@ -44,7 +55,10 @@ def run(options: argparse.Namespace) -> None:
         text = misplaced(options.points, given, grid)
     if text := text or _beyond(options.points, given, transform):
         say_warning(text)
-    ar.write_points(mapped, options.output)
+    if options.output.lower().endswith(".geojson"):
+        ar.io.write_outlines(ar.io.read_outlines(options.points).mapped(lambda _: mapped), options.output)
+    else:
+        ar.write_points(mapped, options.output)
     say(f"{options.output}: {len(given)} points")
 
 
