@@ -15,6 +15,7 @@ import re
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
+from threading import Lock
 
 import numpy as np
 import SimpleITK as sitk
@@ -39,6 +40,18 @@ _SEAL = re.compile(rb"\naugreg crc32 ([0-9a-f]{8})\n")
 _OVERHEAD = 1 << 16
 # of a field that stands for a velocity
 _NODES = 1 << 22
+# HDF5 as it comes with ITK knows nothing of threads
+_HDF5 = Lock()
+
+
+def _after_fork() -> None:
+    # a thread of the parent may have held it
+    global _HDF5
+    _HDF5 = Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
 
 
 def read_transform(path: str | os.PathLike[str], *, convention: str | None = None) -> Transform:
@@ -153,7 +166,8 @@ def _write_hdf5(parts: list[Transform], temporary: Path) -> None:
     with open(temporary, "wb") as file:
         if hasattr(os, "posix_fallocate"):
             os.posix_fallocate(file.fileno(), 0, size)
-    quietly(sitk.WriteTransform, temporary, "a writable file", composite, str(temporary))
+    with _HDF5:
+        quietly(sitk.WriteTransform, temporary, "a writable file", composite, str(temporary))
     content = untimed(temporary.read_bytes())
     temporary.write_bytes(content + b"\naugreg crc32 %08x\n" % zlib.crc32(content))
 
@@ -165,7 +179,8 @@ def _parts_of_itk(path: Path, kind: str) -> list[Part]:
     if seal is not None:
         if seal.end() != len(content) or int(seal[1], 16) != zlib.crc32(content[: seal.start()]):
             raise ValueError("expected the transform as it was written, got one that was changed since; copy it again")
-        whole = quietly(sitk.ReadTransform, path, "a transform", str(path))
+        with _HDF5:
+            whole = quietly(sitk.ReadTransform, path, "a transform", str(path))
         composite = sitk.CompositeTransform(whole)
         parts = [_part_of(composite.GetNthTransform(i)) for i in range(composite.GetNumberOfTransforms())]
     else:

@@ -5,6 +5,7 @@ import os
 import re
 import resource
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import nibabel
 import numpy as np
@@ -308,6 +309,18 @@ def test_equal_transforms_are_equal_bytes_whenever_they_are_written(tmp_path):
     write_transform(phi, tmp_path / "b.h5")
     assert (tmp_path / "a.h5").read_bytes() == (tmp_path / "b.h5").read_bytes()
     np.testing.assert_array_equal(read_transform(tmp_path / "a.h5").transforms[1].values, values)
+
+
+def test_several_threads_write_and_read_at_once(tmp_path):
+    fields = [DisplacementField(np.full((40, 30, 2), float(i)), Grid((40, 30))) for i in range(40)]
+
+    def there_and_back(i):
+        write_transform(Affine.identity(2) @ fields[i], tmp_path / f"{i}.h5")
+        return read_transform(tmp_path / f"{i}.h5").transforms[1].values
+
+    with ThreadPoolExecutor(4) as pool:
+        for i, values in enumerate(pool.map(there_and_back, range(40))):
+            np.testing.assert_array_equal(values, fields[i].values)
 
 
 def test_the_checksum_of_headers_is_that_of_its_author():
