@@ -55,6 +55,7 @@ BENCHMARKS = {
     "scale": Benchmark("benchmarks.registration.run", _PAGE, _SCALE),
     "volumes": Benchmark("benchmarks.registration.volumes", _PAGE),
     "people": Benchmark("benchmarks.registration.people", _PAGE),
+    "template": Benchmark("benchmarks.registration.templates", _PAGE),
     "budgets": Benchmark("benchmarks.registration.budgets", _PAGE),
     "descriptors": Benchmark("benchmarks.registration.descriptors"),
     "tracking": Benchmark("benchmarks.registration.tracking", _PAGE),

@@ -1,4 +1,4 @@
-"""Labelled images and what they say of another one: banks of templates, propagation, fusion."""
+"""Labelled images and what they say of another one: banks of templates, propagation, fusion; the template in their middle."""
 
 from augreg.atlas.atlas import Atlas
 from augreg.atlas.bank import Choice, TemplateBank
@@ -7,6 +7,7 @@ from augreg.atlas.fusion import Fused, Fusion, LocalWeights, Majority, fuse
 from augreg.atlas.joint import JointFusion
 from augreg.atlas.segment import MultiAtlas, TemplateRegistration
 from augreg.atlas.staple import Staple
+from augreg.atlas.template import Template, template, template_rounds
 
 __all__ = [
     "Atlas",
@@ -19,8 +20,11 @@ __all__ = [
     "Majority",
     "MultiAtlas",
     "Staple",
+    "Template",
     "TemplateBank",
     "TemplateRegistration",
     "building",
     "fuse",
+    "template",
+    "template_rounds",
 ]
