@@ -1,6 +1,7 @@
 __version__: str
 
 from . import atlas as atlas
+from . import cohort as cohort
 from . import datasets as datasets
 from . import dense as dense
 from . import geometry as geometry

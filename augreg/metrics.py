@@ -1,4 +1,4 @@
-"""Measures of alignment: overlap, landmarks, surfaces; those of the Jacobian are in `augreg.geometry.jacobian`.
+"""Measures of alignment: overlap, landmarks, surfaces, correlation; those of the Jacobian are in `augreg.geometry.jacobian`.
 
 dice(A, B) = 2 |A n B| / (|A| + |B|),      jaccard(A, B) = |A n B| / |A u B|
 tre_i = |phi(x_i) - y_i| (mm),             rtre_i = tre_i / diagonal of the fixed image
@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from augreg.geometry.grid import FloatArray, Grid, reals
-from augreg.geometry.image import Labels
+from augreg.geometry.image import Image, Labels
 from augreg.geometry.jacobian import folding, jacobian_determinant, unmirrored
 from augreg.geometry.resampling import warp
 from augreg.geometry.transforms import Transform
@@ -34,6 +34,7 @@ __all__ = [
     "mean_overlap",
     "robustness",
     "rtre",
+    "similarity",
     "surface_distance",
     "tre",
 ]
@@ -85,6 +86,18 @@ def robustness(transform: Transform, fixed_points: npt.ArrayLike, moving_points:
     """The share of landmarks that are nearer to their partners than without the transform."""
     fixed, moving = _pairs(fixed_points, moving_points)
     return float(np.mean(tre(transform, fixed, moving) < np.linalg.norm(fixed - moving, axis=1)))
+
+
+def similarity(fixed: Image, moving: Image, transform: Transform) -> float:
+    """Correlation of the fixed and the moved image, as grey, where both are; NaN where one of them is constant there."""
+    grey = [image.luminance() for image in (fixed, moving)]
+    still, seen = (image.with_values(np.asarray(image.values, dtype=np.float32)) for image in grey)
+    moved = warp(seen, transform, still.grid, fill=np.nan)
+    both = np.isfinite(still.values) & np.isfinite(moved.values)
+    f, m = (image.values[both].astype(np.float64) for image in (still, moved))
+    if f.size < 2 or not f.std() or not m.std():
+        return float("nan")
+    return float(np.corrcoef(f, m)[0, 1])
 
 
 def surface_distance(a: Labels, b: Labels) -> dict[int, tuple[float, float] | None]:

@@ -23,7 +23,7 @@ LAYERS = [
     {"metrics", "keypoints", "registration"},
     {"dense", "sam"},
     {"atlas", "lp", "matching", "networks", "synthesis"},
-    {"shards"},
+    {"cohort", "shards"},
     {"streams"},
     {"training"},
     {"recipes"},

@@ -47,14 +47,3 @@ def fill_of(given: float, moving: ar.Image | ar.Labels) -> float:
         if not low <= given <= high:
             raise ValueError(f"--fill: expected {low} to {high}, what {kind} pixels hold, got {given:g}")
     return given
-
-
-def background(moving: ar.Image) -> float:
-    """What stands outside an image if nothing else is said: its minimum if that is negative, as air in CT, else 0."""
-    import numpy as np
-
-    values = moving.values
-    if values.dtype.kind in "bu":
-        return 0.0
-    least = np.min(values, initial=0, where=np.isfinite(values)) if values.dtype.kind == "f" else values.min()
-    return min(0.0, float(least))

@@ -41,6 +41,16 @@ def registration_of(preset: str | None, model: str | None, default: str) -> Meth
     return PRESETS[preset or default]()
 
 
+def kind_or_preset(options: argparse.Namespace, default: str) -> Method:
+    """`--transform`, or else `--preset` or `--model`."""
+    if options.transform is None:
+        return registration_of(options.preset, options.model, default)
+    other = "--preset" if options.preset else "--model" if options.model else None
+    if other is not None:
+        raise ValueError(f"--transform: expected no {other}, which says itself how images are aligned; leave one of them out")
+    return ar.LPRegistration(transform=options.transform)
+
+
 def network_of(options: argparse.Namespace) -> Method:
     """Registration by a network: so many passes, the last one refined."""
     from augreg.networks import RefinedFlow, SymmetricFlow  # torch: only where a network is asked for

@@ -56,3 +56,11 @@ def method_options(parser: argparse.ArgumentParser, presets: Iterable[str], defa
     how = parser.add_mutually_exclusive_group()
     how.add_argument("--preset", choices=tuple(presets), help=f"of `augreg register` (default {default})")
     how.add_argument("--model", metavar="WEIGHTS", help="register with this network: a file, or sunnybrook-sax")
+
+
+def kind_option(parser: argparse.ArgumentParser) -> None:
+    """`--transform` instead of a preset, for images that differ by no more than that."""
+    kinds = ("rigid", "similarity", "affine")
+    parser.add_argument(
+        "--transform", choices=kinds, help="no more than this, in place of a preset: rigid for visits of one person"
+    )

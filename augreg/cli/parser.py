@@ -6,12 +6,43 @@ import argparse
 from typing import NoReturn
 
 from augreg import __version__
-from augreg.cli.commands import atlas, demo, evaluate, export, points, register, sam, synthesize, test, train, transform, warp
+from augreg.cli.commands import (
+    atlas,
+    cohort,
+    demo,
+    evaluate,
+    export,
+    points,
+    register,
+    sam,
+    synthesize,
+    template,
+    test,
+    train,
+    transform,
+    warp,
+)
 from augreg.cli.commands import compile as ahead
 from augreg.cli.options import TRANSFORMS
 
 # in the order of `augreg --help`
-_COMMANDS = (register, warp, points, transform, evaluate, sam, synthesize, train, test, export, atlas, demo, ahead)
+_COMMANDS = (
+    register,
+    warp,
+    points,
+    transform,
+    evaluate,
+    sam,
+    synthesize,
+    train,
+    test,
+    export,
+    atlas,
+    template,
+    cohort,
+    demo,
+    ahead,
+)
 
 
 class _Parser(argparse.ArgumentParser):

@@ -101,6 +101,15 @@ def resample(image: Voxels, grid: Grid, *, interpolation: Interpolation | None =
     return warp(image, Affine.identity(grid.ndim), grid, interpolation=interpolation, fill=fill)
 
 
+def background(image: Image) -> float:
+    """What stands outside an image if nothing else is said: its minimum if that is negative, as air in CT, else 0."""
+    values = image.values
+    if values.dtype.kind in "bu":
+        return 0.0
+    least = np.min(values, initial=0, where=np.isfinite(values)) if values.dtype.kind == "f" else values.min()
+    return min(0.0, float(least))
+
+
 def sample(
     image: Image | Labels,
     points: npt.ArrayLike,

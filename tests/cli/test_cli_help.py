@@ -24,7 +24,20 @@ def test_all_commands_of_the_contract_are_there():
     atlas = {f"augreg atlas {action}" for action in ("build", "segment")}
     rest = {
         f"augreg {name}"
-        for name in ("register", "warp", "points", "evaluate", "synthesize", "train", "test", "export", "demo", "compile")
+        for name in (
+            "register",
+            "warp",
+            "points",
+            "evaluate",
+            "synthesize",
+            "train",
+            "test",
+            "export",
+            "template",
+            "cohort",
+            "demo",
+            "compile",
+        )
     }
     assert set(COMMANDS) == transform | sam | atlas | rest
 

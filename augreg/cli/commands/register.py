@@ -14,7 +14,7 @@ import numpy as np
 
 import augreg as ar
 from augreg.cli.arguments import degrees, not_negative, positive, tile
-from augreg.cli.inputs import background, check_both_or_none, fill_of, labels_of, transform_of
+from augreg.cli.inputs import check_both_or_none, fill_of, labels_of, transform_of
 from augreg.cli.methods import PRESETS, network_of, program_of
 from augreg.cli.options import FIXED, MOVING, TRANSFORM, Commands, command_of, convention_option, json_option
 from augreg.cli.output import (
@@ -30,6 +30,7 @@ from augreg.cli.output import (
 )
 from augreg.cli.progress import bar
 from augreg.geometry.jacobian import mirrors, unmirrored
+from augreg.geometry.resampling import background
 from augreg.registration.clock import kept
 
 if TYPE_CHECKING:

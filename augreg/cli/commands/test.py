@@ -118,25 +118,11 @@ def _measured(pair: Pair, methods: Mapping[str, Any]) -> tuple[dict[str, ar.Tran
             numbers["dice_per_label"] = {label: value for label, value in about["dice"].items() if label != "mean"}
         if "tre" in about:
             numbers["tre"] = about["tre"]["mean"]
-        numbers["similarity"] = similarity(pair, transform)
+        numbers["similarity"] = ar.metrics.similarity(pair.fixed, pair.moving, transform)
         numbers["folding"] = about["folding"]
         numbers["milliseconds"] = milliseconds
         transforms[name], measured[name] = transform, numbers
     return transforms, measured
-
-
-def similarity(pair: Pair, transform: ar.Transform) -> float:
-    """Correlation of the fixed and the moved image where both are."""
-    import numpy as np
-
-    grey = [image.luminance() for image in (pair.fixed, pair.moving)]
-    fixed, moving = (image.with_values(np.asarray(image.values, dtype=np.float32)) for image in grey)
-    moved = ar.warp(moving, transform, fixed.grid, fill=math.nan)
-    both = np.isfinite(fixed.values) & np.isfinite(moved.values)
-    f, m = (image.values[both].astype(np.float64) for image in (fixed, moved))
-    if f.size < 2 or not f.std() or not m.std():
-        return math.nan
-    return float(np.corrcoef(f, m)[0, 1])
 
 
 def _means(measured: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
