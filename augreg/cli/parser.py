@@ -12,6 +12,7 @@ from augreg.cli.commands import (
     demo,
     evaluate,
     export,
+    info,
     points,
     register,
     sam,
@@ -42,6 +43,7 @@ _COMMANDS = (
     cohort,
     demo,
     ahead,
+    info,
 )
 
 

@@ -37,6 +37,7 @@ def test_all_commands_of_the_contract_are_there():
             "cohort",
             "demo",
             "compile",
+            "info",
         )
     }
     assert set(COMMANDS) == transform | sam | atlas | rest
