@@ -20,6 +20,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from augreg.geometry.grid import FloatArray, Grid
 from augreg.geometry.jacobian import jacobian_determinant
@@ -50,7 +51,9 @@ def from_middle(transforms: Sequence[Transform], grid: Grid) -> Transform:
     grid : where they are looked at
     """
     affine = [fitted(phi, grid) for phi in transforms]
-    middle = mean_affine(affine)
+    # threads of LAPACK wait for each other much longer than matrices of four rows take
+    with threadpool_limits(1, user_api="blas"):
+        middle = mean_affine(affine)
     nodes = _nodes(grid)
     # A_i^-1 phi_i - id, of which the mean is left
     rests = [_rest(phi, A, nodes) for phi, A in zip(transforms, affine, strict=True)]
@@ -61,7 +64,9 @@ def from_middle(transforms: Sequence[Transform], grid: Grid) -> Transform:
     r = DisplacementField(mean, nodes)
     if jacobian_determinant(r, nodes).min() >= _SHRUNK:
         return r.inverse(nodes) @ back
-    return _mean_velocity(transforms, affine, grid).inverse() @ back
+    # integrated once, and not for every image
+    slow = _mean_velocity(transforms, affine, grid).inverse()
+    return DisplacementField(slow.displacement(nodes), nodes) @ back
 
 
 def fitted(transform: Transform, grid: Grid) -> Affine:

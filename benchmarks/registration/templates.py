@@ -24,7 +24,7 @@ from augreg.threads import set_threads
 from benchmarks.harness.page import heading, table
 from benchmarks.harness.places import DATA, TEST_BRAINS
 from benchmarks.harness.process import finished, surroundings
-from benchmarks.harness.record import Record, Row, about, write_record
+from benchmarks.harness.record import Record, Row, Unusable, about, read_record, write_record
 
 _SLICES, _VOLUMES = "14 slices, 1 mm", "6 volumes, 2 mm"
 CASES = {"slices": _SLICES, "volumes": _VOLUMES}
@@ -50,21 +50,28 @@ if what == "carry":
 def options(parser: argparse.ArgumentParser) -> None:
     """Of the command."""
     parser.add_argument("--only", nargs="+", choices=CASES, default=list(CASES))
+    parser.add_argument("--methods", nargs="+", choices=("augreg", "ANTs"), default=["augreg", "ANTs"])
     parser.add_argument("--rounds", type=int, default=4, help="of augreg; the table has all up to it (default 4)")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--ants-python", type=Path, metavar="PATH", help="an interpreter that has antspyx; left out without")
 
 
 def run(options: argparse.Namespace) -> None:
-    """Make the templates."""
+    """Make the templates that are asked for; other rows of the output stay, each with the commit that made it."""
     set_threads(options.threads)
     record: Record = about(options.threads, ("augreg", "numba", "numpy")) | {"rows": []}
+    if options.output.exists():
+        known = read_record(options.output)
+        if known["machine"] != record["machine"] or known["threads"] != options.threads:
+            raise Unusable(f"{options.output}: expected rows of this machine and {options.threads} threads; give another name")
+        record["rows"] = known["rows"]
     for name in options.only:
         images, labels = people(name)
-        # kernels
-        ar.LPRegistration.for_people()(images[0], images[1])
-        _add(record, options, _own(CASES[name], images, labels, options.rounds))
-        if options.ants_python is not None:
+        if "augreg" in options.methods:
+            # kernels
+            list(template_rounds(images[:2], ar.LPRegistration.for_people(), 1))
+            _add(record, options, _own(CASES[name], images, labels, options.rounds))
+        if "ANTs" in options.methods and options.ants_python is not None:
             _add(record, options, _ants(CASES[name], images, labels, options))
 
 
@@ -132,8 +139,10 @@ def _pairs(maps: list[ar.Labels]) -> float:
 
 def _add(record: Record, options: argparse.Namespace, rows: list[Row]) -> None:
     for row in rows:
-        record["rows"].append(row)
+        kept = [one for one in record["rows"] if (one["case"], one["method"]) != (row["case"], row["method"])]
+        record["rows"] = [*kept, row | {"commit": record.get("commit", "")}]
         print(row, file=sys.stderr, flush=True)
+    record["rows"].sort(key=lambda row: (row["case"] != _SLICES, row["method"] == "ANTs"))
     write_record(options.output, record)
 
 
