@@ -58,6 +58,7 @@ BENCHMARKS = {
     "template": Benchmark("benchmarks.registration.templates", _PAGE),
     "budgets": Benchmark("benchmarks.registration.budgets", _PAGE),
     "descriptors": Benchmark("benchmarks.registration.descriptors"),
+    "settings": Benchmark("benchmarks.registration.settings"),
     "tracking": Benchmark("benchmarks.registration.tracking", _PAGE),
     "start": Benchmark("benchmarks.start.run", _PAGE),
     "silent": Benchmark("benchmarks.silent.run", _DOUBTS),

@@ -70,7 +70,7 @@ class DenseRegistration(Method):
         as_budget(self.budget)
 
     def _states(self, pair: Pair, clock: Clock) -> Iterator[State]:
-        """A state after every few steps, without folds; the first one is the start. `objective` is 1 - the mean local NCC."""
+        """A state after every level, without folds; the first one is the start. `objective` is 1 - the mean local NCC."""
         clock = clock.within(self.budget)
         seen = _in_time(pair, pair.start, clock)
         if seen is None:
@@ -106,7 +106,7 @@ class DenseRegistration(Method):
             )
 
     def _steps(self, seen: _Seen, start: Transform, clock: Clock, said: tuple[str, ...]) -> Iterator[State]:
-        """A state after every few steps from a start."""
+        """A state after every level, from a start."""
         levels, agreement = seen.levels, seen.agreement
         rho = min(max(agreement, 0.05), 0.99)
         caution = max(1.0, (rho / (1 - rho) / _ODDS) ** 2)
@@ -126,19 +126,18 @@ class DenseRegistration(Method):
                         damping = damping or caution * level.damping(system)
                         field = level.moved_on(field, system, damping)
                     done = iteration
-                    if iteration % _EVERY != 0 and iteration != count:
-                        continue
-                if done > told.iteration or (done and number > told.level):
+                ends = late or iteration == count
+                if done and (ends or iteration % _EVERY == 0):
                     with clock.timed("unfolding", _ALWAYS + size * _UNFOLD):
                         field = unfolded(field, self.guard)
-                        transform = start @ self._transform(level, field)
-                    told = State(number, done, 1 - agreement, float("nan"), transform, clock.seconds, said, stage=stage)
-                    if not late:
-                        yield told
+                        if ends:
+                            transform = start @ self._transform(level, field)
+                            told = State(number, done, 1 - agreement, float("nan"), transform, clock.seconds, said, stage=stage)
                 if late:
                     told = replace(told, seconds=clock.seconds)
                     yield told.late_saying(f"{clock.told} was spent in {stage}: the best so far was returned")
                     return
+            yield told
         if skipped:
             text = (
                 f"{clock.told} was too short for the finest {'level' if skipped == 1 else f'{skipped} levels'} of the dense stage"

@@ -111,10 +111,10 @@ def _own(name: str, pair: Between) -> Row:
         register(pair.fixed, pair.moving)
         _warm.add((name, pair.fixed.ndim))
     phi, took = timed(lambda: register(pair.fixed, pair.moving))
-    return took | pair.quality(_voxels(phi, pair))
+    return took | pair.quality(voxels(phi, pair))
 
 
-def _voxels(phi: ar.Transform, pair: Between) -> npt.NDArray[np.float32]:
+def voxels(phi: ar.Transform, pair: Between) -> npt.NDArray[np.float32]:
     """Where the fixed image's voxels go, some rows at a time."""
     grid, moving = pair.fixed.grid, pair.moving.grid
     out = np.empty((*grid.shape, grid.ndim), dtype=np.float32)
