@@ -28,7 +28,7 @@ from benchmarks.registration.table import BEFORE, rendered
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [
     ROOT / "README.md",
-    *(ROOT / "docs").glob("*.md"),
+    *(page for part in ("explanations", "how-to", "methods") for page in (ROOT / "docs" / part).glob("*.md")),
     *(ROOT / "benchmarks").rglob("*.md"),
     *(ROOT / "augreg").rglob("*.md"),
 ]

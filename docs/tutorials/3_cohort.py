@@ -2,8 +2,8 @@
 Many images: a template, a cohort, label maps
 =============================================
 
-Eight patients, one slice each. Their mean, in shape and in appearance, is a space in which they can be compared. All are aligned to
-it, with a page that shows whom to doubt. And a ninth patient gets a label map from the eight.
+Eight patients, one slice each. Their mean, in shape and in appearance, is a space in which they can be compared. All are
+aligned to it, with a page that shows whom to doubt. And a ninth patient gets a label map from the eight.
 """
 
 # %%
@@ -29,8 +29,8 @@ new, truth = hearts.images[16], hearts.labels[16]
 # %%
 # A template
 # ----------
-# Every round registers the template to all images, moves it into their middle, and takes the mean of what they show there. `shift`
-# tells how far the middle still moved. No image is preferred: whichever is taken first, its own shape leaves.
+# Every round registers the template to all images, moves it into their middle, and takes the mean of what they show there.
+# `shift` tells how far the middle still moved. No image is preferred: whichever is taken first, its own shape leaves.
 
 registration = ar.LPRegistration.for_people()
 for template in template_rounds(images, registration, rounds=2):
@@ -47,15 +47,15 @@ for ax, (title, image) in zip(axes, shown.items(), strict=True):
 # %%
 # A cohort
 # --------
-# Each image gets a transform, a warped image and a line in a table. Where it is stopped it goes on; a bad image has a line that says
-# why, and does not stop the others. `doubt` is how much a member differs from the rest in what speaks against a registration: the
-# first patient was not found, and stands out.
+# Each image gets a transform, a warped image and a line in a table. Where it is stopped it goes on; a bad image has a line
+# that says why, and does not stop the others. `doubt` is how much a member differs from the rest in what speaks against a
+# registration: the first patient was not found, and stands out.
 
 work = Path(tempfile.mkdtemp())
 paths = [work / f"patient{number}.nii.gz" for number in range(8)]
 for path, image in zip(paths, images, strict=True):
     ar.write_image(image, path)
-for state in write_cohort(template.image, [str(path) for path in paths], registration, work / "aligned"):
+for _ in write_cohort(template.image, [str(path) for path in paths], registration, work / "aligned"):
     pass
 with open(work / "aligned" / "cohort.csv", newline="", encoding="utf-8") as file:
     for line in csv.DictReader(file):
@@ -70,8 +70,9 @@ with open(work / "aligned" / "cohort.csv", newline="", encoding="utf-8") as file
 # %%
 # Label maps
 # ----------
-# The eight with their label maps are atlases. Each is registered to a few templates once, and kept in a folder; a new image then needs
-# one registration per template that is chosen for it, and fusion weighs what the atlases say by how alike they look, place by place.
+# The eight with their label maps are atlases. Each is registered to a few templates once, and kept in a folder; a new image
+# then needs one registration per template that is chosen for it, and fusion weighs what the atlases say by how alike they
+# look, place by place.
 
 atlases = [Atlas(image, part) for image, part in zip(images, labels, strict=True)]
 bank = TemplateBank.of(images[:3], atlases, registration, work / "bank")
