@@ -20,7 +20,7 @@ _DOUBTFUL = 3.0
 _STYLE = """
 main { max-width: 1720px; padding: 1rem 1rem 3rem; }
 form { display: flex; flex-wrap: wrap; gap: .5rem 1.2rem; align-items: center; margin: .4rem 0 .8rem; }
-#cards { display: grid; grid-template-columns: repeat(auto-fill, minmax(205px, 1fr)); gap: .5rem; }
+#cards { display: grid; grid-template-columns: repeat(auto-fill, minmax(175px, 1fr)); gap: .5rem; }
 article { background: #fff; border: 1px solid #e2e6ec; border-radius: 6px; padding: .35rem; font-size: 12px; line-height: 1.35;
   overflow-wrap: anywhere; cursor: zoom-in; }
 article.doubtful { border-color: #d9822b; box-shadow: inset 0 3px 0 #d9822b; }
