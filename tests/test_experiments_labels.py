@@ -2,11 +2,13 @@
 
 import numpy as np
 import pytest
+import torch
 from support import realdata
 
 from augreg import Affine
 from augreg.registration import Centred
-from benchmarks.experiments import glands, hearts, hearts_table, prostate, prostate_table, sections
+from augreg.training import FlowRegistration, real_pairs
+from benchmarks.experiments import glands, hearts_lessons, hearts_table, prostate_lessons, prostate_table, sections
 from benchmarks.experiments.lessons import learned
 
 ABOUT = {"machine": {"processor": "p", "cores": 2, "system": "s", "python": "3"}, "date": "2026-11-27"}
@@ -44,21 +46,40 @@ def test_the_oracle_puts_centroids_together_and_measures_say_so():
     assert glands.measured(scan, away)["dice"] == 0.0
 
 
-@pytest.mark.parametrize("method", prostate.SEEDS)
-def test_lessons_with_prostates_can_be_taken_and_go_on(method, tmp_path, monkeypatch):
-    from augreg.training import real_pairs
-
+def test_lessons_with_prostates_can_be_taken_one_after_the_other(tmp_path, monkeypatch):
     folder = realdata.path("prostate")
     scans = glands.read_glands(folder).training[:3]
-    monkeypatch.setattr(prostate, "STEPS", 2)
+    for name, value in (("STEPS", 2), ("LATER_STEPS", 1), ("_FIELDS", 4)):
+        monkeypatch.setattr(prostate_lessons, name, value)
     pairs = real_pairs(glands.lines(scans, folder), [4.0], before=Centred())
-    lesson = prostate.lesson(prostate.Run(method), pairs)
-    flow, seconds = learned(lesson, pairs.spacing, tmp_path / "run")
-    assert seconds > 0
-    again, same = learned(lesson, pairs.spacing, tmp_path / "run")
+
+    def taught(method, seed=0):
+        lesson = prostate_lessons.lesson(method, seed, pairs, tmp_path)
+        return learned(lesson, pairs.spacing, tmp_path / f"{method}-s{seed}")
+
+    flow, seconds = taught("marked")
+    again, same = taught("marked")
     assert same == pytest.approx(seconds, abs=0.2)
     assert again.network.description == flow.network.description
-    assert np.isfinite(glands.measured(scans[0], flow(scans[0].fixed, scans[0].moving))["tre"])
+    taught("marked", 1)
+    path = prostate_lessons.together(2, pairs.spacing, tmp_path)
+    both = FlowRegistration.from_file(path)
+    for method in ("bending", "critic"):
+        found, _ = taught(method)
+        # the marks stay as they are
+        before, after = both.network.markers.state_dict(), found.network.markers.state_dict()
+        assert all(torch.equal(before[name], after[name]) for name in before)
+        assert np.isfinite(glands.measured(scans[0], found(scans[0].fixed, scans[0].moving))["tre"])
+
+
+def test_shapes_of_glands_and_elastic_fields_lie_on_the_lattice_of_the_pairs(monkeypatch):
+    folder = realdata.path("prostate")
+    monkeypatch.setattr(prostate_lessons, "_FIELDS", 2)
+    pairs = real_pairs(glands.lines(glands.read_glands(folder).training[:4], folder), [4.0], before=Centred())
+    assert prostate_lessons.shapes(pairs).template.shape == pairs.shape
+    flows = prostate_lessons.elastic(pairs)
+    assert flows.shape == (2, 3, *pairs.shape)
+    assert 0.2 < flows.abs().max() < 4
 
 
 def test_tables_are_means_over_pairs_and_comparisons_are_by_patient():
@@ -74,7 +95,7 @@ def test_tables_are_means_over_pairs_and_comparisons_are_by_patient():
             "folding": 0.0,
             "cpu_ms": 2.0,
         }
-        for m, s, d, t in (("none", 0, 0.5, 9.0), ("marked", 0, 0.7, 7.0), ("marked", 1, 0.9, 5.0))
+        for m, s, d, t in (("none", 0, 0.5, 9.0), ("marked", 0, 0.7, 7.0), ("marked", 1, 0.9, 5.0), ("together", 0, 0.9, 6.0))
         for p in "ab"
         for k in range(2)
     ]
@@ -106,11 +127,12 @@ def test_tables_of_hearts_say_for_how_many_people_a_method_is_better():
     assert "3 pairs of 3 people" in text
 
 
-@pytest.mark.parametrize("method", hearts.SEEDS)
+@pytest.mark.parametrize("method", hearts_lessons.SEEDS)
 def test_lessons_with_hearts_can_be_taken(method, tmp_path, monkeypatch):
     study = sections.read_sections("cardiac2d", choosing=True)
-    monkeypatch.setattr(hearts, "STEPS", 1)
-    flow, _ = learned(hearts.lesson(hearts.Run("cardiac2d", method), study), (2.0, 2.0), tmp_path)
+    monkeypatch.setattr(hearts_lessons, "STEPS", {"cardiac2d": 1})
+    monkeypatch.setattr(hearts_lessons, "_MATCHED", 2)
+    flow, _ = learned(hearts_lessons.lesson(method, 0, study), (2.0, 2.0), tmp_path)
     pair = study.pairs[0]
     phi, psi = flow(pair.fixed.image, pair.moving.image), flow(pair.moving.image, pair.fixed.image)
     points = pair.fixed.image.grid.points()[::9, ::9]

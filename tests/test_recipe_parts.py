@@ -1,19 +1,24 @@
 """Networks and objectives as a recipe names them."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 from augreg import recipes
-from augreg.networks import AffineFlow, Cascade, FlowNetS, network_of
-from augreg.recipes import DEFAULT, objective_words
+from augreg.networks import AffineFlow, Antisymmetric, Cascade, FlowNetS, Marked, Moments, UNet, network_of
+from augreg.recipes import DEFAULT, HEARTS, MULTIMODAL, first_network, objective, objective_words, shown
 from augreg.recipes.shapes import MAPS, TRUNKS, fitting_strides, network_as
 from augreg.recipes.words import WORDS, objective_of
 from augreg.synthesis import PairBatch
+from augreg.training import Outlined
 
 
 @pytest.mark.parametrize(("kind", "trunk"), [*((kind, "RegNet") for kind in MAPS), *(("velocity", trunk) for trunk in TRUNKS)])
 def test_every_map_has_every_trunk_and_its_description_makes_it_again(kind, trunk):
-    made = [network_as(kind, trunk, (2, 1), 2, 0.03125, seed=seed) for seed in (0, 0, 1)]
+    marks = {"marks": 2, "markers": 2} if kind == "moments" else {}
+    scales = (1,) if kind == "moments" else (2, 1)
+    made = [network_as(kind, trunk, scales, 2, 0.03125, seed=seed, **marks) for seed in (0, 0, 1)]
     states = [torch.cat([p.flatten() for p in network.parameters()]) for network in made]
     assert torch.equal(states[0], states[1])
     assert not torch.equal(states[0], states[2])
@@ -29,6 +34,49 @@ def test_a_cascade_begins_with_an_affine_map_and_goes_from_coarse_to_fine():
     assert isinstance(network.networks[0], AffineFlow)
     assert [part.description.get("scale", [1])[0] for part in list(network.networks)[1:]] == [4, 2, 1]
     assert type(network_as("displacement", "FlowNetS", (1,), 2, 0.0625)) is FlowNetS
+
+
+def test_recipes_that_mark_have_markers_for_each_structure_and_hold_them_to_labels():
+    network = first_network(MULTIMODAL, 3, 0, (24, 32, 22), (4,))
+    assert isinstance(network, Marked)
+    assert isinstance(network.network, Moments)
+    assert [(marker.marks, marker.finest) for marker in network.markers] == [(1, 1)] * 2
+    network = first_network(HEARTS, 2, 0, (64, 60), (1, 2, 3))
+    assert [marker.marks for marker in network.markers] == [3]
+    assert isinstance(network.network, Antisymmetric)
+    assert isinstance(network.network.network.network, UNet)
+    held = objective(HEARTS, (2.0, 2.0), (1, 2, 3))
+    assert isinstance(held, Outlined)
+    assert held.structures == held.objective.objective.structures == (1, 2, 3)
+    with pytest.raises(ValueError, match="marks: expected labels in the objective, which they are held to, got likeness"):
+        objective(replace(HEARTS, objective="likeness"))
+    with pytest.raises(ValueError, match="map: expected --marks one or two for moments, got none"):
+        first_network(replace(MULTIMODAL, marks="none"), 3, 0)
+    with pytest.raises(ValueError, match="scales: expected 1 alone for moments"):
+        first_network(replace(MULTIMODAL, scales=(2, 1)), 3, 0)
+    with pytest.raises(ValueError, match="antisymmetric: expected the map velocity, whose inverse is known, got cascade"):
+        first_network(replace(HEARTS, map="cascade"), 2, 0)
+
+
+def test_pairs_are_moved_by_mm_and_lit_before_a_structure_is_drawn():
+    labels = torch.zeros(2, 1, 24, 24, dtype=torch.int32)
+    labels[:, :, 8:16, 8:16] = 1
+    labels[:, :, 10:14, 10:14] = 2
+    pairs = replace(PairBatch.without_truth(labels.float(), labels.float()), fixed_labels=labels, moving_labels=labels)
+    recipe = replace(MULTIMODAL, batch=2, noise=0.0, gamma=0.0)
+    kept = shown(recipe, lambda _: pairs, 0, spacing=(3.0, 3.0))(0)
+    assert set(kept.fixed_labels.unique().tolist()) == {0, 1, 2}
+    drawn = shown(replace(recipe, marks="none"), lambda _: pairs, 0, spacing=(3.0, 3.0))(0)
+    assert set(drawn.fixed_labels.unique().tolist()) == {0, 1}
+    assert torch.equal(drawn.fixed, kept.fixed)
+    # twice as many mm are twice as many voxels
+    shifts = replace(recipe, jitter=(0.0, 9.0), bend=0.0, shade=0.0)
+    found = [shown(shifts, lambda _: pairs, 0, spacing=(side, side))(0).fixed_labels > 0 for side in (6.0, 3.0)]
+    centers = [
+        torch.stack([torch.nonzero(one[0]).float().mean(0) for one in side]) - torch.tensor([11.5, 11.5]) for side in found
+    ]
+    torch.testing.assert_close(2 * centers[0], centers[1], atol=1.1, rtol=0)
+    assert centers[1].abs().max() > 1
 
 
 def test_a_unet_leaves_thin_axes_alone():

@@ -17,7 +17,7 @@ from augreg import demo, recipes
 from augreg.cli.parser import build_parser
 from augreg.cli.recipe_options import recipe_of
 from augreg.networks import read_network
-from augreg.recipes import BRAIN, DEFAULT, DEMO, HEART, Recipe, Turn
+from augreg.recipes import BRAIN, DEFAULT, DEMO, HEART, HEARTS, MULTIMODAL, Recipe, Turn
 from augreg.sam import write_model
 from augreg.synthesis import PairBatch, SmoothField
 from augreg.training import ALONE, WEIGHTS, Batches, Machine, Team, train
@@ -34,6 +34,10 @@ OTHER = Recipe(
     intensity=0.1,
     gamma=0.2,
     noise=0.01,
+    jitter=(5.0, 2.5),
+    bend=1.5,
+    shade=0.1,
+    centred=True,
     symmetric=True,
     mirrored="sideways",
     curriculum=0.5,
@@ -41,6 +45,8 @@ OTHER = Recipe(
     width=0.125,
     window=31,
     map="cascade",
+    marks="two",
+    antisymmetric=True,
     scales=(4, 1),
     batch=4,
     steps=7,
@@ -70,7 +76,9 @@ def asked(line: str, known: dict | None = None) -> Recipe:
     return recipe_of(build_parser().parse_args(["train", *line.split()]), known or {})
 
 
-@pytest.mark.parametrize("recipe", [DEFAULT, HEART, BRAIN, DEMO, OTHER, replace(OTHER, curriculum=0.0, pool=6)])
+@pytest.mark.parametrize(
+    "recipe", [DEFAULT, HEART, BRAIN, DEMO, HEARTS, MULTIMODAL, OTHER, replace(OTHER, curriculum=0.0, pool=6)]
+)
 def test_a_recipe_becomes_json_and_comes_back_equal(recipe, tmp_path):
     text = json.dumps(recipe.described())
     assert Recipe.of(json.loads(text)) == recipe
@@ -97,6 +105,10 @@ def test_every_value_of_a_recipe_is_in_its_json():
         ({"gamma": "much"}, "gamma: expected a number of at least 0, got 'much'"),
         ({"likeness": float("nan")}, "likeness: expected"),
         ({"symmetric": 1}, "symmetric: expected true or false, got 1"),
+        ({"marks": "three"}, "marks: expected one of none, one, two"),
+        ({"jitter": [3]}, "jitter: expected degrees and mm"),
+        ({"jitter": [3, -1]}, "jitter: expected degrees and mm"),
+        ({"centred": 1}, "centred: expected true or false, got 1"),
         ({"pool": 12}, "pool: expected a multiple of the 8 pairs"),
         ({"pool": 16, "curriculum": 0.5}, "curriculum: expected 0 beside a pool"),
         ({"window": 30}, "window: expected a window of 3 voxels or more, an odd number, got 30"),
@@ -126,6 +138,7 @@ def test_options_change_single_values_of_a_recipe():
     assert asked("--recipe heart --no-symmetric --gamma 0") == replace(HEART, symmetric=False, gamma=0.0)
     turns = "--turn 0.3,pose=0.2,amplitude=1.5,rest=20:0/1+9:0.5 --turn independent"
     looks = "--intensity 0.1 --gamma 0.2 --noise 0.01 --symmetric --mirrored sideways --curriculum 0.5"
+    looks += " --jitter 5 2.5 --bend 1.5 --shade 0.1 --centred --marks two --antisymmetric"
     rest = (
         "--architecture FlowNetC --width 0.125 --window 31 --batch 4 --steps 7 --learning-rate 3e-4 --likeness 2 --smoothness 0.5"
         " --map cascade --scales 4 1 --objective mind+labels:2 --bending 0.25"

@@ -59,10 +59,10 @@ def network_of(options: argparse.Namespace) -> Method:
 
     seen = network_file(options.model, options.device or "cpu", options.tile)
     predictor: Predictor = SymmetricFlow(seen.network) if options.symmetric else seen.network
-    once = FlowRegistration(predictor, seen.spacing)
+    once = FlowRegistration(predictor, seen.spacing, seen.centred)
     method: Method = once
     if options.refine:
-        method = FlowRegistration(RefinedFlow(predictor, options.refine), seen.spacing)
+        method = FlowRegistration(RefinedFlow(predictor, options.refine), seen.spacing, seen.centred)
     for _ in range((options.passes or 1) - 1):
         method = ar.Chained(once, method)
     return method
@@ -88,9 +88,9 @@ def network_file(path: str, device: str, tile: tuple[int, int | None] | None) ->
     file = read_network(weights_of(path))
     file.network.to(where)
     if tile is None:
-        return FlowRegistration(file.network, file.spacing)
+        return FlowRegistration(file.network, file.spacing, file.centred)
     cell = coarsest_cells(file.network.description)
-    return FlowRegistration(Tiled(file.network, tile[0], cell if tile[1] is None else tile[1], cell), file.spacing)
+    return FlowRegistration(Tiled(file.network, tile[0], cell if tile[1] is None else tile[1], cell), file.spacing, file.centred)
 
 
 def weights_of(path: str) -> str:

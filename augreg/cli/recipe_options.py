@@ -17,6 +17,10 @@ _VALUES = (
     "intensity",
     "gamma",
     "noise",
+    "jitter",
+    "bend",
+    "shade",
+    "centred",
     "symmetric",
     "mirrored",
     "curriculum",
@@ -25,6 +29,8 @@ _VALUES = (
     "width",
     "window",
     "map",
+    "marks",
+    "antisymmetric",
     "batch",
     "steps",
     "learning_rate",
@@ -42,7 +48,8 @@ def add_recipe_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--recipe",
         metavar="R",
-        help="default, heart, brain, demo, pairs, or a JSON file with what --explain prints; other options change single values",
+        help="default, heart, brain, demo, pairs, hearts, multimodal, or a JSON file with what --explain prints; other options "
+        "change single values",
     )
     parser.add_argument("--explain", action="store_true", help="print all values of the recipe as JSON, and do nothing else")
     length = parser.add_mutually_exclusive_group()
@@ -62,9 +69,20 @@ def add_recipe_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--map",
-        choices=("displacement", "velocity", "affine", "cascade"),
-        help="what the network predicts; velocity does not fold and has an exact inverse, cascade is affine and then velocity "
-        "(default displacement)",
+        choices=("displacement", "velocity", "affine", "cascade", "moments"),
+        help="what the network predicts; velocity does not fold and has an exact inverse, cascade is affine and then velocity, "
+        "moments are scales and a shift of what --marks has marked (default displacement)",
+    )
+    parser.add_argument(
+        "--marks",
+        choices=("none", "one", "two"),
+        help="mark the structures of the label maps in each image by itself first, by one network for both images or by two, for "
+        "two scanners; labels are needed in training alone (default none)",
+    )
+    parser.add_argument(
+        "--antisymmetric",
+        action=argparse.BooleanOptionalAction,
+        help="exchanged images give the exact inverse; with --map velocity",
     )
     parser.add_argument(
         "--trunk",
@@ -125,6 +143,30 @@ def add_recipe_options(parser: argparse.ArgumentParser) -> None:
     pairs.add_argument("--gamma", type=not_negative, metavar="SD", help="of the logarithm of each image's gamma (default 0)")
     pairs.add_argument("--noise", type=not_negative, metavar="SD", help="of noise, as a share of the image's range (default 0)")
     pairs.add_argument(
+        "--jitter",
+        type=not_negative,
+        nargs=2,
+        metavar=("DEGREES", "MM"),
+        help="of PAIRS.csv: deviations of angles and shifts that move each image by itself, sizes by a tenth (default 0 0)",
+    )
+    pairs.add_argument(
+        "--bend",
+        type=not_negative,
+        metavar="MM",
+        help="of PAIRS.csv: deviation of smooth displacements of each image (default 0)",
+    )
+    pairs.add_argument(
+        "--shade",
+        type=not_negative,
+        metavar="SD",
+        help="of the logarithm of smooth gains of each image as it is seen (default 0)",
+    )
+    pairs.add_argument(
+        "--centred",
+        action=argparse.BooleanOptionalAction,
+        help="of PAIRS.csv: put the grids' centres on each other first, in training and use: for images of two scanners",
+    )
+    pairs.add_argument(
         "--pool",
         type=positive(int),
         metavar="PAIRS",
@@ -161,8 +203,9 @@ def recipe_of(options: argparse.Namespace, known: Mapping[str, Any], *, labelled
         raise ValueError(f"--symmetric: expected an even --batch, of pairs and the same pairs exchanged, got {batch}")
     if options.turns is not None:
         asked["turns"] = tuple(Turn.of(about) for about in options.turns)
-    if options.scales is not None:
-        asked["scales"] = tuple(options.scales)
+    for name in ("scales", "jitter"):
+        if name in asked or getattr(options, name) is not None:
+            asked[name] = tuple(getattr(options, name))
     published = [name in ("UNet", "RegNet") for name in (base.architecture, asked.get("architecture", base.architecture))]
     if published[0] != published[1] and "width" not in asked:
         # widths of FlowNet are a quarter of what was published, others are narrow as they are

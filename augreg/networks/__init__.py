@@ -3,7 +3,7 @@
 from augreg.networks.architectures.critic import Critic
 from augreg.networks.architectures.encoder import SiameseEncoder, StackedEncoder
 from augreg.networks.architectures.flownet import FlowNet, FlowNetC, FlowNetS, seeded_network
-from augreg.networks.architectures.marker import Marker
+from augreg.networks.architectures.marker import Committee, Marker
 from augreg.networks.architectures.regnet import RegNet
 from augreg.networks.architectures.unet import UNet
 from augreg.networks.catalogue import ARCHITECTURES, coarsest_cells, network_of
@@ -35,6 +35,7 @@ __all__ = [
     "Antisymmetric",
     "AtScale",
     "Cascade",
+    "Committee",
     "Composed",
     "Critic",
     "Displacement",

@@ -14,7 +14,7 @@ from torch import nn
 
 from augreg.networks.architectures.encoder import Encoder, SiameseEncoder, StackedEncoder
 from augreg.networks.architectures.flownet import FlowNet, FlowNetC, FlowNetS
-from augreg.networks.architectures.marker import Marker
+from augreg.networks.architectures.marker import Committee, Marker
 from augreg.networks.architectures.regnet import RegNet
 from augreg.networks.architectures.unet import UNet
 from augreg.networks.heads import AffineFlow, Antisymmetric, Cascade, VelocityFlow
@@ -106,10 +106,14 @@ def _marker(about: Mapping[str, Any], _: Sequence[nn.Module]) -> nn.Module:
 
 def _marked(_: Mapping[str, Any], parts: Sequence[nn.Module]) -> nn.Module:
     *markers, network = parts
-    found = [marker for marker in markers if isinstance(marker, Marker)]
-    if len(found) != len(markers):
-        raise ValueError(f"architecture: expected markers and a network, got {', '.join(type(part).__name__ for part in parts)}")
-    return Marked(found, _network(network))
+    return Marked(_of(markers, (Marker, Committee)), _network(network))
+
+
+def _of(parts: Sequence[nn.Module], kinds: tuple[type, ...]) -> list[Any]:
+    if not all(isinstance(part, kinds) for part in parts):
+        names = ", ".join(type(part).__name__ for part in parts)
+        raise ValueError(f"architecture: expected parts of kind {' or '.join(kind.__name__ for kind in kinds)}, got {names}")
+    return list(parts)
 
 
 _KNOWN: dict[str, Make] = {
@@ -124,6 +128,7 @@ _KNOWN: dict[str, Make] = {
     "AtScale": _at_scale,
     "Steered": _steered,
     "Marker": _marker,
+    "Committee": lambda _, parts: Committee(_of(parts, (Marker,))),
     "Marked": _marked,
     "Moments": lambda about, _: Moments(about["ndim"], about["channels"], about["marks"]),
     "Cascade": lambda _, parts: Cascade([_network(part) for part in parts]),

@@ -32,15 +32,19 @@ class NetworkFile:
     ----------
     network : ready to predict
     spacing : voxel size of the training images, mm
+    centred : whether the centres of the two grids were on each other
     """
 
     network: Network
     spacing: tuple[float, ...]
+    centred: bool = False
 
 
-def write_network(network: Network, spacing: tuple[float, ...], path: str | os.PathLike[str]) -> None:
+def write_network(network: Network, spacing: tuple[float, ...], path: str | os.PathLike[str], *, centred: bool = False) -> None:
     """Write weights and description, atomically."""
-    write_tensors(network.state_dict(), {**network.description, "spacing": list(spacing)}, path, _KIND)
+    # files of networks that need it not are as they were
+    about = {**network.description, "spacing": list(spacing), **({"centred": True} if centred else {})}
+    write_tensors(network.state_dict(), about, path, _KIND)
 
 
 def read_network(path: str | os.PathLike[str]) -> NetworkFile:
@@ -62,13 +66,16 @@ def read_network(path: str | os.PathLike[str]) -> NetworkFile:
         network = network_of(about)
         network.load_state_dict(tensors)
         spacing = tuple(float(s) for s in about["spacing"])
+        centred = about.get("centred", False)
+        if not isinstance(centred, bool):
+            raise ValueError(f"centred: expected true or false, got {centred!r}")
         if len(spacing) != network.ndim or not all(0 < s < math.inf for s in spacing):
             raise ValueError(f"spacing: expected {network.ndim} positive numbers, mm per voxel, got {spacing}")
     except (KeyError, TypeError, RuntimeError, OverflowError, AttributeError) as error:
         raise ValueError(f"{path}: expected weights that fit their description, got others; train the network again") from error
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
-    return NetworkFile(network.eval(), spacing)
+    return NetworkFile(network.eval(), spacing, centred)
 
 
 def _found(path: str | os.PathLike[str]) -> Path:

@@ -19,7 +19,7 @@ from typing import Any, final
 import torch
 from torch import nn
 
-from augreg.networks.architectures.marker import Marker
+from augreg.networks.architectures.marker import Committee, Marker
 from augreg.networks.maps import AffineMap, Map
 from augreg.networks.network import Network
 from augreg.networks.warping import positions
@@ -49,7 +49,7 @@ class Marked(Network):
 
     Parameters
     ----------
-    markers : one for both images, or one of the fixed and one of the moving images, for two scanners
+    markers : one for both images, or one of the fixed and one of the moving images, for two scanners; each may be a `Committee`
     network : a network of images with as many more channels as there are marks, which stand last
 
     Raises
@@ -57,7 +57,7 @@ class Marked(Network):
     ValueError : for parts that do not fit each other.
     """
 
-    def __init__(self, markers: Sequence[Marker], network: Network) -> None:
+    def __init__(self, markers: Sequence[Marker | Committee], network: Network) -> None:
         super().__init__()
         kinds = [(marker.ndim, marker.channels, marker.marks) for marker in markers]
         if len(markers) not in (1, 2) or len(set(kinds)) != 1:
@@ -74,7 +74,7 @@ class Marked(Network):
     @property
     def description(self) -> dict[str, Any]:
         """Its parts, the network last."""
-        markers: list[Marker] = list(self.markers)  # type: ignore[arg-type]  # modules in a list have lost their type
+        markers: list[Marker | Committee] = list(self.markers)  # type: ignore[arg-type]  # modules in a list have lost their type
         return {"architecture": "Marked", "parts": [*(one.description for one in markers), self.network.description]}
 
     def forward(self, fixed: torch.Tensor, moving: torch.Tensor) -> MarkedMaps:

@@ -14,7 +14,7 @@ from augreg.geometry.resampling import resample, warp
 from augreg.geometry.transforms import Affine, DisplacementField, Transform
 from augreg.networks.files import read_network
 from augreg.networks.predictor import Predictor
-from augreg.registration import Clock, Method, Pair, State
+from augreg.registration import Centred, Clock, Method, Pair, State
 from augreg.tensors import image_to_tensor
 
 
@@ -30,19 +30,24 @@ class FlowRegistration(Method):
     ----------
     network : a network, or what wraps one, such as `augreg.networks.SymmetricFlow(RefinedFlow(network))`
     spacing : voxel size of the images that the network was trained on, mm
+    centred : whether the centres of the grids are put on each other first, where no `initial` says how images lie: for images of
+        two scanners, whose world coordinates have nothing in common
     """
 
     network: Predictor
     spacing: tuple[float, ...]
+    centred: bool = False
 
     @staticmethod
     def from_file(path: str | os.PathLike[str]) -> FlowRegistration:
         """The registration with a network from a file, or of the name of one that comes with augreg; see `read_network`."""
         file = read_network(path)
-        return FlowRegistration(file.network, file.spacing)
+        return FlowRegistration(file.network, file.spacing, file.centred)
 
     def _states(self, pair: Pair, clock: Clock) -> Iterator[State]:
         """One state: a network needs one pass. Masks, labels and landmarks are without effect, and that is said."""
+        if self.centred and pair.initial is None:
+            pair = pair.with_initial(Centred()(pair.fixed, pair.moving))
         fixed, scenes = pair.fixed, pair.scenes
         if fixed.ndim != self.network.ndim:
             raise ValueError(f"fixed: expected a {self.network.ndim}-D image for this network, got {fixed.ndim}-D")

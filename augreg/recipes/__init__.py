@@ -1,7 +1,7 @@
 """What a network learns from and how, as data: command line, demo and experiments build their trainings from one recipe alike.
 
 Recipe, Turn                     data: how pairs are drawn and seen, the network, what is minimised, steps and rates
-DEFAULT, HEART, BRAIN, DEMO, PAIRS   those that were measured, and why they are as they are; `named` finds them by name
+DEFAULT, HEART, ...              those that were measured, and why they are as they are; `named` finds them by name
 fresh_pairs, shown, ...          what is built from a recipe, a source of pairs and a seed
 """
 
@@ -16,7 +16,7 @@ from augreg.recipes.lessons import (
     training_options,
     turn_pairs,
 )
-from augreg.recipes.named import BRAIN, DEFAULT, DEMO, HEART, PAIRS, PHASES, named, read_recipe
+from augreg.recipes.named import BRAIN, DEFAULT, DEMO, HEART, HEARTS, MULTIMODAL, PAIRS, PHASES, named, read_recipe
 from augreg.recipes.recipe import Recipe, Turn
 from augreg.recipes.words import objective_words
 
@@ -25,6 +25,8 @@ __all__ = [
     "DEFAULT",
     "DEMO",
     "HEART",
+    "HEARTS",
+    "MULTIMODAL",
     "PAIRS",
     "PHASES",
     "Recipe",

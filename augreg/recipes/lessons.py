@@ -11,6 +11,7 @@ process alone.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 
@@ -26,20 +27,25 @@ from augreg.training import (
     Bending,
     Machine,
     Objective,
+    Outlined,
     Smooth,
     TrainingOptions,
     growing,
     held_out,
     in_both_directions,
+    jittered,
     mirrored,
     mirrored_by_chance,
     one_structure,
     pairs_from_generators,
     pairs_from_memory,
     seen_differently,
+    shaded,
 )
 
 ALL = slice(None)
+# deviation of the logarithm of sizes of bodies that are moved by chance
+_SIZES = 0.1
 # batches that are held out, if no more turns are to be looked at
 _LOOKS = 2
 
@@ -94,21 +100,30 @@ def pairs_at_hand(recipe: Recipe, pairs: PairBatch, seed: int, *, part: slice = 
     return pairs_from_memory(pairs, recipe.drawn, seed, part=part)
 
 
-def shown(recipe: Recipe, batches: Batches, seed: int, *, part: slice = ALL) -> Batches:
+def shown(recipe: Recipe, batches: Batches, seed: int, *, part: slice = ALL, spacing: tuple[float, ...] | None = None) -> Batches:
     """The same pairs as the network sees them.
 
     Parameters
     ----------
-    recipe : recipe with their looks and mirrors
+    recipe : recipe with their poses, looks and mirrors
     batches : drawn or from memory, `recipe.drawn` pairs of every step or this process's part of them
-    seed : seed of looks and mirrors
+    seed : seed of poses, looks and mirrors
     part : which of a step's pairs they are
+    spacing : size of a voxel, mm, for poses; None is 1 mm
     """
+    these: dict[str, Any] = {"seed": seed, "batch": recipe.drawn, "part": part}
+    if any(recipe.jitter) or recipe.bend:
+        degrees, shift = recipe.jitter
+        # of voxels that are no cubes the mean side
+        side = 1.0 if spacing is None else float(np.mean(spacing))
+        sizes = _SIZES * bool(degrees)
+        batches = jittered(batches, rotation=degrees, scale=sizes, shift=shift / side, bend=recipe.bend / side, **these)
+    if recipe.shade:
+        batches = shaded(batches, gain=recipe.shade, **these)
     if recipe.gamma or recipe.noise:
-        looks = {"gamma": recipe.gamma, "noise": recipe.noise}
-        batches = seen_differently(batches, **looks, seed=seed, batch=recipe.drawn, part=part)
-    if any(word == "labels" for word, _ in objective_words(recipe.objective)):
-        batches = one_structure(batches, seed, batch=recipe.drawn, part=part)
+        batches = seen_differently(batches, gamma=recipe.gamma, noise=recipe.noise, **these)
+    if recipe.marks == "none" and any(word == "labels" for word, _ in objective_words(recipe.objective)):
+        batches = one_structure(batches, **these)
     if recipe.symmetric:
         batches = in_both_directions(batches)
     if recipe.mirrored == "sideways":
@@ -126,23 +141,35 @@ def pairs_held_out(recipe: Recipe, model: AppearanceModel, seed: int, count: int
     return held_out(drawn, batches)
 
 
-def objective(recipe: Recipe, spacing: tuple[float, ...] | None = None) -> Objective:
+def objective(recipe: Recipe, spacing: tuple[float, ...] | None = None, structures: tuple[int, ...] = (1,)) -> Objective:
     """What is minimised, and what else has a weight.
 
     Parameters
     ----------
     recipe : recipe with its words and weights
     spacing : size of a voxel of the pairs, mm, for label maps
+    structures : labels that are marked
+
+    Raises
+    ------
+    ValueError : for marks without labels.
     """
-    minimised = objective_of(recipe.objective, spacing)
+    marked = recipe.marks != "none"
+    if marked and "labels" not in dict(objective_words(recipe.objective)):
+        raise ValueError(f"marks: expected labels in the objective, which they are held to, got {recipe.objective}")
+    minimised = objective_of(recipe.objective, spacing, structures if marked else (1,))
     if recipe.likeness and recipe.objective == "truth":
         minimised = Alike(minimised, recipe.likeness)
     if recipe.bending:
         minimised = Bending(minimised, recipe.bending)
-    return Smooth(minimised, recipe.smoothness) if recipe.smoothness else minimised
+    if recipe.smoothness:
+        minimised = Smooth(minimised, recipe.smoothness)
+    return Outlined(minimised, structures) if marked else minimised
 
 
-def first_network(recipe: Recipe, ndim: int, seed: int, shape: tuple[int, ...] | None = None) -> Network:
+def first_network(
+    recipe: Recipe, ndim: int, seed: int, shape: tuple[int, ...] | None = None, structures: tuple[int, ...] = (1,)
+) -> Network:
     """The network that training begins with.
 
     Parameters
@@ -151,13 +178,24 @@ def first_network(recipe: Recipe, ndim: int, seed: int, shape: tuple[int, ...] |
     ndim : D
     seed : seed of the first weights
     shape : shape of the pairs, where it is settled: a `UNet` then has strides that leave thin axes alone
+    structures : labels that are marked, if any are
 
     Raises
     ------
     ValueError : for a shape that is thinner than the network's strides.
     """
     return network_as(
-        recipe.map, recipe.architecture, recipe.scales, ndim, recipe.width, window=recipe.window, seed=seed, shape=shape
+        recipe.map,
+        recipe.architecture,
+        recipe.scales,
+        ndim,
+        recipe.width,
+        window=recipe.window,
+        seed=seed,
+        shape=shape,
+        marks=0 if recipe.marks == "none" else len(structures),
+        markers=2 if recipe.marks == "two" else 1,
+        antisymmetric=recipe.antisymmetric,
     )
 
 

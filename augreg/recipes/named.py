@@ -59,10 +59,65 @@ PAIRS = Recipe(batch=4, objective="likeness", smoothness=0.5)
 without a truth in the experiments with brains and hearts; where all pairs have label maps `labels` is added to the objective.
 """
 
+HEARTS = Recipe(
+    gamma=0.3,
+    noise=0.02,
+    jitter=(10.0, 6.0),
+    bend=2.0,
+    shade=0.2,
+    architecture="UNet",
+    width=0.5,
+    map="velocity",
+    marks="one",
+    antisymmetric=True,
+    batch=4,
+    steps=1200,
+    learning_rate=3e-3,
+    objective="labels",
+    likeness=0.0,
+    smoothness=0.1,
+)
+"""Of PAIRS.csv with label maps of structures that every image has, of one kind of image: sections of hearts of two people.
+
+Each image is marked by itself, and velocities are found from images and marks; both are held to the labels. `--spacing` of two
+pixels is what it was measured at, see `benchmarks/experiments/labels.md`.
+"""
+
+MULTIMODAL = Recipe(
+    gamma=0.3,
+    noise=0.02,
+    jitter=(10.0, 9.0),
+    bend=3.0,
+    shade=0.2,
+    centred=True,
+    architecture="UNet",
+    width=0.5,
+    map="moments",
+    marks="two",
+    batch=4,
+    steps=1500,
+    learning_rate=3e-3,
+    objective="labels",
+    likeness=0.0,
+)
+"""Of PAIRS.csv with label maps of an organ that both images show, of two scanners: ultrasound and MR of the prostate.
+
+The centres of the grids are put on each other, each image is marked by a network of its own, and scales and a shift put the
+moments of the marks on each other. `--spacing 3` is what it was measured at, see `benchmarks/experiments/labels.md`.
+"""
+
 PHASES = (Turn("shared", pose=0.05),)
 """Turns for two phases of a person: the body rests and looks the same."""
 
-_NAMED = {"default": DEFAULT, "heart": HEART, "brain": BRAIN, "demo": DEMO, "pairs": PAIRS}
+_NAMED = {
+    "default": DEFAULT,
+    "heart": HEART,
+    "brain": BRAIN,
+    "demo": DEMO,
+    "pairs": PAIRS,
+    "hearts": HEARTS,
+    "multimodal": MULTIMODAL,
+}
 
 
 def named(name: str) -> Recipe:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal, get_args
 
-from augreg.recipes.shapes import MAPS, TRUNKS
+from augreg.recipes.shapes import MAPS, MARKERS, TRUNKS
 from augreg.recipes.words import objective_words
 from augreg.synthesis import SmoothField
 
@@ -72,12 +72,20 @@ class Recipe:
     turns : ways to draw the pairs, one step each in turns
     intensity : standard deviation of the logarithm of a smooth gain, independent for both images
     gamma, noise : spread of the images' looks, see `augreg.training.seen_differently`; where both are 0 images stay as they are
+    jitter : deviation of angles (degrees) and shifts (mm) that move each image of a real pair, and its labels, by itself; with
+        angles sizes vary by a tenth
+    bend : deviation of smooth displacements of each image of a real pair, mm
+    shade : deviation of the logarithm of smooth gains of each image, see `augreg.training.shaded`
+    centred : whether the centres of a pair's grids are put on each other first, in training and use: for images of two scanners
     symmetric : whether half of a batch is the other half with its images exchanged
     mirrored : sideways exchanges left and right (the first axis) of a batch by chance, all mirrors every axis by chance
     curriculum : share of the steps over which shapes grow from a quarter to their size
     pool : pairs that are drawn once, kept in memory and shown again and again; None draws new ones at every step
     architecture, width, window : trunk of the network, parameters as of `augreg.networks.FlowNet`
     map : what it predicts, see `augreg.recipes.shapes`
+    marks : whether structures are marked in each image by itself first: none, by one marker for both images, or by two; for pairs
+        with label maps, see `augreg.networks.Marked`
+    antisymmetric : whether exchanged images give the inverse map, for velocities
     scales : block sizes in voxels, from coarse to fine, one network each, one after the other; (1,) is one network
     batch : pairs of a step, of all processes
     steps : number of steps of Adam
@@ -96,6 +104,10 @@ class Recipe:
     intensity: float = 0.05
     gamma: float = 0.0
     noise: float = 0.0
+    jitter: tuple[float, float] = (0.0, 0.0)
+    bend: float = 0.0
+    shade: float = 0.0
+    centred: bool = False
     symmetric: bool = False
     mirrored: Mirrored = "none"
     curriculum: float = 0.0
@@ -104,6 +116,8 @@ class Recipe:
     width: float = 0.25
     window: int | None = None
     map: str = "displacement"
+    marks: str = "none"
+    antisymmetric: bool = False
     scales: tuple[int, ...] = (1,)
     batch: int = 8
     steps: int = 2000
@@ -118,16 +132,19 @@ class Recipe:
     bending: float = 0.0
 
     def __post_init__(self) -> None:
-        zero = ("intensity", "gamma", "noise", "halvings", "weight_decay", "likeness", "smoothness", "bending")
+        zero = ("intensity", "gamma", "noise", "bend", "shade", "halvings", "weight_decay", "likeness", "smoothness", "bending")
         _check(self, "a number of at least 0", lambda value: value >= 0, *zero)
         _check(self, "a positive number", lambda value: value > 0, "width", "learning_rate", "clip")
         _check(self, "a positive whole number", lambda value: value > 0 and value == int(value), "batch", "steps", "warm_up")
         _check(self, "a share from 0 to 1", lambda value: 0 <= value <= 1, "curriculum")
-        for name, values in (("mirrored", get_args(Mirrored)), ("architecture", TRUNKS), ("map", MAPS)):
+        for name, values in (("mirrored", get_args(Mirrored)), ("architecture", TRUNKS), ("map", MAPS), ("marks", MARKERS)):
             if getattr(self, name) not in values:
                 raise ValueError(f"{name}: expected one of {', '.join(values)}, got {getattr(self, name)!r}")
-        if not isinstance(self.symmetric, bool):
-            raise ValueError(f"symmetric: expected true or false, got {self.symmetric!r}")
+        for name in ("symmetric", "antisymmetric", "centred"):
+            if not isinstance(getattr(self, name), bool):
+                raise ValueError(f"{name}: expected true or false, got {getattr(self, name)!r}")
+        if len(self.jitter) != 2 or not all(isinstance(n, int | float) and 0 <= n < math.inf for n in self.jitter):
+            raise ValueError(f"jitter: expected degrees and mm, numbers of at least 0, got {self.jitter!r}")
         if self.window is not None and not (isinstance(self.window, int) and self.window >= 3 and self.window % 2):
             raise ValueError(f"window: expected a window of 3 voxels or more, an odd number, got {self.window!r}")
         if self.window is not None and not self.architecture.startswith("FlowNet"):
@@ -171,8 +188,7 @@ class Recipe:
             raise ValueError(f"recipe: expected values named {', '.join(sorted(known))}, got {', '.join(unknown)}")
         try:
             listed: dict[str, Any] = {"turns": tuple(map(Turn.of, about["turns"]))} if "turns" in about else {}
-            if "scales" in about:
-                listed["scales"] = tuple(about["scales"])
+            listed |= {name: tuple(about[name]) for name in ("scales", "jitter") if name in about}
             return cls(**{**about, **listed})
         except (TypeError, KeyError, AttributeError) as error:
             raise ValueError(

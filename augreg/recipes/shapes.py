@@ -4,6 +4,11 @@ displacement    where every voxel goes
 velocity        a flow of velocities: no folds, and an exact inverse
 affine          one affine map
 cascade         an affine map, then a flow of velocities on what it leaves
+moments         scales and a shift between the moments of what is marked; for networks that mark structures
+
+With structures each image is marked by itself first (`augreg.networks.Marked`): by one marker for both images, or by two, for
+images of two scanners; an affine map then is that of moments. An antisymmetric flow of velocities is the inverse of that of
+exchanged images.
 
 scales (4, 2, 1)    one such network per scale, from coarse to fine, each on what those before leave
 """
@@ -15,8 +20,12 @@ from math import prod
 from augreg.networks import (
     ARCHITECTURES,
     AffineFlow,
+    Antisymmetric,
     AtScale,
     Cascade,
+    Marked,
+    Marker,
+    Moments,
     Network,
     RegNet,
     StackedEncoder,
@@ -26,7 +35,8 @@ from augreg.networks import (
     seeded_network,
 )
 
-MAPS = ("displacement", "velocity", "affine", "cascade")
+MAPS = ("displacement", "velocity", "affine", "cascade", "moments")
+MARKERS = ("none", "one", "two")
 TRUNKS = (*ARCHITECTURES, "UNet", "RegNet")
 # voxels along the side of the coarsest cells
 _COARSEST = {"FlowNetS": 64, "FlowNetC": 64, "RegNet": 2}
@@ -46,6 +56,9 @@ def network_as(
     window: int | None = None,
     seed: int = 0,
     shape: tuple[int, ...] | None = None,
+    marks: int = 0,
+    markers: int = 1,
+    antisymmetric: bool = False,
 ) -> Network:
     """A network with first weights that depend on the seed alone.
 
@@ -57,29 +70,45 @@ def network_as(
     ndim, width, window : as of `augreg.networks.FlowNet`
     seed : seed of the weights
     shape : shape of the images, if it is settled
+    marks : structures that are marked first, 0 for none
+    markers : 1 for both images, 2 for each image its own
+    antisymmetric : whether flows of velocities are to be inverted by exchanged images
 
     Raises
     ------
-    ValueError : for a shape thinner than the network's strides.
+    ValueError : for a shape thinner than the network's strides, moments of nothing, and other maps than velocities antisymmetric.
     """
+    if kind == "moments" and not marks:
+        raise ValueError("map: expected --marks one or two for moments, got none; mark structures, or take affine")
+    if kind == "moments" and scales != (1,):
+        raise ValueError(f"scales: expected 1 alone for moments, which have no blocks, got {scales}; leave --scales out")
+    if antisymmetric and kind != "velocity":
+        raise ValueError(f"antisymmetric: expected the map velocity, whose inverse is known, got {kind}; leave it out")
     if shape is not None:
-        _check_shape(kind, trunk, scales, shape)
-    if kind == "displacement" and scales == (1,) and trunk in ARCHITECTURES:
+        _check_shape("affine" if kind == "moments" else kind, trunk, scales, shape)
+    if kind == "displacement" and scales == (1,) and trunk in ARCHITECTURES and not marks:
         return seeded_network(seed, ndim, width, architecture=ARCHITECTURES[trunk], window=window)
+    channels = 1 + marks
+
+    def affine() -> Network:
+        return Moments(ndim, channels, marks) if marks else AffineFlow(StackedEncoder(ndim, 1, width))
 
     def at(scale: int) -> Network:
         seen = None if shape is None else tuple(-(-n // scale) for n in shape)
-        if kind == "affine":
-            found: Network = AffineFlow(StackedEncoder(ndim, 1, width))
+        if kind in ("affine", "moments"):
+            found = affine()
         else:
-            found = _trunk(trunk, ndim, width, window, seen)
+            found = _trunk(trunk, ndim, width, window, seen, channels)
             found = found if kind == "displacement" else VelocityFlow(found)
+            found = Antisymmetric(found) if antisymmetric else found
         return found if scale == 1 else AtScale(found, scale)
 
     def make() -> Network:
-        first = [AffineFlow(StackedEncoder(ndim, 1, width))] if kind == "cascade" else []
+        marked = [_marker(ndim, marks, width, shape) for _ in range(markers * bool(marks))]
+        first = [affine()] if kind == "cascade" else []
         parts = [*first, *map(at, scales)]
-        return parts[0] if len(parts) == 1 else Cascade(parts)
+        found = parts[0] if len(parts) == 1 else Cascade(parts)
+        return Marked(marked, found) if marked else found
 
     return seeded(seed, make)
 
@@ -97,10 +126,20 @@ def fitting_strides(shape: tuple[int, ...]) -> tuple[tuple[int, ...], ...]:
     return tuple(stages)
 
 
-def _trunk(trunk: str, ndim: int, width: float, window: int | None, shape: tuple[int, ...] | None) -> Network:
+def _marker(ndim: int, marks: int, width: float, shape: tuple[int, ...] | None) -> Marker:
+    """With marks at every pixel; of volumes on cells of the first stage, which takes half the time."""
+    strides = ((2,) * ndim,) * _STAGES if shape is None else fitting_strides(shape) or ((2,) * ndim,)
+    if ndim == 2:
+        return Marker(ndim, 1, marks, width, strides, finest=0)
+    # of small volumes three stages see all
+    strides = strides[:3]
+    return Marker(ndim, 1, marks, width, strides, finest=min(1, len(strides) - 1))
+
+
+def _trunk(trunk: str, ndim: int, width: float, window: int | None, shape: tuple[int, ...] | None, channels: int) -> Network:
     if trunk == "UNet":
-        return UNet(ndim, 1, width, None if shape is None else fitting_strides(shape))
-    return RegNet(ndim, 1, width) if trunk == "RegNet" else ARCHITECTURES[trunk](ndim, 1, width, window)
+        return UNet(ndim, channels, width, None if shape is None else fitting_strides(shape))
+    return RegNet(ndim, channels, width) if trunk == "RegNet" else ARCHITECTURES[trunk](ndim, channels, width, window)
 
 
 def _check_shape(kind: str, trunk: str, scales: tuple[int, ...], shape: tuple[int, ...]) -> None:

@@ -57,13 +57,14 @@ def objective_words(text: str) -> list[tuple[str, float]]:
     return list(found.items())
 
 
-def objective_of(text: str, spacing: tuple[float, ...] | None = None) -> Objective:
+def objective_of(text: str, spacing: tuple[float, ...] | None = None, structures: tuple[int, ...] = (1,)) -> Objective:
     """The objective that words say.
 
     Parameters
     ----------
     text : the words
     spacing : size of a voxel, mm, for label maps; None is 1 mm
+    structures : labels that are looked at; 1 where one is drawn at a time
 
     Raises
     ------
@@ -71,11 +72,11 @@ def objective_of(text: str, spacing: tuple[float, ...] | None = None) -> Objecti
     """
     words = objective_words(text)
     if len(words) == 1 and words[0][1] == 1:
-        return _objective(words[0][0], spacing)
-    return Total(tuple((_objective(word, spacing), weight) for word, weight in words))
+        return _objective(words[0][0], spacing, structures)
+    return Total(tuple((_objective(word, spacing, structures), weight) for word, weight in words))
 
 
-def _objective(word: str, spacing: tuple[float, ...] | None) -> Objective:
+def _objective(word: str, spacing: tuple[float, ...] | None, structures: tuple[int, ...]) -> Objective:
     if word == "truth":
         return supervised
-    return LabelOverlap(spacing=spacing or 1.0) if word == "labels" else Likeness(_LIKENESSES[word])
+    return LabelOverlap(structures, spacing=spacing or 1.0) if word == "labels" else Likeness(_LIKENESSES[word])

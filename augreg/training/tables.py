@@ -49,6 +49,14 @@ class RealPairs:
         return tuple(self.pairs.fixed.shape[2:])
 
     @property
+    def structures(self) -> tuple[int, ...]:
+        """Labels that both maps of every pair have; none without label maps."""
+        sides = self.pairs.fixed_labels, self.pairs.moving_labels
+        maps = [one for side in sides if side is not None for one in side]
+        numbers = [set(one.unique().tolist()) - {0} for one in maps]
+        return tuple(sorted(set.intersection(*numbers))) if numbers else ()
+
+    @property
     def content(self) -> str:
         """A hash of all images and label maps."""
         digest = hashlib.sha256()

@@ -14,28 +14,16 @@ from pathlib import Path
 
 import numpy as np
 
-from augreg.geometry.image import Image, Labels
-from augreg.geometry.resampling import resample, warp
-from augreg.geometry.transforms import Affine, Transform
+from augreg.geometry.image import Image
+from augreg.geometry.transforms import Transform
 from augreg.lp import LPRegistration
-from augreg.networks import Antisymmetric, Marked, Marker, Network, UNet, VelocityFlow, seeded
-from augreg.training import (
-    Batches,
-    LabelOverlap,
-    Likeness,
-    Objective,
-    Outlined,
-    Smooth,
-    jittered,
-    pairs_from_images,
-    seen_differently,
-    shaded,
-    torch_threads,
-)
-from benchmarks.experiments.hearts_table import rendered
-from benchmarks.experiments.lessons import Lesson, learned
+from augreg.training import WEIGHTS, FlowRegistration, torch_threads
+from benchmarks.experiments.hearts_lessons import SEEDS, SPACING, STEPS, lesson
+from benchmarks.experiments.hearts_table import NAMES, rendered
+from benchmarks.experiments.lessons import learned, once
 from benchmarks.experiments.measures import measured
-from benchmarks.experiments.people import Pair, Subject
+from benchmarks.experiments.outlines import Shown, write_page
+from benchmarks.experiments.people import Pair
 from benchmarks.experiments.sections import Sections, read_sections
 from benchmarks.experiments.software import Method, nothing, rival, timed
 from benchmarks.harness.record import Record, Row, about, write_record
@@ -44,14 +32,9 @@ __all__ = ["options", "rendered", "run"]
 
 _PACKAGES = ("numpy", "torch")
 STUDIES = ("cardiac2d", "hearts3d")
-# networks see pixels of two; all works in two dimensions
-SPACING, _BATCH = 2.0, 4
-STEPS, RATE, WIDTH = 1200, 3e-3, 0.5
-SMOOTH = 0.1
 PLAIN: dict[str, Callable[[Image, Image], Transform]] = {"none": nothing, "program": LPRegistration()}
 RIVALS = ("syn_cc",)
-SEEDS = {"unsupervised": 1, "labels": 1, "marked": 1}
-_CORNER = 6
+_CORNER, _SHOWN = 6, 4
 
 
 @dataclass(frozen=True)
@@ -75,6 +58,7 @@ def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--choosing", action="store_true", help="test on some of the training people, learn from the others")
     parser.add_argument("--out", type=Path, default=Path("runs/hearts"), metavar="FOLDER", help="of networks; is continued")
     parser.add_argument("--ants-python", type=Path, metavar="PYTHON", help="of an environment with antspyx")
+    parser.add_argument("--page", type=Path, metavar="PAGE.html", help="also draw some pairs, with the networks that are there")
 
 
 def run(options: argparse.Namespace) -> None:
@@ -85,58 +69,56 @@ def run(options: argparse.Namespace) -> None:
         for name in options.study:
             study = read_sections(name, choosing=options.choosing)
             for one in _runs(name, options.only):
+                if one.method in RIVALS and options.ants_python is None and not (folder / one.key).exists():
+                    continue
                 print(f"{one.key} ...", file=sys.stderr, flush=True)
-                if one.method in RIVALS:
-                    if options.ants_python is not None:
-                        with rival(one.method, str(options.ants_python), 1, study.pairs[-1]) as (method, versions):
-                            record["rows"] += list(_rows(one, method, study))
-                        record["versions"] |= versions
-                elif one.method in PLAIN:
-                    record["rows"] += list(_rows(one, timed(PLAIN[one.method]), study))
-                else:
-                    flow, seconds = learned(lesson(one, study), (SPACING, SPACING), folder / one.key)
-                    record["trainings"].append({"study": name, "method": one.method, "seed": one.seed, "cpu_seconds": seconds})
-                    record["rows"] += list(_rows(one, timed(flow), study))
+                found = once(folder / one.key, partial(_measured, one, study, folder / one.key, options.ants_python))
+                for part in ("rows", "trainings"):
+                    record[part] += found[part]
+                record["versions"] |= found["versions"]
     write_record(options.output, record)
+    if options.page is not None:
+        shown = [one for name in options.study for one in _shown(name, options, folder)]
+        lead = "Sections of hearts of two people, whom no network has learned from."
+        write_page(options.page, "Hearts of two people", lead, shown)
+
+
+def _shown(name: str, options: argparse.Namespace, folder: Path) -> list[Shown]:
+    study = read_sections(name, choosing=options.choosing)
+    methods: dict[str, Callable[[Image, Image], Transform]] = {NAMES[method]: PLAIN[method] for method in PLAIN}
+    for method in SEEDS:
+        weights = folder / Run(name, method).key / WEIGHTS
+        if weights.exists():
+            methods[NAMES[method]] = FlowRegistration.from_file(weights)
+    pairs = study.pairs[:: max(1, len(study.pairs) // _SHOWN)][:_SHOWN]
+    return [
+        Shown(
+            f"{name}: {pair.fixed.name}, {pair.moving.name}",
+            pair.fixed.image,
+            pair.fixed.labels,
+            pair.moving.labels,
+            {label: method(pair.fixed.image, pair.moving.image) for label, method in methods.items()},
+        )
+        for pair in pairs
+    ]
+
+
+def _measured(run: Run, study: Sections, folder: Path, ants: Path | None) -> Record:
+    """The rows of a method, and of its training."""
+    if run.method in RIVALS:
+        with rival(run.method, str(ants), 1, study.pairs[-1]) as (method, versions):
+            return {"rows": list(_rows(run, method, study)), "trainings": [], "versions": versions}
+    if run.method in PLAIN:
+        return {"rows": list(_rows(run, timed(PLAIN[run.method]), study)), "trainings": [], "versions": {}}
+    flow, seconds = learned(lesson(run.method, run.seed, study), (SPACING, SPACING), folder)
+    training = {"study": run.study, "method": run.method, "seed": run.seed, "cpu_seconds": seconds}
+    return {"rows": list(_rows(run, timed(flow), study)), "trainings": [training], "versions": {}}
 
 
 def _runs(study: str, only: list[str]) -> list[Run]:
     listed = [Run(study, method) for method in (*PLAIN, *RIVALS)]
     listed += [Run(study, method, seed) for method, seeds in SEEDS.items() for seed in range(seeds)]
     return [run for run in listed if not only or run.method in only]
-
-
-def lesson(run: Run, study: Sections) -> Lesson:
-    """What a network learns."""
-    overlap = LabelOverlap(study.structures, (0.0, 2.0, 4.0, 8.0), SPACING)
-    known: dict[str, Objective] = {
-        "unsupervised": Smooth(Likeness(), 0.5),
-        "labels": Smooth(overlap, SMOOTH),
-        "marked": Outlined(Smooth(overlap, SMOOTH), study.structures),
-    }
-    network = partial(seeded, run.seed, partial(_network, run.method == "marked", len(study.structures)))
-    return Lesson(network, seen(study.training, run.seed), known[run.method], STEPS, RATE)
-
-
-def seen(subjects: tuple[Subject, ...], seed: int) -> Batches:
-    """Pairs of two people, each image in a pose and with a look of its own."""
-    images, labels = zip(*map(_coarse, subjects), strict=True)
-    batches = pairs_from_images(images, _BATCH, seed, labels=labels)
-    batches = jittered(batches, rotation=10.0, scale=0.1, shift=6.0 / SPACING, bend=1.0, seed=seed)
-    batches = shaded(batches, gain=0.2, seed=seed)
-    return seen_differently(batches, gamma=0.3, noise=0.02, seed=seed)
-
-
-def _coarse(one: Subject) -> tuple[Image, Labels]:
-    grid = one.image.grid.with_spacing(SPACING)
-    return resample(one.image, grid), warp(one.labels, Affine.identity(2), grid)
-
-
-def _network(marked: bool, structures: int) -> Network:
-    strides = [(2, 2)] * 4
-    channels = 1 + structures if marked else 1
-    flow = Antisymmetric(VelocityFlow(UNet(2, channels, WIDTH, strides, finest=1)))
-    return Marked([Marker(2, 1, structures, WIDTH, strides, finest=0)], flow) if marked else flow
 
 
 def _rows(run: Run, method: Method, study: Sections) -> Iterator[Row]:

@@ -41,11 +41,15 @@ def _study(record: Record, study: str) -> str:
         mine = [row for row in rows if row["method"] == method]
         seeds = sorted({row["seed"] for row in mine})
         cells = [_cell([mean(row[key] for row in mine if row["seed"] == seed) for seed in seeds], d) for key, _, d in measures]
+        spent = [one["cpu_seconds"] for one in record["trainings"] if (one["study"], one["method"]) == (study, method)]
         for key, _, d, factor in _MORE:
+            if key == "returned" and not spent:
+                # inverses of others are found by iteration
+                cells.append("")
+                continue
             values = [factor * row[key] for row in mine if isfinite(row.get(key, float("nan")))]
             # of inverses the worst of all pairs counts
             cells.append(f"{(max if key == 'returned' else mean)(values):.{d}f}" if values else "")
-        spent = [one["cpu_seconds"] for one in record["trainings"] if (one["study"], one["method"]) == (study, method)]
         known = [str(len(seeds)), f"{mean(spent) / 60:.1f}"] if spent else ["", ""]
         lines.append([NAMES[method], known[0], *cells, f"{mean(row['cpu_ms'] for row in mine):.0f}", known[1]])
     people = len({row["fixed"] for row in rows})

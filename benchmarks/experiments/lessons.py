@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from augreg.io import atomic
 from augreg.networks import Critic, FlowRegistration, Network
@@ -25,7 +26,7 @@ from augreg.training import (
     learn,
 )
 
-_TOLD = "training.json"
+_TOLD, _ROWS = "training.json", "rows.json"
 _LOOKS = 30
 
 
@@ -49,6 +50,18 @@ class Lesson:
     rate: float
     sees: Sight | None = None
     weight: float = 0.0
+
+
+def once(folder: Path, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """What a run has measured, which is made and kept in its folder first where it is not there."""
+    path = folder / _ROWS
+    if not path.exists():
+        made = make()
+        folder.mkdir(parents=True, exist_ok=True)
+        with atomic(path) as temporary:
+            temporary.write_text(json.dumps(made) + "\n", encoding="utf-8")
+    known: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return known
 
 
 def learned(lesson: Lesson, spacing: tuple[float, ...], folder: Path) -> tuple[FlowRegistration, float]:

@@ -14,10 +14,15 @@ NAMES = {
     "oracle": "oracle: centroids of the true glands",
     "affine": "affine map from features of both images",
     "marked": "marks of each image, moments",
+    "together": "the same, marks of all seeds averaged",
+    "bending": "then velocities, bending",
+    "diffusion": "then velocities, diffusion",
+    "plausible": "then velocities, `Plausible`",
+    "critic": "then velocities, critic of elastic fields",
 }
 _MEASURES = (("dice", "gland Dice", 3), ("tre", "landmarks mm", 1), ("centroid", "centroid mm", 1), ("folding", "folding %", 3))
-# by whose landmarks others are judged
-JUDGE = "marked"
+# with whose landmarks those of others are compared
+JUDGE = "together"
 
 
 def rendered(record: Record) -> str:

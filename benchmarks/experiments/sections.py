@@ -20,7 +20,7 @@ from benchmarks.harness.places import DATA
 
 _BLOCK, _TESTED, _CHOOSING = 20, 4, 4
 # who is registered to a person: those so many places behind
-_PARTNERS = (1, 5, 11)
+_PARTNERS = (1, 7)
 
 
 @dataclass(frozen=True, eq=False)

@@ -230,3 +230,48 @@ def test_onnx_without_its_packages_says_what_to_install(folder, network, capsys,
     capsys.readouterr()
     assert run(folder, "export tiny -o net.onnx") == 2
     assert "onnxruntime for ONNX, not installed; pip install augreg[onnx], or write .pt" in capsys.readouterr().err
+
+
+def test_recipes_with_marks_learn_labels_and_need_none_afterwards(folder, capsys):
+    for recipe, structures in (("hearts", 2), ("multimodal", 2)):
+        assert run(folder, f"train pairs.csv --recipe {recipe} --batch 2 --device cpu --threads 1 --steps 2 -o {recipe}") == 0
+        flow = FlowRegistration.from_file(folder / recipe / "weights.safetensors")
+        assert [marker.marks for marker in flow.network.markers] == [structures] * (1 if recipe == "hearts" else 2)
+        assert flow.centred == (recipe == "multimodal")
+        capsys.readouterr()
+        assert run(folder, f"test {recipe} pairs.csv --json") == 0
+        assert np.isfinite(json.loads(capsys.readouterr().out)["network"]["dice"])
+        # a run that goes on is the same run
+        assert run(folder, f"train pairs.csv --device cpu --threads 1 --steps 3 -o {recipe} --resume") == 0
+        capsys.readouterr()
+
+
+def test_networks_that_were_taught_centred_pairs_find_images_anywhere(folder, capsys):
+    if not (folder / "multimodal").is_dir():
+        assert run(folder, "train pairs.csv --recipe multimodal --batch 2 --device cpu --threads 1 --steps 2 -o multimodal") == 0
+    flow = FlowRegistration.from_file(folder / "multimodal" / "weights.safetensors")
+    fixed, moving = (ar.read_image(folder / f"i{number}.mha") for number in range(2))
+    away = ar.Image(moving.values, ar.Grid(moving.grid.shape, moving.grid.spacing, (25.0, -20.0)))
+    points = fixed.grid.points()[::5, ::5]
+    np.testing.assert_allclose(flow(fixed, away)(points), flow(fixed, moving)(points) + np.array([25.0, -20.0]), atol=1e-3)
+    # who says how they lie is believed
+    given = ar.Affine(np.eye(2), np.array([4.0, 0.0]))
+    assert not np.allclose(flow(fixed, moving, initial=given)(points), flow(fixed, moving)(points), atol=0.5)
+    capsys.readouterr()
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("train plain.csv --recipe multimodal -o bad", "--objective: expected label maps of all pairs for labels"),
+        ("train pairs.csv --marks one --trunk unet --objective likeness -o bad", "marks: expected labels in the objective"),
+        ("train pairs.csv --map moments -o bad", "map: expected --marks one or two for moments"),
+        ("train pairs.csv --antisymmetric -o bad", "antisymmetric: expected the map velocity"),
+    ],
+)
+def test_marks_that_cannot_be_learned_are_refused_before_any_training(folder, line, said, capsys):
+    assert run(folder, line) == 2
+    err = capsys.readouterr().err
+    assert said in err
+    assert len(err.strip().splitlines()) == 1
+    assert not (folder / "bad").exists()

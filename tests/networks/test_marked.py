@@ -11,6 +11,7 @@ from torch import nn
 from augreg import Grid, Image
 from augreg.networks import (
     Cascade,
+    Committee,
     FlowRegistration,
     Marked,
     MarkedMaps,
@@ -122,6 +123,21 @@ def test_files_bring_marked_networks_back(tmp_path, markers):
     transform = FlowRegistration(network, (1.0, 2.0))(*pair)
     points = grid.points()[3:-3, 3:-3]
     np.testing.assert_allclose(transform.inverse()(transform(points)), points, atol=1e-2)
+
+
+def test_a_committee_marks_what_its_members_mark_on_average_and_its_files_come_back(tmp_path):
+    members = [seeded(seed, lambda: Marker(2, 1, 2, 0.25)) for seed in range(3)]
+    network = Marked([Committee(members)], Moments(2, 3, 2)).eval()
+    image = images(34, 41)[0]
+    with torch.no_grad():
+        found = network(image, image).fixed
+        torch.testing.assert_close(found, sum(member(image) for member in members) / 3)
+        write_network(network, (1.0, 1.0), tmp_path / "n.safetensors")
+        assert torch.equal(read_network(tmp_path / "n.safetensors").network(image, image).fixed, found)
+    with said("Committee: expected one marker or more, alike in dimension, channels and marks, got [(2, 1, 1), (3, 1, 1)]"):
+        Committee([Marker(2), Marker(3)])
+    with said("architecture: expected parts of kind Marker, got Moments"):
+        network_of({"architecture": "Committee", "parts": [Moments(2).description]})
 
 
 def truth(batch, shape):

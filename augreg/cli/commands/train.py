@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from augreg import training
     from augreg.networks import Network
     from augreg.recipes import Recipe
+    from augreg.registration.table import Line
     from augreg.synthesis import PairBatch
 
 # pairs that training looks at without learning from them
@@ -87,12 +88,13 @@ def run(options: argparse.Namespace) -> None:
     machine = training.Machine(options.device, options.threads, options.precision, compiled=options.compile)
     # before the work
     known = training.run_settings(options.output) if options.resume else None
-    table = _table(options)
-    recipe = recipe_of(options, known or {}, labelled=table is not None and table.pairs.fixed_labels is not None)
+    lines = _lines(options)
+    recipe = recipe_of(options, known or {}, labelled=bool(lines) and all(line.labelled for line in lines))
+    table = _table(options, recipe, lines)
     with training.joined(options.device) as team:
         lesson = _lesson(options, recipe, team, table)
         network = _first_network(options, recipe, lesson, known or {})
-        objective = recipes.objective(recipe, lesson.spacing)
+        objective = recipes.objective(recipe, lesson.spacing, lesson.structures)
         if known is None and (options.minutes is not None or recipe.steps >= _LONG):
             pace = training.pace_of(network, lesson.batches, objective, recipes.training_options(recipe, machine), team)
             if options.minutes is not None:
@@ -118,6 +120,7 @@ def run(options: argparse.Namespace) -> None:
             held_out=lesson.held_out,
             team=team,
             resume=options.resume,
+            centred=recipe.centred,
         )
         state = None
         with training.tensorboard_log(Path(options.output) / "logs") as log, bar("train", recipe.steps) as update:
@@ -147,12 +150,8 @@ def run(options: argparse.Namespace) -> None:
 def _explain(options: argparse.Namespace) -> None:
     import json
 
-    labelled = False
-    if is_table(options.source):
-        from augreg.registration.table import read_table
-
-        labelled = all(line.labelled for line in read_table(options.source))
-    recipe = recipe_of(options, {}, labelled=labelled).described()
+    lines = _lines(options)
+    recipe = recipe_of(options, {}, labelled=bool(lines) and all(line.labelled for line in lines)).described()
     report(recipe, json.dumps(recipe, indent=1), as_json=options.json)
 
 
@@ -165,18 +164,35 @@ class _Lesson(NamedTuple):
     ndim: int
     content: str
     shape: tuple[int, ...] | None = None
+    structures: tuple[int, ...] = (1,)
 
 
-def _table(options: argparse.Namespace) -> training.RealPairs | None:
-    """The pairs of a table, if the source is one."""
+def _lines(options: argparse.Namespace) -> list[Line]:
+    """The lines of a table, if the source is one."""
     if not is_table(options.source):
-        if options.spacing is not None:
-            raise ValueError("--spacing: expected PAIRS.csv, whose pairs are brought to it, got another source; leave it out")
-        return None
-    from augreg import training
+        return []
     from augreg.registration.table import read_table
 
-    return training.real_pairs(read_table(options.source), options.spacing)
+    return read_table(options.source)
+
+
+def _table(options: argparse.Namespace, recipe: Recipe, lines: list[Line]) -> training.RealPairs | None:
+    """The pairs of a table, if there is one."""
+    if not lines:
+        if options.spacing is not None:
+            raise ValueError("--spacing: expected PAIRS.csv, whose pairs are brought to it, got another source; leave it out")
+        for name, value in (("jitter", any(recipe.jitter)), ("bend", recipe.bend), ("centred", recipe.centred)):
+            if value:
+                raise ValueError(
+                    f"--{name}: expected PAIRS.csv, whose images have no truth to blur, got another source; leave it out"
+                )
+        if recipe.marks != "none":
+            raise ValueError("--marks: expected PAIRS.csv with label maps, got another source; leave it out")
+        return None
+    from augreg import training
+    from augreg.registration import Centred
+
+    return training.real_pairs(lines, options.spacing, before=Centred() if recipe.centred else None)
 
 
 def _lesson(options: argparse.Namespace, recipe: Recipe, team: training.Team, table: training.RealPairs | None) -> _Lesson:
@@ -188,8 +204,8 @@ def _lesson(options: argparse.Namespace, recipe: Recipe, team: training.Team, ta
         _check_settled(options, recipe, "a table of pairs")
         _check_objective(recipe, table)
         drawn = training.pairs_of_table(table.pairs, recipe.drawn, options.seed, part=part)
-        batches = recipes.shown(recipe, drawn, options.seed, part=part)
-        return _Lesson(batches, None, table.spacing, table.ndim, table.content, table.shape)
+        batches = recipes.shown(recipe, drawn, options.seed, part=part, spacing=table.spacing)
+        return _Lesson(batches, None, table.spacing, table.ndim, table.content, table.shape, table.structures or (1,))
     if Path(source).is_dir():
         _check_settled(options, recipe, "a folder of pairs")
         pairs = training.read_pairs(source)
@@ -228,6 +244,8 @@ def _check_objective(recipe: Recipe, table: training.RealPairs) -> None:
     words = dict(objective_words(recipe.objective))
     if "truth" in words:
         raise ValueError("--objective: expected words without truth, which real pairs do not have; take likeness, mind or labels")
+    if recipe.marks != "none" and table.pairs.fixed_labels is not None and not table.structures:
+        raise ValueError("--marks: expected a structure that the label maps of all pairs have, got none; check their numbers")
     if "labels" in words and table.pairs.fixed_labels is None:
         raise ValueError(
             "--objective: expected label maps of all pairs for labels, got lines without; fill the columns fixed_labels and "
@@ -269,13 +287,13 @@ def _first_network(options: argparse.Namespace, recipe: Recipe, lesson: _Lesson,
         # a run that began with --init has the network of that file
         return network_of(known["network"])
     if options.init is None:
-        return recipes.first_network(recipe, lesson.ndim, options.seed, lesson.shape)
+        return recipes.first_network(recipe, lesson.ndim, options.seed, lesson.shape, lesson.structures)
     network = read_network(options.init).network
     found = {"ndim": network.ndim, "channels": network.channels, **network.description}
     wanted = {name: getattr(options, name) for name in ("architecture", "width", "window")} | {"ndim": lesson.ndim, "channels": 1}
     if options.map is not None or options.scales is not None:
         # not to be seen from single numbers
-        as_asked = recipes.first_network(recipe, lesson.ndim, options.seed, lesson.shape).description
+        as_asked = recipes.first_network(recipe, lesson.ndim, options.seed, lesson.shape, lesson.structures).description
         found["description"], wanted = network.description, {"ndim": lesson.ndim, "description": as_asked}
     for name, value in wanted.items():
         if value is not None and found.get(name) != value:

@@ -91,3 +91,35 @@ class Marker(nn.Module):
             x = join(torch.cat([own, cropped(wide, own.shape[2:])], dim=1))
         # float32 whatever the features are
         return torch.softmax(at_voxels(in_full(self.head, x), self.cells, images.shape[2:]), dim=1)[:, 1:]
+
+
+@final
+class Committee(nn.Module):
+    """Markers that were trained apart, and err apart: the mean of their probabilities.
+
+    Parameters
+    ----------
+    markers : alike in dimension, channels and marks
+
+    Raises
+    ------
+    ValueError : for none, or markers that do not fit each other.
+    """
+
+    def __init__(self, markers: Sequence[Marker]) -> None:
+        super().__init__()
+        kinds = [(marker.ndim, marker.channels, marker.marks) for marker in markers]
+        if len(set(kinds)) != 1:
+            raise ValueError(f"Committee: expected one marker or more, alike in dimension, channels and marks, got {kinds}")
+        self.markers = nn.ModuleList(markers)
+        self.ndim, self.channels, self.marks = kinds[0]
+
+    @property
+    def description(self) -> dict[str, Any]:
+        """Its markers."""
+        markers: list[Marker] = list(self.markers)  # type: ignore[arg-type]  # modules in a list have lost their type
+        return {"architecture": "Committee", "parts": [marker.description for marker in markers]}
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Probabilities (B, K, *shape) of the structures in images (B, C, *shape)."""
+        return torch.stack([marker(images) for marker in self.markers]).mean(dim=0)

@@ -41,6 +41,7 @@ class FlowLearner(Learner):
     held_out : pairs that are looked at, not learned from
     weight_decay : weight decay of the original loss; divided by the network's unit, as the loss is, since it is not scale-free
     clip : largest norm of the gradient
+    centred : whether the pairs' grids were centred first, kept with the weights
     """
 
     def __init__(
@@ -53,7 +54,9 @@ class FlowLearner(Learner):
         held_out: PairBatch | None = None,
         weight_decay: float = 4e-4,
         clip: float = 5.0,
+        centred: bool = False,
     ) -> None:
+        self.centred = centred
         self.network, self.batch_of, self.spacing = network, batch_of, spacing
         self.objective, self.held_out, self.clip = objective, held_out, clip
         self.adam = torch.optim.Adam(network.parameters(), weight_decay=weight_decay / network.unit)
@@ -87,7 +90,7 @@ class FlowLearner(Learner):
 
     def write(self, path: Path) -> None:
         """The network's file, see `augreg.networks.read_network`."""
-        write_network(self.network, self.spacing, path)
+        write_network(self.network, self.spacing, path, centred=self.centred)
 
 
 def train(
@@ -101,6 +104,7 @@ def train(
     held_out: PairBatch | None = None,
     team: Team = ALONE,
     resume: bool = False,
+    centred: bool = False,
 ) -> Iterator[TrainingState]:
     """Train a network, yielding a state after every step; the run's folder gets checkpoints, and the weights at the end.
 
@@ -116,6 +120,7 @@ def train(
     held_out : pairs that are looked at, not learned from
     team : the processes that train together
     resume : go on from the folder's checkpoint
+    centred : whether the pairs' grids were centred first, kept with the weights
 
     Raises
     ------
@@ -129,6 +134,7 @@ def train(
         held_out=held_out,
         weight_decay=options.weight_decay,
         clip=options.clip,
+        centred=centred,
     )
     yield from learn(learner, directory, options, team=team, resume=resume)
 

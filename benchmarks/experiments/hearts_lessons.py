@@ -1,0 +1,102 @@
+"""What networks learn from sections of hearts, and how.
+
+    unsupervised   local correlation of the images, and smooth velocities
+    labels         overlap of label maps, and smooth velocities; images of both people go into one trunk
+    targets        fields that match the outlines of label maps, made beforehand (SVF-Net, Rohe et al., MICCAI 2017)
+    marked         overlap of label maps; each image is marked by itself first, and the trunk sees images and marks
+
+All predict antisymmetric velocities, on cells of two pixels of two.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+
+import numpy as np
+import torch
+
+from augreg import metrics
+from augreg.geometry.image import Image, Labels
+from augreg.geometry.resampling import resample, warp
+from augreg.geometry.transforms import Affine
+from augreg.matching import ShapeRegistration
+from augreg.networks import Antisymmetric, Marked, Marker, Network, UNet, VelocityFlow, seeded
+from augreg.synthesis import PairBatch
+from augreg.tensors import displacement_to_flow, image_to_tensor
+from augreg.training import (
+    Batches,
+    LabelOverlap,
+    Likeness,
+    Objective,
+    Outlined,
+    Smooth,
+    jittered,
+    pairs_from_images,
+    pairs_from_memory,
+    seen_differently,
+    shaded,
+    supervised,
+)
+from benchmarks.experiments.lessons import Lesson
+from benchmarks.experiments.people import Subject
+from benchmarks.experiments.sections import Sections
+
+# pixels
+SPACING, _BATCH, _WIDTH = 2.0, 4, 0.5
+STEPS, RATE, SMOOTH = {"cardiac2d": 800, "hearts3d": 1200}, 3e-3, 0.1
+SEEDS = {"unsupervised": 1, "labels": 1, "targets": 1, "marked": 1}
+# pairs whose outlines are matched, tried at most, and the least mean Dice of a match
+_MATCHED, _TRIED, _GOOD = 60, 180, 0.8
+
+
+def lesson(method: str, seed: int, study: Sections) -> Lesson:
+    """What a network learns."""
+    overlap = LabelOverlap(study.structures, (0.0, 2.0, 4.0, 8.0), SPACING)
+    known: dict[str, Objective] = {
+        "unsupervised": Smooth(Likeness(), 0.5),
+        "labels": Smooth(overlap, SMOOTH),
+        "targets": supervised,
+        "marked": Outlined(Smooth(overlap, SMOOTH), study.structures),
+    }
+    network = partial(seeded, seed, partial(_network, method == "marked", len(study.structures)))
+    batches = _targets(study.training, seed) if method == "targets" else _poses(study.training, seed)
+    looks = seen_differently(shaded(batches, gain=0.2, seed=seed), gamma=0.3, noise=0.02, seed=seed)
+    return Lesson(network, looks, known[method], STEPS[study.name], RATE)
+
+
+def _poses(subjects: Sequence[Subject], seed: int) -> Batches:
+    """Pairs of two people, each image in a pose of its own."""
+    images, labels = zip(*map(_coarse, subjects), strict=True)
+    batches = pairs_from_images(images, _BATCH, seed, labels=labels)
+    return jittered(batches, rotation=10.0, scale=0.1, shift=6.0 / SPACING, bend=1.0, seed=seed)
+
+
+def _targets(subjects: Sequence[Subject], seed: int) -> Batches:
+    """Pairs of two people whose outlines were matched; where they could not be, another pair is taken."""
+    rng, seen, found = np.random.default_rng([seed, 12]), [_coarse(one) for one in subjects], []
+    for _ in range(_TRIED):
+        i, j = rng.permutation(len(seen))[:2]
+        (fixed, inside), (moving, other) = seen[i], seen[j]
+        phi = ShapeRegistration()(fixed, moving, fixed_labels=inside, moving_labels=other)
+        known = [value or 0.0 for value in metrics.dice(inside, warp(other, phi, fixed.grid)).values()]
+        if np.mean(known) >= _GOOD:
+            flow = displacement_to_flow(phi(fixed.grid.points()) - fixed.grid.points(), fixed.grid)
+            pair = PairBatch.without_truth(image_to_tensor(fixed), image_to_tensor(moving))
+            found.append(replace(pair, flow=flow, mask=torch.ones_like(pair.mask)))
+        if len(found) == _MATCHED:
+            break
+    return pairs_from_memory(PairBatch.concatenate(found), min(_BATCH, len(found)), seed)
+
+
+def _coarse(one: Subject) -> tuple[Image, Labels]:
+    grid = one.image.grid.with_spacing(SPACING)
+    return resample(one.image, grid), warp(one.labels, Affine.identity(2), grid)
+
+
+def _network(marked: bool, structures: int) -> Network:
+    strides = [(2, 2)] * 4
+    channels = 1 + structures if marked else 1
+    flow = Antisymmetric(VelocityFlow(UNet(2, channels, _WIDTH, strides)))
+    return Marked([Marker(2, 1, structures, _WIDTH, strides, finest=0)], flow) if marked else flow
