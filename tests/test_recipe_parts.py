@@ -88,7 +88,8 @@ def test_a_unet_leaves_thin_axes_alone():
     ("kind", "trunk", "scales", "shape", "said"),
     [
         ("displacement", "FlowNetS", (1,), (64, 64, 12), "64 voxels or more along each axis for the strides of FlowNetS"),
-        ("velocity", "FlowNetS", (2, 1), (96, 96), "128 voxels or more along each axis for the strides of FlowNetS at scale 2"),
+        ("velocity", "FlowNetS", (8, 1), (96, 130), "128 voxels or more along each axis for the strides of FlowNetS at scale 8"),
+        ("displacement", "FlowNetS", (4,), (130, 130), "256 voxels or more"),
         ("displacement", "RegNet", (4, 1), (40, 7), "8 voxels or more"),
         ("displacement", "UNet", (1,), (7, 7), "8 voxels or more"),
         ("affine", "FlowNetS", (1,), (40, 15), "16 voxels or more along each axis for the strides of an affine map"),
@@ -133,3 +134,16 @@ def test_an_objective_with_labels_sees_one_structure_at_a_time():
     assert set(shown.fixed_labels.unique().tolist()) == {0, 1}
     plain = recipes.shown(DEFAULT, lambda _: pairs, 0)(0)
     assert torch.equal(plain.fixed_labels, maps[0])
+
+
+def test_recipes_of_brains_and_lungs_have_three_scales_and_brains_no_more_parameters():
+    brains, brain, lungs = (recipes.first_network(recipes.named(name), 2, 0) for name in ("brains", "brain", "lungs"))
+    for network in (brains, lungs):
+        assert [part.description.get("scale", [1])[0] for part in network.networks] == [4, 2, 1]
+    count, wanted = (sum(part.numel() for part in network.parameters()) for network in (brains, brain))
+    assert 0.95 * wanted < count < 1.02 * wanted
+    # of real pairs nothing is known: no truth, and volumes of few slices are welcome
+    assert dict(objective_words(recipes.named("lungs").objective)) == {"likeness": 1.0}
+    thin = recipes.first_network(recipes.named("lungs"), 3, 0, shape=(64, 64, 12))
+    images = torch.rand(2, 1, 1, 64, 64, 12)
+    assert thin.predict(*images).flow().shape == (1, 3, 64, 64, 12)

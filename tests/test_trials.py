@@ -5,14 +5,18 @@ from itertools import permutations
 
 import numpy as np
 import pytest
+import scipy.ndimage
 import torch
 from support import subjects
 
+from augreg.geometry.grid import Grid
+from augreg.geometry.image import Image
+from augreg.geometry.resampling import warp
 from augreg.geometry.transforms import Affine
 from augreg.networks import Cascade, Displacement, FlowNetS, Network
 from augreg.synthesis import PairBatch
 from augreg.training import pairs_from_images
-from benchmarks.experiments import contrast, contrasts, regnet
+from benchmarks.experiments import chest, contrast, contrasts, regnet, steering
 from benchmarks.experiments.people import Study, Subject
 from benchmarks.experiments.trials import HALF, Lesson, at_half, on_people, once, taught
 
@@ -131,3 +135,30 @@ def test_lessons_of_real_pairs_need_no_truth(name):
     still, moved = (Displacement.of(torch.full((len(batch), 2, *batch.fixed.shape[2:]), value)) for value in (0.0, 4.0))
     alike = replace(batch, moving=batch.fixed, moving_labels=batch.fixed_labels)
     assert lesson.objective([still], alike).item() < lesson.objective([moved], alike).item()
+
+
+def test_a_chest_of_simpleitk_is_the_image_under_the_map_that_is_told():
+    shape, spacing = (28, 30, 26), (6.0, 5.0, 7.0)
+    values = 400 * scipy.ndimage.gaussian_filter(np.random.default_rng(0).normal(size=shape), 3) / 0.05
+    image = Image(values.astype(np.float32), Grid(shape, spacing, (-50.0, 10.0, 3.0)))
+    fixed, moving, phi = chest.spline(image, image, np.random.default_rng(1), np.random.default_rng(2))
+    body = image.values > -900
+    points = image.grid.points()
+    assert np.linalg.norm(phi(points[body]) - points[body], axis=-1).mean() == pytest.approx(chest.MEAN, rel=1e-6)
+    seen = warp(image, phi, image.grid, fill=np.nan).values
+    inside = image.grid.contains(phi(points), margin=0.0)
+    missed = (fixed.values - seen)[inside]
+    # what is left is the noise, and no more of the map
+    assert np.std(missed) == pytest.approx(chest.NOISE, rel=0.1)
+    assert np.std((moving.values - seen)[inside]) > 5 * chest.NOISE
+    assert np.std(moving.values - image.values) == pytest.approx(chest.NOISE, rel=0.05)
+
+
+def test_networks_that_are_compared_have_as_many_parameters():
+    def count(network):
+        return sum(part.numel() for part in network.parameters())
+
+    assert count(regnet.network("three")) == pytest.approx(count(regnet.network("one")), rel=0.02)
+    assert count(steering.network("steered")) == pytest.approx(count(steering.network("plain")), rel=0.02)
+    shape = (32, 44, 65)
+    assert count(chest.network("three", shape)) == pytest.approx(count(chest.network("one", shape)), rel=0.03)

@@ -16,16 +16,31 @@ from augreg.recipes.lessons import (
     training_options,
     turn_pairs,
 )
-from augreg.recipes.named import BRAIN, DEFAULT, DEMO, HEART, HEARTS, MULTIMODAL, PAIRS, PHASES, named, read_recipe
+from augreg.recipes.named import (
+    BRAIN,
+    BRAINS,
+    DEFAULT,
+    DEMO,
+    HEART,
+    HEARTS,
+    LUNGS,
+    MULTIMODAL,
+    PAIRS,
+    PHASES,
+    named,
+    read_recipe,
+)
 from augreg.recipes.recipe import Recipe, Turn
 from augreg.recipes.words import objective_words
 
 __all__ = [
     "BRAIN",
+    "BRAINS",
     "DEFAULT",
     "DEMO",
     "HEART",
     "HEARTS",
+    "LUNGS",
     "MULTIMODAL",
     "PAIRS",
     "PHASES",

@@ -40,6 +40,8 @@ MARKERS = ("none", "one", "two")
 TRUNKS = (*ARCHITECTURES, "UNet", "RegNet")
 # voxels along the side of the coarsest cells
 _COARSEST = {"FlowNetS": 64, "FlowNetC": 64, "RegNet": 2}
+# voxels that coarse images need; 20 x 24 were measured to be enough, at blocks of 4 (`python -m benchmarks run regnet`)
+_COARSE = {"FlowNetS": 16, "FlowNetC": 16}
 # of an affine map: its encoder has six stages, but sees whole images anyway
 _AFFINE = 16
 # of a U-net: stages, and cells that have to be left along an axis that is halved
@@ -147,7 +149,7 @@ def _check_shape(kind: str, trunk: str, scales: tuple[int, ...], shape: tuple[in
     coarsest = 2 * _LEAST if trunk == "UNet" else _COARSEST[trunk]
     if kind == "affine":
         coarsest = _AFFINE
-    wanted = max(scales) * coarsest
+    wanted = max(min(scales) * coarsest, max(scales) * (coarsest if kind == "affine" else _COARSE.get(trunk, coarsest)))
     # a U-net leaves thin axes alone
     thin = max(shape) < wanted if trunk == "UNet" and kind != "affine" else min(shape) < wanted
     if thin or prod(shape) == 0:

@@ -23,6 +23,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
 from augreg.lp import LPRegistration
 from augreg.networks import AtScale, Cascade, Displacement, FlowNetS, FlowRegistration, Map, Network, RegNet
@@ -139,8 +140,23 @@ def on_known(registration: Registration, pairs: Sequence[TrainingPair]) -> Row:
     return {"epe": [round(value, 4) for value in means], "pixels": np.bincount(classes).tolist()}
 
 
-class Added(Cascade):
-    """The published form: displacements of networks one after the other are added up, u = u_1 + u_2 + ..., not composed."""
+class Added(Network):
+    """The published form: displacements of networks one after the other are added up, u = u_1 + u_2 + ..., not composed.
+
+    Parameters
+    ----------
+    networks : from coarse to fine
+    """
+
+    def __init__(self, networks: Sequence[Network]) -> None:
+        super().__init__()
+        self.networks = nn.ModuleList(networks)
+        self.ndim, self.channels, self.unit = networks[0].ndim, networks[0].channels, networks[-1].unit
+
+    @property
+    def description(self) -> dict[str, Any]:
+        """Its parts."""
+        return {"architecture": "Added", "parts": [network.description for network in self.networks]}
 
     def forward(self, fixed: torch.Tensor, moving: torch.Tensor) -> list[Map]:
         """One displacement."""

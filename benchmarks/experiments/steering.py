@@ -27,7 +27,7 @@ from augreg.recipes import BRAIN, objective, shown, turn_pairs
 from augreg.registration import Chained
 from augreg.threads import set_threads
 from augreg.training import pairs_from_generators
-from benchmarks.experiments import trials
+from benchmarks.experiments import regnet, trials
 from benchmarks.experiments.contrast import fitted
 from benchmarks.experiments.people import Study, read_slices, read_study
 from benchmarks.experiments.software import nothing
@@ -38,12 +38,12 @@ from benchmarks.harness.record import Record, Row
 
 __all__ = ["options", "rendered", "run"]
 
-WIDTH, STEPS, SEEDS = 0.25, 1000, (0, 1, 2)
+WIDTH, STEPS, SEEDS = 0.25, 600, (0, 1, 2)
 # windows and reach in cells of 2 pixels: up to 12 mm
 KERNELS, REACH, CELL = (3, 7), 3, 2
 # 3 has been looked at in tests
 LUNGS = ("02", "03", "04", "05", "06")
-NAMES = {"none": "no registration", "plain": "plain", "steered": "steered"}
+NAMES = {"none": "no registration", "plain": "plain", "steered": "steered", "scales": "three scales, as many parameters"}
 _WAYS = ("alone", "twice", "splined")
 _LATTICE = 6.0
 
@@ -68,16 +68,16 @@ def listed(study: Study, kept: Path) -> Iterator[tuple[str, Callable[[Path], lis
     slices = {"z08": study, "z20": replace(study, test=tuple(one for one in read_slices("z20") if one.person in people))}
     yield "none", functools.partial(_rows, "none", {"alone": nothing}, slices, {})
     for seed in SEEDS:
-        for name in ("plain", "steered"):
+        for name in ("plain", "steered", "scales"):
             yield f"{name}-s{seed}", functools.partial(_learned, name, seed, slices, kept)
     for case in LUNGS:
         yield f"lungs-{case}", functools.partial(_lungs, case)
 
 
 def network(name: str) -> Network:
-    """With and without maps of similarity."""
-    if name == "plain":
-        return FlowNetS(2, 1, WIDTH)
+    """With and without maps of similarity, or at three scales."""
+    if name != "steered":
+        return regnet.network("one" if name == "plain" else "three")
     return Steered(FlowNetS(2, 1 + 3 * len(KERNELS), WIDTH), KERNELS, REACH, CELL)
 
 

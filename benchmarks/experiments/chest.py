@@ -1,0 +1,201 @@
+"""Known fields on a chest CT: networks at three scales against one, in 3-D, beside the linear program.
+
+Networks learn from fields of `lung_fields` and of breathing (keypoints of three patients, there and back) on the one image, seen
+at 5 mm; they are U-nets, equal in parameters. They are tested on fields that SimpleITK makes, random B-splines of 8 mm on
+average, and on the motions of two other patients; both images have noise of 10 HU. Errors are those of points of the body, one
+voxel in 27.
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import SimpleITK as sitk
+import torch
+
+from augreg import io, metrics
+from augreg.geometry.image import Image
+from augreg.geometry.resampling import resample
+from augreg.geometry.transforms import Transform
+from augreg.io.itk import to_sitk
+from augreg.io.transforms import from_sitk_transform
+from augreg.lp import LPRegistration
+from augreg.networks import AtScale, Cascade, Network, UNet
+from augreg.recipes import DEFAULT, shown
+from augreg.recipes.shapes import fitting_strides
+from augreg.registration import Chained
+from augreg.synthesis import CorrespondenceField, RandomDeformations, lung_fields, make_pairs, training_pairs
+from augreg.threads import set_threads
+from augreg.training import Batches, pairs_from_generators, seen_differently
+from benchmarks.experiments import trials
+from benchmarks.experiments.software import nothing
+from benchmarks.experiments.trials import Lesson, Registration, taught
+from benchmarks.harness.page import heading, table
+from benchmarks.harness.places import DATA
+from benchmarks.harness.record import Record, Row
+from benchmarks.harness.timing import timed
+
+__all__ = ["options", "rendered", "run"]
+
+SPACING = (5.0, 5.0, 5.0)
+LARGEST, MEAN, NOISE = 20.0, 8.0, 10.0
+WIDTH, STEPS, RATE, SCALES = 0.5, 200, 2e-3, (4, 2, 1)
+LEARNED, TESTED = ("02", "03", "04"), ("05", "06")
+# as many parameters at one scale, where there are more stages
+WIDE = 0.653
+FIELDS, MOTIONS = 6, 3
+# meshes of SimpleITK's splines, and the least determinant of one that is taken
+_MESHES, _LEAST_DET = (3, 4, 5), 0.2
+# HU below which there is no body
+_BODY = -900.0
+NAMES = {
+    "none": "no registration",
+    "program": "linear program",
+    "one": "one scale",
+    "three": "three scales, composed",
+}
+
+
+def options(parser: argparse.ArgumentParser) -> None:
+    """Of the command."""
+    trials.options(parser)
+
+
+def run(options: argparse.Namespace) -> None:
+    """Train, and measure."""
+    set_threads(1)
+    torch.set_num_threads(1)
+    trials.gathered("chest", listed(io.read_image(DATA / "chest3d" / "ct.mha")), options)
+
+
+def listed(image: Image) -> Iterator[tuple[str, Callable[[Path], list[Row]]]]:
+    """The trials."""
+    image = image.with_values(image.values.astype(np.float32))
+    alone: dict[str, Registration] = {"none": nothing, "program": LPRegistration()}
+    for name, method in alone.items():
+        yield name, functools.partial(_rows, name, {"alone": method}, image, {})
+    for name in ("one", "three"):
+        yield f"{name}-s0", functools.partial(_learned, name, image)
+
+
+def network(name: str, shape: tuple[int, ...]) -> Network:
+    """One scale, or three of a third of the parameters each."""
+
+    def unet(scale: int, width: float) -> Network:
+        found = UNet(3, 1, width, fitting_strides(tuple(-(-n // scale) for n in shape)))
+        return found if scale == 1 else AtScale(found, scale)
+
+    if name == "one":
+        return unet(1, WIDE)
+    return Cascade([unet(scale, WIDTH) for scale in SCALES])
+
+
+def breathing(image: Image, cases: Sequence[str]) -> CorrespondenceField:
+    """Motions of patients, moved to the middle of the image."""
+    read = [
+        [io.read_points(DATA / "lungpoints" / f"{case}_{phase}_keypoints.csv") for phase in ("insp", "exp")] for case in cases
+    ]
+    return CorrespondenceField.placed([(points, partners) for points, partners in read], image.grid)
+
+
+def known(image: Image, seed: int) -> Batches:
+    """Pairs of the image as networks see it: one a step, in both directions."""
+    coarse = resample(image, image.grid.with_spacing(SPACING))
+    families = (*lung_fields(LARGEST), *[breathing(coarse, LEARNED)] * 2)
+    generator = RandomDeformations.of([coarse], families)
+    pairs = seen_differently(pairs_from_generators(lambda _: generator, 1, seed), gamma=0.0, noise=0.005, seed=seed)
+    return shown(replace(DEFAULT, symmetric=True), pairs, seed)
+
+
+def held_out(image: Image) -> Iterator[tuple[str, Image, Image, Transform]]:
+    """Pairs with known fields: of SimpleITK, and of other patients."""
+    rng = np.random.default_rng(11)
+    coarse = resample(image, image.grid.with_spacing(SPACING))
+    for number in range(FIELDS):
+        yield "SimpleITK", *spline(image, coarse, np.random.default_rng([12, number]), rng)
+    generator = RandomDeformations.of([coarse], (breathing(coarse, TESTED),))
+    for pair in training_pairs(make_pairs(generator, 5, range(MOTIONS)), coarse.grid):
+        yield "breathing", noisy(pair.fixed, rng), noisy(pair.moving, rng), pair.displacement
+
+
+def spline(image: Image, coarse: Image, rng: np.random.Generator, noise: np.random.Generator) -> tuple[Image, Image, Transform]:
+    """fixed = image o T, moving = image, T of SimpleITK; drawn again where it folds."""
+    grid = coarse.grid
+    frame = sitk.Image([int(n) for n in grid.shape], sitk.sitkFloat32)
+    frame.SetSpacing(grid.spacing)
+    frame.SetOrigin(grid.origin)
+    frame.SetDirection(np.asarray(grid.direction).ravel().tolist())
+    points, body = grid.points(), coarse.values > _BODY
+    while True:
+        transform = sitk.BSplineTransformInitializer(frame, [int(rng.choice(_MESHES))] * 3)
+        numbers = rng.normal(size=len(transform.GetParameters()))
+        transform.SetParameters(numbers.tolist())
+        size = np.linalg.norm(from_sitk_transform(transform)(points[body]) - points[body], axis=-1).mean()
+        transform.SetParameters((MEAN / size * numbers).tolist())
+        phi = from_sitk_transform(transform)
+        inner = points[2:-2:3, 2:-2:3, 2:-2:3].reshape(-1, 3)
+        if np.linalg.det(phi.jacobian(inner)).min() > _LEAST_DET:
+            break
+    seen = sitk.Resample(to_sitk(image), frame, transform, sitk.sitkLinear, float(image.values.min()))
+    fixed = coarse.with_values(np.ascontiguousarray(sitk.GetArrayFromImage(seen).transpose(2, 1, 0)))
+    return noisy(fixed, noise), noisy(coarse, noise), phi
+
+
+def noisy(image: Image, rng: np.random.Generator) -> Image:
+    """With noise."""
+    return image.with_values((image.values + NOISE * rng.standard_normal(image.values.shape)).astype(np.float32))
+
+
+def errors(registration: Registration, image: Image) -> dict[str, dict[str, float]]:
+    """Of every kind of field, mean distance of points of the body before and after, mm, and folding and CPU seconds."""
+    found: dict[str, list[tuple[float, float, float, float]]] = {}
+    for kind, fixed, moving, truth in held_out(image):
+        some = (slice(1, None, 3),) * 3
+        points = fixed.grid.points()[some][fixed.values[some] > _BODY]
+        goal = truth(points)
+        points, goal = (part[moving.grid.contains(goal)] for part in (points, goal))
+        phi, took = timed(functools.partial(registration, fixed, moving))
+        before, after = (float(np.linalg.norm(ends - goal, axis=-1).mean()) for ends in (points, phi(points)))
+        found.setdefault(kind, []).append((before, after, 100 * metrics.folding(phi, fixed.grid), took["cpu_seconds"]))
+    parts = ("before", "after", "folding", "s")
+    return {
+        kind: {part: round(float(np.mean(column)), 4) for part, column in zip(parts, zip(*cases, strict=True), strict=True)}
+        for kind, cases in found.items()
+    }
+
+
+def _learned(name: str, image: Image, folder: Path) -> list[Row]:
+    shape = image.grid.with_spacing(SPACING).shape
+    lesson = Lesson(functools.partial(network, name, shape), known(image, 0), steps=STEPS, rate=RATE)
+    flow, said = taught(lesson, 0, folder, SPACING)
+    return _rows(name, {"alone": flow, "twice": Chained(flow, flow)}, image, said)
+
+
+def _rows(name: str, ways: dict[str, Registration], image: Image, said: Row, _: Path | None = None) -> list[Row]:
+    return [
+        {"method": name, "how": how, "field": kind, **known, **said}
+        for how, method in ways.items()
+        for kind, known in errors(method, image).items()
+    ]
+
+
+def rendered(record: Record) -> str:
+    """The table."""
+    rows = record["rows"]
+    kinds = list(dict.fromkeys(row["field"] for row in rows))
+    lines = []
+    for name, title in NAMES.items():
+        for how in ("alone", "twice"):
+            found = {row["field"]: row for row in rows if (row["method"], row["how"]) == (name, how)}
+            if found:
+                one = found[kinds[0]]
+                cells = [f"{found[kind][part]:.{digits}f}" for kind in kinds for part, digits in (("after", 2), ("folding", 3))]
+                learned = [f"{one['parameters'] / 1e6:.2f} M", f"{one['cpu'] / 60:.1f}"] if "parameters" in one else ["", ""]
+                lines.append([title + (f", {how}" if how != "alone" else ""), *cells, f"{one['s']:.2f}", *learned])
+    said = [part for kind in kinds for part in (f"{kind}, mm", "folding %")]
+    return f"{heading(record)}\n\n{table(['distance of points', *said, 'CPU s', 'parameters', 'training, CPU min'], lines)}"
