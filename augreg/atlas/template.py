@@ -81,7 +81,7 @@ class Template:
 def template(
     images: Sequence[Image | Array],
     registration: Registration,
-    rounds: int = 4,
+    rounds: int = 3,
     *,
     start: Image | None = None,
     at: Place | None = None,
@@ -106,7 +106,7 @@ def template(
 def template_rounds(
     images: Sequence[Image | Array],
     registration: Registration,
-    rounds: int = 4,
+    rounds: int = 3,
     *,
     start: Image | None = None,
     at: Place | None = None,

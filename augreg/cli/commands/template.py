@@ -16,7 +16,7 @@ from augreg.tasks import place
 
 # people differ; for the visits of one person there is --transform rigid
 _PRESET = "people"
-_ROUNDS = 4
+_ROUNDS = 3
 _GEOMETRY = (".nii", ".nii.gz", ".mha", ".nrrd")
 
 
