@@ -54,7 +54,13 @@ class Run:
 def options(parser: argparse.ArgumentParser) -> None:
     """Of the command."""
     parser.add_argument("--study", nargs="+", default=list(STUDIES), choices=STUDIES)
-    parser.add_argument("--only", nargs="+", default=[], metavar="METHOD", help=f"of {', '.join([*PLAIN, *RIVALS, *SEEDS])}")
+    parser.add_argument(
+        "--only",
+        nargs="+",
+        default=[],
+        metavar="METHOD",
+        help=f"or keys, as hearts3d-marked-s0; of {', '.join([*PLAIN, *RIVALS, *SEEDS])}",
+    )
     parser.add_argument("--choosing", action="store_true", help="test on some of the training people, learn from the others")
     parser.add_argument("--out", type=Path, default=Path("runs/hearts"), metavar="FOLDER", help="of networks; is continued")
     parser.add_argument("--ants-python", type=Path, metavar="PYTHON", help="of an environment with antspyx")
@@ -118,7 +124,7 @@ def _measured(run: Run, study: Sections, folder: Path, ants: Path | None) -> Rec
 def _runs(study: str, only: list[str]) -> list[Run]:
     listed = [Run(study, method) for method in (*PLAIN, *RIVALS)]
     listed += [Run(study, method, seed) for method, seeds in SEEDS.items() for seed in range(seeds)]
-    return [run for run in listed if not only or run.method in only]
+    return [run for run in listed if not only or run.method in only or run.key in only]
 
 
 def _rows(run: Run, method: Method, study: Sections) -> Iterator[Row]:
