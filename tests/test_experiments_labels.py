@@ -95,7 +95,7 @@ def test_tables_are_means_over_pairs_and_comparisons_are_by_patient():
             "folding": 0.0,
             "cpu_ms": 2.0,
         }
-        for m, s, d, t in (("none", 0, 0.5, 9.0), ("marked", 0, 0.7, 7.0), ("marked", 1, 0.9, 5.0), ("together", 0, 0.9, 6.0))
+        for m, s, d, t in (("none", 0, 0.5, 9.0), ("marked", 0, 0.7, 7.0), ("marked", 1, 0.9, 5.0), ("bending", 0, 0.9, 6.0))
         for p in "ab"
         for k in range(2)
     ]

@@ -22,7 +22,7 @@ NAMES = {
 }
 _MEASURES = (("dice", "gland Dice", 3), ("tre", "landmarks mm", 1), ("centroid", "centroid mm", 1), ("folding", "folding %", 3))
 # with whose landmarks those of others are compared
-JUDGE = "together"
+JUDGE = "bending"
 
 
 def rendered(record: Record) -> str:
@@ -49,7 +49,7 @@ def _comparisons(rows: list[Row], methods: list[str]) -> str:
     others = [method for method in methods if method != JUDGE]
     if JUDGE not in methods or not others:
         return ""
-    header = [f"landmarks mm of {NAMES[JUDGE]}, against", "difference", "95 % interval", "p", "better for"]
+    header = [f"landmarks mm of marks, {NAMES[JUDGE]}, against", "difference", "95 % interval", "p", "better for"]
     mine, lines = _patients(rows, JUDGE), []
     for method in others:
         found = compared(mine, _patients(rows, method))
