@@ -1,4 +1,4 @@
-"""What the README shows runs as it stands, on real images."""
+"""What the README and the page of the cluster show runs as it stands, on real images."""
 
 import json
 import os
@@ -14,11 +14,12 @@ from support.subjects import model
 import augreg as ar
 
 ROOT = Path(__file__).resolve().parents[1]
-README = (ROOT / "README.md").read_text(encoding="utf-8")
+PAGES = [ROOT / "README.md", ROOT / "docs" / "how-to" / "files.md", ROOT / "docs" / "how-to" / "cluster.md"]
+TEXT = "\n".join(page.read_text(encoding="utf-8") for page in PAGES)
 
 
 def block(language: str, containing: str) -> str:
-    found = [text for text in re.findall(rf"```{language}\n(.*?)```", README, flags=re.DOTALL) if containing in text]
+    found = [text for text in re.findall(rf"```{language}\n(.*?)```", TEXT, flags=re.DOTALL) if containing in text]
     assert len(found) == 1
     return found[0]
 
@@ -90,7 +91,14 @@ def test_the_cookbook_at_the_scale_of_six_pairs(tmp_path):
 
 
 def test_the_map_of_folders_is_complete():
-    table = README[README.index("## Where things are") :]
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    table = text[text.index("## Where things are") :]
     for part in (ROOT / "augreg").iterdir():
         known = part.name in ("data", "cli", "report") or part.name.startswith(("_", "py.typed"))
         assert known or part.name in table, part.name
+
+
+def test_the_readme_is_short():
+    lines = (ROOT / "README.md").read_text(encoding="utf-8").splitlines()
+    assert len(lines) <= 120
+    assert [line for line in lines if len(line) > 120 and not line.startswith("|")] == []
