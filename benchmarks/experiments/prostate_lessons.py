@@ -62,7 +62,7 @@ _BATCH, _WIDTH = 4, 0.5
 STEPS, RATE = 1500, 3e-3
 # of what comes after the marks
 LATER_STEPS, LATER_RATE = 300, 2e-3
-# of each regulariser; chosen on training patients
+# of each regulariser; not chosen by any measurement
 WEIGHTS_OF = {"bending": 3.0, "diffusion": 1.0, "plausible": 0.03, "critic": 0.02}
 SEEDS = {"affine": 1, "marked": 1}
 # fields of finite elements that a critic knows
