@@ -57,6 +57,12 @@ class Machine:
         return torch.channels_last if ndim == 2 else torch.channels_last_3d
 
 
+def devices() -> list[str]:
+    """What there is to compute on, with the names of cards."""
+    cards = [f"cuda:{k} {torch.cuda.get_device_name(k)}" for k in range(torch.cuda.device_count())]
+    return ["cpu", *cards, *(["mps"] if torch.backends.mps.is_available() else [])]
+
+
 def checked_device(name: str, number: int = 0) -> torch.device:
     """The device of that name; auto is cuda where there is one, of several cards that with a number.
 

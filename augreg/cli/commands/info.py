@@ -30,6 +30,8 @@ def add(commands: Commands) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """`augreg info`."""
+    from augreg.training.machine import devices
+
     needed, extra = _versions()
     found = {
         "augreg": ar.__version__,
@@ -39,7 +41,7 @@ def run(options: argparse.Namespace) -> None:
         "cores": os.cpu_count(),
         "threads": ar.get_threads(),
         "memory_gib": _memory(),
-        "devices": _devices(),
+        "devices": devices(),
         "kernels": _kernels(),
         "packages": needed,
         "extras": extra,
@@ -82,14 +84,6 @@ def _memory() -> float | None:
         return round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1)
     except (AttributeError, ValueError, OSError):  # no such question on this system
         return None
-
-
-def _devices() -> list[str]:
-    """What networks can be computed on."""
-    import torch
-
-    cards = [f"cuda:{k} {torch.cuda.get_device_name(k)}" for k in range(torch.cuda.device_count())]
-    return ["cpu", *cards, *(["mps"] if torch.backends.mps.is_available() else [])]
 
 
 def _kernels() -> dict[str, Any]:
