@@ -291,8 +291,10 @@ def rendered(record: Record) -> str:
             for tested in ("same", "any"):
                 each = [row for row in found if row["tested"] == tested]
                 cells += [spread([mean(row["jaccard"]) for row in each]), f"{mean(row['folding'] for row in each):.3f}"]
-            took = f"{mean(row['cpu'] for row in found if 'cpu' in row) / 60:.1f}" if trained else ""
-            lines.append([title, trained, str(len(found) // 2) if trained else "", *cells, took])
+            # one that went on does not know what it took before
+            spent = [row["cpu"] / 60 for row in found if "cpu" in row and not row["resumed"]]
+            seeds = str(len(found) // 2) if trained else ""
+            lines.append([title, trained, seeds, *cells, f"{mean(spent):.1f}" if spent else ""])
     header = [
         "Jaccard of people",
         "learned from",
