@@ -59,6 +59,7 @@ BENCHMARKS = {
     "budgets": Benchmark("benchmarks.registration.budgets", _PAGE),
     "descriptors": Benchmark("benchmarks.registration.descriptors"),
     "settings": Benchmark("benchmarks.registration.settings"),
+    "spacings": Benchmark("benchmarks.registration.spacings", _PAGE),
     "tracking": Benchmark("benchmarks.registration.tracking", _PAGE),
     "start": Benchmark("benchmarks.start.run", _PAGE),
     "silent": Benchmark("benchmarks.silent.run", _DOUBTS),

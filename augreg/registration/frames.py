@@ -17,6 +17,7 @@ there, so that they decide no scale.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -64,16 +65,65 @@ class Frame:
     values: tuple[tuple[float, float], ...]
 
 
-def without_extremes(values: Values, allowed: Mask | None) -> Values:
-    """Values (*shape) or (*shape, C) with what is far beyond the others brought back to three times their range."""
-    some = _some(values, allowed)
-    common, count = _most_frequent(some)
-    if count > len(some) // 2:
+@dataclass(frozen=True, eq=False)
+class Sample:
+    """Some values of an image, ascending: sorted once, all that is asked of its distribution costs little.
+
+    Parameters
+    ----------
+    values : (n,), n > 0, real numbers
+    """
+
+    values: npt.NDArray[Any]
+
+    @staticmethod
+    def of(values: Values, allowed: Mask | None) -> Sample:
+        """Of the values that may be looked at."""
+        return Sample(np.sort(_some(values, allowed)))
+
+    @cached_property
+    def runs(self) -> tuple[npt.NDArray[Any], npt.NDArray[np.int64]]:
+        """The different values, ascending, and how often each occurs."""
+        starts = np.flatnonzero(np.append(True, self.values[1:] != self.values[:-1]))
+        return self.values[starts], np.diff(np.append(starts, len(self.values)))
+
+    @property
+    def most_frequent(self) -> tuple[float, int]:
+        """A value, and how often it occurs."""
+        found, counts = self.runs
+        return float(found[np.argmax(counts)]), int(counts.max())
+
+    def without(self, value: float) -> Sample:
+        """The others."""
+        return Sample(self.values[self.values != value])
+
+    def middle(self, tail: float) -> tuple[float, float]:
+        """Values with `tail` percent of the others below, and above."""
+        last = len(self.values) - 1
+        low, high = tail / 100 * last, (1 - tail / 100) * last
+        return _between(self.values, low), _between(self.values, high)
+
+
+def _between(ascending: npt.NDArray[Any], place: float) -> float:
+    """The value at a place, linear between neighbours."""
+    k = int(place)
+    value, following = (float(ascending[min(i, len(ascending) - 1)]) for i in (k, k + 1))
+    return value + (place - k) * (following - value)
+
+
+def without_extremes(values: Values, allowed: Mask | None, sample: Sample | None = None) -> Values:
+    """Values (*shape) or (*shape, C) with what is far beyond the others brought back to three times their range.
+
+    `sample` is theirs, if it is known.
+    """
+    some = sample or Sample.of(values, allowed)
+    common, count = some.most_frequent
+    if count > len(some.values) // 2:
         # a background of one value says nothing about the range of what stands before it
-        some = some[some != common]
-    if len(some) < 8:
+        some = some.without(common)
+    if len(some.values) < 8:
         return values
-    low, high = np.percentile(some, (_TAIL, 100 - _TAIL))
+    low, high = some.middle(_TAIL)
     reach = _RANGES * (high - low)
     if not reach > 0 or (values.min() >= low - reach and values.max() <= high + reach):
         return values
@@ -82,28 +132,29 @@ def without_extremes(values: Values, allowed: Mask | None) -> Values:
 
 def middle(values: npt.NDArray[np.generic]) -> tuple[float, float]:
     """Ends of the middle 96 % of the finite values of an image, without the one that fills most of it; (0, 1) without any."""
-    some = _some(values, None).astype(np.float64)
-    some = some[np.isfinite(some)]
-    if some.size and some.min() < some.max():
-        common, count = _most_frequent(some)
-        if count > max(2, _FILLS * some.size) and np.ptp(some[some != common]) > 0:
-            some = some[some != common]
-    if not some.size:
+    found = _some(values, None).astype(np.float64)
+    found = found[np.isfinite(found)]
+    if not found.size:
         return 0.0, 1.0
-    low, high = np.percentile(some, (_TAIL, 100 - _TAIL))
-    return float(low), float(high)
+    some = Sample(np.sort(found))
+    common, count = some.most_frequent
+    rest = some.without(common)
+    if count > max(2, _FILLS * found.size) and len(rest.values) and rest.values[0] < rest.values[-1]:
+        some = rest
+    return some.middle(_TAIL)
 
 
-def padding(values: Values, allowed: Mask | None) -> tuple[Mask, float] | None:
-    """Where grey values (*shape) are padding, and its value; None where there is none."""
-    some = np.sort(_some(values, allowed))
+def padding(values: Values, allowed: Mask | None, sample: Sample | None = None) -> tuple[Mask, float] | None:
+    """Where grey values (*shape) are padding, and its value; None where there is none. `sample` is theirs, if it is known."""
+    some = (sample or Sample.of(values, allowed)).values
+    low_end, high_start = int(np.searchsorted(some, some[0], "right")), int(np.searchsorted(some, some[-1], "left"))
     for value, rest, gap, ranges in (
-        (some[0], some[some > some[0]], lambda rest: rest[0] - some[0], _BELOW),
-        (some[-1], some[some < some[-1]], lambda rest: some[-1] - rest[-1], _ABOVE),
+        (some[0], some[low_end:], lambda rest: rest[0] - some[0], _BELOW),
+        (some[-1], some[:high_start], lambda rest: some[-1] - rest[-1], _ABOVE),
     ):
         if len(some) - len(rest) < max(2, _FILLS * len(some)) or len(rest) < _FILLS * len(some):
             continue
-        low, high = np.percentile(rest, (0.5, 99.5))
+        low, high = Sample(rest).middle(0.5)
         if not high > low:
             continue
         below = value == some[0]
@@ -115,17 +166,26 @@ def padding(values: Values, allowed: Mask | None) -> tuple[Mask, float] | None:
     return None
 
 
-def shared_frame(fixed: Values, moving: Values, allowed: tuple[Mask | None, Mask | None]) -> Frame | None:
-    """What two grey images (*shape), not always of one size, share at the same places of their arrays; None if nothing."""
+def shared_frame(
+    fixed: Values,
+    moving: Values,
+    allowed: tuple[Mask | None, Mask | None],
+    known: tuple[Sample | None, Sample | None] = (None, None),
+) -> Frame | None:
+    """What two grey images (*shape), not always of one size, share at the same places of their arrays; None if nothing.
+
+    `known` are their samples, where they are.
+    """
     pairs = []
+    seen = [some or Sample.of(part, where) for part, where, some in zip((fixed, moving), allowed, known, strict=True)]
+    constants = [_constants(some) for some in seen]
+    if not all(constants):
+        return None
     lines = [_Lines.of(fixed.shape, axis) for axis in range(fixed.ndim)]
     samples = [(line.of_fixed(fixed), line.of_moving(moving)) for line in lines]
-    steps = [
-        _STEP * float(np.ptp(np.percentile(_some(part, where), (_TAIL, 100 - _TAIL))))
-        for part, where in zip((fixed, moving), allowed, strict=True)
-    ]
-    borders = [(w, [_border(m, w, steps[1]) for _, m in samples]) for w in _constants(moving, allowed[1])]
-    for v in _constants(fixed, allowed[0]):
+    steps = [_STEP * (high - low) for low, high in (some.middle(_TAIL) for some in seen)]
+    borders = [(w, [_border(m, w, steps[1]) for _, m in samples]) for w in constants[1]]
+    for v in constants[0]:
         own = [_border(f, v, steps[0]) for f, _ in samples]
         pairs += [(v, w) for w, other in borders if _agree(own, other)]
     if not pairs:
@@ -226,16 +286,11 @@ def _wider(where: Mask) -> Mask:
     return grown
 
 
-def _constants(values: Values, allowed: Mask | None) -> list[float]:
+def _constants(some: Sample) -> list[float]:
     """The values that may fill regions: frequent ones."""
-    found, counts = np.unique(_some(values, allowed), return_counts=True)
+    found, counts = some.runs
     order = np.argsort(-counts, kind="stable")[:_CONSTANTS]
     return [float(found[k]) for k in order if counts[k] >= max(2, _FILLS * counts.sum())]
-
-
-def _most_frequent(some: npt.NDArray[np.floating]) -> tuple[float, int]:
-    found, counts = np.unique(some, return_counts=True)
-    return float(found[np.argmax(counts)]), int(counts.max())
 
 
 def _some(values: npt.NDArray[Any], allowed: Mask | None) -> npt.NDArray[Any]:

@@ -58,10 +58,10 @@ class Scenes:
         given = fixed_mask is not None and moving_mask is not None
         fixed, fixed_mask = _finite("fixed", fixed, on_grid("fixed_mask", fixed_mask, fixed), warnings)
         moving, moving_mask = _finite("moving", moving, on_grid("moving_mask", moving_mask, moving), warnings)
-        fixed, fixed_mask = _unpadded("fixed", fixed, fixed_mask, warnings)
-        moving, moving_mask = _unpadded("moving", moving, moving_mask, warnings)
+        fixed, fixed_mask, of_fixed = _unpadded("fixed", fixed, fixed_mask, warnings)
+        moving, moving_mask, of_moving = _unpadded("moving", moving, moving_mask, warnings)
         if not given:
-            fixed_mask, moving_mask = _unframed(fixed, moving, fixed_mask, moving_mask, warnings)
+            fixed_mask, moving_mask = _unframed(fixed, moving, fixed_mask, moving_mask, (of_fixed, of_moving), warnings)
         return Scenes(fixed, moving, fixed_mask, moving_mask, tuple(warnings))
 
 
@@ -75,7 +75,8 @@ def alone(name: str, image: Image, mask: Labels | None) -> tuple[Image, Labels |
     warnings: list[str] = []
     image, _ = _in_range(image, image)
     image, mask = _finite(name, image, on_grid(name + "_mask", mask, image), warnings)
-    return *_unpadded(name, image, mask, warnings), tuple(warnings)
+    image, mask, _ = _unpadded(name, image, mask, warnings)
+    return image, mask, tuple(warnings)
 
 
 def on_grid(name: str, mask: Labels | None, image: Image) -> Labels | None:
@@ -115,7 +116,13 @@ def _in_range(fixed: Image, moving: Image) -> tuple[Image, Image]:
 
 def _ends(image: Image) -> tuple[float, float]:
     """Least and greatest finite value; (0, 1) without any."""
-    values = image.values if image.values.dtype.kind in "iub" else image.values[np.isfinite(image.values)]
+    values = image.values
+    if values.dtype.kind == "f":
+        with np.errstate(invalid="ignore"):
+            low, high = float(values.min()), float(values.max())
+        if np.isfinite(low) and np.isfinite(high):
+            return low, high
+        values = values[np.isfinite(values)]
     return (float(values.min()), float(values.max())) if values.size else (0.0, 1.0)
 
 
@@ -158,10 +165,17 @@ def _contrasted(name: str, inside: npt.NDArray[Any], mask: Labels | None) -> Non
         raise ValueError(f"{name}: expected an image with contrast{where}, got a constant one")
 
 
-def _unpadded(name: str, image: Image, mask: Labels | None, warnings: list[str]) -> tuple[Image, Labels | None]:
-    """The image without what is far out of its range: regions are masked, single voxels brought back."""
+def _unpadded(
+    name: str, image: Image, mask: Labels | None, warnings: list[str]
+) -> tuple[Image, Labels | None, frames.Sample | None]:
+    """The image without what is far out of its range: regions are masked, single voxels brought back.
+
+    And a sample of its values, where it is still theirs.
+    """
     allowed = None if mask is None else mask.values != 0
-    found = frames.padding(_grey(image), allowed)
+    grey = _grey(image)
+    sample: frames.Sample | None = frames.Sample.of(grey, allowed)
+    found = frames.padding(grey, allowed, sample)
     values = image.values
     if found is not None:
         where, value = found
@@ -172,16 +186,22 @@ def _unpadded(name: str, image: Image, mask: Labels | None, warnings: list[str])
             # those who ignore masks see what is nearest to it
             values[where] = rest.min() if value < rest.min() else rest.max()
             mask = _less(mask, where, image)
-            allowed = mask.values != 0
-    return image.with_values(frames.without_extremes(values, allowed)), mask
+            allowed, sample = mask.values != 0, None
+    scene = frames.without_extremes(values, allowed, sample if grey is values else None)
+    return image.with_values(scene), mask, sample if scene is grey else None
 
 
 def _unframed(
-    fixed: Image, moving: Image, fixed_mask: Labels | None, moving_mask: Labels | None, warnings: list[str]
+    fixed: Image,
+    moving: Image,
+    fixed_mask: Labels | None,
+    moving_mask: Labels | None,
+    known: tuple[frames.Sample | None, frames.Sample | None],
+    warnings: list[str],
 ) -> tuple[Labels | None, Labels | None]:
-    """The masks without a frame that both images share."""
+    """The masks without a frame that both images share; `known` are samples of their values."""
     allowed = [None if mask is None else mask.values != 0 for mask in (fixed_mask, moving_mask)]
-    found = frames.shared_frame(_grey(fixed), _grey(moving), (allowed[0], allowed[1]))
+    found = frames.shared_frame(_grey(fixed), _grey(moving), (allowed[0], allowed[1]), known)
     if found is None:
         return fixed_mask, moving_mask
     values = ", ".join(sorted({f"{value:g}" for pair in found.values for value in pair}))
