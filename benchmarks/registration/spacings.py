@@ -2,7 +2,8 @@
 
 A B-spline of fewer pixels between its control points has more unknowns: 10 000 of them at a seventieth of a photograph's side.
 Each is found in two ways: as the plan does it where there are many unknowns (programs for a coarser one, the finest is only
-polished), and by programs alone to the end (`polish=0`). Beside them stands the default, a coarse B-spline and the dense stage behind it.
+polished), and by programs alone to the end (`polish=0`). Beside them stands the default, a coarse B-spline and the dense stage
+behind it.
 """
 
 from __future__ import annotations
