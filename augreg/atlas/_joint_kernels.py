@@ -25,6 +25,14 @@ def _difference(target, image, c0, c1, c2, o0, o1, o2, r0, r1, r2, out):
     return total
 
 
+@inlined(fastmath=FAST)
+def _product(a, b):
+    total = F(0.0)
+    for p in range(len(a)):
+        total += a[p] * b[p]
+    return total
+
+
 @kernel
 def joint_votes(begin, end, disputed, target, images, labels, radius, search, beta, alpha, named, weights):
     """Labels (V, n) that the best patches around every disputed voxel name, and the weights w = M^-1 1 / (1^T M^-1 1)."""
@@ -34,7 +42,7 @@ def joint_votes(begin, end, disputed, target, images, labels, radius, search, be
     s0, s1, s2 = search if n0 > 1 else 0, search if n1 > 1 else 0, search if n2 > 1 else 0
     size = (2 * r0 + 1) * (2 * r1 + 1) * (2 * r2 + 1)
     patches, trial = np.zeros((n, size), F), np.zeros(size, F)
-    M, w = np.zeros((n, n)), np.zeros(n)
+    M, w, root = np.zeros((n, n)), np.zeros(n), np.zeros(n)
     for v in range(begin, end):
         flat = disputed[v]
         c0, c1, c2 = flat // (n1 * n2), flat // n2 % n1, flat % n2
@@ -56,10 +64,8 @@ def joint_votes(begin, end, disputed, target, images, labels, radius, search, be
         diagonal, known = 0.0, 0
         for i in range(n):
             for j in range(i + 1):
-                total = F(0.0)
-                for p in range(size):
-                    total += patches[i, p] * patches[j, p]
-                M[i, j] = (float(total) / size) ** beta
+                alike = float(_product(patches[i], patches[j])) / size
+                M[i, j] = alike * alike if beta == 2.0 else alike**beta
                 M[j, i] = M[i, j]
             if named[v, i] >= 0:
                 diagonal += M[i, i]
@@ -75,7 +81,17 @@ def joint_votes(begin, end, disputed, target, images, labels, radius, search, be
                     M[i, j] = 0.0
                     M[j, i] = 0.0
                 M[i, i] = 1.0
-        _solve(M, w)
+        if not _factored(M, root):
+            _solve(M, w)
+        else:
+            for i in range(n):
+                for k in range(i):
+                    w[i] -= M[i, k] * w[k]
+                w[i] /= root[i]
+            for i in range(n - 1, -1, -1):
+                w[i] /= root[i]
+                for k in range(i):
+                    w[k] -= M[i, k] * w[i]
         total = 0.0
         for i in range(n):
             total += w[i]
@@ -130,6 +146,27 @@ def gathered_support(begin, end, disputed, place, agreed, named, weights, own, o
             total += sums[k]
         for i in range(n):
             out[v, i] = sums[slot[i]] / total if slot[i] >= 0 and total > 0.0 else 0.0
+
+
+@inlined(fastmath=FAST)
+def _factored(M, root):
+    """L of M = L L^T below the diagonal, its diagonal in root; where M is not positive definite it is as before, and False."""
+    n = len(root)
+    for i in range(n):
+        for j in range(i + 1):
+            total = M[i, j]
+            for k in range(j):
+                total -= M[i, k] * M[j, k]
+            if i != j:
+                M[i, j] = total / root[j]
+            elif total > 1e-12 * M[i, i]:
+                root[i] = np.sqrt(total)
+            else:
+                for p in range(n):
+                    for q in range(p):
+                        M[p, q] = M[q, p]
+                return False
+    return True
 
 
 @inlined

@@ -169,6 +169,7 @@ def _through_templates(
 ) -> Iterator[Row]:
     """Templates chosen, drawn, and shared by all."""
     bank = _bank(case, atlases, registration)
+    bank.choose(here.image, 1)
     clock, maps, mapping = _Clock(), [], []
     for t, phi in enumerate(online):
         maps.append(list(bank.carried(Choice(t), phi, here.image.grid)))
