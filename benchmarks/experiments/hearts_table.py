@@ -54,7 +54,7 @@ def _study(record: Record, study: str) -> str:
         lines.append([NAMES[method], known[0], *cells, f"{mean(row['cpu_ms'] for row in mine):.0f}", known[1]])
     people = len({row["fixed"] for row in rows})
     pairs = len({(row["fixed"], row["moving"]) for row in rows})
-    said = f"#### {title}: {pairs} pairs of {people} people, who are in no training\n\n"
+    said = f"### {title}: {pairs} pairs of {people} people, who are in no training\n\n"
     return said + table(header, lines) + "\n" + _comparisons(rows, methods, measures[0])
 
 
