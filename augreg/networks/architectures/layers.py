@@ -2,11 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import nn
 
 # the slope of the published weights; the paper has ReLU
 _SLOPE = 0.1
+
+
+def checked_strides(name: str, ndim: int, strides: Sequence[Sequence[int]]) -> tuple[tuple[int, ...], ...]:
+    """Strides of the stages of a U-net, one per axis each.
+
+    Raises
+    ------
+    ValueError : for no stage, and stages that have other strides than 1 to 3 or only 1.
+    """
+    stages = tuple(tuple(int(s) for s in stage) for stage in strides)
+    if not stages or not all(len(stage) == ndim and min(stage) >= 1 and max(stage) in (2, 3) for stage in stages):
+        raise ValueError(f"{name}: expected {ndim} strides of 1 to 3 for each stage, not all 1, got {stages}")
+    return stages
 
 
 def convolution(

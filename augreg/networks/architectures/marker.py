@@ -15,7 +15,7 @@ from typing import Any, final
 import torch
 from torch import nn
 
-from augreg.networks.architectures.layers import activated, convolution, cropped, features, in_full
+from augreg.networks.architectures.layers import activated, checked_strides, convolution, cropped, features, in_full
 from augreg.networks.cells import at_voxels
 
 # features of the levels, the image's own first; the last number is that of all further ones
@@ -55,9 +55,7 @@ class Marker(nn.Module):
             raise ValueError(
                 f"Marker: expected 2 or 3 dimensions, channels, marks and width above 0, got {ndim}, {channels}, {marks}, {width}"
             )
-        self.strides = tuple(tuple(int(s) for s in stage) for stage in ([(2,) * ndim] * 3 if strides is None else strides))
-        if not self.strides or not all(len(stage) == ndim and min(stage) >= 1 and max(stage) in (2, 3) for stage in self.strides):
-            raise ValueError(f"Marker: expected {ndim} strides of 1 to 3 for each stage, not all 1, got {self.strides}")
+        self.strides = checked_strides("Marker", ndim, [(2,) * ndim] * 3 if strides is None else strides)
         levels = len(self.strides)
         if not 0 <= finest < levels:
             raise ValueError(f"Marker: expected finest from 0 to {levels - 1}, below the number of stages, got {finest}")

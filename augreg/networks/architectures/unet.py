@@ -15,7 +15,7 @@ from typing import Any, final
 import torch
 from torch import nn
 
-from augreg.networks.architectures.layers import activated, convolution, cropped, features, in_full
+from augreg.networks.architectures.layers import activated, checked_strides, convolution, cropped, features, in_full
 from augreg.networks.maps import Displacement
 from augreg.networks.network import Network
 
@@ -53,9 +53,7 @@ class UNet(Network):
         super().__init__()
         if ndim not in (2, 3) or channels < 1 or not width > 0:
             raise ValueError(f"UNet: expected 2 or 3 dimensions, channels and width above 0, got {ndim}, {channels}, {width}")
-        self.strides = tuple(tuple(int(s) for s in stage) for stage in ([(2,) * ndim] * 4 if strides is None else strides))
-        if not all(len(stage) == ndim and min(stage) >= 1 and max(stage) in (2, 3) for stage in self.strides):
-            raise ValueError(f"UNet: expected {ndim} strides of 1 to 3 for each stage, not all 1, got {self.strides}")
+        self.strides = checked_strides("UNet", ndim, [(2,) * ndim] * 4 if strides is None else strides)
         if not 0 <= finest <= len(self.strides) <= finest + 4:
             raise ValueError(
                 f"UNet: expected 1 to 5 displacements, stages {finest} to {len(self.strides)}; change strides or finest"
