@@ -24,6 +24,7 @@ from augreg.geometry.image import Image
 from augreg.geometry.resampling import warp
 from augreg.geometry.transforms import Affine, Transform
 from augreg.registration.method import Registration, State, as_method, last
+from augreg.registration.scenes import check_contrast
 
 
 @dataclass(frozen=True)
@@ -154,15 +155,16 @@ class TemplateBank:
         return tuple(sorted(found, key=lambda choice: -choice.likeness))
 
     def check(self, image: Image, name: str = "image") -> None:
-        """Refuse an image of another dimension.
+        """Refuse an image that cannot be registered to the bank's templates.
 
         Raises
         ------
-        ValueError : for one.
+        ValueError : for one of another dimension, and one without a finite voxel or contrast.
         """
         ndim = self.routes.template(0).ndim
         if image.ndim != ndim:
             raise ValueError(f"{name}: expected a {ndim}-D one, as those of the bank, got a {image.ndim}-D one")
+        check_contrast(name, image)
 
     def propagate(self, image: Image, chosen: Sequence[Choice] | None = None) -> Iterator[Atlas]:
         """The atlases on the grid of an image, through each of the chosen templates, by default all; one after the other."""

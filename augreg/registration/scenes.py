@@ -133,6 +133,16 @@ def out_of_range(ends: tuple[float, float]) -> bool:
     return low < high and not (high - low > _TINY and far < _HUGE and far < _DEPTH * (high - low))
 
 
+def check_contrast(name: str, image: Image) -> None:
+    """Refuse an image that no registration can use, under the name that its owner knows it by.
+
+    Raises
+    ------
+    ValueError : for one without a finite voxel, or of one value.
+    """
+    _finite(name, image, None, [])
+
+
 def _finite(name: str, image: Image, mask: Labels | None, warnings: list[str]) -> tuple[Image, Labels | None]:
     if image.values.dtype.kind in "iu" and image.values.dtype.itemsize <= 2:
         _contrasted(name, image.values if mask is None else image.values[mask.values != 0], mask)

@@ -72,6 +72,12 @@ def test_several_images_go_to_a_folder_and_an_atlas_is_added_at_its_own_cost(peo
         (lambda f: segment(f, "x.nii.gz", bank="several"), "expected a bank with bank.json"),
         (lambda f: segment(f, "x.nii.gz", who=("v",)), "v.nii.gz: expected a 2-D one, as those of the bank, got a 3-D one"),
         (lambda f: segment(f, "x", who=(3, "v")), "v.nii.gz: expected a 2-D one, as those of the bank, got a 3-D one"),
+        (lambda f: segment(f, "x", who=(3, "nan")), "nan.nii.gz: expected an image, got only NaN"),
+        (lambda f: build(f, (0, "nan"), bank="new"), "nan.nii.gz: expected an image, got only NaN"),
+        (
+            lambda f: ["template", str(f / "0.nii.gz"), str(f / "nan.nii.gz"), "-o", str(f / "t.nii.gz")],
+            "nan.nii.gz: expected an",
+        ),
         (lambda f: segment(f, "x", who=(3,)), "expected a file name ending in"),
         (lambda f: segment(f, "3.nii.gz", who=(3, 0)), "expected a folder for 2 images, got a file"),
         (lambda f: segment(f, "3.nii.gz", who=(3,)), "expected a file of its own"),
@@ -82,6 +88,8 @@ def test_bad_input_is_one_line_and_leaves_nothing(command, message, people, caps
     volume = ar.Image(np.random.default_rng(0).random((6, 7, 8)), ar.Grid((6, 7, 8)))
     ar.write_image(volume, people / "v.nii.gz")
     ar.write_image(scene(SHAPE)[0], people / "small.nii.gz")
+    ar.write_image(scene(SHAPE)[0].with_values(np.full(SHAPE, np.nan)), people / "nan.nii.gz")
+    ar.write_image(scene(SHAPE)[1].with_values(np.ones(SHAPE, np.uint8)), people / "nan_labels.nii.gz")
     ar.write_image(scene((20, 20))[1].with_values(np.ones((20, 20), np.uint8)), people / "small_labels.nii.gz")
     before = sorted(people.rglob("*"))
     assert cli.main(command(people)) == 2

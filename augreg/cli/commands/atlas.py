@@ -34,6 +34,7 @@ from augreg.tasks import file_names
 
 if TYPE_CHECKING:
     from augreg.registration import Method
+from augreg.registration.scenes import check_contrast
 
 _FUSIONS: dict[str, type[Fusion]] = {"majority": Majority, "local": LocalWeights, "joint": JointFusion, "staple": Staple}
 _PRESET = "people"
@@ -243,6 +244,7 @@ def _check_atlases(options: argparse.Namespace) -> None:
         known = known or image.ndim
         if image.ndim != known:
             raise ValueError(f"{name}: expected a {known}-D image, as {names[0]}, got a {image.ndim}-D one")
+        check_contrast(name, image)
 
 
 def _size(folder: Path) -> int:

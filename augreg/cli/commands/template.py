@@ -12,6 +12,7 @@ from augreg.cli.methods import PRESETS, kind_or_preset
 from augreg.cli.options import Commands, command_of, json_option, kind_option, method_options, work_options
 from augreg.cli.output import all_or_none, check_distinct, check_image, report, say_warning
 from augreg.cli.progress import bar
+from augreg.registration.scenes import check_contrast
 from augreg.tasks import place
 
 # people differ; for the visits of one person there is --transform rigid
@@ -50,6 +51,8 @@ def run(options: argparse.Namespace) -> None:
     method = kind_or_preset(options, _PRESET)
     labels_path = _check(options)
     images = [ar.read_image(path) for path in options.images]
+    for path, image in zip(options.images, images, strict=True):
+        check_contrast(path, image)
     maps = [ar.read_labels(path) for path in options.labels or ()]
     for path, one, image in zip(options.labels or (), maps, images, strict=False):
         if not one.grid.matches(image.grid):
