@@ -94,6 +94,13 @@ def _without_warnings() -> Iterator[None]:
                 sitk.ProcessObject.SetGlobalWarningDisplay(before)
 
 
+def header_reader(kind: str) -> sitk.ImageFileReader:
+    """A reader of one kind of file. Left to choose, it asks HDF5 too, which must not be in two threads at once."""
+    reader = sitk.ImageFileReader()
+    reader.SetImageIO(kind)
+    return reader
+
+
 def placed_of_header(reader: sitk.ImageFileReader) -> tuple[FloatArray, FloatArray, FloatArray]:
     """Spacing, origin and direction of a reader that has read the information of a file."""
     ndim = reader.GetDimension()

@@ -4,6 +4,8 @@ import errno
 import os
 import re
 import resource
+import subprocess
+import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -309,6 +311,35 @@ def test_equal_transforms_are_equal_bytes_whenever_they_are_written(tmp_path):
     write_transform(phi, tmp_path / "b.h5")
     assert (tmp_path / "a.h5").read_bytes() == (tmp_path / "b.h5").read_bytes()
     np.testing.assert_array_equal(read_transform(tmp_path / "a.h5").transforms[1].values, values)
+
+
+# a thread more or less ends the process where HDF5 is not guarded: in a process of its own
+_BESIDE_IMAGES = """
+import sys
+from concurrent.futures import ThreadPoolExecutor
+import numpy as np
+import augreg as ar
+folder, grid = sys.argv[1], ar.Grid((20, 20))
+field, image = ar.DisplacementField(np.ones((20, 20, 2)), grid), ar.Image(np.eye(20, dtype=np.float32), grid)
+
+def work(i):
+    if i % 2:
+        ar.write_transform(field, f"{folder}/{i}.h5")
+        return np.array_equal(ar.read_transform(f"{folder}/{i}.h5").values, field.values)
+    name = f"{folder}/{i}." + ("nii.gz", "mha", "nrrd")[i // 2 % 3]
+    ar.write_image(image, name)
+    return np.array_equal(ar.read_image(name).values, image.values)
+
+with ThreadPoolExecutor(4) as pool:
+    print(sum(pool.map(work, range(600))))
+"""
+
+
+def test_transforms_are_written_beside_images(tmp_path):
+    run = subprocess.run(
+        [sys.executable, "-c", _BESIDE_IMAGES, str(tmp_path)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, encoding="utf-8"
+    )
+    assert (run.returncode, run.stdout.strip()) == (0, "600")
 
 
 def test_several_threads_write_and_read_at_once(tmp_path):

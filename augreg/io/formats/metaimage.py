@@ -12,11 +12,10 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import SimpleITK as sitk
 
 from augreg.io.formats.bounded import check_size, filled, inflated, refusals, tell_surplus
 from augreg.io.formats.detached import beside, parts_of
-from augreg.io.itk import placed_of_header, quietly
+from augreg.io.itk import header_reader, placed_of_header, quietly
 from augreg.io.placed import Placed
 
 SUFFIXES = (".mha", ".mhd")
@@ -116,7 +115,7 @@ def _geometry(fields: dict[str, str], ndim: int, path: Path) -> tuple[Any, Any, 
     with tempfile.TemporaryDirectory() as folder:
         header = Path(folder) / "header.mhd"
         header.write_text("\n".join([*lines, "ElementType = MET_UCHAR", "ElementDataFile = none.raw\n"]), encoding="utf-8")
-        reader = sitk.ImageFileReader()
+        reader = header_reader("MetaImageIO")
         reader.SetFileName(str(header))
         quietly(reader.ReadImageInformation, path, "a MetaImage")
     return placed_of_header(reader)

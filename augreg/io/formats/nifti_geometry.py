@@ -19,10 +19,9 @@ from pathlib import Path
 
 import nibabel
 import numpy as np
-import SimpleITK as sitk
 
 from augreg.geometry.grid import FloatArray
-from augreg.io.itk import quietly
+from augreg.io.itk import header_reader, quietly
 
 # share of a voxel by which two geometries may differ unsaid
 _AGREE = 0.05
@@ -135,7 +134,7 @@ def _by_itk(header: nibabel.Nifti1Header, shape: tuple[int, ...], name: str) -> 
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "header.nii"
         path.write_bytes(copy.binaryblock + bytes(4))
-        reader = sitk.ImageFileReader()
+        reader = header_reader("NiftiImageIO")
         reader.SetFileName(str(path))
         try:
             quietly(reader.ReadImageInformation, name, "a NIfTI image")

@@ -16,12 +16,11 @@ from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
-import SimpleITK as sitk
 
 from augreg.io.files import FileWarning
 from augreg.io.formats.bounded import check_memory, check_size, ended, filled, refusals, tell_surplus
 from augreg.io.formats.detached import parts_of
-from augreg.io.itk import placed_of_header, quietly
+from augreg.io.itk import header_reader, placed_of_header, quietly
 from augreg.io.placed import Placed
 
 SUFFIXES = (".nrrd", ".nhdr")
@@ -155,7 +154,7 @@ def _geometry(fields: dict[str, str], sizes: list[int], axis: int | None, path: 
     with tempfile.TemporaryDirectory() as folder:
         header = Path(folder) / "header.nrrd"
         header.write_text("\n".join([*lines, "encoding: raw", "", ""]), encoding="utf-8", errors="surrogateescape")
-        reader = sitk.ImageFileReader()
+        reader = header_reader("NrrdImageIO")
         reader.SetFileName(str(header))
         quietly(reader.ReadImageInformation, path, "an NRRD image")
     return placed_of_header(reader)
