@@ -195,6 +195,18 @@ def test_doubt_is_how_far_the_worst_number_is_off():
     assert doubts_of([same[0], low, warned]) == [0, 0, 3]
 
 
+@pytest.mark.parametrize(
+    ("measure", "better", "usual", "worse"),
+    [("similarity", 0.95, 0.8, 0.6), ("dice", 0.95, 0.8, 0.6), ("objective", 0.05, 0.1, 0.2), ("folding", 0.0, 0.01, 0.05)],
+)
+def test_what_is_worse_than_the_others_is_doubted_and_what_is_better_is_not(measure, better, usual, worse):
+    lines = [replace(Line(str(i), ""), growth=1.0, **{measure: usual}) for i in range(6)]
+    good, bad = (replace(lines[0], **{measure: value}) for value in (better, worse))
+    *_, first, second = doubts_of([*lines, good, bad])
+    assert first == 0
+    assert second > 5
+
+
 def test_the_table_leaves_out_what_nobody_knows():
     lines = [Line("a", "x,y.nii", 1.5, 0.25, warnings=("one", "two")), Line("b", "b.nii", failed="no, file")]
     found = list(csv.DictReader(table(lines, [0.0, math.inf]).splitlines()))
