@@ -130,11 +130,11 @@ class TemplateBank:
 
         Raises
         ------
-        ValueError : for a number below 1, and an image of another dimension.
+        ValueError : for a number below 1, and an image that `check` refuses.
         """
-        self.check(image)
         if count is not None and count < 1:
             raise ValueError(f"count: expected at least 1 template, got {count}")
+        self.check(image)
         if count is None or count >= self.routes.templates:
             return tuple(map(Choice, range(self.routes.templates)))
         return self.ranked(image)[:count]
