@@ -11,6 +11,7 @@ from . import lp as lp
 from . import matching as matching
 from . import metrics as metrics
 from . import networks as networks
+from . import progress as progress
 from . import registration as registration
 from . import sam as sam
 from . import shards as shards

@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 # from the ground up; modules of one layer do not import each other
 LAYERS = [
-    {"threads"},
+    {"progress", "threads"},
     {"geometry", "tasks"},
     {"io", "tensors"},
     {"metrics", "keypoints", "registration"},
@@ -55,7 +55,7 @@ HOMES = {
     "matplotlib": ("augreg/report/",),
     "highspy": ("solvers/highs.py",),
     "sklearn": ("augreg/keypoints/superpixels",),
-    "rich": ("augreg/cli/",),
+    "rich": ("augreg/progress.py",),
     "distributed": ("augreg/tasks/cluster.py",),
     "monai": ("augreg/streams/monai.py",),
     "torchio": ("augreg/streams/torchio.py",),

@@ -66,14 +66,16 @@ for ax, (title, draw) in zip(
 # Training
 # --------
 # A FlowNetS of an eighth of its width, 250 steps of eight pairs, mirrored by chance. In earnest take a quarter of the width
-# and 2000 steps (three CPU minutes), or `augreg train` in the shell, which shows how it goes and can be resumed.
+# and 2000 steps (three CPU minutes), or `augreg train` in the shell, which can be resumed. :mod:`augreg.progress` tells how far
+# a loop is: a bar in a terminal, a line every ten seconds in a notebook or a log.
 
 unknown = make_pairs(generator, seed=1, indices=range(16))
 network = seeded_network(0, ndim=2, width=0.125)
 options = TrainingOptions(steps=250, learning_rate=2e-3, machine=Machine("cpu", threads=1))
 batches = mirrored_by_chance(pairs_from_memory(pairs, batch=8))
 with tempfile.TemporaryDirectory() as run:
-    for state in train(network, batches, model.template.spacing, run, options):
+    states = train(network, batches, model.template.spacing, run, options)
+    for state in ar.progress.over(states, "train", options.steps, note=lambda state: f"loss {state.loss:.3f}"):
         if state.step % 50 == 0:
             print(f"step {state.step}: error {pairs_error(network, unknown):.2f} pixels, of {pairs_error(None, unknown):.2f}")
 

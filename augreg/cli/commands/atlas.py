@@ -29,7 +29,7 @@ from augreg.cli.arguments import positive
 from augreg.cli.methods import PRESETS, registration_of
 from augreg.cli.options import Commands, command_of, json_option, method_options, work_options
 from augreg.cli.output import all_or_none, check_distinct, check_image, report, say_warning
-from augreg.cli.progress import bar
+from augreg.progress import bar
 from augreg.tasks import file_names
 
 if TYPE_CHECKING:

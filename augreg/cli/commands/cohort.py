@@ -14,9 +14,9 @@ import augreg as ar
 from augreg.cli.methods import PRESETS, kind_or_preset
 from augreg.cli.options import FIXED, Commands, command_of, json_option, kind_option, method_options, work_options
 from augreg.cli.output import check_distinct, report, say_warning
-from augreg.cli.progress import bar
 from augreg.cohort import CohortState, Line, doubts_of, files_of, write_cohort
 from augreg.cohort.folder import PAGE, TABLE
+from augreg.progress import bar
 
 _PRESET = "people"
 

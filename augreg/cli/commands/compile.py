@@ -7,7 +7,7 @@ import time
 
 from augreg.cli.options import Commands, command_of, json_option
 from augreg.cli.output import report
-from augreg.cli.progress import bar, compiling_is_expected
+from augreg.progress import bar, compiling_is_expected
 
 
 def add(commands: Commands) -> None:

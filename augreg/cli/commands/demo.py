@@ -8,7 +8,7 @@ from pathlib import Path
 from augreg.cli.arguments import seed
 from augreg.cli.options import Commands, command_of, json_option
 from augreg.cli.output import report
-from augreg.cli.progress import bar
+from augreg.progress import bar
 
 
 def add(commands: Commands) -> None:

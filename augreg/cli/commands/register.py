@@ -28,9 +28,9 @@ from augreg.cli.output import (
     report,
     say_warning,
 )
-from augreg.cli.progress import bar
 from augreg.geometry.jacobian import mirrors, unmirrored
 from augreg.geometry.resampling import background
+from augreg.progress import bar
 from augreg.registration.clock import kept
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ import augreg as ar
 from augreg.cli.arguments import positive, seed
 from augreg.cli.options import Commands, command_of, json_option
 from augreg.cli.output import PAGES, check_output, report, say
-from augreg.cli.progress import bar
+from augreg.progress import bar
 
 if TYPE_CHECKING:
     import numpy.typing as npt

@@ -10,7 +10,7 @@ import augreg as ar
 from augreg.cli.arguments import appearance, field, not_negative, positive, seed
 from augreg.cli.options import Commands, command_of, json_option, work_options
 from augreg.cli.output import report, say
-from augreg.cli.progress import bar
+from augreg.progress import bar
 
 
 def add(commands: Commands) -> None:

@@ -11,7 +11,7 @@ from augreg.cli.arguments import positive
 from augreg.cli.methods import PRESETS, kind_or_preset
 from augreg.cli.options import Commands, command_of, json_option, kind_option, method_options, work_options
 from augreg.cli.output import all_or_none, check_distinct, check_image, report, say_warning
-from augreg.cli.progress import bar
+from augreg.progress import bar
 from augreg.registration.scenes import check_contrast
 from augreg.tasks import place
 

@@ -14,7 +14,7 @@ from augreg.cli.arguments import tile
 from augreg.cli.methods import network_file
 from augreg.cli.options import Commands, command_of, json_option
 from augreg.cli.output import PAGES, check_distinct, check_output, report
-from augreg.cli.progress import bar
+from augreg.progress import bar
 from augreg.registration.table import read_table, told_of
 
 if TYPE_CHECKING:

@@ -13,8 +13,8 @@ import augreg as ar
 from augreg.cli.arguments import positive, seed
 from augreg.cli.options import Commands, command_of, json_option
 from augreg.cli.output import report, say
-from augreg.cli.progress import bar
 from augreg.cli.recipe_options import OF_DRAWING, add_recipe_options, recipe_of
+from augreg.progress import bar
 from augreg.registration.table import is_table
 
 if TYPE_CHECKING:
@@ -123,7 +123,10 @@ def run(options: argparse.Namespace) -> None:
             centred=recipe.centred,
         )
         state = None
-        with training.tensorboard_log(Path(options.output) / "logs") as log, bar("train", recipe.steps) as update:
+        with (
+            training.tensorboard_log(Path(options.output) / "logs") as log,
+            bar("train", recipe.steps, shown=team.rank == 0) as update,
+        ):
             for state in states:
                 known_truth = f", EPE {state.epe:.2f} (without {state.epe_without:.2f})" if math.isfinite(state.epe) else ""
                 update(state.step, f"loss {state.loss:.3f}{known_truth}")
