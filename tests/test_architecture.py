@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 # from the ground up; modules of one layer do not import each other
 LAYERS = [
-    {"progress", "threads"},
+    {"notebook", "progress", "threads"},
     {"geometry", "tasks"},
     {"io", "tensors"},
     {"metrics", "keypoints", "registration"},
@@ -38,7 +38,7 @@ RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}
 HOMES = {
     "SimpleITK": ("augreg/io/",),
     "nibabel": ("augreg/io/",),
-    "PIL": ("augreg/io/",),
+    "PIL": ("augreg/io/", "augreg/notebook.py"),
     "pydicom": ("augreg/io/",),
     "tifffile": ("augreg/io/",),
     "imagecodecs": ("augreg/io/",),

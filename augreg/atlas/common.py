@@ -30,13 +30,8 @@ def common_grid(grids: Sequence[Grid]) -> Grid:
 
 def along_the_world(grid: Grid) -> tuple[FloatArray, FloatArray, FloatArray]:
     """Directions, spacings and sides of a grid's axes in the order and the sense of the world axes that they are nearest to."""
-    from scipy.optimize import linear_sum_assignment  # slow to import
-
-    world, own = linear_sum_assignment(-np.abs(grid.axes))
-    order = own[np.argsort(world)]
-    axes = grid.axes[:, order]
-    signs = np.where(np.diag(axes) < 0, -1.0, 1.0)
-    return axes * signs, np.asarray(grid.spacing)[order], grid.sides[order]
+    order, signs = list(grid.nearest_axes[0]), np.array(grid.nearest_axes[1])
+    return grid.axes[:, order] * signs, np.asarray(grid.spacing)[order], grid.sides[order]
 
 
 def _rotation(matrix: FloatArray) -> FloatArray:

@@ -109,6 +109,16 @@ class Grid:
         """Q, the direction as an array, (D, D): column a is the world direction of index axis a."""
         return np.asarray(self.direction, dtype=np.float64)
 
+    @cached_property
+    def nearest_axes(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """The index axis that is nearest to each world axis, and whether the two have one sense (1) or not (-1)."""
+        from scipy.optimize import linear_sum_assignment  # slow to import
+
+        world, own = linear_sum_assignment(-np.abs(self.axes))
+        order = own[np.argsort(world)]
+        signs = np.where(self.axes[range(self.ndim), order] < 0, -1, 1)
+        return tuple(order.tolist()), tuple(signs.tolist())
+
     @property
     def sides(self) -> FloatArray:
         """Side lengths of the box of voxels, spacing * shape, (D,) mm."""

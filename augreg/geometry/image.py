@@ -8,12 +8,16 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from augreg import notebook
+from augreg.geometry import cards
 from augreg.geometry.grid import Grid, unmasked
 
 # ITU-R BT.601, the weights of PIL and OpenCV
 _LUMINANCE = np.array([0.299, 0.587, 0.114])
 # of an array with three axes the last one holds channels if it is not longer
 _CHANNELS = 4
+# labels that a notebook names
+_SHOWN = 8
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,6 +57,15 @@ class Image:
     def channels(self) -> int:
         """C, the number of channels; 1 if there is no channel axis."""
         return 1 if self.values.ndim == self.ndim else self.values.shape[-1]
+
+    def _repr_html_(self) -> str:
+        values = self.values
+        # fmin and fmax pass over NaN, and are NaN where nothing else is
+        least, largest = np.fmin.reduce(values, axis=None), np.fmax.reduce(values, axis=None)
+        told = {**cards.facts(self.grid), "values": f"{values.dtype}, {least:.4g} to {largest:.4g}"}
+        if self.channels > 1:
+            told["channels"] = str(self.channels)
+        return notebook.card("Image", told, cards.pictures(values, self.grid))
 
     def with_values(self, values: npt.NDArray[np.generic]) -> Image:
         """Other values on the same grid."""
@@ -96,6 +109,12 @@ class Labels:
     def ndim(self) -> int:
         """D, the number of spatial axes."""
         return self.grid.ndim
+
+    def _repr_html_(self) -> str:
+        labels = self.unique()
+        told = ", ".join(map(str, labels[:_SHOWN])) + (f", ... {labels[-1]}" if len(labels) > _SHOWN else "")
+        shown = {**cards.facts(self.grid), "labels": f"{len(labels)}: {told}" if labels else "none"}
+        return notebook.card("Labels", shown, cards.pictures(self.values, self.grid, notebook.coloured))
 
     def with_values(self, values: npt.NDArray[np.integer]) -> Labels:
         """Other labels on the same grid."""

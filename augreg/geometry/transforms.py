@@ -19,6 +19,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from augreg import notebook
+from augreg.geometry import cards
 from augreg.geometry._fields import POINT, checked_vectors, field_jacobian, frame, grid_points, stencils, three_axes
 from augreg.geometry._newton import solve, solve_from_box
 from augreg.geometry.grid import FloatArray, Grid, reals
@@ -32,6 +34,8 @@ INJECTIVE = {2: 0.48, 3: 0.40}
 _VECTOR = 60
 # of Newton's method, at most
 _ITERATIONS = 60
+# points along an axis at which a notebook measures a map
+_LOOKS = 32
 
 
 class Transform(ABC):
@@ -93,6 +97,24 @@ class Transform(ABC):
         array = reals("points", points)
         return solve(self._map, self._jacobian, _flat(array, self.ndim), tolerance, iterations).reshape(array.shape)
 
+    def _domain(self) -> Grid | None:
+        """Where the map is not affine, if anywhere."""
+        return None
+
+    def _facts(self) -> dict[str, str]:
+        """What a notebook says of it."""
+        return {}
+
+    def _repr_html_(self) -> str:
+        domain = self._domain()
+        told = {"dimension": str(self.ndim), **self._facts()}
+        if domain is not None:
+            lengths = np.linalg.norm(self.displacement(domain.with_shape([min(n, _LOOKS) for n in domain.shape])), axis=-1)
+            told["moves"] = f"{lengths.mean():.3g} mm, at most {lengths.max():.3g} mm"
+        # a square of 100 mm shows what an affine map does
+        square = Grid((2,) * self.ndim, (100.0,) * self.ndim)
+        return notebook.card(type(self).__name__, told, [cards.drawing(self, domain or square)])
+
     def __matmul__(self, other: Transform) -> Transform:
         """The composition, (a @ b)(x) = a(b(x))."""
         if not isinstance(other, Transform):
@@ -144,6 +166,11 @@ class Affine(Transform):
         """phi(x) = A (x - c) + c + t: A (D, D) acts about the fixed point c (D,) mm."""
         A, c = reals("matrix", matrix), reals("center", center)
         return Affine(A, c - A @ c + reals("translation", translation))
+
+    def _facts(self) -> dict[str, str]:
+        told = {"matrix": "; ".join(cards.row(line) for line in self.matrix)}
+        told["determinant"] = f"{np.linalg.det(self.matrix):.4g}"
+        return {**told, "translation": f"({cards.row(self.translation)}) mm"}
 
     def after(self, inner: Affine) -> Affine:
         """The composition with another affine map, itself affine: x -> self(inner(x))."""
@@ -230,6 +257,12 @@ class BSpline(Transform):
         """D."""
         return self.grid.ndim
 
+    def _domain(self) -> Grid:
+        return self.grid.padded(-1)
+
+    def _facts(self) -> dict[str, str]:
+        return {"control points": f"{cards.by(self.grid.shape)}, {cards.by(self.grid.spacing)} mm apart"}
+
     def _map(self, points: FloatArray) -> FloatArray:
         out = np.empty_like(points)
         shared(kernels.spline_at, len(points), _VECTOR, points, *frame(self.grid), three_axes(self.coefficients), out)
@@ -290,6 +323,12 @@ class DisplacementField(Transform):
         """D."""
         return self.grid.ndim
 
+    def _domain(self) -> Grid:
+        return self.grid
+
+    def _facts(self) -> dict[str, str]:
+        return cards.facts(self.grid)
+
     def _map(self, points: FloatArray) -> FloatArray:
         out = np.empty_like(points)
         shared(kernels.linear_at, len(points), _VECTOR, three_axes(self.values), points, *frame(self.grid), 0.0, out)
@@ -330,6 +369,12 @@ class Composition(Transform):
     def ndim(self) -> int:
         """D."""
         return self.transforms[0].ndim
+
+    def _domain(self) -> Grid | None:
+        return next((domain for part in reversed(self.transforms) if (domain := part._domain()) is not None), None)
+
+    def _facts(self) -> dict[str, str]:
+        return {"applied in this order": ", ".join(type(part).__name__ for part in reversed(self.transforms))}
 
     def _map(self, points: FloatArray) -> FloatArray:
         for transform in reversed(self.transforms):

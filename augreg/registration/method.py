@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from augreg import notebook
 from augreg.geometry.grid import Grid
 from augreg.geometry.image import Image
 from augreg.geometry.transforms import Affine, Transform
@@ -58,6 +59,12 @@ class State:
     solve_seconds: float = 0.0
     stage: str = ""
     late: bool = False
+
+    def _repr_html_(self) -> str:
+        told = {"stage": self.stage, "level, step": f"{self.level}, {self.iteration}", "objective": f"{self.objective:.4g}"}
+        told |= {"seconds": f"{self.seconds:.3f}", **({"budget": "ended it here"} if self.late else {})}
+        told |= {f"warning {k}": warning for k, warning in enumerate(self.warnings, 1)}
+        return notebook.card("State", told, [self.transform._repr_html_()])
 
     @staticmethod
     def unmoved(pair: Pair, clock: Clock) -> State:

@@ -23,6 +23,8 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
+from augreg import notebook
+from augreg.geometry import cards
 from augreg.geometry.grid import FloatArray, Grid
 from augreg.geometry.image import Image, Labels
 from augreg.geometry.resampling import sample
@@ -135,6 +137,16 @@ class AppearanceModel:
         """
         deviations = (self.shape.basis * np.sqrt(self.shape.variance)).T.reshape(self.shape.rank, -1, self.ndim)
         return self._lift(deviations)
+
+    def _repr_html_(self) -> str:
+        told = {
+            "fitted to": f"{len(self.textures)} images",
+            "modes": f"{self.shape.rank} of shape, {self.appearance.rank} of appearance",
+            "landmarks": str(len(self.landmarks)),
+            "labels": "none" if self.label_maps is None else str(len(np.unique(self.label_maps[self.label_maps != 0]))),
+            **cards.facts(self.template),
+        }
+        return notebook.card("AppearanceModel", told, cards.pictures(self.mean.values, self.template))
 
     def transform(self, shape: npt.ArrayLike = (), pose: npt.ArrayLike | None = None) -> Transform:
         """psi, template -> instance, of shape coefficients (k <= Ks) and a pose (P,), by default none."""

@@ -19,6 +19,8 @@ from typing import Any, Protocol, Self, TypeVar
 import numpy as np
 import torch
 
+from augreg import notebook
+from augreg.geometry import cards
 from augreg.geometry.grid import Grid
 from augreg.geometry.image import Image, Labels
 from augreg.geometry.transforms import DisplacementField
@@ -144,6 +146,14 @@ class TrainingPair:
     reverse_mask: Labels
     fixed_labels: Labels | None = None
     moving_labels: Labels | None = None
+
+    def _repr_html_(self) -> str:
+        grid, lengths = self.fixed.grid, np.linalg.norm(self.displacement.values, axis=-1)[self.mask.values != 0]
+        told = {**cards.facts(grid), "truth": f"known of {lengths.size / grid.size:.1%} of the voxels"}
+        if lengths.size:
+            told["moves"] = f"{lengths.mean():.3g} mm, at most {lengths.max():.3g} mm"
+        shown = (picture for image in (self.fixed, self.moving) for picture in cards.pictures(image.values, grid))
+        return notebook.card("TrainingPair", told, [*shown, cards.drawing(self.displacement, grid)])
 
 
 @dataclass(frozen=True, eq=False)

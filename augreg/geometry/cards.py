@@ -1,0 +1,69 @@
+"""What notebooks show of grids, images and maps: see `augreg.notebook`.
+
+Planes of a volume are the axial, coronal and sagittal one through its middle, along those index axes that are nearest to the
+world's; the patient's left is on the right, as radiologists look at them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from augreg import notebook
+from augreg.geometry.grid import FloatArray, Grid
+
+# lines of a lattice that shows a map, along either axis
+_LINES = 15
+# axes to the right and down, and whether the second runs up in the world (feet are below)
+_VIEWS = ((0, 1, False), (0, 2, True), (1, 2, True))
+
+
+def facts(grid: Grid) -> dict[str, str]:
+    """Shape, spacing, and where it lies; the direction if it is not the usual one."""
+    told = {"shape": by(grid.shape), "spacing": f"{by(grid.spacing)} mm", "origin": f"({row(grid.origin)}) mm"}
+    if not np.array_equal(grid.axes, np.eye(grid.ndim)):
+        told["direction"] = "; ".join(row(axis) for axis in grid.axes)
+    return told
+
+
+def pictures(
+    values: npt.NDArray[Any], grid: Grid, draw: Callable[[npt.NDArray[Any], tuple[float, float]], str] = notebook.grey
+) -> list[str]:
+    """Pictures of values (*shape) or (*shape, C) on a grid, by `draw(plane, sides)`."""
+    order, signs = grid.nearest_axes
+    turned = values.transpose(*order, *range(grid.ndim, values.ndim))
+    turned = turned[tuple(slice(None, None, sign) for sign in signs)]
+    sides = grid.sides[list(order)]
+    if grid.ndim == 2:
+        return [draw(turned, (float(sides[0]), float(sides[1])))]
+    shown = []
+    for right, below, upward in _VIEWS:
+        at: list[Any] = [slice(None)] * 3
+        across = 3 - right - below
+        at[across] = turned.shape[across] // 2
+        plane = turned[tuple(at)]
+        shown.append(draw(plane[:, ::-1] if upward else plane, (float(sides[right]), float(sides[below]))))
+    return shown
+
+
+def drawing(phi: Callable[[FloatArray], FloatArray], domain: Grid) -> str:
+    """A lattice of the domain, its nodes where the map takes them; of volumes that of the axial plane through the middle."""
+    order, signs = domain.nearest_axes
+    steps = [np.linspace(0, domain.last[axis], _LINES)[::sign] for axis, sign in zip(order[:2], signs[:2], strict=True)]
+    index = np.empty((_LINES, _LINES, domain.ndim))
+    index[...] = domain.last / 2
+    index[..., order[0]], index[..., order[1]] = np.meshgrid(steps[0], steps[1], indexing="ij")
+    return notebook.lattice(phi(domain.points_at(index))[..., :2])
+
+
+def by(numbers: tuple[Any, ...]) -> str:
+    """256 x 256."""
+    return " x ".join(f"{number:g}" for number in numbers)
+
+
+def row(numbers: Any) -> str:
+    """1, 0.02; zero has no sign."""
+    return ", ".join(f"{number + 0.0:.4g}" for number in numbers)
