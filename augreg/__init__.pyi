@@ -1,6 +1,7 @@
 __version__: str
 
 from . import atlas as atlas
+from . import bridges as bridges
 from . import cohort as cohort
 from . import datasets as datasets
 from . import dense as dense
@@ -52,5 +53,6 @@ from .sam import AppearanceModel as AppearanceModel
 from .sam import fit_appearance_model as fit_appearance_model
 from .sam import read_model as read_model
 from .sam import write_model as write_model
+from .tensors import grid_sample_grid as grid_sample_grid
 from .threads import get_threads as get_threads
 from .threads import set_threads as set_threads

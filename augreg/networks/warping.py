@@ -1,15 +1,17 @@
-"""Tensors at places between their voxels: the only place where places become coordinates of `grid_sample`.
+"""Tensors at places between their voxels.
 
     warped(x) = moving(x + u(x)),      u (B, D, *shape) in voxels along the axes of the arrays, linear between voxels
 
-`grid_sample` wants the axes reversed and coordinates from -1 to 1; with `align_corners` these are the centres of the first and
-the last voxel. Coordinates are float32 whatever the images are: bfloat16 would round them to half a voxel.
+Coordinates (`augreg.tensors.sampling_coordinates`) are float32 whatever the images are: bfloat16 would round them to half a
+voxel.
 """
 
 from __future__ import annotations
 
 import torch
 from torch import nn
+
+from augreg.tensors import sampling_coordinates
 
 # of the fixed point
 ITERATIONS = 15
@@ -21,8 +23,7 @@ def sampled(images: torch.Tensor, points: torch.Tensor) -> torch.Tensor:
     At indices that are NaN images are NaN, too: torch reads and writes anywhere in memory for such.
     """
     with torch.autocast(points.device.type, enabled=False):
-        last = torch.tensor([max(n - 1, 1) for n in images.shape[2:]], dtype=torch.float32, device=points.device)
-        coordinates = (2 * points.float() / last - 1).flip(-1)
+        coordinates = sampling_coordinates(points.float(), images.shape[2:], align_corners=True)
         lost = torch.isnan(coordinates)
         known = coordinates.masked_fill(lost, 0)
         found = nn.functional.grid_sample(images.float(), known, "bilinear", "border", align_corners=True)

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from augreg.geometry.grid import Grid
-from augreg.streams.ras import ras_affine
+from augreg.ras import ras_affine
 from augreg.synthesis.pairs import PairBatch, PairGenerator, make_pairs
 
 try:

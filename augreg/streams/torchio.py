@@ -13,7 +13,7 @@ import torch
 from augreg.geometry.grid import Grid
 from augreg.geometry.image import Labels
 from augreg.geometry.transforms import DisplacementField
-from augreg.streams.ras import ras_affine, ras_vectors
+from augreg.ras import ras_affine, ras_vectors
 from augreg.synthesis.pairs import PairGenerator, TrainingPair, make_pairs, training_pairs
 
 try:

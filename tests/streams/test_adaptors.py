@@ -13,8 +13,8 @@ from scipy.ndimage import map_coordinates
 from support.subjects import model
 
 from augreg import Grid, Image, Labels, read_image
+from augreg.ras import ras_affine, ras_vectors
 from augreg.streams.monai import RandPaird, RandWarpPaird
-from augreg.streams.ras import ras_affine, ras_vectors
 from augreg.streams.torchio import RandomPair
 from augreg.synthesis import AppearancePairs, RandomDeformations, make_pairs, training_pairs
 

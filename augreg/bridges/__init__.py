@@ -1,0 +1,1 @@
+"""Registrations as steps of other people's pipelines: `augreg.bridges.monai` and `augreg.bridges.torchio`, with their extras."""
