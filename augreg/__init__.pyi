@@ -1,5 +1,6 @@
 __version__: str
 
+from . import agents as agents
 from . import atlas as atlas
 from . import bridges as bridges
 from . import cohort as cohort
@@ -25,6 +26,7 @@ from .geometry.image import Image as Image
 from .geometry.image import Labels as Labels
 from .geometry.jacobian import folding as folding
 from .geometry.jacobian import jacobian_determinant as jacobian_determinant
+from .geometry.projections import projected as projected
 from .geometry.resampling import resample as resample
 from .geometry.resampling import warp as warp
 from .geometry.transforms import Affine as Affine

@@ -26,7 +26,7 @@ LAYERS = [
     {"bridges", "cohort", "shards"},
     {"streams"},
     {"training"},
-    {"recipes"},
+    {"agents", "recipes"},
     {"datasets", "report"},
     {"demo"},
     # names of all that is below, imported at first use
@@ -43,6 +43,7 @@ HOMES = {
     "tifffile": ("augreg/io/",),
     "imagecodecs": ("augreg/io/",),
     "torch": (
+        "augreg/agents/",
         "augreg/tensors.py",
         "augreg/bridges/",
         "augreg/networks/",
@@ -130,6 +131,7 @@ def test_no_imports_run_in_a_circle(whole):
         ("networks", {"synthesis", "sam", "training", "shards", "streams", "lp", "keypoints"}),
         ("lp", {"networks", "synthesis", "training", "sam"}),
         ("dense", {"lp", "networks", "synthesis", "training", "sam"}),
+        ("agents", {"lp", "dense", "sam", "shards", "streams", "keypoints", "matching", "atlas"}),
         ("atlas", {"lp", "dense", "networks", "synthesis", "training", "matching"}),
         ("matching", {"lp", "dense", "networks", "synthesis", "training"}),
         ("sam", {"lp", "networks", "synthesis"}),
@@ -182,13 +184,16 @@ def test_import_augreg_brings_no_heavy_package():
     assert not loaded & {"torch", "matplotlib", "numba", "scipy", "SimpleITK", "numpy"}
 
 
-@pytest.mark.parametrize("name", ["datasets", "dense", "io", "lp", "metrics", "networks", "sam", "synthesis", "training"])
+PARTS = ("agents", "datasets", "dense", "io", "lp", "metrics", "networks", "sam", "synthesis", "training")
+
+
+@pytest.mark.parametrize("name", PARTS)
 def test_the_parts_of_augreg_are_its_attributes(name):
     loaded = _modules_after(f"import augreg, types; assert isinstance(augreg.{name}, types.ModuleType)")
     assert f"augreg.{name}" in loaded
     # and the rest of it is left alone: matplotlib is loaded where pages are drawn, torch where networks are
     assert "matplotlib" not in loaded
-    assert ("torch" in loaded) == (name in ("networks", "synthesis", "training"))
+    assert ("torch" in loaded) == (name in ("agents", "networks", "synthesis", "training"))
     assert name in _listed()
 
 

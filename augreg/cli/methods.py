@@ -37,7 +37,7 @@ def program_of(options: argparse.Namespace) -> ar.LPRegistration:
 def registration_of(preset: str | None, model: str | None, default: str) -> Method:
     """A preset, or the network of a file."""
     if model is not None:
-        return network_file(model, "cpu", None)
+        return method_of_file(model, "cpu", None)
     return PRESETS[preset or default]()
 
 
@@ -52,7 +52,12 @@ def kind_or_preset(options: argparse.Namespace, default: str) -> Method:
 
 
 def network_of(options: argparse.Namespace) -> Method:
-    """Registration by a network: so many passes, the last one refined."""
+    """Registration by a network: so many passes, the last one refined; or by an agent."""
+    if options.model is not None and holds_agent(options.model):
+        for name in ("passes", "symmetric", "refine", "tile"):
+            if getattr(options, name):
+                raise ValueError(f"--{name}: expected a network of maps, got an agent, {options.model}; leave it out")
+        return method_of_file(options.model, options.device or "cpu", None)
     from augreg.networks import RefinedFlow, SymmetricFlow  # torch: only where a network is asked for
     from augreg.networks.predictor import Predictor
     from augreg.training import FlowRegistration
@@ -66,6 +71,26 @@ def network_of(options: argparse.Namespace) -> Method:
     for _ in range((options.passes or 1) - 1):
         method = ar.Chained(once, method)
     return method
+
+
+def holds_agent(path: str) -> bool:
+    """Whether a file, or the folder of a run, holds an agent."""
+    from augreg.agents import is_agent
+
+    return is_agent(weights_of(path))
+
+
+def method_of_file(path: str, device: str, tile: tuple[int, int | None] | None) -> Method:
+    """Registration by the agent or the network of a file; parameters and errors as of `network_file`."""
+    if not holds_agent(path):
+        return network_file(path, device, tile)
+    from augreg.agents import AgentRegistration, read_agent
+    from augreg.training import checked_device
+
+    if tile is not None:
+        raise ValueError(f"--tile: expected a network of maps, got an agent, {path}, which sees all at once; leave it out")
+    where, file = checked_device(device), read_agent(weights_of(path))
+    return AgentRegistration(file.network.to(where), file.steps, centred=file.centred)
 
 
 def network_file(path: str, device: str, tile: tuple[int, int | None] | None) -> FlowRegistration:

@@ -4,6 +4,7 @@ from .image import Labels as Labels
 from .inversion import inverse_grid as inverse_grid
 from .jacobian import folding as folding
 from .jacobian import jacobian_determinant as jacobian_determinant
+from .projections import projected as projected
 from .resampling import resample as resample
 from .resampling import sample as sample
 from .resampling import warp as warp

@@ -42,7 +42,12 @@ def network_of(description: Mapping[str, Any]) -> Network:
     ValueError : for an architecture that is not known, or parts that do not fit. KeyError, TypeError : for a description that
         lacks something.
     """
-    return _network(_made(description, 0))
+    return _network(part_of(description))
+
+
+def part_of(description: Mapping[str, Any]) -> nn.Module:
+    """As `network_of`, also of a part that is no network by itself, such as a `Marker`."""
+    return _made(description, 0)
 
 
 def _made(about: Mapping[str, Any], depth: int) -> nn.Module:

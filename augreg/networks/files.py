@@ -61,7 +61,7 @@ def read_network(path: str | os.PathLike[str]) -> NetworkFile:
         with torch.device("meta"):
             skeleton = network_of(about)
         # the network that comes with augreg is kept in half precision
-        if _looks(skeleton.state_dict()) != _looks(tensors):
+        if not same_looks(skeleton.state_dict(), tensors):
             raise KeyError("tensors")
         network = network_of(about)
         network.load_state_dict(tensors)
@@ -140,9 +140,21 @@ def read_tensors(path: str | os.PathLike[str], kind: str) -> tuple[dict[str, tor
     return tensors, about
 
 
-def _looks(tensors: Mapping[str, torch.Tensor]) -> dict[str, tuple[torch.Size, bool]]:
-    """Names and shapes, and whether numbers are whole."""
-    return {name: (tensor.shape, tensor.is_floating_point()) for name, tensor in tensors.items()}
+def same_looks(ours: Mapping[str, torch.Tensor], theirs: Mapping[str, torch.Tensor]) -> bool:
+    """Whether names and shapes are the same, and which numbers are whole."""
+    one, other = (
+        {name: (tensor.shape, tensor.is_floating_point()) for name, tensor in tensors.items()} for tensors in (ours, theirs)
+    )
+    return one == other
+
+
+def kind_of(path: str | os.PathLike[str]) -> str | None:
+    """What kind of file its header says that it is; None where it says nothing."""
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            return (file.metadata() or {}).get("kind")
+    except (safetensors.SafetensorError, OSError):
+        return None
 
 
 def _split(content: bytes) -> tuple[dict[str, Any], memoryview]:

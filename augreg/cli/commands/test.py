@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import augreg as ar
 from augreg.cli.arguments import tile
-from augreg.cli.methods import network_file
+from augreg.cli.methods import method_of_file
 from augreg.cli.options import Commands, command_of, json_option
 from augreg.cli.output import PAGES, check_distinct, check_output, report
 from augreg.progress import bar
@@ -65,7 +65,11 @@ def run(options: argparse.Namespace) -> None:
     # all pairs are looked at before the first is registered
     for line in lines:
         line.read()
-    methods = {NONE: _nothing, PROGRAM: ar.LPRegistration(), NETWORK: network_file(options.network, options.device, options.tile)}
+    methods = {
+        NONE: _nothing,
+        PROGRAM: ar.LPRegistration(),
+        NETWORK: method_of_file(options.network, options.device, options.tile),
+    }
     found: list[dict[str, Any]] = []
     shown: list[tuple[Pair, dict[str, ar.Transform]]] = []
     with bar("test", len(lines)) as update:

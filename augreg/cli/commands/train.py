@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import augreg as ar
+from augreg.cli import agent_training
 from augreg.cli.arguments import positive, seed
 from augreg.cli.options import Commands, command_of, json_option
 from augreg.cli.output import report, say
@@ -72,17 +73,20 @@ def add(commands: Commands) -> None:
     start.add_argument("--init", metavar="WEIGHTS", help="start from these weights")
     json_option(parser)
     add_recipe_options(parser)
+    agent_training.add_agent_options(parser)
 
 
 def run(options: argparse.Namespace) -> None:
     """`augreg train`."""
+    if options.agent is not None:
+        agent_training.run(options)
+        return
+    agent_training.check_no_agent(options)
     if options.explain:
         _explain(options)
         return
     if options.source is None or options.output is None:
-        raise ValueError(
-            "MODEL.npz|DIR|PAIRS.csv, -o RUN: expected what to learn from and a folder for the run, got none; give both"
-        )
+        raise ValueError(agent_training.NOTHING)
     from augreg import recipes, training  # torch: only here
 
     machine = training.Machine(options.device, options.threads, options.precision, compiled=options.compile)
