@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import augreg as ar
 from augreg.cli.output import report, say
-from augreg.cli.progress import bar
+from augreg.progress import bar
 from augreg.registration.table import is_table, read_table, told_of
 
 if TYPE_CHECKING:
@@ -127,7 +127,7 @@ def run(options: argparse.Namespace) -> None:
             training.claim(options.output, wanted, writes=team.rank == 0)
         how = training.TrainingOptions(steps=steps, learning_rate=settings["learning_rate"], machine=machine)
         state = None
-        with training.tensorboard_log(Path(options.output) / "logs") as log, bar("train", steps) as update:
+        with training.tensorboard_log(Path(options.output) / "logs") as log, bar("train", steps, shown=team.rank == 0) as update:
             for state in training.learn(learner, options.output, how, team=team, resume=options.resume):
                 update(state.step, f"loss {state.loss:.3f}")
                 if log is not None and team.rank == 0:
