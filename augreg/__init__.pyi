@@ -38,6 +38,7 @@ from .geometry.velocity import Exponential as Exponential
 from .io import read_image as read_image
 from .io import read_labels as read_labels
 from .io import read_points as read_points
+from .io import read_slide as read_slide
 from .io import read_transform as read_transform
 from .io import write_image as write_image
 from .io import write_points as write_points

@@ -41,6 +41,7 @@ HOMES = {
     "PIL": ("augreg/io/", "augreg/notebook.py"),
     "pydicom": ("augreg/io/",),
     "tifffile": ("augreg/io/",),
+    "openslide": ("augreg/io/",),
     "imagecodecs": ("augreg/io/",),
     "torch": (
         "augreg/agents/",

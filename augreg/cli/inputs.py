@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
+from urllib.parse import quote
 
 import augreg as ar
 
@@ -18,9 +19,66 @@ def labels_of(path: str | None) -> ar.Labels | None:
     return ar.read_labels(path) if path else None
 
 
+def image_of(path: str, channel: str | None = None) -> tuple[ar.Image, ar.io.Slide | None]:
+    """An image as it is registered; of a slide what registration needs, and the slide."""
+    path = of_channel(path, channel)
+    slide = ar.io.slide_at(path)
+    return (ar.read_image(path), None) if slide is None else (slide.overview(), slide)
+
+
+def of_channel(path: str, channel: str | None) -> str:
+    """A name that asks for a channel, unless it does already."""
+    if channel is None or "channel=" in path.rpartition("?")[2]:
+        return path
+    return f"{path}{'&' if '?' in path else '?'}channel={quote(channel)}"
+
+
+def grid_of(path: str) -> ar.Grid:
+    """The grid of an image as it is registered."""
+    slide = ar.io.slide_at(path)
+    return ar.read_image(path).grid if slide is None else slide.overview_grid
+
+
 def reference_of(options: argparse.Namespace) -> ar.Grid | None:
     """The grid of `-r`, which may not be given."""
-    return ar.read_image(options.reference).grid if options.reference else None
+    return grid_of(options.reference) if options.reference else None
+
+
+def check_units(fixed: ar.io.Slide | None, moving: ar.io.Slide | None, grids: tuple[ar.Grid, ar.Grid]) -> None:
+    """Refuse a slide in mm beside an image that counts in pixels: nothing says how much larger one is than the other."""
+    sides = [float(grid.sides.max()) for grid in grids]
+    known = [slide is not None and slide.noted for slide in (fixed, moving)]
+    counted = [
+        grid.spacing == (1.0,) * grid.ndim or (slide is not None and not slide.noted)
+        for grid, slide in zip(grids, (fixed, moving), strict=True)
+    ]
+    for one, other, names in ((0, 1, ("FIXED", "MOVING")), (1, 0, ("MOVING", "FIXED"))):
+        if known[one] and counted[other] and sides[other] > 20 * sides[one]:
+            slide = (fixed, moving)[one]
+            assert slide is not None
+            raise ValueError(
+                f"{names[one]}: notes a pixel of {slide.grid.spacing[0]:g} mm, {names[other]} none: how they compare is not "
+                f"known; name the other as '{names[other]}?pixel=MM', or count both in pixels with '?pixel=1'"
+            )
+
+
+def units_of(fixed: ar.io.Slide | None, moving: ar.io.Slide | None, grids: tuple[ar.Grid, ar.Grid]) -> str | None:
+    """In what the transform and points are, where there is a slide: mm or pixels, and at which level it was registered."""
+    if fixed is None and moving is None:
+        return None
+    told = []
+    for slide, grid in zip((fixed, moving), grids, strict=True):
+        if slide is None:
+            told.append(f"{grid.spacing[0]:g}")
+        else:
+            told.append(
+                f"{slide.grid.spacing[0]:g}, registered at {grid.spacing[0]:g}"
+                if slide.noted
+                else f"1 (no size is noted), registered at {grid.spacing[0]:g}"
+            )
+    counted = any(slide is not None and slide.noted for slide in (fixed, moving))
+    unit = "mm" if counted else "pixels of the finest level"
+    return f"{unit}; a pixel of fixed {told[0]}, of moving {told[1]}"
 
 
 def check_dimension(transform: ar.Transform, grid: ar.Grid) -> None:
@@ -35,11 +93,11 @@ def check_both_or_none(options: argparse.Namespace, name: str) -> None:
         raise ValueError(f"--fixed-{name}, --moving-{name}: expected both or none, got one of them")
 
 
-def fill_of(given: float, moving: ar.Image | ar.Labels) -> float:
+def fill_of(given: float, moving: ar.Image | ar.Labels | ar.io.Slide) -> float:
     """The value outside the moving image, which its pixels must be able to hold."""
     import numpy as np
 
-    kind = moving.values.dtype
+    kind = moving.dtype if isinstance(moving, ar.io.Slide) else moving.values.dtype
     if kind.kind in "biu":
         low, high = (0, 1) if kind.kind == "b" else (np.iinfo(str(kind)).min, np.iinfo(str(kind)).max)
         if not math.isfinite(given):

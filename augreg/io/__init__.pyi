@@ -16,6 +16,10 @@ from .points import write_points as write_points
 from .shapes import Outlines as Outlines
 from .shapes import read_outlines as read_outlines
 from .shapes import write_outlines as write_outlines
+from .slide_warp import warp_slide as warp_slide
+from .slides import Slide as Slide
+from .slides import read_slide as read_slide
+from .slides import slide_at as slide_at
 from .transforms import FIELD_SUFFIXES as FIELD_SUFFIXES
 from .transforms import TRANSFORM_SUFFIXES as TRANSFORM_SUFFIXES
 from .transforms import read_transform as read_transform

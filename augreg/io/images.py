@@ -2,12 +2,13 @@
 
 NIfTI, MetaImage and NRRD go by their suffixes; what any other file is, its first bytes say: the same pixels have the same
 geometry under every name. Formats without a world, which are PNG, JPEG, BMP, PPM, PGM and TIFF, have spacing 1, origin 0 and no
-direction.
+direction, but for TIFF of microscopes, which may note how large a pixel is. Slides of any size are in `augreg.io.slides`.
 """
 
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,8 @@ from augreg.io.formats.pictures import is_picture, read_picture, write_picture
 from augreg.io.formats.tiff import is_tiff, read_tiff, write_tiff
 from augreg.io.itk import placed_of, quietly, to_sitk
 from augreg.io.placed import Placed, Plane, image_of, plane_of
+from augreg.io.slides import slide_at
+from augreg.io.views import View, view_of
 
 __all__ = [
     "IMAGE_SUFFIXES",
@@ -57,7 +60,9 @@ def read_image(path: str | os.PathLike[str]) -> Image:
     of different size or orientation in one series as `?group=K`, of several volumes at one place (time points, echoes, frames
     of a film) as `?frame=N`, or both as `?series=UID&frame=N`; K and N count from 1. Slices that are tilted against their stack
     or slightly uneven are resampled, with a `FileWarning`. Pixel types are kept; colour has shape (*shape, C); PNG, JPEG, BMP,
-    PPM and TIFF have spacing 1 mm, origin 0, and are turned as the camera noted.
+    PPM and TIFF have spacing 1 mm, origin 0, and are turned as the camera noted. A TIFF in which OME, Aperio or a pyramid notes
+    the size of a pixel has that spacing. Of a pyramid the finest level is read, as `FILE?level=K` level K; `?channel=N` and
+    `?pixel=MM` as in `read_slide`, which reads slides that are too large for this.
 
     A volume of one axial slice, shape (nx, ny, 1), is read as 2-D: its x and y are kept. One slice of another orientation has no
     place in a 2-D world and is refused; `FILE?plane=own` reads it in the plane's own axes, spacing as in the file, and
@@ -123,6 +128,9 @@ def _parted(path: str | os.PathLike[str]) -> tuple[str, bool]:
 
 def _placed(name: str, *, stored: bool = False) -> Placed:
     """Values and place, by the reader of what the file is; `stored`: the indices of palettes."""
+    view = view_of(name)
+    if os.fspath(view.path) != name:
+        return _viewed(view, name, stored=stored)
     chosen = chosen_of(name)
     found = existing_file(chosen.path)
     lower = found.name.lower()
@@ -143,6 +151,25 @@ def _placed(name: str, *, stored: bool = False) -> Placed:
     if lower.endswith(PIXEL_SUFFIXES):
         raise ValueError(f"{found}: expected an image, got a file that is none: its first bytes are of no format known here")
     return read_foreign(found)
+
+
+def _viewed(view: View, name: str, *, stored: bool) -> Placed:
+    """What is asked of a slide; a channel or the size of a pixel, of other files too."""
+    slide = slide_at(name)
+    if slide is not None:
+        image = slide.level(slide.asked or 0)
+        return Placed(image.values, np.array(image.grid.spacing), np.array(image.grid.origin), image.grid.axes)
+    placed = _placed(os.fspath(view.path), stored=stored)
+    if view.level:
+        raise ValueError(f"{view.path}: expected level 0, of an image that has no others, got {view.level}")
+    if view.channel is not None:
+        held = placed.values.shape[len(placed.spacing) :]
+        if not view.channel.isdecimal() or int(view.channel) >= (held or (1,))[0]:
+            raise ValueError(f"{view.path}: expected a channel from 0 to {(held or (1,))[0] - 1}, got {view.channel!r}")
+        placed = replace(placed, values=placed.values[..., int(view.channel)] if held else placed.values)
+    if view.pixel is not None:
+        placed = replace(placed, spacing=np.full(len(placed.spacing), view.pixel))
+    return placed
 
 
 def write_image(image: Image | Labels, path: str | os.PathLike[str]) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import augreg as ar
-from augreg.cli.inputs import check_both_or_none, check_dimension, labels_of, transform_of
+from augreg.cli.inputs import check_both_or_none, check_dimension, grid_of, labels_of, transform_of
 from augreg.cli.options import FIXED, TRANSFORM, Commands, command_of, convention_option, json_option
 from augreg.cli.output import report, say_warning
 
@@ -37,7 +37,7 @@ def run(options: argparse.Namespace) -> None:
 
     check_both_or_none(options, "labels")
     check_both_or_none(options, "points")
-    grid, transform = ar.read_image(options.fixed).grid, transform_of(options, options.transform)
+    grid, transform = grid_of(options.fixed), transform_of(options, options.transform)
     check_dimension(transform, grid)
     fixed, moving = (path and ar.read_points(path) for path in (options.fixed_points, options.moving_points))
     fixed_labels, moving_labels = labels_of(options.fixed_labels), labels_of(options.moving_labels)

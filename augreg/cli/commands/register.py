@@ -6,15 +6,17 @@ import argparse
 import importlib
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 import augreg as ar
 from augreg.cli.arguments import degrees, not_negative, positive, tile
-from augreg.cli.inputs import check_both_or_none, fill_of, labels_of, transform_of
+from augreg.cli.inputs import check_both_or_none, check_units, fill_of, image_of, labels_of, transform_of, units_of
 from augreg.cli.methods import PRESETS, network_of, program_of
 from augreg.cli.options import FIXED, MOVING, TRANSFORM, Commands, command_of, convention_option, json_option
 from augreg.cli.output import (
@@ -28,6 +30,7 @@ from augreg.cli.output import (
     report,
     say_warning,
 )
+from augreg.cli.slides import is_pyramid, warped_slide
 from augreg.geometry.jacobian import mirrors, unmirrored
 from augreg.geometry.resampling import background
 from augreg.progress import bar
@@ -35,6 +38,9 @@ from augreg.registration.clock import kept
 
 if TYPE_CHECKING:
     from augreg.registration import State
+
+# writes the moved image to a path
+Moved = Callable[[Path], None]
 
 # options that a network knows nothing of, and those that only a network knows
 _OF_PROGRAMS = (
@@ -108,6 +114,7 @@ def add(commands: Commands) -> None:
     parser.add_argument(
         "--contrast", choices=("same", "any"), help="any: MOVING may look like the negative of FIXED (ncc; default same)"
     )
+    parser.add_argument("--channel", metavar="N", help="number from 0, or name, of the channel that is looked at in both images")
     parser.add_argument("--initial", metavar="TRANSFORM", help="a first guess")
     convention_option(parser)
     parser.add_argument("--fixed-labels", metavar="F", help="label map, for --criterion labels")
@@ -163,10 +170,13 @@ def run(options: argparse.Namespace) -> None:
     _check_register(options)
     _use_threads(options)
     begin = time.perf_counter()
-    fixed, moving = ar.read_image(options.fixed), ar.read_image(options.moving)
+    (fixed, fixed_slide), (moving, moving_slide) = (image_of(path, options.channel) for path in (options.fixed, options.moving))
+    slides, grids = (fixed_slide, moving_slide), (fixed.grid, moving.grid)
+    check_units(*slides, grids)
+    tiled = options.warped is not None and any(slides) and is_pyramid(options.warped)
     _check_grid_spacing(options.grid_spacing, fixed.grid)
     fill = background(moving) if options.fill is None else fill_of(options.fill, moving)
-    if options.warped is not None:
+    if options.warped is not None and not tiled:
         rehearse(moving, options.warped)
     state, states = None, _states(options, fixed, moving)
     asked = time.perf_counter()
@@ -181,7 +191,11 @@ def run(options: argparse.Namespace) -> None:
     in_time = None if options.budget is None else kept(options.budget, max(state.seconds, took))
     # all that may fail comes first: what is written is whole
     share = ar.metrics.folding(unmirrored(state.transform), fixed.grid)
-    moved = None if options.warped is None else ar.warp(moving, state.transform, fixed.grid, fill=fill)
+    moved: Moved | None = None
+    if tiled:
+        moved = partial(warped_slide, moving_slide or moving, state.transform, fixed_slide or fixed, fill=fill)
+    elif options.warped is not None:
+        moved = partial(ar.write_image, ar.warp(moving, state.transform, fixed.grid, fill=fill))
     page = None if options.report is None else _page(fixed, moving, state.transform)
     _write(options, state.transform, fixed.grid, moved, page)
     result = {
@@ -196,6 +210,7 @@ def run(options: argparse.Namespace) -> None:
         "stage": state.stage,
         "completed": not state.late,
         "budget_met": in_time,
+        "units": units_of(*slides, grids),
         "warnings": list(state.warnings),
     }
     for warning in state.warnings:
@@ -205,6 +220,7 @@ def run(options: argparse.Namespace) -> None:
         "objective": f"{state.objective:.4g}" + (f" (relative gap {state.gap:.1g})" if state.gap == state.gap else ""),
         "levels": f"{state.level + 1}" + (f", {state.keypoints} keypoints at the last that has any" if state.keypoints else ""),
         "folding": f"{share:.2%} of the voxels",
+        **({"units": result["units"]} if any(slides) else {}),
         "transform": options.output,
     }
     report(result, "\n".join(f"{name:10} {line}" for name, line in lines.items()), as_json=options.json)
@@ -325,10 +341,10 @@ def _page(fixed: ar.Image, moving: ar.Image, transform: ar.Transform) -> str:
     return registration_page(fixed, moving, transform)
 
 
-def _write(options: argparse.Namespace, transform: ar.Transform, grid: ar.Grid, moved: ar.Image | None, page: str | None) -> None:
+def _write(options: argparse.Namespace, transform: ar.Transform, grid: ar.Grid, moved: Moved | None, page: str | None) -> None:
     with all_or_none(options.output, options.warped, options.report) as (output, *others):
         ar.write_transform(transform, output, grid)
         if moved is not None:
-            ar.write_image(moved, others.pop(0))
+            moved(others.pop(0))
         if page is not None:
             others.pop(0).write_text(page, encoding="utf-8")

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import augreg as ar
-from augreg.cli.inputs import check_dimension, reference_of, transform_of
+from augreg.cli.inputs import check_dimension, grid_of, reference_of, transform_of
 from augreg.cli.options import TRANSFORM, TRANSFORMS, Commands, command_of, convention_option
 from augreg.cli.output import check_image, check_transform, say, say_warning
 
@@ -68,12 +68,12 @@ def invert(options: argparse.Namespace) -> None:
     from augreg.geometry.inversion import domain_points, inverse_grid
 
     check_transform(options.output)
-    transform, grid = transform_of(options, options.transform), ar.read_image(options.reference).grid
+    transform, grid = transform_of(options, options.transform), grid_of(options.reference)
     check_dimension(transform, grid)
     if options.moving is None:
         domain = inverse_grid(transform, grid)
     else:
-        domain = ar.read_image(options.moving).grid
+        domain = grid_of(options.moving)
         check_dimension(transform, domain)
     inverse = transform.inverse(domain)
     if Path(options.output).name.lower().endswith(ar.io.FIELD_SUFFIXES):
@@ -115,7 +115,7 @@ def jacobian(options: argparse.Namespace) -> None:
     import numpy as np
 
     check_image(options.output)
-    transform, grid = transform_of(options, options.transform), ar.read_image(options.reference).grid
+    transform, grid = transform_of(options, options.transform), grid_of(options.reference)
     check_dimension(transform, grid)
     determinant = ar.metrics.jacobian_determinant(transform, grid).astype(np.float32)
     ar.write_image(ar.Image(determinant, grid), options.output)

@@ -1,4 +1,6 @@
-"""TIFF of every kind that tifffile reads: pixels without geometry, of the type and with the channels that the file has.
+"""TIFF of every kind that tifffile reads: pixels of the type and with the channels that the file has.
+
+An image has the pixel size that OME, Aperio or a pyramid notes (see `augreg.io.formats.pixel_size`), else spacing 1, as stacks.
 
 The series of the most pixels in a plane is taken, at full resolution: thumbnails, labels, macros and pyramids beside it are not.
 Its axes, as tifffile names them, are Y and X, a stack of slices (Z, or I or Q where nothing says what the pages are), and
@@ -15,6 +17,7 @@ import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +29,14 @@ from augreg.geometry.image import Image, Labels
 from augreg.io.files import FileWarning
 from augreg.io.formats.bounded import check_memory, check_size, refusals
 from augreg.io.formats.pictures import turned
+from augreg.io.formats.pixel_size import noted_size
 from augreg.io.placed import Placed, of_pixels
 
 # II or MM, 42 or (BigTIFF) 43
 _MAGICS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _JPEGS = (6, 7, 33003, 33005, 34892)
+# and JPEG 2000, JPEG XR, WebP, JPEG XL by their other numbers
+LOSSY = (*_JPEGS, 33004, 34712, 34927, 50001, 22610, 34933, 34934, 50002, 52546)
 _SHOWN = ("MINISWHITE", "MINISBLACK", "RGB", "PALETTE", "MASK")
 # how many times larger than the file its pixels may be: LZW and DEFLATE make at most some 1400 bytes of one, JPEG less
 _EXPANSION = 1500
@@ -51,10 +57,10 @@ def read_tiff(path: Path, *, stored: bool = False) -> Placed:
     ------
     ValueError : if it is damaged, holds no image, or several that are no volume.
     """
-    with refusals(path, "a TIFF image"), _messages() as said, tifffile.TiffFile(path, **_flags(path)) as file:
-        series = _chosen(file, path)
+    with refusals(path, "a TIFF image"), messages() as said, tifffile.TiffFile(path, **_flags(path)) as file:
+        series = chosen_series(file, path)
         page = series.keyframe
-        shown = _kind(page, path)
+        shown = photometric(page, path)
         if page.dtype is None or page.dtype.kind not in "biuf":
             raise ValueError(f"{path}: expected real pixels, got {page.dtype or 'none'}; convert it first")
         _check_held(file, series, path)
@@ -64,6 +70,7 @@ def read_tiff(path: Path, *, stored: bool = False) -> Placed:
         rows, depth = _arranged(pixels, series.axes, path)
         rows = _looks(rows, page, shown, stored=stored)
         orientation = int(page.tags.valueof("Orientation", 1) or 1)
+        size = None if depth else noted_size(file, series, path)
         rows = turned(rows, orientation)
         flat = _flatness(file) if depth else 1.0
         damage = [
@@ -78,7 +85,10 @@ def read_tiff(path: Path, *, stored: bool = False) -> Placed:
         )
     if damage:
         warnings.warn(f"{path}: parts of it may be wrong: {damage[0][:200]}", FileWarning, stacklevel=4)
-    return of_pixels(np.ascontiguousarray(rows.swapaxes(0, 1), dtype=rows.dtype.newbyteorder("=")), 2 + depth)
+    placed = of_pixels(np.ascontiguousarray(rows.swapaxes(0, 1), dtype=rows.dtype.newbyteorder("=")), 2 + depth)
+    if size is None:
+        return placed
+    return replace(placed, spacing=np.array(size if orientation < 5 else size[::-1]))
 
 
 def _flatness(file: tifffile.TiffFile) -> float:
@@ -112,7 +122,8 @@ def _flags(path: Path) -> dict[str, Any]:
     return {} if int.from_bytes(head[4:12], "little") < path.stat().st_size else {"is_ndpi": False}
 
 
-def _chosen(file: tifffile.TiffFile, path: Path) -> tifffile.TiffPageSeries:
+def chosen_series(file: tifffile.TiffFile, path: Path) -> tifffile.TiffPageSeries:
+    """The series of the most pixels in a plane."""
     every = [one for one in file.series if "Y" in one.axes and "X" in one.axes]
     if not every:
         raise ValueError(f"{path}: expected an image, got a TIFF without one")
@@ -144,7 +155,7 @@ def _text(series: tifffile.TiffPageSeries) -> str:
     return " x ".join(f"{letter}{size}" for letter, size in zip(series.axes, series.shape, strict=True)) + f" {series.dtype}"
 
 
-def _kind(page: Any, path: Path) -> str:
+def photometric(page: Any, path: Path) -> str:
     """The photometric interpretation, where pixels can be read as they are shown."""
     name = getattr(page.photometric, "name", str(page.photometric))
     if name == "YCBCR" and page.compression in _JPEGS:
@@ -224,9 +235,9 @@ class _Collector(logging.Handler):
     """tifffile's complaints, for the file that is being read in this thread."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        messages = _READING.get()
-        if messages is not None:
-            messages.append(" ".join(record.getMessage().split()))
+        told = _READING.get()
+        if told is not None:
+            told.append(" ".join(record.getMessage().split()))
 
 
 _READING: contextvars.ContextVar[list[str] | None] = contextvars.ContextVar("messages of tifffile", default=None)
@@ -234,11 +245,12 @@ logging.getLogger("tifffile").addHandler(_Collector())
 
 
 @contextmanager
-def _messages() -> Iterator[list[str]]:
-    messages: list[str] = []
-    token = _READING.set(messages)
+def messages() -> Iterator[list[str]]:
+    """What tifffile complains of in this thread, instead of its log."""
+    told: list[str] = []
+    token = _READING.set(told)
     try:
-        yield messages
+        yield told
     finally:
         _READING.reset(token)
 
