@@ -61,6 +61,7 @@ BENCHMARKS = {
     "settings": Benchmark("benchmarks.registration.settings"),
     "spacings": Benchmark("benchmarks.registration.spacings", _PAGE),
     "tracking": Benchmark("benchmarks.registration.tracking", _PAGE),
+    "slides": Benchmark("benchmarks.registration.slides", _PAGE),
     "start": Benchmark("benchmarks.start.run", _PAGE),
     "silent": Benchmark("benchmarks.silent.run", _DOUBTS),
     "unrelated": Benchmark("benchmarks.silent.unrelated", _DOUBTS),

@@ -6,7 +6,7 @@ import os
 from typing import Literal
 
 import augreg as ar
-from augreg.cli.progress import bar
+from augreg.progress import bar
 
 
 def is_pyramid(path: str | os.PathLike[str]) -> bool:

@@ -1,0 +1,187 @@
+"""Two sections as slides of 20 000 pixels: rTRE beside that of the small images, CPU seconds and peak memory of the commands.
+
+The pairs of `histology` are scaled up, so that their longest side has `--side` pixels, and laid on a square of that side: the
+fixed one as a pyramidal OME-TIFF, the moving one as Aperio's SVS with levels of a quarter and a sixteenth, both of 0.0005 mm a
+pixel, in JPEG tiles. Landmarks are scaled alike, to mm. `augreg register`, then `augreg warp` to a pyramid of full size, each in
+a process of its own, of which CPU seconds (with imports) and the peak of the resident memory are measured. rTRE is divided by the
+diagonal of the image without the square around it. `--flat` adds files of one level, of which all has to be read.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import tifffile
+from PIL import Image as Pillow
+
+import augreg as ar
+from augreg.io.formats.ome_pyramid import TILE, Pixels, write_pyramid
+from augreg.io.slides import shrunk
+from benchmarks.harness.page import heading, table
+from benchmarks.harness.places import DATA
+from benchmarks.harness.process import surroundings
+from benchmarks.harness.record import Record, Row, about, write_record
+
+PAIRS = {"kidney": ("kidney_HE", "kidney_PanCytokeratin"), "lesion": ("lesion_HE", "lesion_proSPC")}
+_PIXEL = 0.0005
+_APERIO = "Aperio Image Library v12.0.16\n{0}x{0} (256x256) JPEG/RGB Q=90|AppMag = 20|MPP = 0.5"
+
+
+def options(parser: argparse.ArgumentParser) -> None:
+    """Of the command."""
+    parser.add_argument("--side", type=int, default=20000)
+    parser.add_argument("--only", nargs="+", default=list(PAIRS), choices=list(PAIRS))
+    parser.add_argument("--flat", action="store_true", help="files of one level, too")
+    parser.add_argument("--folder", type=Path, help="where slides are made, and found again; default a temporary one")
+    parser.add_argument("--threads", type=int, default=2)
+
+
+def run(options: argparse.Namespace) -> None:
+    """Make, register, warp."""
+    record: Record = about(options.threads, ("numba", "numpy", "tifffile", "imagecodecs", "pillow"))
+    record |= {"side": options.side, "rows": []}
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = options.folder or Path(temporary)
+        folder.mkdir(parents=True, exist_ok=True)
+        for name in options.only:
+            for kind in ("small", "slides", *(("flat",) if options.flat else ())):
+                row = {"pair": name, "kind": kind} | measured(name, kind, folder, options.side, options.threads)
+                record["rows"].append(row)
+                write_record(options.output, record)
+                print(row, flush=True)
+
+
+def measured(name: str, kind: str, folder: Path, side: int, threads: int) -> Row:
+    """A pair registered, and for slides warped."""
+    smalls = [DATA / "histology" / f"{part}.jpg" for part in PAIRS[name]]
+    points = [ar.read_points(path.with_suffix(".csv")) for path in smalls]
+    diagonal, files = ar.read_image(smalls[0]).grid.diagonal, smalls
+    if kind != "small":
+        files = [folder / f"{name}-{side}.{kind}.ome.tif", folder / f"{name}-{side}.{kind}.svs"]
+        for k, (small, file) in enumerate(zip(smalls, files, strict=True)):
+            factor = _scale(small, side)
+            points[k] = ((points[k] + 0.5) * factor - 0.5) * _PIXEL
+            if not file.exists():
+                make_slide(small, file, side, flat=kind == "flat")
+        diagonal *= _scale(smalls[0], side) * _PIXEL
+    transform = folder / f"{name}.{kind}.h5"
+    told, row = _command(["register", *map(str, files), "-o", str(transform), "--json"], threads)
+    error = ar.tre(ar.read_transform(transform), *points) / diagonal * 100
+    found: Row = {"rtre": float(np.median(error)), "rtre_mean": float(error.mean()), "rtre_max": float(error.max())}
+    found |= {"register": row, "seconds": json.loads(told)["seconds"]}
+    if kind == "slides":
+        moved = folder / f"{name}.moved.ome.tif"
+        found["warp"] = _command(["warp", str(files[1]), "-t", str(transform), "-r", str(files[0]), "-o", str(moved)], threads)[1]
+        found["warp"]["megabytes"] = moved.stat().st_size / 1e6
+        moved.unlink()
+    return found
+
+
+def _scale(small: Path, side: int) -> float:
+    """By how much a small image is enlarged."""
+    with Pillow.open(small) as picture:
+        return side / max(picture.size)
+
+
+def make_slide(small: Path, path: Path, side: int, *, flat: bool) -> None:
+    """A small image enlarged on a square of that side, as a pyramid in the format of the suffix, or as one level."""
+    picture = Pillow.open(small).convert("RGB")
+    if path.suffix == ".svs":
+        _write_svs(picture, path, side, flat=flat)
+        return
+    size = (_PIXEL, _PIXEL)
+    pixels = Pixels((side, side), 1, 3, np.dtype(np.uint8), size, compression="jpeg")
+    if flat:
+        tiles = (tile for band in _bands(picture, side, TILE) for tile in _cut(band, TILE))
+        notes = {f"PhysicalSize{axis}": _PIXEL * 1e3 for axis in "XY"}
+        with tifffile.TiffWriter(path, ome=True) as writer:
+            writer.write(tiles, shape=(side, side, 3), dtype=np.uint8, metadata={"axes": "YXS", **notes}, **_jpeg(TILE))
+        return
+    write_pyramid(path, pixels, lambda _: _bands(picture, side, TILE), lambda rows: shrunk(rows, 2))
+
+
+def _write_svs(picture: Pillow.Image, path: Path, side: int, *, flat: bool) -> None:
+    """As Aperio does: the slide, a thumbnail in strips, coarser levels in pages of their own."""
+    with tifffile.TiffWriter(path) as writer:
+        for level, factor in enumerate((1,) if flat else (1, 4, 16)):
+            width = side // factor
+            tiles = (tile for band in _bands(picture, width, 256) for tile in _cut(band, 256))
+            about_it = _APERIO.format(side)
+            writer.write(
+                tiles, shape=(width, width, 3), dtype=np.uint8, description=about_it, metadata=None, software=False, **_jpeg(256)
+            )
+            if level == 0:
+                thumbnail = np.concatenate(list(_bands(picture, 512, 512)))
+                writer.write(thumbnail, photometric="rgb", description=about_it, metadata=None, software=False)
+
+
+def _jpeg(tile: int) -> dict[str, object]:
+    return {"tile": (tile, tile), "photometric": "rgb", "compression": "jpeg", "compressionargs": {"level": 90}}
+
+
+def _bands(picture: Pillow.Image, side: int, rows: int) -> Iterator[np.ndarray]:
+    """Rows of the enlarged image on its square, of the colour that is in its corner."""
+    factor = side / max(picture.size)
+    width, height = (min(side, round(n * factor)) for n in picture.size)
+    for top in range(0, side, rows):
+        band = np.empty((min(rows, side - top), side, 3), np.uint8)
+        band[:] = picture.getpixel((2, 2))
+        inside = min(len(band), height - top)
+        if inside > 0:
+            box = (0, top / factor, min(width / factor, picture.width), min((top + inside) / factor, picture.height))
+            band[:inside, :width] = np.asarray(picture.resize((width, inside), Pillow.Resampling.BICUBIC, box))
+        yield band
+
+
+def _cut(band: np.ndarray, tile: int) -> Iterator[np.ndarray]:
+    """Tiles of a band, those at the border filled up."""
+    for left in range(0, band.shape[1], tile):
+        part = np.zeros((tile, tile, 3), np.uint8)
+        seen = band[:, left : left + tile]
+        part[: seen.shape[0], : seen.shape[1]] = seen
+        yield part
+
+
+def _command(words: Sequence[str], threads: int) -> tuple[str, Row]:
+    """Standard output of a command, its CPU seconds and its peak memory."""
+    started = subprocess.Popen(
+        [sys.executable, "-m", "augreg", *words], env=surroundings(threads), stdout=subprocess.PIPE, encoding="utf-8"
+    )
+    assert started.stdout is not None
+    text = started.stdout.read()
+    _, status, usage = os.wait4(started.pid, 0)
+    started.returncode = os.waitstatus_to_exitcode(status)
+    started.stdout.close()
+    if started.returncode:
+        raise RuntimeError(f"augreg {' '.join(words)}: expected status 0, got {started.returncode}")
+    return text, {"cpu": usage.ru_utime + usage.ru_stime, "megabytes_peak": usage.ru_maxrss / 1e3}
+
+
+def rendered(record: Record) -> str:
+    """A row a pair and kind."""
+    names = {"small": "small images", "slides": f"slides, {record['side']}²", "flat": "of one level"}
+    rows = []
+    for row in record["rows"]:
+        warp = row.get("warp", {})
+        rows.append(
+            [
+                f"{row['pair']}, {names[row['kind']]}",
+                f"{row['rtre']:.3f}",
+                f"{row['rtre_mean']:.3f}",
+                f"{row['rtre_max']:.2f}",
+                f"{row['register']['cpu']:.1f}",
+                f"{row['register']['megabytes_peak']:.0f}",
+                f"{warp['cpu']:.0f}" if warp else "",
+                f"{warp['megabytes_peak']:.0f}" if warp else "",
+            ]
+        )
+    header = ("pair", "rTRE, median %", "mean", "max", "register, CPU s", "peak MB", "warp, CPU s", "peak MB")
+    return f"{heading(record)}\n\n{table(header, rows)}"

@@ -1,0 +1,112 @@
+"""`register`, `warp` and what follows them, on slides: millimetres of the header, levels that fit, pyramids written."""
+
+import json
+
+import numpy as np
+import pytest
+import tifffile
+from PIL import Image as Pillow
+
+import augreg as ar
+from augreg import cli
+from augreg.datasets import hearts
+from augreg.io.slides import shrunk
+
+PIXEL = 0.002
+
+
+def slide(path, pixels, noted=True):
+    """A pyramid of two levels, grey."""
+    notes = {f"PhysicalSize{axis}": PIXEL * 1e3 for axis in "XY"} if noted else {}
+    with tifffile.TiffWriter(path, ome=True) as writer:
+        more = {"tile": (256, 256), "photometric": "minisblack", "compression": "zlib"}
+        writer.write(pixels, subifds=1, metadata={"axes": "YX", **notes}, **more)
+        writer.write(shrunk(pixels[..., None], 2)[..., 0], subfiletype=1, **more)
+    return str(path)
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory):
+    """A heart enlarged to 2560 pixels, and the same moved by 150 and 100 of them."""
+    folder = tmp_path_factory.mktemp("slides")
+    heart = Pillow.fromarray(hearts().images[0].values.T).resize((2560, 2560), Pillow.Resampling.BICUBIC)
+    fixed = np.asarray(heart)
+    moving = np.roll(fixed, (100, 150), axis=(0, 1))
+    return slide(folder / "f.ome.tif", fixed), slide(folder / "m.ome.tif", moving), folder
+
+
+def run(capsys, *words):
+    status = cli.main([str(word) for word in words])
+    told = capsys.readouterr()
+    return status, told.out, told.err
+
+
+def test_slides_are_registered_in_the_millimetres_of_their_headers(pair, capsys):
+    fixed, moving, folder = pair
+    words = (
+        "register",
+        fixed,
+        moving,
+        "-o",
+        folder / "t.tfm",
+        "--transform",
+        "rigid",
+        "--warped",
+        folder / "w.ome.tif",
+        "--json",
+    )
+    status, out, _ = run(capsys, *words)
+    assert status == 0
+    result = json.loads(out)
+    assert result["units"].startswith("mm; a pixel of fixed 0.002, registered at 0.004")
+    phi = ar.read_transform(folder / "t.tfm")
+    middle = np.array([2.56, 2.56])
+    np.testing.assert_allclose(phi(middle) - middle, [0.3, 0.2], atol=0.001)
+    # the moved slide has all pixels of the fixed one
+    moved, still = ar.read_slide(folder / "w.ome.tif"), ar.read_slide(fixed)
+    assert moved.grid == still.grid
+    inner = (slice(200, 2200), slice(200, 2200))
+    difference = moved.level(0).values.astype(float) - still.level(0).values
+    assert np.abs(difference[inner]).mean() < 1.0
+    status, _, err = run(capsys, "warp", moving, "-t", folder / "t.tfm", "-r", fixed, "-o", folder / "again.ome.tif")
+    assert (status, "2560 x 2560" in err) == (0, True)
+    np.testing.assert_array_equal(ar.read_slide(folder / "again.ome.tif").level(0).values, moved.level(0).values)
+    # a picture is as large as what was registered
+    assert run(capsys, "warp", moving, "-t", folder / "t.tfm", "-r", fixed, "-o", folder / "w.png")[0] == 0
+    assert ar.read_image(folder / "w.png").grid.shape == (1280, 1280)
+    points = np.array([[1.0, 2.0], [3.0, 1.5], [2.2, 4.0]])
+    ar.write_points(points, folder / "f.csv")
+    ar.write_points(points + np.array([0.3, 0.2]), folder / "m.csv")
+    words = ("--fixed-points", folder / "f.csv", "--moving-points", folder / "m.csv", "--json")
+    status, out, _ = run(capsys, "evaluate", fixed, "-t", folder / "t.tfm", *words)
+    assert json.loads(out)["tre"]["max"] < 0.001
+
+
+def test_millimetres_beside_pixels_are_refused_until_said(pair, capsys, tmp_path):
+    fixed, moving, _ = pair
+    bare = slide(tmp_path / "bare.ome.tif", np.asarray(ar.read_image(moving).values.T), noted=False)
+    status, _, err = run(capsys, "register", fixed, bare, "-o", tmp_path / "t.tfm", "--transform", "rigid")
+    assert status == 2
+    assert err.count("\n") == 1
+    assert "MOVING?pixel=MM" in err
+    words = ("-o", tmp_path / "t.tfm", "--transform", "rigid", "--json")
+    status, out, _ = run(capsys, "register", fixed, f"{bare}?pixel={PIXEL}", *words)
+    assert (status, json.loads(out)["units"].split(";")[0]) == (0, "mm")
+    status, out, _ = run(capsys, "register", f"{fixed}?pixel=1", f"{bare}?pixel=1", *words)
+    assert status == 0
+    assert abs(ar.read_transform(tmp_path / "t.tfm")([1280, 1280]) - [1430, 1380]).max() < 0.5
+
+
+def test_what_does_not_fit_is_told_in_a_line(pair, capsys, tmp_path):
+    fixed, moving, _ = pair
+    ar.write_transform(ar.Affine.identity(2), tmp_path / "t.tfm")
+    for words in (
+        ("warp", moving, "-t", tmp_path / "t.tfm", "-r", fixed, "-o", tmp_path / "w.png", "--compression", "jpeg"),
+        ("warp", moving, "-t", tmp_path / "t.tfm", "-r", fixed, "-o", tmp_path / "w.tif", "--fill", "300"),
+        ("warp", moving, "-t", tmp_path / "t.tfm", "-r", fixed, "-o", tmp_path / "w.tif", "--channel", "3"),
+        ("register", fixed, f"{moving}?level=5", "-o", tmp_path / "t.tfm"),
+    ):
+        status, _, err = run(capsys, *words)
+        assert (status, err.count("\n")) == (2, 1)
+        assert "expected" in err
+    assert not (tmp_path / "w.tif").exists()
