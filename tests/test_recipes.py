@@ -59,6 +59,8 @@ OTHER = Recipe(
     likeness=2.0,
     smoothness=0.5,
     bending=0.25,
+    prior="plausible:0.5+critic=model",
+    contrasts="maps",
 )
 
 
@@ -109,6 +111,13 @@ def test_every_value_of_a_recipe_is_in_its_json():
         ({"jitter": [3]}, "jitter: expected degrees and mm"),
         ({"jitter": [3, -1]}, "jitter: expected degrees and mm"),
         ({"centred": 1}, "centred: expected true or false, got 1"),
+        ({"prior": "critic"}, "prior: expected critic=elastic or critic=model, which a critic learns from, got a critic without"),
+        ({"prior": "critic=elastic+critic=model"}, "prior: expected one critic at most"),
+        ({"prior": "plausible:0"}, "prior: expected none, or one or more of plausible, critic=elastic"),
+        ({"prior": "plausible+plausible"}, "prior: expected none, or one or more of"),
+        ({"prior": 3}, "prior: expected none, or one or more of"),
+        ({"prior": "plausible", "map": "affine"}, "prior: expected a map that bends, affine ones cost nothing, got affine"),
+        ({"contrasts": "all"}, "contrasts: expected one of none, maps, labels"),
         ({"pool": 12}, "pool: expected a multiple of the 8 pairs"),
         ({"pool": 16, "curriculum": 0.5}, "curriculum: expected 0 beside a pool"),
         ({"window": 30}, "window: expected a window of 3 voxels or more, an odd number, got 30"),
@@ -142,6 +151,7 @@ def test_options_change_single_values_of_a_recipe():
     rest = (
         "--architecture FlowNetC --width 0.125 --window 31 --batch 4 --steps 7 --learning-rate 3e-4 --likeness 2 --smoothness 0.5"
         " --map cascade --scales 4 1 --objective mind+labels:2 --bending 0.25"
+        " --prior plausible:0.5+critic=model --contrasts maps"
     )
     written = {"halvings": 3, "warm_up": 20, "weight_decay": 4e-4, "clip": 5.0}
     assert asked(f"{turns} {looks} {rest}") == replace(OTHER, **written)

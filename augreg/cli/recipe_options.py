@@ -38,6 +38,8 @@ _VALUES = (
     "likeness",
     "smoothness",
     "bending",
+    "prior",
+    "contrasts",
 )
 # of these a folder of pairs has settled all
 OF_DRAWING = ("turns", "intensity", "pool")
@@ -116,6 +118,16 @@ def add_recipe_options(parser: argparse.ArgumentParser) -> None:
     second = smooth % ("the flow's mean squared second differences", "")
     parser.add_argument("--bending", type=not_negative, metavar="W", help=f"{second}; affine maps have none")
     parser.add_argument(
+        "--prior",
+        metavar="WORDS",
+        help="what maps are held to beside the objective: plausible (near the shapes of a model), critic=elastic (a critic takes "
+        "fields of elastic bodies for real, made of the label maps of PAIRS.csv) or critic=model (shapes of a model); several as "
+        "plausible:0.03+critic=elastic:0.02, a weight behind the colon (default none)",
+    )
+    parser.add_argument(
+        "--shapes", metavar="MODEL.npz", help="of `augreg sam fit`, for --prior plausible and critic=model (default: the source)"
+    )
+    parser.add_argument(
         "--symmetric",
         action=argparse.BooleanOptionalAction,
         help="half the batch is the other half with its images exchanged",
@@ -160,6 +172,12 @@ def add_recipe_options(parser: argparse.ArgumentParser) -> None:
         type=not_negative,
         metavar="SD",
         help="of the logarithm of smooth gains of each image as it is seen (default 0)",
+    )
+    pairs.add_argument(
+        "--contrasts",
+        choices=("none", "maps", "labels"),
+        help="each image in a contrast of its own: through a random map of intensities, or each label with a random mean and "
+        "texture (@@)",
     )
     pairs.add_argument(
         "--centred",

@@ -8,6 +8,7 @@ fresh_pairs, shown, ...          what is built from a recipe, a source of pairs 
 from augreg.recipes.lessons import (
     first_network,
     fresh_pairs,
+    learner_of,
     objective,
     pairs_at_hand,
     pairs_held_out,
@@ -30,6 +31,7 @@ from augreg.recipes.named import (
     named,
     read_recipe,
 )
+from augreg.recipes.priors import check_model, fields_for_critic, needs_model
 from augreg.recipes.recipe import Recipe, Turn
 from augreg.recipes.words import objective_words
 
@@ -46,9 +48,13 @@ __all__ = [
     "PHASES",
     "Recipe",
     "Turn",
+    "check_model",
+    "fields_for_critic",
     "first_network",
     "fresh_pairs",
+    "learner_of",
     "named",
+    "needs_model",
     "objective",
     "objective_words",
     "pairs_at_hand",

@@ -15,7 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from augreg.networks import Network
+from augreg.networks import Critic, Network, seeded
+from augreg.recipes.priors import critic_weight, held_to
 from augreg.recipes.recipe import Recipe, Turn
 from augreg.recipes.shapes import network_as
 from augreg.recipes.words import objective_of, objective_words
@@ -25,11 +26,17 @@ from augreg.training import (
     Alike,
     Batches,
     Bending,
+    Fields,
+    FlowLearner,
+    JudgedLearner,
+    Learner,
     Machine,
     Objective,
     Outlined,
     Smooth,
     TrainingOptions,
+    contrast_drawn,
+    contrast_mapped,
     growing,
     held_out,
     in_both_directions,
@@ -118,6 +125,10 @@ def shown(recipe: Recipe, batches: Batches, seed: int, *, part: slice = ALL, spa
         side = 1.0 if spacing is None else float(np.mean(spacing))
         sizes = _SIZES * bool(degrees)
         batches = jittered(batches, rotation=degrees, scale=sizes, shift=shift / side, bend=recipe.bend / side, **these)
+    if recipe.contrasts == "maps":
+        batches = contrast_mapped(batches, **these)
+    elif recipe.contrasts == "labels":
+        batches = contrast_drawn(batches, **these)
     if recipe.shade:
         batches = shaded(batches, gain=recipe.shade, **these)
     if recipe.gamma or recipe.noise:
@@ -141,7 +152,12 @@ def pairs_held_out(recipe: Recipe, model: AppearanceModel, seed: int, count: int
     return held_out(drawn, batches)
 
 
-def objective(recipe: Recipe, spacing: tuple[float, ...] | None = None, structures: tuple[int, ...] = (1,)) -> Objective:
+def objective(
+    recipe: Recipe,
+    spacing: tuple[float, ...] | None = None,
+    structures: tuple[int, ...] = (1,),
+    model: AppearanceModel | None = None,
+) -> Objective:
     """What is minimised, and what else has a weight.
 
     Parameters
@@ -149,10 +165,11 @@ def objective(recipe: Recipe, spacing: tuple[float, ...] | None = None, structur
     recipe : recipe with its words and weights
     spacing : size of a voxel of the pairs, mm, for label maps
     structures : labels that are marked
+    model : appearance model, for a prior that knows its shapes
 
     Raises
     ------
-    ValueError : for marks without labels.
+    ValueError : for marks without labels, and a prior without its model.
     """
     marked = recipe.marks != "none"
     if marked and "labels" not in dict(objective_words(recipe.objective)):
@@ -164,6 +181,7 @@ def objective(recipe: Recipe, spacing: tuple[float, ...] | None = None, structur
         minimised = Bending(minimised, recipe.bending)
     if recipe.smoothness:
         minimised = Smooth(minimised, recipe.smoothness)
+    minimised = held_to(recipe.prior, minimised, model)
     return Outlined(minimised, structures) if marked else minimised
 
 
@@ -197,6 +215,39 @@ def first_network(
         markers=2 if recipe.marks == "two" else 1,
         antisymmetric=recipe.antisymmetric,
     )
+
+
+def learner_of(
+    recipe: Recipe,
+    network: Network,
+    batches: Batches,
+    spacing: tuple[float, ...],
+    minimised: Objective,
+    *,
+    sees: Fields | None = None,
+    seed: int = 0,
+    unseen: PairBatch | None = None,
+) -> Learner:
+    """Who learns: a network, and its critic where it has one.
+
+    Parameters
+    ----------
+    recipe : recipe with the weight of the critic's verdict, which grows over half of the steps
+    network : trained in place
+    batches : pairs of a step
+    spacing : size of a voxel of the pairs, mm
+    minimised : see `objective`
+    sees : what a critic sees, see `augreg.recipes.priors.fields_for_critic`
+    seed : seed of the critic's first weights
+    unseen : pairs that are looked at, not learned from
+    """
+    known: dict[str, Any] = {"objective": minimised, "held_out": unseen, "centred": recipe.centred}
+    known |= {"weight_decay": recipe.weight_decay, "clip": recipe.clip}
+    if sees is None:
+        return FlowLearner(network, batches, spacing, **known)
+    critic = seeded(seed, lambda: Critic(network.ndim, sees.channels(network.ndim)))
+    weight = critic_weight(recipe.prior)
+    return JudgedLearner(network, critic, batches, spacing, sees=sees, weight=weight, warm_up=recipe.steps // 2, **known)
 
 
 def training_options(recipe: Recipe, machine: Machine, *, checkpoint_seconds: float = 120.0) -> TrainingOptions:

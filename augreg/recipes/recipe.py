@@ -11,10 +11,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal, get_args
 
+from augreg.recipes.priors import prior_words
 from augreg.recipes.shapes import MAPS, MARKERS, TRUNKS
 from augreg.recipes.words import objective_words
 from augreg.synthesis import SmoothField
 
+CONTRASTS = ("none", "maps", "labels")
 Mirrored = Literal["none", "sideways", "all"]
 
 
@@ -94,6 +96,9 @@ class Recipe:
     likeness : weight of how unlike the fixed and the warped image are, beside the end-point error
     smoothness : weight of the flow's mean squared gradient beside the objective
     bending : weight of the flow's mean squared second differences beside the objective; affine maps have none
+    prior : what maps are held to beside it, in words: see `augreg.recipes.priors`
+    contrasts : whether each image gets a contrast of its own: none, maps (random maps of intensities) or labels (random means and
+        textures of labels), see `augreg.training.contrast_mapped` and `contrast_drawn`
 
     Raises
     ------
@@ -130,6 +135,8 @@ class Recipe:
     likeness: float = 6.0
     smoothness: float = 0.0
     bending: float = 0.0
+    prior: str = "none"
+    contrasts: str = "none"
 
     def __post_init__(self) -> None:
         zero = ("intensity", "gamma", "noise", "bend", "shade", "halvings", "weight_decay", "likeness", "smoothness", "bending")
@@ -137,7 +144,8 @@ class Recipe:
         _check(self, "a positive number", lambda value: value > 0, "width", "learning_rate", "clip")
         _check(self, "a positive whole number", lambda value: value > 0 and value == int(value), "batch", "steps", "warm_up")
         _check(self, "a share from 0 to 1", lambda value: 0 <= value <= 1, "curriculum")
-        for name, values in (("mirrored", get_args(Mirrored)), ("architecture", TRUNKS), ("map", MAPS), ("marks", MARKERS)):
+        known = {"mirrored": get_args(Mirrored), "architecture": TRUNKS, "map": MAPS, "marks": MARKERS, "contrasts": CONTRASTS}
+        for name, values in known.items():
             if getattr(self, name) not in values:
                 raise ValueError(f"{name}: expected one of {', '.join(values)}, got {getattr(self, name)!r}")
         for name in ("symmetric", "antisymmetric", "centred"):
@@ -154,6 +162,10 @@ class Recipe:
         if not self.scales or any(not isinstance(s, int) or s < 1 for s in self.scales):
             raise ValueError(f"scales: expected whole numbers of voxels, 1 or more, as 4 2 1, got {self.scales}")
         objective_words(self.objective)
+        if prior_words(self.prior) and self.map in ("affine", "moments"):
+            raise ValueError(
+                f"prior: expected a map that bends, since what is affine costs nothing, got {self.map}; leave it out"
+            )
         if self.pool is not None:
             _check(self, "a positive whole number", lambda value: value > 0 and value == int(value), "pool")
         if not self.turns:

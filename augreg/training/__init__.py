@@ -19,12 +19,13 @@ from augreg.training.batches import (
     shard_spacing,
 )
 from augreg.training.checkpoints import CHECKPOINT
+from augreg.training.contrasts import contrast_drawn, contrast_mapped
 from augreg.training.jittered import jittered
 from augreg.training.learner import WEIGHTS, Learner, descend, kept
 from augreg.training.learners.flows import FlowLearner, pairs_error, train
 from augreg.training.learners.judged import JudgedLearner
 from augreg.training.logs import tensorboard_log
-from augreg.training.looks import contrast_drawn, denser, occluded, shaded
+from augreg.training.looks import denser, occluded, shaded
 from augreg.training.loop import TrainingOptions, TrainingState, learn
 from augreg.training.machine import Machine, checked_device, torch_threads
 from augreg.training.objectives import (
@@ -82,6 +83,7 @@ __all__ = [
     "checked_device",
     "claim",
     "contrast_drawn",
+    "contrast_mapped",
     "denser",
     "descend",
     "fields_of",

@@ -4,12 +4,8 @@
     denser           lungs that are squeezed are denser, fixed'(x) = air + (fixed(x) - air) det(D phi)(x)^s with s ~ U(0, 1): the
                      sponge model (Staring et al., Med. Phys. 2014), used so by Sokooti et al. 2019; the random s is augreg's own
     shaded           smooth gains, as of coils and of sound that tissue has swallowed
-    contrast_drawn   each label a random mean and texture (Billot et al., SynthSeg, MedIA 2023; Hoffmann et al., SynthMorph, TMI
-                     2022), of label maps that an appearance model has drawn with its shapes, and a random share of what the image
-                     itself shows in a label, upright or upside down: these two are augreg's own
 
-Whoever wraps pairs of an appearance model, `contrast_drawn(pairs_from_generators(lambda _: AppearancePairs(model), 4))`, has
-statistics of anatomy and any contrast in one.
+Other contrasts are in `augreg.training.contrasts`.
 """
 
 from __future__ import annotations
@@ -60,7 +56,7 @@ def occluded(
         raise ValueError(f"most, size: expected 0 or more, and shares above 0 in order, got {most} and {size}")
 
     def seen(pairs: PairBatch, pair: int, rng: np.random.Generator) -> tuple[Drawn, Drawn]:
-        return tuple(hidden(_image(side[pair]), rng) for side in (pairs.fixed, pairs.moving))  # type: ignore[return-value]
+        return tuple(hidden(values_of(side[pair]), rng) for side in (pairs.fixed, pairs.moving))  # type: ignore[return-value]
 
     def hidden(image: Drawn, rng: np.random.Generator) -> Drawn:
         out, shape = image.copy(), image.shape[1:]
@@ -74,7 +70,7 @@ def occluded(
             out[:, inside] = low + (high - low) * rng.random()
         return out
 
-    return _one_by_one(batch_of, seen, seed, 6, batch, part)
+    return one_by_one(batch_of, seen, seed, 6, batch, part)
 
 
 def denser(
@@ -99,13 +95,13 @@ def denser(
     """
 
     def seen(pairs: PairBatch, pair: int, rng: np.random.Generator) -> tuple[Drawn, Drawn]:
-        image = _image(pairs.fixed[pair])
+        image = values_of(pairs.fixed[pair])
         volume = (_volumes(pairs.flow[pair], pairs.mask[pair]).clip(*_VOLUMES) ** rng.random()).astype(np.float32)
         lung = ((image[0] > tissue[0]) & (image[0] < tissue[1])).astype(np.float32)
         share = scipy.ndimage.gaussian_filter(lung, soft)
-        return air + (image - air) * (1 + share * (volume - 1)), _image(pairs.moving[pair])
+        return air + (image - air) * (1 + share * (volume - 1)), values_of(pairs.moving[pair])
 
-    return _one_by_one(batch_of, seen, seed, 7, batch, part)
+    return one_by_one(batch_of, seen, seed, 7, batch, part)
 
 
 def shaded(
@@ -136,7 +132,7 @@ def shaded(
         raise ValueError(f"gain, nodes: expected 0 or more, and 2 or more, got {gain} and {nodes}")
 
     def seen(pairs: PairBatch, pair: int, rng: np.random.Generator) -> tuple[Drawn, Drawn]:
-        return lit(_image(pairs.fixed[pair]), rng), lit(_image(pairs.moving[pair]), rng)
+        return lit(values_of(pairs.fixed[pair]), rng), lit(values_of(pairs.moving[pair]), rng)
 
     def lit(image: Drawn, rng: np.random.Generator) -> Drawn:
         shape = image.shape[1:]
@@ -146,74 +142,7 @@ def shaded(
         low = image.min()
         return np.asarray(low + (image - low) * np.exp(np.float32(gain) * g), dtype=np.float32)
 
-    return _one_by_one(batch_of, seen, seed, 10, batch, part)
-
-
-def contrast_drawn(
-    batch_of: Batches,
-    *,
-    shared: float = 0.0,
-    noise: float = 0.1,
-    kept: float = 0.15,
-    blur: float = 1.0,
-    seed: int = 0,
-    batch: int | None = None,
-    part: slice = ALL,
-) -> Batches:
-    """The same pairs in any contrast: every label of an image gets a mean, a noise and a share of its texture of its own,
-
-        image'(x) = G (m_l + k_l (image(x) - mean of label l) / deviation of the image + n_l noise(x)),      l the label at x
-
-    with m_l ~ U(0, 1), k_l ~ N(0, kept^2), n_l ~ U(0, noise), noise of one smoothness, and G a Gaussian of up to `blur` voxels.
-
-    Parameters
-    ----------
-    batch_of : pairs with label maps, all labels of which count, 0 as well
-    shared : share of the pairs whose two images have one contrast
-    noise : largest deviation of a label's noise, where means lie between 0 and 1
-    kept : deviation of the factor on what the image itself shows in a label; negative factors turn it upside down
-    blur : largest deviation of the Gaussian, voxels; half of it is the largest smoothness of the noise
-    seed, batch, part : see `occluded`
-
-    Raises
-    ------
-    ValueError : for negative numbers; when pairs are asked for, for pairs without label maps.
-    """
-    if not (0 <= shared <= 1 and noise >= 0 and kept >= 0 and blur >= 0):
-        raise ValueError(
-            f"shared, noise, kept, blur: expected a share and numbers of at least 0, got {shared}, {noise}, {kept} and {blur}"
-        )
-
-    def seen(pairs: PairBatch, pair: int, rng: np.random.Generator) -> tuple[Drawn, Drawn]:
-        if pairs.fixed_labels is None or pairs.moving_labels is None:
-            raise ValueError("contrast_drawn: expected pairs with label maps on both sides, got none; give the labels")
-        maps = [labels[pair, 0].cpu().numpy() for labels in (pairs.fixed_labels, pairs.moving_labels)]
-        numbers = np.unique(np.concatenate([labels.ravel() for labels in maps]))
-        looks = [_contrast(rng, len(numbers), noise, kept) for _ in maps]
-        if rng.random() < shared:
-            looks[1] = looks[0]
-        both = []
-        for side, labels, (mean, share, grain) in zip((pairs.fixed, pairs.moving), maps, looks, strict=True):
-            image, at = _image(side[pair])[0].astype(np.float64), np.searchsorted(numbers, labels)
-            counts = np.bincount(at.ravel(), minlength=len(numbers)).clip(min=1)
-            own = np.bincount(at.ravel(), image.ravel(), len(numbers)) / counts
-            texture = (image - own[at]) / max(float(image.std()), 1e-12)
-            fresh = _noise(rng, labels.shape, blur / 2 * rng.random())
-            drawn = mean[at] + share[at] * texture + grain[at] * fresh
-            both.append(scipy.ndimage.gaussian_filter(drawn, blur * rng.random())[None].astype(np.float32))
-        return both[0], both[1]
-
-    return _one_by_one(batch_of, seen, seed, 8, batch, part)
-
-
-def _contrast(rng: np.random.Generator, count: int, noise: float, kept: float) -> tuple[FloatArray, FloatArray, FloatArray]:
-    return rng.random(count), kept * rng.standard_normal(count), noise * rng.random(count)
-
-
-def _noise(rng: np.random.Generator, shape: tuple[int, ...], sigma: float) -> FloatArray:
-    """Noise of a smoothness, of variance 1."""
-    grains = scipy.ndimage.gaussian_filter(rng.standard_normal(shape), sigma)
-    return np.asarray(grains / grains.std())
+    return one_by_one(batch_of, seen, seed, 10, batch, part)
 
 
 def _volumes(flow: torch.Tensor, mask: torch.Tensor) -> FloatArray:
@@ -227,11 +156,12 @@ def _volumes(flow: torch.Tensor, mask: torch.Tensor) -> FloatArray:
     return torch.where(beside, 1.0, det).cpu().numpy()
 
 
-def _image(image: torch.Tensor) -> Drawn:
+def values_of(image: torch.Tensor) -> Drawn:
+    """Of a tensor."""
     return np.asarray(image.cpu().numpy(), dtype=np.float32)
 
 
-def _one_by_one(
+def one_by_one(
     batch_of: Batches,
     seen: Callable[[PairBatch, int, np.random.Generator], tuple[Drawn, Drawn]],
     seed: int,

@@ -1,11 +1,10 @@
-"""How long a training takes, and what memory: measured by its first steps, on a copy of the network, before it begins.
+"""How long a training takes, and what memory: measured by its first steps, by another learner of its kind, before it begins.
 
 What is learned from is a function of the step's number, so the training that follows is the same as without.
 """
 
 from __future__ import annotations
 
-import copy
 import math
 import sys
 import time
@@ -13,12 +12,9 @@ from dataclasses import dataclass
 
 import torch
 
-from augreg.networks import Network
-from augreg.training.batches import Batches
-from augreg.training.learners.flows import FlowLearner
+from augreg.training.learner import Learner
 from augreg.training.loop import TrainingOptions
 from augreg.training.machine import torch_threads
-from augreg.training.objectives import Objective
 from augreg.training.place import Place
 from augreg.training.team import ALONE, Team
 
@@ -55,16 +51,16 @@ class Pace:
         return f"{steps} steps take about {total / size:.3g} {unit}{memory} ({self.device}; measured on the first steps)"
 
 
-def pace_of(network: Network, batch_of: Batches, objective: Objective, options: TrainingOptions, team: Team = ALONE) -> Pace:
-    """The pace of a training that has not begun; the network stays as it is.
+def pace_of(learner: Learner, options: TrainingOptions, team: Team = ALONE) -> Pace:
+    """The pace of a training that has not begun, of a learner that is not needed afterwards: it takes some steps.
 
     Raises
     ------
     ValueError : for a device that is not here, and pairs that the objective cannot look at.
     """
     place = Place.of(options.machine, team)
-    learner = FlowLearner(copy.deepcopy(network), batch_of, (1.0,) * network.ndim, objective=objective, clip=options.clip)
-    learner.network.to(place.device).train()
+    for module in learner.modules.values():
+        module.to(place.device).train()
     taken = []
     with torch_threads(options.machine.threads):
         learner.begin(place)

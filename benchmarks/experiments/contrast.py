@@ -54,13 +54,14 @@ from augreg.training import (
     Smooth,
     Total,
     contrast_drawn,
+    contrast_mapped,
     one_structure,
     pairs_from_generators,
     pairs_from_images,
 )
 from augreg.training.checkpoints import load
 from benchmarks.experiments import trials
-from benchmarks.experiments.contrasts import any_contrast, own_contrasts
+from benchmarks.experiments.contrasts import own_contrasts
 from benchmarks.experiments.people import Study, read_study
 from benchmarks.experiments.settings import SETTINGS
 from benchmarks.experiments.software import nothing
@@ -199,7 +200,7 @@ def lesson_of(name: str, contrast: str, seed: int, study: Study, model: Callable
         generator = turn_pairs(BRAIN, BRAIN.turns[0], model())
         pairs = pairs_from_generators(lambda _: generator, BRAIN.drawn, seed)
         if name == "maps":
-            pairs = any_contrast(pairs, seed)
+            pairs = contrast_mapped(pairs, seed=seed)
         if name == "drawn":
             pairs = contrast_drawn(pairs, seed=seed)
         return lesson(shown(BRAIN, pairs, seed), objective(BRAIN))
@@ -240,7 +241,7 @@ def exact(model: AppearanceModel, contrast: str, seed: int) -> Batches:
     """Exact pairs of two people, as a network and as a critic see them: what is real and what is made differ by the map alone."""
     generator = AppearancePairs(model, appearance="independent", intensity=BRAIN.intensity, rest=BRAIN.turns[0].rest)
     pairs = pairs_from_generators(lambda _: generator, BRAIN.drawn, seed)
-    return shown(BRAIN, pairs if contrast == "same" else any_contrast(pairs, seed), seed)
+    return shown(BRAIN, pairs if contrast == "same" else contrast_mapped(pairs, seed=seed), seed)
 
 
 def _none(_: Sequence[Map], batch: PairBatch) -> torch.Tensor:

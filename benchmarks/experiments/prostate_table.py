@@ -28,7 +28,7 @@ JUDGE = "bending"
 def rendered(record: Record) -> str:
     """Tables as Markdown."""
     rows, trained = record["rows"], record["trainings"]
-    methods = [method for method in NAMES if any(row["method"] == method for row in rows)]
+    methods = [name for method in NAMES for name in sorted({row["method"] for row in rows}) if name.split("-w")[0] == method]
     header = ["", "seeds", *(name for _, name, _ in _MEASURES), "CPU ms", "training, CPU min"]
     lines = []
     for method in methods:
@@ -38,11 +38,17 @@ def rendered(record: Record) -> str:
         spent = [one["cpu_seconds"] for one in trained if one["method"] == method]
         took = f"{mean(spent) / 60:.1f}" if spent else ""
         known = str(len(seeds)) if spent else ""
-        lines.append([NAMES[method], known, *cells, f"{mean(row['cpu_ms'] for row in mine):.0f}", took])
+        lines.append([_title(method), known, *cells, f"{mean(row['cpu_ms'] for row in mine):.0f}", took])
     patients = len({row["patient"] for row in rows})
     scans = len({row["scan"] for row in rows})
     said = f"{scans} pairs of {patients} patients, who are in no training"
     return table(header, lines) + "\n" + _comparisons(rows, methods) + heading(record, said) + "\n"
+
+
+def _title(name: str) -> str:
+    """Of a method, with its weight where one was tried."""
+    method, _, weight = name.partition("-w")
+    return NAMES[method] + (f", weight {weight}" if weight else "")
 
 
 def _comparisons(rows: list[Row], methods: list[str]) -> str:
@@ -57,7 +63,7 @@ def _comparisons(rows: list[Row], methods: list[str]) -> str:
         better = found.people - found.higher
         lines.append(
             [
-                NAMES[method],
+                _title(method),
                 f"{found.difference:+.2f}",
                 f"{low:+.2f} to {high:+.2f}",
                 f"{found.p:.3f}",

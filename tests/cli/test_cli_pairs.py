@@ -7,11 +7,13 @@ import json
 import numpy as np
 import pytest
 import torch
+from support import subjects
 
 import augreg as ar
 from augreg import cli, training
 from augreg.cli.commands import train
-from augreg.networks import FlowRegistration
+from augreg.networks import FlowRegistration, read_network
+from augreg.sam import write_model
 from augreg.tensors import image_to_tensor
 
 
@@ -29,6 +31,7 @@ def folder(tmp_path_factory):
     order = [(a, b) for a in range(4) for b in range(4) if a != b][:7]
     rows = [f"i{a}.mha,i{b}.mha,l{a}.mha,l{b}.mha" for a, b in order]
     (folder / "pairs.csv").write_text("\n".join(["fixed,moving,fixed_labels,moving_labels", *rows]), encoding="utf-8")
+    write_model(subjects.model(), folder / "small.npz")
     (folder / "plain.csv").write_text("fixed,moving\ni0.mha,i1.mha\n", encoding="utf-8")
     (folder / "half.csv").write_text(
         "\n".join(["fixed,moving,fixed_labels,moving_labels", *rows[:1], "i0.mha,i1.mha,,"]), encoding="utf-8"
@@ -92,6 +95,17 @@ def test_a_table_is_learned_from_and_a_run_that_goes_on_is_the_same_run(folder, 
         ("pairs.csv --objective truth", "--objective: expected words without truth"),
         ("pairs.csv --objective beauty", "objective: expected one or more of truth, likeness"),
         ("pairs.csv --curriculum 0.5", "--curriculum: expected a model to draw from, got a table of pairs"),
+        (
+            "pairs.csv --prior critic",
+            "prior: expected critic=elastic or critic=model, which a critic learns from",
+        ),
+        ("pairs.csv --prior plausible", "prior: expected an appearance model for plausible, got none; give --shapes MODEL.npz"),
+        ("pairs.csv --prior critic=model", "prior: expected an appearance model for critic=model, got none"),
+        ("plain.csv --prior critic=elastic", "prior: expected label maps for critic=elastic, which are its tissues, got none"),
+        ("pairs.csv --shapes gone.npz", "--shapes: expected --prior plausible or critic=model beside it, got none"),
+        ("pairs.csv --prior plausible --shapes small.npz", "prior: expected a model of images as the pairs', (32, 36) voxels"),
+        ("pairs.csv --prior plausible --map affine", "prior: expected a map that bends, affine ones cost nothing"),
+        ("plain.csv --contrasts labels", "--contrasts: expected label maps of what is learned from for labels, got none"),
         ("pairs.csv --turn shared", "--turn: expected a model to draw from, got a table of pairs"),
         ("pairs.csv --window 9", "window: expected none with UNet"),
         ("none.csv", "expected a table of pairs, got nothing"),
@@ -121,6 +135,31 @@ def test_minutes_become_steps_that_a_run_keeps_when_it_goes_on(folder, capsys, m
     assert json.loads(capsys.readouterr().out)["steps"] == 4
     assert run(folder, f"{line} -o counted --steps 4") == 0
     assert weights(folder, "timed") == weights(folder, "counted")
+
+
+def test_maps_are_held_to_a_model_and_a_critic_and_the_run_goes_on(folder, capsys, monkeypatch):
+    people = [" ".join(f"{kind}{number}.mha" for number in range(4)) for kind in "il"]
+    assert run(folder, f"sam fit {people[0]} --labels {people[1]} -o shapes.npz --levels 2") == 0
+    words = "--prior plausible:0.5+critic=model:0.2 --contrasts maps"
+    assert run(folder, f"train pairs.csv {words} --explain") == 0
+    told = json.loads(capsys.readouterr().out)
+    assert (told["prior"], told["contrasts"]) == ("plausible:0.5+critic=model:0.2", "maps")
+    line = f"train pairs.csv {SMALL} --width 0.125 --shapes shapes.npz --steps 4"
+    assert run(folder, f"{line} {words} -o held") == 0
+    with monkeypatch.context() as patch:
+        patch.setattr(train, "bar", stopping_at(3))
+        assert run(folder, f"{line} {words} -o cut") == 130
+    assert run(folder, f"{line} -o cut --resume") == 0
+    assert weights(folder, "cut") == weights(folder, "held")
+    # other words, another network
+    assert run(folder, f"{line} --prior plausible:0.5 --contrasts maps -o alone") == 0
+    states = [read_network(folder / name / "weights.safetensors").network.state_dict() for name in ("held", "alone")]
+    assert any(not torch.equal(value, states[1][name]) for name, value in states[0].items())
+    assert run(folder, f"{line} --prior plausible:0.4 -o cut --resume") == 2
+    assert "prior: the run has plausible:0.5+critic=model:0.2, asked for plausible:0.4" in capsys.readouterr().err
+    # a model has shapes, tissues and labels of its own
+    line = "train shapes.npz --trunk unet --width 0.125 --batch 2 --device cpu --threads 1 --steps 1 -o drawn"
+    assert run(folder, f"{line} --prior plausible+critic=elastic --contrasts labels") == 0
 
 
 def test_pairs_without_labels_are_learned_by_likeness(folder, capsys):

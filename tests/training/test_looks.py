@@ -11,7 +11,7 @@ from support.subjects import model
 
 from augreg.networks import Displacement, warped
 from augreg.synthesis import AppearancePairs, PairBatch
-from augreg.training import contrast_drawn, denser, occluded, pairs_from_generators, shaded
+from augreg.training import contrast_drawn, contrast_mapped, denser, occluded, pairs_from_generators, shaded
 
 SHAPES = [(48, 40), (20, 18, 16)]
 
@@ -24,6 +24,7 @@ WRAPPERS = {
     "occluded": occluded,
     "denser": lambda *a, **k: denser(*a, air=0.0, tissue=(20.0, 90.0), **k),
     "contrast": contrast_drawn,
+    "mapped": contrast_mapped,
     "shaded": shaded,
 }
 
@@ -94,6 +95,23 @@ def test_squeezed_lungs_keep_their_mass(shape):
     assert torch.equal(denser(lambda _: bone)(0).fixed, bone.fixed)
     unknown = replace(batch, mask=torch.zeros_like(batch.mask), flow=flow * torch.nan)
     assert torch.equal(denser(lambda _: unknown)(0).fixed, fixed)
+
+
+def test_each_image_goes_through_a_map_of_intensities_of_its_own():
+    plain, batch = labelled(), contrast_mapped(labelled)(0)
+    maps = []
+    for side in ("fixed", "moving"):
+        for before, after in zip(getattr(plain, side).numpy(), getattr(batch, side).numpy(), strict=True):
+            assert after.min() == 0
+            assert np.all(after[before == before.min()] == 0)
+            order = np.argsort(before.ravel())
+            maps.append(np.interp(np.linspace(before.min(), before.max(), 60), before.ravel()[order], after.ravel()[order]))
+            # as steep as its knots at most: what was alike stays alike
+            steps = np.diff(after.ravel()[order]) - 9 * np.diff(before.ravel()[order]) / np.ptp(before)
+            assert steps.max() < 1e-4
+    assert all(np.abs(a - b).max() > 0.05 for number, a in enumerate(maps) for b in maps[:number])
+    # none can be undone by a map that goes up
+    assert sum(np.diff(one).min() < -1e-3 < 1e-3 < np.diff(one).max() for one in maps) >= 6
 
 
 def test_every_label_has_a_contrast_of_its_own():

@@ -1,5 +1,6 @@
 """How long a training takes is measured without changing it."""
 
+import copy
 import time
 
 import pytest
@@ -7,7 +8,7 @@ import torch
 
 from augreg.recipes.shapes import network_as
 from augreg.synthesis import PairBatch
-from augreg.training import Likeness, Machine, Pace, TrainingOptions, pace_of
+from augreg.training import FlowLearner, Likeness, Machine, Pace, TrainingOptions, pace_of
 
 
 def test_the_pace_is_that_of_steps_and_the_network_stays():
@@ -21,7 +22,8 @@ def test_the_pace_is_that_of_steps_and_the_network_stays():
     network = network_as("displacement", "UNet", (1,), 2, 0.125)
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
     random = torch.random.get_rng_state()
-    pace = pace_of(network, batch_of, Likeness(), TrainingOptions(machine=Machine("cpu", threads=1)))
+    learner = FlowLearner(copy.deepcopy(network), batch_of, (1.0, 1.0), objective=Likeness())
+    pace = pace_of(learner, TrainingOptions(machine=Machine("cpu", threads=1)))
     assert asked == list(range(len(asked)))
     # the first step, which is slower, does not count
     assert 0.2 <= pace.seconds < 0.45

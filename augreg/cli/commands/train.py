@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import copy
 import math
 from collections.abc import Mapping
 from dataclasses import replace
@@ -19,11 +20,14 @@ from augreg.progress import bar
 from augreg.registration.table import is_table
 
 if TYPE_CHECKING:
-    # torch: loaded only where a command needs it
+    # loaded only where a command needs it
+    import torch
+
     from augreg import training
     from augreg.networks import Network
     from augreg.recipes import Recipe
     from augreg.registration.table import Line
+    from augreg.sam import AppearanceModel
     from augreg.synthesis import PairBatch
 
 # pairs that training looks at without learning from them
@@ -98,9 +102,12 @@ def run(options: argparse.Namespace) -> None:
     with training.joined(options.device) as team:
         lesson = _lesson(options, recipe, team, table)
         network = _first_network(options, recipe, lesson, known or {})
-        objective = recipes.objective(recipe, lesson.spacing, lesson.structures)
+        model = _shapes(options, recipe, lesson)
+        objective = recipes.objective(recipe, lesson.spacing, lesson.structures, model)
+        sees = _judged(options, recipe, lesson, model, team)
         if known is None and (options.minutes is not None or recipe.steps >= _LONG):
-            pace = training.pace_of(network, lesson.batches, objective, recipes.training_options(recipe, machine), team)
+            tried = _learner(options, recipe, copy.deepcopy(network), lesson, objective, sees)
+            pace = training.pace_of(tried, recipes.training_options(recipe, machine), team)
             if options.minutes is not None:
                 recipe = replace(recipe, steps=pace.steps(options.minutes))
                 if recipe.curriculum:
@@ -114,17 +121,9 @@ def run(options: argparse.Namespace) -> None:
         else:
             # runs of before recipes were said in full had the default of what they do not name
             training.check_same(options.output, _settled(recipes.DEFAULT) | known, wanted)
-        states = training.train(
-            network,
-            lesson.batches,
-            lesson.spacing,
-            options.output,
-            recipes.training_options(recipe, machine),
-            objective=objective,
-            held_out=lesson.held_out,
-            team=team,
-            resume=options.resume,
-            centred=recipe.centred,
+        learner = _learner(options, recipe, network, lesson, objective, sees)
+        states = training.learn(
+            learner, options.output, recipes.training_options(recipe, machine), team=team, resume=options.resume
         )
         state = None
         with (
@@ -163,7 +162,7 @@ def _explain(options: argparse.Namespace) -> None:
 
 
 class _Lesson(NamedTuple):
-    """What a network is to learn from."""
+    """What a network is to learn from; `seen` is the shape of the images, `labels` those of the fixed ones."""
 
     batches: training.Batches
     held_out: PairBatch | None
@@ -172,6 +171,8 @@ class _Lesson(NamedTuple):
     content: str
     shape: tuple[int, ...] | None = None
     structures: tuple[int, ...] = (1,)
+    seen: tuple[int, ...] = ()
+    labels: torch.Tensor | None = None
 
 
 def _lines(options: argparse.Namespace) -> list[Line]:
@@ -210,9 +211,11 @@ def _lesson(options: argparse.Namespace, recipe: Recipe, team: training.Team, ta
     if table is not None:
         _check_settled(options, recipe, "a table of pairs")
         _check_objective(recipe, table)
+        _check_contrasts(recipe, table.pairs.fixed_labels)
         drawn = training.pairs_of_table(table.pairs, recipe.drawn, options.seed, part=part)
         batches = recipes.shown(recipe, drawn, options.seed, part=part, spacing=table.spacing)
-        return _Lesson(batches, None, table.spacing, table.ndim, table.content, table.shape, table.structures or (1,))
+        known = (table.spacing, table.ndim, table.content, table.shape, table.structures or (1,), table.shape)
+        return _Lesson(batches, None, *known, table.pairs.fixed_labels)
     if Path(source).is_dir():
         _check_settled(options, recipe, "a folder of pairs")
         pairs = training.read_pairs(source)
@@ -225,12 +228,80 @@ def _lesson(options: argparse.Namespace, recipe: Recipe, team: training.Team, ta
         drawn = recipes.pairs_at_hand(recipe, pairs[:kept], options.seed, part=part)
         unseen = pairs[kept:] if kept < len(pairs) else None
         spacing, ndim, content = training.shard_spacing(source), pairs.flow.shape[1], training.pairs_hash(pairs)
+        seen, labels = tuple(pairs.flow.shape[2:]), None if pairs.fixed_labels is None else pairs.fixed_labels[:kept]
     else:
         model = ar.read_model(source)
         drawn = recipes.fresh_pairs(recipe, model, options.seed, part=part)
         unseen = recipes.pairs_held_out(recipe, model, options.seed, _HELD_OUT) if team.rank == 0 else None
         spacing, ndim, content = model.template.spacing, model.template.ndim, training.model_hash(model)
-    return _Lesson(recipes.shown(recipe, drawn, options.seed, part=part), unseen, spacing, ndim, content)
+        seen, labels = model.template.shape, None
+        if model.label_maps is not None:
+            import torch
+
+            labels = torch.from_numpy(model.label_maps.astype("int32")).reshape(-1, 1, *seen)
+    _check_contrasts(recipe, labels)
+    shown = recipes.shown(recipe, drawn, options.seed, part=part)
+    return _Lesson(shown, unseen, spacing, ndim, content, seen=seen, labels=labels)
+
+
+def _shapes(options: argparse.Namespace, recipe: Recipe, lesson: _Lesson) -> AppearanceModel | None:
+    """The appearance model that a prior knows: that of --shapes, or the source."""
+    from augreg import recipes
+
+    needed = recipes.needs_model(recipe.prior)
+    if not needed:
+        if options.shapes is not None:
+            raise ValueError(f"--shapes: expected --prior plausible or critic=model beside it, got {recipe.prior}; leave it out")
+        return None
+    path = options.shapes
+    if path is None and not is_table(options.source) and not Path(options.source).is_dir():
+        path = options.source
+    if path is None:
+        return None
+    model = ar.read_model(path)
+    recipes.check_model(recipe.prior, model, lesson.seen, lesson.spacing)
+    return model
+
+
+def _judged(
+    options: argparse.Namespace, recipe: Recipe, lesson: _Lesson, model: AppearanceModel | None, team: training.Team
+) -> training.Fields | None:
+    """What a critic sees, if there is one."""
+    from augreg import recipes
+
+    grid = ar.Grid(lesson.seen, lesson.spacing) if model is None or lesson.shape is not None else model.template
+    return recipes.fields_for_critic(
+        recipe.prior,
+        recipe.drawn,
+        grid,
+        labels=lesson.labels,
+        model=model,
+        seed=options.seed,
+        part=team.part(recipe.drawn),
+        doubled=recipe.symmetric,
+    )
+
+
+def _learner(
+    options: argparse.Namespace,
+    recipe: Recipe,
+    network: Network,
+    lesson: _Lesson,
+    objective: training.Objective,
+    sees: training.Fields | None,
+) -> training.Learner:
+    from augreg import recipes
+
+    about = {"sees": sees, "seed": options.seed, "unseen": lesson.held_out}
+    return recipes.learner_of(recipe, network, lesson.batches, lesson.spacing, objective, **about)
+
+
+def _check_contrasts(recipe: Recipe, labels: torch.Tensor | None) -> None:
+    if recipe.contrasts == "labels" and labels is None:
+        raise ValueError(
+            "--contrasts: expected label maps of what is learned from for labels, got none; give them in PAIRS.csv or to "
+            "`augreg sam fit`, or take maps"
+        )
 
 
 def _check_settled(options: argparse.Namespace, recipe: Recipe, what: str) -> None:
@@ -267,6 +338,7 @@ def _run_settings(
 
     Of a run that was given minutes the steps are kept, as they were settled: one that goes on is the same run.
     """
+    from augreg import training
     from augreg.networks import FlowNet
 
     first = {"data": lesson.content, "seed": options.seed}
@@ -276,7 +348,9 @@ def _run_settings(
     if options.minutes is not None or "minutes" in known:
         minutes = known.get("minutes") if options.minutes is None else options.minutes
         length = {"minutes": minutes, "steps": known.get("steps", recipe.steps)}
-    seen = {} if lesson.shape is None else {"shape": list(lesson.shape)}
+    seen: dict[str, Any] = {} if lesson.shape is None else {"shape": list(lesson.shape)}
+    if options.shapes is not None:
+        seen["shapes"] = training.model_hash(ar.read_model(options.shapes))
     return {**first, **_settled(recipe), **about, **length, **seen, "precision": options.precision}
 
 

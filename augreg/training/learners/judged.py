@@ -57,6 +57,7 @@ class JudgedLearner(Learner):
     pace : learning rate of the critic, as a multiple of the network's
     weight_decay : see `FlowLearner`; the critic's weights do not decay
     clip, critic_clip : largest norms of the gradients
+    centred : see `FlowLearner`
 
     Raises
     ------
@@ -80,6 +81,7 @@ class JudgedLearner(Learner):
         weight_decay: float = 4e-4,
         clip: float = 5.0,
         critic_clip: float = 5.0,
+        centred: bool = False,
     ) -> None:
         wanted = (network.ndim, sees.channels(network.ndim))
         if (critic.ndim, critic.channels) != wanted:
@@ -91,6 +93,7 @@ class JudgedLearner(Learner):
             raise ValueError(f"weight, penalty, pace: expected numbers of at least 0, got {weight}, {penalty} and {pace}")
         self.network, self.critic, self.batch_of, self.spacing = network, critic, batch_of, spacing
         self.sees, self.weight, self.warm_up, self.objective = sees, weight, warm_up, objective
+        self.centred = centred
         self.held_out, self.penalty, self.pace, self.clip, self.critic_clip = held_out, penalty, pace, clip, critic_clip
         self.adam = torch.optim.Adam(network.parameters(), weight_decay=weight_decay / network.unit)
         # no memory of the other player's older moves
@@ -152,4 +155,4 @@ class JudgedLearner(Learner):
 
     def write(self, path: Path) -> None:
         """The network's file, see `augreg.networks.read_network`; the critic, of no use without it, is in the checkpoint."""
-        write_network(self.network, self.spacing, path)
+        write_network(self.network, self.spacing, path, centred=self.centred)
