@@ -163,9 +163,7 @@ class Recipe:
             raise ValueError(f"scales: expected whole numbers of voxels, 1 or more, as 4 2 1, got {self.scales}")
         objective_words(self.objective)
         if prior_words(self.prior) and self.map in ("affine", "moments"):
-            raise ValueError(
-                f"prior: expected a map that bends, since what is affine costs nothing, got {self.map}; leave it out"
-            )
+            raise ValueError(f"prior: expected a map that bends, affine ones cost nothing, got {self.map}; leave it out")
         if self.pool is not None:
             _check(self, "a positive whole number", lambda value: value > 0 and value == int(value), "pool")
         if not self.turns:

@@ -142,6 +142,18 @@ def descend(loss: torch.Tensor, optimiser: torch.optim.Optimizer, rate: float, c
     return nn.utils.clip_grad_norm_([p for group in optimiser.param_groups for p in group["params"]], clip)
 
 
+def measures_kept(module: nn.Module) -> Callable[[], None]:
+    """A function that makes what a module has measured in passing, its buffers, again what it is now."""
+    before = [(buffer, buffer.clone()) for buffer in module.buffers()]
+
+    @torch.no_grad()
+    def restore() -> None:
+        for buffer, value in before:
+            buffer.copy_(value)
+
+    return restore
+
+
 def kept(*parts: nn.Module | torch.optim.Optimizer) -> Callable[[], None]:
     """A function that makes the parts again what they are now."""
     states = [copy.deepcopy(part.state_dict()) for part in parts]

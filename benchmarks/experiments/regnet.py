@@ -4,7 +4,7 @@
     three scales        Cascade(AtScale(n, 4), AtScale(n, 2), n), composed and trained jointly, n narrower: as many parameters
     published           the same three networks, each trained alone at its scale with what is left for it (fields of 20, 15 and 7
                         pixels, as in Sokooti et al. 2019), displacements added up;   composed: the same networks, composed
-    RegNet              the trunk of 2017, a quarter of its width, at one scale, all of an image in one pass
+    RegNet              the trunk of 2017, half of its width, all of an image in one pass: at one scale, and at three, composed
 
 Fields are B-splines of one frequency each: 20 pixels at control points 45 to 60 pixels apart, 15 at 30 to 45, 8 at 20 to 30, or
 none. Networks see heads at half of the resolution, 80 x 96 at 2 mm, and their scales are of these pixels; all else is at 1 mm.
@@ -51,6 +51,8 @@ LEFT = (20.0, 15.0, 7.0)
 WIDTH, STEPS, SEEDS = 0.25, 1000, (0, 1, 2)
 # three networks of a third of the parameters each
 _NARROW = WIDTH / 3**0.5
+# of RegNet
+_HALF = 0.5
 _PAIRS, _SEED = 24, 1000
 NAMES = {
     "none": "no registration",
@@ -61,6 +63,7 @@ NAMES = {
     "added": "published: trained apart, added",
     "composed": "trained apart, composed",
     "regnet": "RegNet's trunk, one scale",
+    "regnets": "RegNet's trunk, three scales, composed",
 }
 
 
@@ -90,19 +93,22 @@ def listed(study: Study) -> Iterator[tuple[str, Callable[[Path], list[Row]]]]:
         for name in ("one", "three"):
             yield f"{name}-s{seed}", functools.partial(_of_network, name, seed, study)
     yield "apart-s0", functools.partial(_published, 0, study)
-    yield "regnet-s0", functools.partial(_of_network, "regnet", 0, study)
+    for name in ("regnet", "regnets"):
+        yield f"{name}-s0", functools.partial(_of_network, name, 0, study)
 
 
 def network(name: str) -> Network:
     """One scale or three."""
     if name == "three":
         return Cascade([stage(scale) for scale in SCALES])
-    return FlowNetS(2, 1, WIDTH) if name == "one" else RegNet(2, 1, WIDTH)
+    if name == "regnets":
+        return Cascade([stage(scale, RegNet(2, 1, _HALF)) for scale in SCALES])
+    return FlowNetS(2, 1, WIDTH) if name == "one" else RegNet(2, 1, _HALF)
 
 
-def stage(scale: int) -> Network:
+def stage(scale: int, found: Network | None = None) -> Network:
     """One of three."""
-    found = FlowNetS(2, 1, _NARROW)
+    found = FlowNetS(2, 1, _NARROW) if found is None else found
     return found if scale == 1 else AtScale(found, scale)
 
 

@@ -141,6 +141,7 @@ def test_maps_are_held_to_a_model_and_a_critic_and_the_run_goes_on(folder, capsy
     people = [" ".join(f"{kind}{number}.mha" for number in range(4)) for kind in "il"]
     assert run(folder, f"sam fit {people[0]} --labels {people[1]} -o shapes.npz --levels 2") == 0
     words = "--prior plausible:0.5+critic=model:0.2 --contrasts maps"
+    capsys.readouterr()
     assert run(folder, f"train pairs.csv {words} --explain") == 0
     told = json.loads(capsys.readouterr().out)
     assert (told["prior"], told["contrasts"]) == ("plausible:0.5+critic=model:0.2", "maps")

@@ -150,6 +150,23 @@ def test_regnet_looks_as_far_as_it_says_and_is_as_large_as_published():
     assert 0.85e6 < count < 0.95e6
 
 
+def test_features_of_regnet_differ_from_place_to_place_while_it_learns_and_nothing_beside_does():
+    network = seeded(lambda: AtScale(RegNet(2, 1, 0.5), 4))
+    fixed, moving = images(80, 96, count=4)
+    seen = {}
+    network.network.heads[0].register_forward_hook(lambda _, inputs, __: seen.update(x=inputs[0].detach()))
+    measured = [buffer.clone() for buffer in network.buffers()]
+    # as made it is as in use: an image does not depend on those beside it
+    alone, both = network.predict(fixed[:1], moving[:1]).flow(), network.predict(fixed, moving).flow()
+    torch.testing.assert_close(alone, both[:1])
+    assert all(torch.equal(a, b) for a, b in zip(measured, network.buffers(), strict=True))
+    network.train()(fixed, moving)
+    x = seen["x"].transpose(0, 1).flatten(1)
+    # of convolutions alone, a third
+    assert x.var(dim=1).mean() / x.square().mean() > 0.5
+    assert not torch.equal(measured[0], next(network.buffers()))
+
+
 def test_similarity_maps_point_to_the_partner():
     f = images(60, 50, count=1)[0]
     moving = f.roll((2, -3), (2, 3))

@@ -17,7 +17,7 @@ from support.flows import pairs
 from support.learners import MOVES, Agent, Memory, TwoPlayers, perceptron
 
 from augreg import training
-from augreg.networks import normalised
+from augreg.networks import RegNet, normalised, seeded
 from augreg.networks.files import read_tensors, write_tensors
 from augreg.synthesis import PairBatch
 from augreg.training import (
@@ -139,6 +139,38 @@ def test_a_step_that_is_refused_leaves_no_trace_in_either_player(tmp_path):
     assert not same(seen[-1], seen[-2])
     healthy = TwoPlayers()
     assert [state.step for state in learn(healthy, tmp_path, OPTIONS, resume=True)] == [4, 5, 6]
+
+
+def test_what_a_network_measures_in_passing_goes_on_and_comes_back(tmp_path):
+    """Running means of RegNet: of the steps that were taken alone, not of looks nor of a step that is refused."""
+    pool, unseen = PairBatch.concatenate([pairs(step, batch=2) for step in range(2)]), pairs(9, batch=2)
+    order = pairs_from_memory(pool, 2)
+
+    def learner(spoilt=99):
+        def batch_of(step):
+            batch = order(step)
+            return replace(batch, fixed=batch.fixed * torch.nan) if step == spoilt else batch
+
+        return FlowLearner(seeded(0, lambda: RegNet(2, 1, 0.1)), batch_of, (1.0, 1.0), held_out=unseen)
+
+    options = replace(OPTIONS, look_every=1, checkpoint_seconds=0)
+    whole, cut, refused = learner(), learner(), learner(spoilt=3)
+    told = [state.epe_held_out for state in learn(whole, tmp_path / "whole", options)]
+    states = learn(cut, tmp_path / "cut", options)
+    for _ in range(3):
+        next(states)
+    states.close()
+    again = learner()
+    assert [state.epe_held_out for state in learn(again, tmp_path / "cut", options, resume=True)] == told[3:]
+    assert same(named_state(again), named_state(whole))
+    states = learn(refused, tmp_path / "refused", options)
+    for _ in range(3):
+        next(states)
+    before = copied(refused)
+    with pytest.raises(FloatingPointError, match="expected finite pairs, got NaN"):
+        next(states)
+    assert same(named_state(refused), before)
+    assert any("running_mean" in name for name in before)
 
 
 def test_parts_that_are_kept_come_back_with_the_state_of_their_optimiser():

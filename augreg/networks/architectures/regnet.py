@@ -5,7 +5,10 @@
     both                60, 70, 75, 150 and 150 of one cell, and a displacement on cells of 2 voxels
 
 The paper has one pass per voxel, valid convolutions of patches of 29 and 53 voxels. Here a pass is a whole image, in 2-D and 3-D;
-widths and fields of view are the same, batch normalisation is left out, since a batch is a few whole images.
+widths, fields of view and batch normalisation are the same. Without the last it does not learn: 16 convolutions without skips
+leave features that are nearly the same everywhere, and the error has no slope but at no displacement (`benchmarks/experiments/
+fields.md`). Its means and variances are those of a step's images while it learns, and running means in use, where a network looks
+at what is near alone; networks are made as they are used.
 """
 
 from __future__ import annotations
@@ -16,7 +19,7 @@ from typing import Any, final
 import torch
 from torch import nn
 
-from augreg.networks.architectures.layers import activated, convolution, features, in_full
+from augreg.networks.architectures.layers import activation, convolution, features, in_full
 from augreg.networks.cells import averages
 from augreg.networks.maps import Displacement
 from augreg.networks.network import Network
@@ -48,17 +51,18 @@ class RegNet(Network):
 
         def chain(inputs: int, *widths: int) -> nn.Sequential:
             counts = [inputs, *(features(n, width) for n in widths)]
-            return nn.Sequential(*(activated(convolution(ndim, n, m, 3)) for n, m in pairwise(counts)))
+            return nn.Sequential(*(_normalised(ndim, n, m, 3) for n, m in pairwise(counts)))
 
         own = features(_OWN[-1], width)
         self.streams = nn.ModuleList(chain(channels, *_OWN) for _ in range(4))
         self.fine, self.coarse = chain(2 * own, *_FINE), chain(2 * own, *_COARSE)
         self.both = chain(features(_FINE[-1], width) + features(_COARSE[-1], width), *_BOTH)
         last = features(_BOTH[-1], width)
-        self.cellwise = activated(convolution(ndim, last, last, 1))
+        self.cellwise = _normalised(ndim, last, last, 1)
         self.heads = nn.ModuleList([convolution(ndim, last, ndim, 1, bias=False)])
         # the first prediction is hardly any displacement
         nn.init.normal_(self.heads[0].weight, std=1e-3)  # type: ignore[arg-type]  # a convolution
+        self.eval()
 
     @property
     def description(self) -> dict[str, Any]:
@@ -75,3 +79,9 @@ class RegNet(Network):
         coarse = self.coarse(torch.cat([near_low, far_low], dim=1))
         x = self.cellwise(self.both(torch.cat([fine, coarse], dim=1)))
         return [Displacement(in_full(self.heads[0], x), tuple(fixed.shape[2:]), cells, self.unit)]
+
+
+def _normalised(ndim: int, inputs: int, outputs: int, kernel: int) -> nn.Module:
+    """A convolution whose outputs have mean 0 and variance 1 over a step's images, and its leaky ReLU."""
+    norm = nn.BatchNorm2d if ndim == 2 else nn.BatchNorm3d
+    return nn.Sequential(convolution(ndim, inputs, outputs, kernel, bias=False), norm(outputs), activation())

@@ -15,7 +15,7 @@ from augreg.networks import Map, Network, end_point_error, write_network
 from augreg.synthesis import PairBatch
 from augreg.training.batches import Batches
 from augreg.training.batches import not_finite as not_finite_pairs
-from augreg.training.learner import Learner, descend
+from augreg.training.learner import Learner, descend, measures_kept
 from augreg.training.loop import TrainingOptions, TrainingState, learn
 from augreg.training.objectives import Objective, supervised
 from augreg.training.place import Place
@@ -69,6 +69,7 @@ class FlowLearner(Learner):
     def step(self, number: int, rate: float) -> dict[str, torch.Tensor]:
         """Maps of a batch, their loss and its gradient."""
         self._batch = batch = ready(self.network, self.batch_of(number), self._place)
+        self._restore = measures_kept(self.network)
         with self._place.autocast():
             maps = self._run(batch.fixed, batch.moving)
         loss = self.objective(maps, batch)
@@ -83,6 +84,10 @@ class FlowLearner(Learner):
         if bad := spoilt(self._batch):
             return f"expected finite pairs, got NaN or infinity in number {bad[0]} of the batch"
         return f"expected a finite loss and gradient, got a loss of {numbers['loss']}; resume with a lower learning rate"
+
+    def undo(self) -> None:
+        """What the network has measured in passing is as before."""
+        self._restore()
 
     def look(self) -> dict[str, float]:
         """The end-point error of what is held out."""
@@ -141,7 +146,9 @@ def train(
 
 def pairs_error(network: Network | None, pairs: PairBatch) -> float:
     """Mean end-point error (voxels) over pairs that were not trained on; of no registration where there is no network."""
-    total = 0.0
+    total, learning = 0.0, network is not None and network.training
+    if network is not None:
+        network.eval()
     with torch.no_grad():
         for begin in range(0, len(pairs), _LOOK):
             batch = pairs[begin : begin + _LOOK]
@@ -149,6 +156,8 @@ def pairs_error(network: Network | None, pairs: PairBatch) -> float:
             if network is not None:
                 flow = network.predict(network.prepare(batch.fixed), network.prepare(batch.moving)).flow().to(flow.device)
             total += len(batch) * float(end_point_error(flow, batch.flow, batch.mask))
+    if network is not None:
+        network.train(learning)
     return total / len(pairs)
 
 

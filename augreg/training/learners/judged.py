@@ -23,7 +23,7 @@ import torch
 from augreg.networks import Critic, Network, write_network
 from augreg.synthesis import PairBatch
 from augreg.training.batches import Batches
-from augreg.training.learner import Learner, descend, not_finite
+from augreg.training.learner import Learner, descend, measures_kept, not_finite
 from augreg.training.learners.flows import errors, pairs_error, ready, spoilt
 from augreg.training.objectives import Objective, supervised
 from augreg.training.place import Place
@@ -110,6 +110,7 @@ class JudgedLearner(Learner):
     def step(self, number: int, rate: float) -> dict[str, torch.Tensor]:
         """Both players' losses and gradients."""
         self._batch = batch = ready(self.network, self.batch_of(number), self._place)
+        self._restore = measures_kept(self.network)
         with self._place.autocast():
             maps = self._run(batch.fixed, batch.moving)
         made = self.sees.made(number, maps[0], batch)
@@ -148,6 +149,10 @@ class JudgedLearner(Learner):
         if trouble and (bad := spoilt(self._batch)):
             return f"expected finite pairs, got NaN or infinity in number {bad[0]} of the batch"
         return trouble
+
+    def undo(self) -> None:
+        """What the network has measured in passing is as before."""
+        self._restore()
 
     def look(self) -> dict[str, float]:
         """The end-point error of what is held out."""
