@@ -14,14 +14,14 @@ import math
 from collections.abc import Iterable
 
 import numpy as np
-import torch
+import numpy.typing as npt
 
 from augreg.geometry.grid import Grid
 from augreg.geometry.image import Labels
 from augreg.sam import AppearanceModel
-from augreg.synthesis import ElasticField, ModelField, draw_flows, pair_rngs
+from augreg.synthesis import ElasticField, ModelField
 from augreg.synthesis.generators.fields import Field
-from augreg.training import Fields, Objective, Plausible
+from augreg.training import Fields, Objective, Plausible, fields_from_pool
 from augreg.training.batches import ALL
 
 # those that the experiment with prostates had (`python -m benchmarks run prostate`)
@@ -80,7 +80,7 @@ def fields_for_critic(
     drawn: int,
     grid: Grid,
     *,
-    labels: torch.Tensor | None = None,
+    labels: npt.NDArray[np.integer] | None = None,
     model: AppearanceModel | None = None,
     seed: int = 0,
     part: slice = ALL,
@@ -93,7 +93,7 @@ def fields_for_critic(
     text : the words
     drawn : pairs that are drawn for a step, of all processes
     grid : grid of the images
-    labels : label maps (N, 1, *shape) whose tissues move, for `critic=elastic`
+    labels : label maps (N, *shape) whose tissues move, for `critic=elastic`
     model : for `critic=model`
     seed : seed of all random numbers
     part : which of a step's pairs are wanted
@@ -113,17 +113,11 @@ def fields_for_critic(
                 "prior: expected label maps for critic=elastic, which are its tissues, got none; give them in the columns of "
                 "PAIRS.csv or to `augreg sam fit`, or take critic=model"
             )
-        families = [ElasticField(Labels(one[0].numpy(), grid)) for one in labels]
+        families = [ElasticField(Labels(one, grid)) for one in labels]
     else:
         families = [ModelField(_asked(model, words[0]))]
     count = max(drawn, min(_FIELDS, _MOST // (4 * grid.ndim * math.prod(grid.shape))))
-    known = draw_flows(families, grid, pair_rngs(seed, range(count))).float()
-
-    def real(step: int) -> torch.Tensor:
-        luck = np.random.default_rng([seed, step, 13]).integers(count, size=(1 + doubled, drawn))
-        return known[torch.from_numpy(luck[:, part].ravel())]
-
-    return Fields(real)
+    return Fields(fields_from_pool(families, grid, count, drawn, seed, part=part, doubled=doubled))
 
 
 def needs_model(text: str) -> bool:

@@ -44,7 +44,7 @@ from augreg.training.pace import Pace, pace_of
 from augreg.training.place import Place
 from augreg.training.plausible import Plausible
 from augreg.training.runs import SETTINGS, check_same, claim, model_hash, pairs_hash, run_settings
-from augreg.training.sights import Alignment, Fields, Sight, fields_of
+from augreg.training.sights import Alignment, Fields, Sight, fields_from_pool, fields_of
 from augreg.training.structures import one_structure
 from augreg.training.tables import RealPairs, pairs_of_table, real_pairs
 from augreg.training.team import ALONE, Team, joined
@@ -86,6 +86,7 @@ __all__ = [
     "contrast_mapped",
     "denser",
     "descend",
+    "fields_from_pool",
     "fields_of",
     "growing",
     "held_out",

@@ -150,6 +150,36 @@ def fields_of(
     return drawn
 
 
+def fields_from_pool(
+    families: Sequence[Field],
+    grid: Grid,
+    count: int,
+    drawn: int,
+    seed: int = 0,
+    *,
+    part: slice = ALL,
+    doubled: bool = False,
+) -> Callable[[int], torch.Tensor]:
+    """Flows out of some that are drawn once, in an order of chance: for families whose fields take long.
+
+    Parameters
+    ----------
+    families, grid : as of `fields_of`
+    count : flows that are drawn
+    drawn : pairs that are drawn for a step, of all processes
+    seed : seed of all random numbers
+    part : which of a step's pairs are wanted
+    doubled : whether a step has its pairs in both directions, see `in_both_directions`
+    """
+    known = draw_flows(families, grid, pair_rngs(seed, range(count))).float()
+
+    def real(step: int) -> torch.Tensor:
+        luck = np.random.default_rng([seed, step, 13]).integers(count, size=(1 + doubled, drawn))
+        return known[torch.from_numpy(luck[:, part].ravel())]
+
+    return real
+
+
 def _cells(phi: Map) -> tuple[int, ...]:
     """The cells of a map; of a composition the largest of its parts along every axis."""
     if isinstance(phi, Composed):

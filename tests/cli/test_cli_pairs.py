@@ -52,7 +52,7 @@ def stopping_at(step):
     """A bar that is interrupted there."""
 
     @contextlib.contextmanager
-    def bar(*_):
+    def bar(*_, **__):
         def update(done, note=""):
             if done == step:
                 raise KeyboardInterrupt

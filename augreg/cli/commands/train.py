@@ -20,8 +20,9 @@ from augreg.progress import bar
 from augreg.registration.table import is_table
 
 if TYPE_CHECKING:
-    # loaded only where a command needs it
-    import torch
+    # torch: loaded only where a command needs it
+    import numpy as np
+    import numpy.typing as npt
 
     from augreg import training
     from augreg.networks import Network
@@ -172,7 +173,7 @@ class _Lesson(NamedTuple):
     shape: tuple[int, ...] | None = None
     structures: tuple[int, ...] = (1,)
     seen: tuple[int, ...] = ()
-    labels: torch.Tensor | None = None
+    labels: npt.NDArray[np.integer] | None = None
 
 
 def _lines(options: argparse.Namespace) -> list[Line]:
@@ -211,11 +212,11 @@ def _lesson(options: argparse.Namespace, recipe: Recipe, team: training.Team, ta
     if table is not None:
         _check_settled(options, recipe, "a table of pairs")
         _check_objective(recipe, table)
-        _check_contrasts(recipe, table.pairs.fixed_labels)
+        _check_contrasts(recipe, _maps(table.pairs))
         drawn = training.pairs_of_table(table.pairs, recipe.drawn, options.seed, part=part)
         batches = recipes.shown(recipe, drawn, options.seed, part=part, spacing=table.spacing)
         known = (table.spacing, table.ndim, table.content, table.shape, table.structures or (1,), table.shape)
-        return _Lesson(batches, None, *known, table.pairs.fixed_labels)
+        return _Lesson(batches, None, *known, _maps(table.pairs))
     if Path(source).is_dir():
         _check_settled(options, recipe, "a folder of pairs")
         pairs = training.read_pairs(source)
@@ -228,7 +229,7 @@ def _lesson(options: argparse.Namespace, recipe: Recipe, team: training.Team, ta
         drawn = recipes.pairs_at_hand(recipe, pairs[:kept], options.seed, part=part)
         unseen = pairs[kept:] if kept < len(pairs) else None
         spacing, ndim, content = training.shard_spacing(source), pairs.flow.shape[1], training.pairs_hash(pairs)
-        seen, labels = tuple(pairs.flow.shape[2:]), None if pairs.fixed_labels is None else pairs.fixed_labels[:kept]
+        seen, labels = tuple(pairs.flow.shape[2:]), _maps(pairs)
     else:
         model = ar.read_model(source)
         drawn = recipes.fresh_pairs(recipe, model, options.seed, part=part)
@@ -236,12 +237,15 @@ def _lesson(options: argparse.Namespace, recipe: Recipe, team: training.Team, ta
         spacing, ndim, content = model.template.spacing, model.template.ndim, training.model_hash(model)
         seen, labels = model.template.shape, None
         if model.label_maps is not None:
-            import torch
-
-            labels = torch.from_numpy(model.label_maps.astype("int32")).reshape(-1, 1, *seen)
+            labels = model.label_maps.reshape(-1, *seen)
     _check_contrasts(recipe, labels)
     shown = recipes.shown(recipe, drawn, options.seed, part=part)
     return _Lesson(shown, unseen, spacing, ndim, content, seen=seen, labels=labels)
+
+
+def _maps(pairs: PairBatch) -> npt.NDArray[np.integer] | None:
+    """Label maps of the fixed images."""
+    return None if pairs.fixed_labels is None else pairs.fixed_labels[:, 0].numpy()
 
 
 def _shapes(options: argparse.Namespace, recipe: Recipe, lesson: _Lesson) -> AppearanceModel | None:
@@ -296,7 +300,7 @@ def _learner(
     return recipes.learner_of(recipe, network, lesson.batches, lesson.spacing, objective, **about)
 
 
-def _check_contrasts(recipe: Recipe, labels: torch.Tensor | None) -> None:
+def _check_contrasts(recipe: Recipe, labels: npt.NDArray[np.integer] | None) -> None:
     if recipe.contrasts == "labels" and labels is None:
         raise ValueError(
             "--contrasts: expected label maps of what is learned from for labels, got none; give them in PAIRS.csv or to "
