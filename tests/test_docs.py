@@ -12,7 +12,7 @@ import augreg as ar
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
-PAGES = sorted(DOCS.glob("how-to/*.md"))
+PAGES = sorted([*DOCS.glob("how-to/*.md"), *DOCS.glob("methods/*.md")])
 
 
 def blocks(page, language):
