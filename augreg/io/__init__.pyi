@@ -1,3 +1,4 @@
+from .ants import read_ants as read_ants
 from .arrays import array_of as array_of
 from .arrays import read_arrays as read_arrays
 from .arrays import write_arrays as write_arrays

@@ -36,11 +36,6 @@ def parts_of_text(path: Path) -> list[Part]:
     """
     content = path.read_bytes()
     if not content.lstrip().startswith(_HEADER):
-        if re.match(rb"\s*\(\w+ [^)\n]*\)", content):
-            raise ValueError(
-                "expected an ITK transform file, got parameters as elastix writes them; make a displacement field of them with "
-                'transformix -def all, or write ITK\'s format by (ITKTransformOutputFileNameExtension "tfm")'
-            )
         raise ValueError("expected a whole ITK transform file, got a truncated one or something else; copy it again")
     seal = _SEAL.search(content)
     if seal is not None and int(seal[1], 16) != zlib.crc32(content[: seal.start()] + content[seal.end() :]):

@@ -24,6 +24,7 @@ from augreg.geometry.grid import Grid
 from augreg.geometry.image import Image
 from augreg.geometry.transforms import Affine, BSpline, Composition, DisplacementField, Transform
 from augreg.geometry.velocity import Exponential
+from augreg.io.elastix import is_elastix, read_elastix
 from augreg.io.fields import read_field
 from augreg.io.files import atomic, existing_file
 from augreg.io.hdf5 import untimed
@@ -55,7 +56,7 @@ if hasattr(os, "register_at_fork"):
 
 
 def read_transform(path: str | os.PathLike[str], *, convention: str | None = None) -> Transform:
-    """A transform from an ITK file (`.tfm`, `.h5`, also `.txt`, `.mat`, `.hdf5`, `.xfm`) or a displacement field.
+    """A transform from an ITK file (`.tfm`, `.h5`, also `.txt`, `.mat`, `.hdf5`, `.xfm`), elastix or a displacement field.
 
     Reads every matrix-offset transform, translations and scales, order-3 B-splines, displacement fields and composites.
 
@@ -77,6 +78,8 @@ def read_transform(path: str | os.PathLike[str], *, convention: str | None = Non
     try:
         if kind in (".h5", ".hdf5", ".xfm"):
             return composed(_parts_of_itk(found, kind))
+        if kind == ".txt" and is_elastix(found.read_bytes()):
+            return read_elastix(found)
         try:
             return composed(parts_of_matlab(found) if kind == ".mat" else parts_of_text(found))
         except UnknownKindError:

@@ -19,7 +19,7 @@ COMMANDS = commands(build_parser(), "augreg")
 
 
 def test_all_commands_of_the_contract_are_there():
-    transform = {f"augreg transform {action}" for action in ("compose", "invert", "convert", "jacobian")}
+    transform = {f"augreg transform {action}" for action in ("compose", "invert", "ants", "convert", "jacobian")}
     sam = {f"augreg sam {action}" for action in ("fit", "evaluate", "show")}
     atlas = {f"augreg atlas {action}" for action in ("build", "segment")}
     rest = {

@@ -1,4 +1,4 @@
-"""`augreg transform`: compose, invert, convert, and the Jacobian."""
+"""`augreg transform`: compose, invert, convert, lists of ANTs, and the Jacobian."""
 
 from __future__ import annotations
 
@@ -34,6 +34,14 @@ def add(commands: Commands) -> None:
     inverting.add_argument(
         "--moving", metavar="IMAGE", help="sample the inverse on the grid of this image of moving space instead"
     )
+    listed = command_of(
+        actions,
+        "ants",
+        ants,
+        "files of ANTs in the order of antsApplyTransforms -t; [AFFINE,1] is the inverse of an affine map",
+        "augreg transform ants out1Warp.nii.gz out0GenericAffine.mat -o phi.h5",
+    )
+    listed.add_argument("files", metavar="FILE", nargs="+", help="the first one is applied first to points of FIXED")
     converting = command_of(
         actions,
         "convert",
@@ -50,10 +58,11 @@ def add(commands: Commands) -> None:
         "augreg transform jacobian t.h5 -r fixed.nii.gz -o det.nii.gz",
     )
     determinant.add_argument("transform", metavar="T", help=TRANSFORM)
-    for action, needed in ((composing, False), (inverting, True), (converting, False), (determinant, True)):
+    for action, needed in ((composing, False), (inverting, True), (listed, False), (converting, False), (determinant, True)):
         action.add_argument("-r", "--reference", metavar="FIXED", required=needed, help="image whose grid fields are sampled on")
         action.add_argument("-o", "--output", metavar="OUT", required=True, help="file to write")
-        convention_option(action)
+        if action is not listed:
+            convention_option(action)
 
 
 def compose(options: argparse.Namespace) -> None:
@@ -102,6 +111,12 @@ def _doubt_inverse(transform: ar.Transform, inverse: ar.Transform, points: Float
             f"{missed.mean():.2%} of the fixed points miss by more than a tenth of a voxel when they come back, by up to "
             f"{away[missed].max():.3g} mm: no inverse there, or one that changes within a voxel"
         )
+
+
+def ants(options: argparse.Namespace) -> None:
+    """`augreg transform ants`."""
+    check_transform(options.output)
+    ar.write_transform(ar.io.read_ants(options.files), options.output, reference_of(options))
 
 
 def convert(options: argparse.Namespace) -> None:
