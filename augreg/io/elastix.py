@@ -51,14 +51,15 @@ def read_elastix(path: Path) -> Transform:
     ValueError : for what is damaged, cut, of another kind, added instead of composed, or without its initial transform.
     """
     made: Transform | None = None
-    following: Path | None = path
+    file = path
     for _ in range(_MOST):
-        values = _values(following)
-        part = _part(values, following)
+        values = _values(file)
+        part = _part(values, file)
         made = part if made is None else made @ part
-        following = _initial(values, following)
-        if following is None:
+        before = _initial(values, file)
+        if before is None:
             return made
+        file = before
     raise ValueError(f"expected a chain of initial transforms that ends, got more than {_MOST}: do they lead in a circle?")
 
 
