@@ -24,7 +24,7 @@ from augreg.geometry.grid import Grid
 from augreg.io import remove_partial
 from augreg.shards.manifest import SHARDS, Manifest, claim, read_manifest
 from augreg.shards.shard import DamagedShardError, Sample, finish_shard, read_shard
-from augreg.synthesis.pairs import PairBatch, PairGenerator
+from augreg.synthesis.pairs import Back, PairBatch, PairGenerator
 from augreg.tasks import at_work, place
 from augreg.tensors import displacements_to_flows
 
@@ -187,8 +187,7 @@ def pair_batch(samples: Sequence[Sample], grid: Grid) -> PairBatch:
         moving=stacked("moving"),
         flow=flow("displacement"),
         mask=stacked("mask").bool(),
-        reverse=flow("reverse"),
-        reverse_mask=stacked("reverse_mask").bool(),
+        back=Back.known(flow("reverse"), stacked("reverse_mask").bool()),
         least_det=told("least_det").double(),
         residual=told("residual").double(),
         scale=told("scale").double(),

@@ -13,7 +13,7 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -132,7 +132,7 @@ class ShardStream(IterableDataset[Item]):
 
 
 def _items(batch: PairBatch, indices: Sequence[int]) -> Iterator[Item]:
-    parts = {field.name: part for field in fields(batch) if (part := getattr(batch, field.name)) is not None}
+    parts = batch.parts
     for i, index in enumerate(indices):
         yield {**{name: part[i] for name, part in parts.items()}, "index": torch.tensor(index)}
 

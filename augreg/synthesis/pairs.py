@@ -12,8 +12,9 @@ stream, and counted (`make_pairs`), since both change the distribution.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from functools import cached_property
 from typing import Any, Protocol, Self, TypeVar
 
 import numpy as np
@@ -33,6 +34,36 @@ TOLERANCE = 0.01
 _ATTEMPTS = 20
 
 
+class Back:
+    """The way back of some pairs, from moving to fixed: made when it is first asked for, since it costs as much as the pairs.
+
+    Parameters
+    ----------
+    make : gives flows (B, D, *shape) float32 in voxels, and the pixels that count, (B, 1, *shape) bool
+    """
+
+    def __init__(self, make: Callable[[], tuple[torch.Tensor, torch.Tensor]]) -> None:
+        self.make = make
+
+    @staticmethod
+    def known(flow: torch.Tensor, mask: torch.Tensor) -> Back:
+        """A way back that is there."""
+        return Back(lambda: (flow, mask))
+
+    @cached_property
+    def found(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Flows and masks."""
+        return self.make()
+
+    def then(self, change: Callable[[torch.Tensor], torch.Tensor]) -> Back:
+        """Both changed alike, when they are asked for."""
+        return Back(lambda: (change(self.found[0]), change(self.found[1])))
+
+    def __reduce__(self) -> tuple[Callable[..., Back], tuple[torch.Tensor, torch.Tensor]]:
+        """To other processes it goes as it is known."""
+        return Back.known, self.found
+
+
 @dataclass(frozen=True, eq=False)
 class PairBatch:
     """B pairs with their truth, moving(x + u(x)) = fixed(x), as tensors.
@@ -42,9 +73,9 @@ class PairBatch:
     fixed, moving : images, (B, 1, *shape) float32
     flow : u, (B, D, *shape) float32, voxels along the index axes of the fixed image's grid
     mask : pixels that count, (B, 1, *shape) bool: the target lies inside the moving image and the residual is below TOLERANCE
-    reverse, reverse_mask : the same from moving to fixed, fixed(y + reverse(y)) = moving(y)
-    least_det : least det(D psi) of the two maps, (B,)
-    residual : largest |psi(B(y)) - y| of the two maps over all pixels, (B,) voxels
+    back : the same from moving to fixed, fixed(y + reverse(y)) = moving(y), made when `reverse` or `reverse_mask` is asked for
+    least_det : least determinant, poses excepted, of the splines that the two images are made with, (B,)
+    residual : largest error, in voxels, of what was inverted for `flow`, (B,); 0 where nothing was
     scale : factor by which the shape of each image was shrunk to keep it from folding, (B, 2); 1 for most
     rejected : number of draws that folded all the same and were replaced, (B,)
     fixed_labels, moving_labels : label maps, (B, 1, *shape), where the generator has labels; int32, or int64 where an id needs it
@@ -54,8 +85,7 @@ class PairBatch:
     moving: torch.Tensor
     flow: torch.Tensor
     mask: torch.Tensor
-    reverse: torch.Tensor
-    reverse_mask: torch.Tensor
+    back: Back
     least_det: torch.Tensor
     residual: torch.Tensor
     scale: torch.Tensor
@@ -67,9 +97,32 @@ class PairBatch:
         """B."""
         return len(self.fixed)
 
+    @property
+    def reverse(self) -> torch.Tensor:
+        """Flow from moving to fixed, (B, D, *shape)."""
+        return self.back.found[0]
+
+    @property
+    def reverse_mask(self) -> torch.Tensor:
+        """Pixels of the moving image that count, (B, 1, *shape) bool."""
+        return self.back.found[1]
+
+    @property
+    def parts(self) -> dict[str, torch.Tensor]:
+        """All that is known, by name; the way back is made."""
+        told = {part.name: getattr(self, part.name) for part in fields(self) if part.name != "back"}
+        told |= {"reverse": self.reverse, "reverse_mask": self.reverse_mask}
+        return {name: part for name, part in told.items() if part is not None}
+
+    @staticmethod
+    def of(parts: Mapping[str, torch.Tensor]) -> PairBatch:
+        """The inverse of `parts`."""
+        rest = {name: part for name, part in parts.items() if not name.startswith("reverse")}
+        return PairBatch(back=Back.known(parts["reverse"], parts["reverse_mask"]), **rest)  # type: ignore[arg-type]
+
     def __getitem__(self, pairs: torch.Tensor | slice) -> PairBatch:
         """Some of the pairs."""
-        return self._of([None if part is None else part[pairs] for part in self._parts])
+        return self._each(lambda part: part[pairs])
 
     @staticmethod
     def without_truth(fixed: torch.Tensor, moving: torch.Tensor) -> PairBatch:
@@ -78,7 +131,7 @@ class PairBatch:
         everywhere = torch.ones_like(fixed[:, :1], dtype=torch.bool)
         numbers = unknown.new_full((len(fixed),), torch.nan)
         whole, none = unknown.new_ones((len(fixed), 2)), torch.zeros(len(fixed), dtype=torch.int64, device=fixed.device)
-        return PairBatch(fixed, moving, unknown, everywhere, unknown, everywhere, numbers, numbers, whole, none)
+        return PairBatch(fixed, moving, unknown, everywhere, Back.known(unknown, everywhere), numbers, numbers, whole, none)
 
     def exchanged(self) -> PairBatch:
         """The same pairs with fixed and moving image exchanged."""
@@ -87,8 +140,7 @@ class PairBatch:
             self.fixed,
             self.reverse,
             self.reverse_mask,
-            self.flow,
-            self.mask,
+            Back.known(self.flow, self.mask),
             self.least_det,
             self.residual,
             self.scale.flip(1),
@@ -99,7 +151,7 @@ class PairBatch:
 
     def to(self, device: torch.device | str) -> PairBatch:
         """The pairs on a device."""
-        return self._of([None if part is None else part.to(device) for part in self._parts])
+        return self._each(lambda part: part.to(device))
 
     @property
     def shrunk(self) -> int:
@@ -109,21 +161,29 @@ class PairBatch:
     @staticmethod
     def concatenate(batches: Sequence[PairBatch]) -> PairBatch:
         """The pairs of all batches, in their order."""
-        columns = zip(*(batch._parts for batch in batches), strict=True)
-        return PairBatch._of([None if column[0] is None else torch.cat(column) for column in columns])
+        ways = [batch.back for batch in batches]
+
+        def back() -> tuple[torch.Tensor, torch.Tensor]:
+            return torch.cat([way.found[0] for way in ways]), torch.cat([way.found[1] for way in ways])
+
+        columns = {name: [getattr(batch, name) for batch in batches] for name in _tensors()}
+        joined = {name: None if column[0] is None else torch.cat(column) for name, column in columns.items()}
+        return PairBatch(back=Back(back), **joined)  # type: ignore[arg-type]
 
     def replaced(self, where: torch.Tensor, by: PairBatch) -> PairBatch:
         """These pairs, but for those at the indices `where` (k,), which are taken from `by`."""
-        pairs = zip(self._parts, by._parts, strict=True)
-        return self._of([None if old is None else old.index_copy(0, where, new) for old, new in pairs])
+        order = torch.arange(len(self), device=where.device)
+        order[where] = len(self) + torch.arange(len(where), device=where.device)
+        return PairBatch.concatenate([self, by])[order]
 
-    @property
-    def _parts(self) -> list[Any]:
-        return [getattr(self, field.name) for field in fields(self)]
+    def _each(self, change: Callable[[torch.Tensor], torch.Tensor]) -> PairBatch:
+        """All parts changed alike."""
+        parts = {name: None if (part := getattr(self, name)) is None else change(part) for name in _tensors()}
+        return PairBatch(back=self.back.then(change), **parts)  # type: ignore[arg-type]
 
-    @staticmethod
-    def _of(parts: Sequence[Any]) -> PairBatch:
-        return PairBatch(*parts)
+
+def _tensors() -> list[str]:
+    return [part.name for part in fields(PairBatch) if part.name != "back"]
 
 
 @dataclass(frozen=True, eq=False)

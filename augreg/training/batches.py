@@ -19,7 +19,7 @@ import torch
 
 from augreg.geometry.image import Image, Labels
 from augreg.sam import AppearanceModel
-from augreg.synthesis import AppearancePairs, PairBatch, PairGenerator, make_pairs, read_shards
+from augreg.synthesis import AppearancePairs, Back, PairBatch, PairGenerator, make_pairs, read_shards
 from augreg.tensors import image_to_tensor, labels_to_tensor
 
 Batches = Callable[[int], PairBatch]
@@ -175,9 +175,10 @@ def mirrored(pairs: PairBatch, axes: Sequence[int]) -> PairBatch:
     along = [2 + axis for axis in axes]
     sign = torch.tensor([-1.0 if axis in axes else 1.0 for axis in range(pairs.flow.shape[1])], device=pairs.flow.device)
     signs = sign.reshape(1, -1, *[1] * (pairs.flow.ndim - 2))
-    names = ("fixed", "moving", "mask", "reverse_mask", "fixed_labels", "moving_labels")
+    names = ("fixed", "moving", "mask", "fixed_labels", "moving_labels")
     images = {name: part.flip(along) for name in names if (part := getattr(pairs, name)) is not None}
-    return replace(pairs, **images, flow=pairs.flow.flip(along) * signs, reverse=pairs.reverse.flip(along) * signs)
+    back = Back(lambda: (pairs.reverse.flip(along) * signs, pairs.reverse_mask.flip(along)))
+    return replace(pairs, **images, flow=pairs.flow.flip(along) * signs, back=back)
 
 
 def seen_differently(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -67,7 +68,7 @@ def _passed(
     """Finest flow, loss and gradient of one pass, on the CPU in double precision."""
     network.to(device).zero_grad()
     there = PairBatch.without_truth(batch.fixed.to(device), batch.moving.to(device))
-    there = PairBatch(**{**vars(there), "flow": truth.to(device)})
+    there = replace(there, flow=truth.to(device))
     with torch.autocast(torch.device(device).type, dtype, enabled=dtype != torch.float32):
         maps = network(there.fixed, there.moving)
     loss = Smooth(Alike(supervised, 1.0), 0.5)(maps, there)

@@ -6,7 +6,6 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +36,7 @@ def make_reference(pack: Pack, sizes: Sizes, folder: Path) -> None:
         batch = (sizes.batches if name == "2-D" else sizes.solid_batches)[0]
         calls = {name: lambda repeat: make_pairs(generator, repeat, range(batch))}  # noqa: B023
         rates = [batch / took["seconds"] for *_, took in in_turns(calls, 3, warm=0)]
-        arrays = {part.name: getattr(pairs, part.name).numpy() for part in fields(pairs) if getattr(pairs, part.name) is not None}
+        arrays = {name: part.numpy() for name, part in pairs.parts.items()}
         write_arrays(folder / f"{name}.npz", arrays, {"kind": _KIND, "pairs_per_second": max(rates), "batch": batch})
     with atomic(folder / "done") as path:
         path.write_text("all\n", encoding="utf-8")
@@ -49,7 +48,7 @@ def read_reference(folder: Path, name: str) -> tuple[PairBatch, dict[str, Any]] 
     if not path.exists():
         return None
     arrays, about = read_arrays(path, _KIND)
-    return PairBatch(**{part: torch.from_numpy(values) for part, values in arrays.items()}), about
+    return PairBatch.of({part: torch.from_numpy(values) for part, values in arrays.items()}), about
 
 
 @contextmanager
@@ -66,7 +65,7 @@ def reference_in_the_making(data: Path, folder: Path, tiny: bool) -> Iterator[su
 
 def compared(found: PairBatch, wanted: PairBatch) -> dict[str, float]:
     """The largest differences of images, and of flows where both masks agree; of masks and labels the shares that differ."""
-    mine = PairBatch(**{p.name: None if (v := getattr(found, p.name)) is None else v.cpu() for p in fields(found)})
+    mine = found.to("cpu")
     span = float(wanted.fixed.max() - wanted.fixed.min())
     both, both_reverse = mine.mask & wanted.mask, mine.reverse_mask & wanted.reverse_mask
     images = ((mine.fixed, wanted.fixed), (mine.moving, wanted.moving))

@@ -14,7 +14,7 @@ Models and registered pairs are kept in a folder and made once.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from itertools import permutations
 from pathlib import Path
 from typing import Any, Literal
@@ -112,9 +112,8 @@ def _registered(study: Study, group: str, reading: Literal["warped", "estimated"
         parts = [pair for family in _families(study, group) for pair in registered_pairs(family, settings.program, reading)]
         write_arrays(path, _arrays(PairBatch.concatenate(parts)), {"kind": _KIND})
     arrays, _ = read_arrays(path, _KIND)
-    return PairBatch(**{name: torch.from_numpy(values) for name, values in arrays.items()})
+    return PairBatch.of({name: torch.from_numpy(values) for name, values in arrays.items()})
 
 
 def _arrays(pairs: PairBatch) -> dict[str, Any]:
-    parts = {part.name: getattr(pairs, part.name) for part in fields(pairs)}
-    return {name: tensor.numpy() for name, tensor in parts.items() if tensor is not None}
+    return {name: tensor.numpy() for name, tensor in pairs.parts.items()}

@@ -44,7 +44,7 @@ def read(reader: str, path: Path) -> Any:
         return [file.spacing, file.network.description, {name: t.numpy() for name, t in file.network.state_dict().items()}]
     from augreg.synthesis import read_shards
 
-    return [{f.name: getattr(batch, f.name) for f in dataclasses.fields(batch)} for batch in read_shards(path)]
+    return [batch.parts for batch in read_shards(path)]
 
 
 def digest(value: Any) -> str:

@@ -13,7 +13,7 @@ from support.flows import pairs
 from augreg import Grid, Image
 from augreg.networks import warped
 from augreg.networks.warping import inverted
-from augreg.synthesis import AppearancePairs, PairBatch, write_shards
+from augreg.synthesis import AppearancePairs, Back, PairBatch, write_shards
 from augreg.training import (
     Team,
     growing,
@@ -36,7 +36,7 @@ from augreg.training import (
 def test_mirrored_pairs_are_as_exact_as_the_pairs(axes):
     batch = pairs(3, batch=2)
     names = ("fixed", "moving", "flow", "mask", "reverse", "reverse_mask")
-    rectangle = replace(batch, **{name: getattr(batch, name)[:, :, :50] for name in names})
+    rectangle = PairBatch.of(batch.parts | {name: getattr(batch, name)[:, :, :50] for name in names})
     turned = mirrored(rectangle, axes)
     grid = np.stack(np.meshgrid(*map(np.arange, turned.fixed.shape[2:]), indexing="ij"))
     inside = (slice(8, -8), slice(8, -8))
@@ -101,7 +101,10 @@ def test_held_out_pairs_are_none_of_those_learned_from():
 def test_both_directions_are_exact():
     batch = pairs(0, batch=2)
     reverse, _ = inverted(batch.flow, -batch.flow)
-    both, wrong = (in_both_directions(lambda _, u=u: replace(batch, reverse=u))(0) for u in (reverse, batch.flow))
+    both, wrong = (
+        in_both_directions(lambda _, u=u: replace(batch, back=Back.known(u, batch.reverse_mask)))(0)
+        for u in (reverse, batch.flow)
+    )
     right, left = ((warped(b.moving, b.flow) - b.fixed)[..., 8:-8, 8:-8].abs().mean((1, 2, 3)) for b in (both, wrong))
     assert len(both) == 4
     # interpolated twice, the second direction is exact up to that

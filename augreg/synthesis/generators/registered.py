@@ -28,7 +28,7 @@ from augreg.geometry.resampling import sample
 from augreg.geometry.transforms import Transform
 from augreg.registration import Registration
 from augreg.sam.textures import mirrored_points
-from augreg.synthesis.pairs import TOLERANCE, Draw, PairBatch
+from augreg.synthesis.pairs import TOLERANCE, Back, Draw, PairBatch
 from augreg.synthesis.render.renderer import INTENSITY_NODES, renderer_on
 from augreg.tensors import displacement_to_flow
 
@@ -148,8 +148,7 @@ def _pair(
         moving=image(moving),
         flow=flow(target),
         mask=torch.from_numpy(grid.contains(target, margin=0.0))[None, None],
-        reverse=flow(back),
-        reverse_mask=torch.from_numpy(grid.contains(back, margin=0.0) & (errors < TOLERANCE))[None, None],
+        back=Back.known(flow(back), torch.from_numpy(grid.contains(back, margin=0.0) & (errors < TOLERANCE))[None, None]),
         least_det=torch.tensor([det.min()]),
         residual=torch.tensor([errors.max()]),
         scale=torch.ones((1, 2), dtype=torch.float64),

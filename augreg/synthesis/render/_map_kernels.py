@@ -205,31 +205,109 @@ def pull_at(begin, end, coefficients, start, step, affine, shape, tolerance, ite
 
 
 @kernel
-def push_at(begin, end, coefficients, start, step, affine, shape, points, flow, inside):
-    """Flow A (x + u(x)) + t - y, (B, D, N) float32, at the points x (B, N, D) of all pixels y; whether it ends inside, (B, N).
+def spread_at(begin, end, coefficients, start, step, affine, shape, out):
+    """A (y + u(y)) + t at all pixels y, out (B, N, D). The outermost index counts pixels of the first axis, image by image.
+
+    The first axis is summed once for a plane (3-D) or a line (2-D) of coefficients, the others likewise; along the last axis the
+    places and weights of pixels are the same on all lines.
+    """
+    ndim = len(shape)
+    line, last, middle, wide = shape[ndim - 1], coefficients.shape[2], 1, 1
+    if coefficients.ndim == 5:
+        last, wide = coefficients.shape[4], coefficients.shape[3]
+        middle = shape[1]
+    deep = coefficients.shape[1] if ndim == 2 else coefficients.shape[2]
+    where, weight = np.empty(line, np.int64), np.zeros((4, line))
+    for k in range(line):
+        j, t = _knot(k, start[ndim - 1], step[ndim - 1], last)
+        where[k] = max(j, 0)
+        if j >= 0:
+            weight[0, k], weight[1, k], weight[2, k], weight[3, k] = weights(t)
+    rows, u, plane = np.zeros((ndim, last)), np.empty((ndim, line)), np.zeros((ndim, wide, last))
+    for job in range(begin, end):
+        b, i = job // shape[0], job % shape[0]
+        A = affine[b]
+        first, s = _knot(i, start[0], step[0], deep)
+        w = weights(s)
+        if first < 0:
+            w = (0.0, 0.0, 0.0, 0.0)
+            first = 0
+        c = coefficients[b]
+        if coefficients.ndim == 4:
+            for d in range(2):
+                for m in range(last):
+                    rows[d, m] = _across(c, first, m, d, w)
+        else:
+            for d in range(3):
+                for q in range(wide):
+                    for m in range(last):
+                        total = w[0] * c[d, first, q, m] + w[1] * c[d, first + 1, q, m]
+                        plane[d, q, m] = total + w[2] * c[d, first + 2, q, m] + w[3] * c[d, first + 3, q, m]
+        for j in range(middle):
+            if ndim == 3:
+                second, t = _knot(j, start[1], step[1], wide)
+                v = weights(t)
+                if second < 0:
+                    v = (0.0, 0.0, 0.0, 0.0)
+                    second = 0
+                for d in range(3):
+                    for m in range(last):
+                        total = v[0] * plane[d, second, m] + v[1] * plane[d, second + 1, m]
+                        rows[d, m] = total + v[2] * plane[d, second + 2, m] + v[3] * plane[d, second + 3, m]
+            for d in range(ndim):
+                for k in range(line):
+                    m = where[k]
+                    total = weight[0, k] * rows[d, m] + weight[1, k] * rows[d, m + 1]
+                    u[d, k] = total + weight[2, k] * rows[d, m + 2] + weight[3, k] * rows[d, m + 3]
+            at = (i * middle + j) * line
+            for k in range(line):
+                x, y, z = i + u[0, k], k + u[ndim - 1, k], 0.0
+                if ndim == 3:
+                    y, z = j + u[1, k], y
+                for d in range(ndim):
+                    out[b, at + k, d] = (
+                        A[d, 0] * x + A[d, 1] * y + A[d, 2] * z + A[d, ndim] if ndim == 3 else A[d, 0] * x + A[d, 1] * y + A[d, 2]
+                    )
+
+
+@kernel
+def move_at(begin, end, coefficients, start, step, affine, points, out):
+    """A (x + u(x)) + t at points x (B, N, D), out alike. The outermost index counts points, image by image."""
+    count, ndim = points.shape[1], points.shape[2]
+    u, rows = np.empty(ndim), np.empty((3, 4))
+    for b in range(begin // count, -(-end // count)):
+        c, A = coefficients[b], affine[b]
+        for i in range(max(begin - b * count, 0), min(end - b * count, count)):
+            x = points[b, i]
+            _value(c, start, step, x, u, rows)
+            for d in range(ndim):
+                total = A[d, ndim]
+                for a in range(ndim):
+                    total += A[d, a] * (x[a] + u[a])
+                out[b, i, d] = total
+
+
+@kernel
+def ends_at(begin, end, points, shape, flow, inside):
+    """What takes all pixels y to points (B, N, D): flow (B, D, N) float32; whether it ends inside, (B, N).
 
     The outermost index counts lines of pixels, image by image.
     """
     ndim, count = len(shape), points.shape[1]
     line = shape[ndim - 1]
     lines = count // line
-    u, y, rows = np.empty(ndim), np.empty(ndim), np.empty((3, 4))
+    y = np.empty(ndim)
     for job in range(begin, end):
         b, row = job // lines, job % lines
-        c, A = coefficients[b], affine[b]
         y[0] = row
         if ndim == 3:
             y[0], y[1] = row // shape[1], row % shape[1]
         for k in range(line):
             i = row * line + k
             y[ndim - 1] = k
-            x = points[b, i]
-            _value(c, start, step, x, u, rows)
             within = True
             for d in range(ndim):
-                t = A[d, ndim]
-                for a in range(ndim):
-                    t += A[d, a] * (x[a] + u[a])
+                t = points[b, i, d]
                 within &= -EDGE <= t <= shape[d] - 1 + EDGE
                 flow[b, d, i] = t - y[d]
             inside[b, i] = within

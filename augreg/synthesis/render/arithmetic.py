@@ -1,4 +1,4 @@
-"""What rendering computes with: the same seven functions by tensor operations on any device, or by compiled kernels on the CPU.
+"""What rendering computes with: the same nine functions by tensor operations on any device, or by compiled kernels on the CPU.
 
 All of them work on batches, in index units: points are indices of one image grid, displacements count in its voxels. u is a
 spline over a control grid, u(x) = sum_j b_j(x) c_j with b_j cubic B-splines, and 0 outside the control grid's domain.
@@ -41,13 +41,16 @@ class Arithmetic(ABC):
         """
 
     @abstractmethod
-    def push(self, coefficients: Tensor, frame: ControlFrame, affine: Tensor, points: Tensor) -> tuple[Tensor, Tensor]:
-        """Where the points x (B, N, D) of all pixels y go under A (x + u(x)) + t.
+    def spread(self, coefficients: Tensor, frame: ControlFrame, affine: Tensor) -> Tensor:
+        """A (y + u(y)) + t at all pixels y, (B, N, D): a lattice, so that the sum is made axis by axis."""
 
-        Returns
-        -------
-        the flow A (x + u(x)) + t - y, (B, D, N) float32 voxels, and whether its end lies inside the grid, (B, N) bool
-        """
+    @abstractmethod
+    def move(self, coefficients: Tensor, frame: ControlFrame, points: Tensor, affine: Tensor | None = None) -> Tensor:
+        """A (x + u(x)) + t at points x (B, N, D), by default without an affine map, (B, N, D)."""
+
+    @abstractmethod
+    def ends(self, frame: ControlFrame, points: Tensor) -> tuple[Tensor, Tensor]:
+        """See `ControlFrame.ends`."""
 
     @abstractmethod
     def exponential(self, coefficients: Tensor, frame: ControlFrame, points: Tensor, sign: float, steps: int) -> Tensor:

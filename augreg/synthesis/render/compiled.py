@@ -15,8 +15,10 @@ from augreg.threads import shared
 
 # nanoseconds in 2-D and 3-D, about: to solve for a point, for the field at one, for a texture at one
 _PULL, _FIELD, _TEXTURE = {2: 80, 3: 220}, {2: 40, 3: 90}, {2: 25, 3: 70}
-# for the nearest label, for a value along one axis, for a pixel of one image in a mosaic
-_LABEL, _FILTER, _BLEND = 5, 6, 1
+# for the field at a pixel of a lattice
+_SPREAD = {2: 8, 3: 15}
+# for the nearest label, for a value along one axis, for a pixel of one image in a mosaic, for the end of a flow
+_LABEL, _FILTER, _BLEND, _ENDS = 5, 6, 1, 5
 
 
 @dataclass(frozen=True)
@@ -34,14 +36,34 @@ class CompiledArithmetic(Arithmetic):
         shared(_map_kernels.pull_at, batch * sets, work, *_splines(coefficients, frame), *arrays)
         return out, residual
 
-    def push(self, coefficients: Tensor, frame: ControlFrame, affine: Tensor, points: Tensor) -> tuple[Tensor, Tensor]:
-        """See `Arithmetic.push`."""
+    def spread(self, coefficients: Tensor, frame: ControlFrame, affine: Tensor) -> Tensor:
+        """See `Arithmetic.spread`."""
+        ndim, batch, count = len(frame.pixels), len(coefficients), math.prod(frame.pixels)
+        out = torch.empty((batch, count, ndim), dtype=coefficients.dtype)
+        planes = frame.pixels[0]
+        arrays = _array(affine), frame.pixels, out.numpy()
+        work = _SPREAD[ndim] * count / planes
+        shared(_map_kernels.spread_at, batch * planes, work, *_splines(coefficients, frame), *arrays)
+        return out
+
+    def move(self, coefficients: Tensor, frame: ControlFrame, points: Tensor, affine: Tensor | None = None) -> Tensor:
+        """See `Arithmetic.move`."""
+        batch, count, ndim = points.shape
+        if affine is None:
+            affine = torch.eye(ndim, ndim + 1, dtype=coefficients.dtype).expand(batch, ndim, ndim + 1)
+        out = torch.empty_like(points, memory_format=torch.contiguous_format)
+        arrays = _array(affine), _array(points), out.numpy()
+        shared(_map_kernels.move_at, batch * count, _FIELD[ndim], *_splines(coefficients, frame), *arrays)
+        return out
+
+    def ends(self, frame: ControlFrame, points: Tensor) -> tuple[Tensor, Tensor]:
+        """See `Arithmetic.ends`."""
         batch, count, ndim = points.shape
         flow = torch.empty((batch, ndim, count), dtype=torch.float32)
         inside = torch.empty((batch, count), dtype=torch.bool)
         line = frame.pixels[-1]
-        arrays = _array(affine), frame.pixels, _array(points), flow.numpy(), inside.numpy()
-        shared(_map_kernels.push_at, batch * count // line, _FIELD[ndim] * line, *_splines(coefficients, frame), *arrays)
+        arrays = _array(points), frame.pixels, flow.numpy(), inside.numpy()
+        shared(_map_kernels.ends_at, batch * count // line, _ENDS * line, *arrays)
         return flow, inside
 
     def prefilter(self, values: Tensor) -> Tensor:

@@ -93,12 +93,3 @@ def _determinant(invariants: list[Tensor], factors: Tensor) -> Tensor:
             total = (total + invariant) * s
         least.append(1 + total.amin(dim=1))
     return torch.stack(least, dim=1)
-
-
-def least_slope(x: Tensor, backward: Tensor) -> Tensor:
-    """The least det(D psi) of psi^-1: y -> x, poses excepted, from differences of x (N, *shape, D) between neighbours, (N,)."""
-    ndim = x.shape[-1]
-    common = (slice(None), *(slice(0, n - 1) for n in x.shape[1:-1]))
-    slopes = torch.stack([x.diff(dim=a + 1)[common] for a in range(ndim)], dim=-1)
-    det = torch.linalg.det(slopes) / torch.linalg.det(backward[:, :, :-1]).reshape(-1, *[1] * ndim)
-    return 1 / det.flatten(1).amax(dim=1)

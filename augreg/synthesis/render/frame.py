@@ -12,7 +12,7 @@ from augreg.geometry.grid import Grid
 Tensor = torch.Tensor
 
 # targets may miss the grid by rounding
-_EDGE = 1e-6
+EDGE = 1e-6
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,26 +46,35 @@ class ControlFrame:
 
     def targets(self, affine: Tensor) -> Tensor:
         """A y + t at all pixels y, (B, N, D), of affine maps [A, t] (B, D, D + 1)."""
-        return _transformed(affine, self._pixels_like(affine))
+        return transformed(affine, self.pixels_like(affine))
 
-    def ends(self, affine: Tensor, points: Tensor) -> tuple[Tensor, Tensor]:
-        """Where points x (B, N, D) that belong to all pixels y go under A x + t.
-
-        Returns
-        -------
-        the flow A x + t - y, (B, D, N) float32 voxels, and whether its end lies inside the grid, (B, N) bool
-        """
-        target = _transformed(affine, points)
+    def ends(self, points: Tensor) -> tuple[Tensor, Tensor]:
+        """What takes all pixels y to points (B, N, D): the flow (B, D, N) float32 voxels, and whether it ends inside, (B, N)."""
         last = torch.tensor(self.pixels, device=points.device) - 1
-        inside = ((target >= -_EDGE) & (target <= last + _EDGE)).all(dim=-1)
-        return (target - self._pixels_like(affine)).movedim(-1, 1).float(), inside
+        inside = ((points >= -EDGE) & (points <= last + EDGE)).all(dim=-1)
+        return (points - self.pixels_like(points)).movedim(-1, 1).float(), inside
 
-    def _pixels_like(self, like: Tensor) -> Tensor:
+    def of_nodes(self, like: Tensor) -> Tensor:
+        """Numbers of nodes of the control grid to indices of the image grid, an affine map (1, D, D + 1)."""
+        start, step = (torch.tensor(part, dtype=like.dtype, device=like.device) for part in (self.start, self.step))
+        return torch.cat([torch.diag(1 / step), (-start / step)[:, None]], dim=1)[None]
+
+    def nodes(self, like: Tensor) -> Tensor:
+        """The nodes of the control grid as indices of the image grid, (1, N, D)."""
+        return ControlFrame(self.shape, self.start, self.step, self.shape).targets(self.of_nodes(like))
+
+    def pixels_like(self, like: Tensor) -> Tensor:
         """Indices of all pixels, (1, N, D)."""
         axes = [torch.arange(n, dtype=like.dtype, device=like.device) for n in self.pixels]
         return torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1).reshape(1, -1, len(axes))
 
 
-def _transformed(affine: Tensor, points: Tensor) -> Tensor:
+def transformed(affine: Tensor, points: Tensor) -> Tensor:
     """Affine maps (B, D, D + 1) applied to points (B or 1, N, D)."""
     return points @ affine[:, :, :-1].transpose(1, 2) + affine[:, None, :, -1]
+
+
+def compose(first: Tensor, second: Tensor) -> Tensor:
+    """x -> first(second(x)) of affine maps (B or 1, D, D + 1)."""
+    offset = transformed(first, second[:, None, :, -1]).transpose(1, 2)
+    return torch.cat([first[:, :, :-1] @ second[:, :, :-1], offset], dim=2)

@@ -1,12 +1,10 @@
 """Rendering pairs: images and their exact correspondence, deterministic, batched, in torch.
 
-With psi_k: template -> image k and its inverse B_k (see `augreg.sam.model`),
+    image_k(y) = a_k(B_k(y)),        B_k: image k -> template,        u(y) = phi(y) - y,        B_1 = B_2 o phi,
 
-    image_k(y) = a_k(B_k(y)),        u(y) = psi_2(B_1(y)) - y = B_2^-1(B_1(y)) - y,
-
-so that with one appearance image_2(y + u(y)) = a(B_2(psi_2(B_1(y)))) = a(B_1(y)) = image_1(y), exactly; the reverse displacement
-is psi_1(B_2(y)) - y. psi is a cubic B-spline and an affine pose; B_1 and B_2 are solved for by Newton's method, in double
-precision, and the residual |psi(B(y)) - y| is measured. Where psi is the exponential of a velocity, B is that of its negative.
+so that with one appearance image_2(y + u(y)) = a(B_2(phi(y))) = a(B_1(y)) = image_1(y), exactly. What is drawn are psi_k, the ways
+from the template to the images; `augreg.synthesis.render.maps` makes B and phi of them, which need no inverse here. The way back,
+phi^-1, is found by Newton's method, in double precision, and its residual is measured, when it is asked for.
 Every image is sampled once, from the appearance on the template's grid, by cubic B-splines with mirrored borders: the
 appearance has no end, so that the equation holds wherever the target y + u(y) lies inside image 2. What an image shows of places
 outside the appearance is its mirror image, labels alike; what a cubic overshoots is clipped. A smooth gain that was asked for
@@ -18,7 +16,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -26,13 +23,14 @@ import torch
 from augreg.geometry.grid import FloatArray, Grid
 from augreg.geometry.splines import control_grid, cubic
 from augreg.sam.alignment import pose_transform
-from augreg.sam.motion import Displacement, Motion, Velocity
-from augreg.synthesis.pairs import TOLERANCE, PairBatch
+from augreg.sam.motion import Motion
+from augreg.synthesis.pairs import TOLERANCE, Back, PairBatch
 from augreg.synthesis.render.arithmetic import Arithmetic
 from augreg.synthesis.render.compiled import CompiledArithmetic
-from augreg.synthesis.render.folding import FoldingCheck, least_slope
+from augreg.synthesis.render.folding import FoldingCheck
 from augreg.synthesis.render.frame import ControlFrame, Tensor
 from augreg.synthesis.render.held import held
+from augreg.synthesis.render.maps import Fitting, PairMaps
 from augreg.synthesis.render.tensor_splines import per_axis
 from augreg.synthesis.render.tensors import TensorArithmetic
 
@@ -76,19 +74,6 @@ class Looks:
     labels: Tensor | None = None
 
 
-class _Correspondence(NamedTuple):
-    """B of all pixels (2 B, N, D), its residuals (2 B, N) before the pose; flows to the pair's other image (2 B, D, N), whether
-    they end inside (2 B, N); factors of shrinking and least determinants (2 B,).
-    """
-
-    points: Tensor
-    residual: Tensor
-    flow: Tensor
-    inside: Tensor
-    scale: Tensor
-    least: Tensor
-
-
 @dataclass(frozen=True, eq=False)
 class Renderer:
     """Renders pairs on a grid, on a device.
@@ -96,16 +81,14 @@ class Renderer:
     Parameters
     ----------
     grid : grid of template and images
-    frame : position of the control grid of the maps over it
-    folding : check of the maps for folds
+    fitting : makes maps of what is drawn
     light : bases of smooth gains, one (n, INTENSITY_NODES) per axis
     arithmetic : implementation of the functions that are computed at every pixel
     device : device of all tensors
     """
 
     grid: Grid
-    frame: ControlFrame
-    folding: FoldingCheck
+    fitting: Fitting
     light: list[Tensor]
     arithmetic: Arithmetic
     device: torch.device
@@ -115,33 +98,61 @@ class Renderer:
         """The renderer of a template's grid."""
         frame = ControlFrame.of(control_grid(grid), grid)
         light = [held(_smooth_basis(n), device) for n in grid.shape]
-        return Renderer(grid, frame, FoldingCheck.of(frame, device), light, arithmetic, device)
+        return Renderer(grid, Fitting.of(frame, device, arithmetic), light, arithmetic, device)
+
+    @property
+    def frame(self) -> ControlFrame:
+        """Position of the control grid of the maps over the grid."""
+        return self.fitting.frame
+
+    @property
+    def folding(self) -> FoldingCheck:
+        """Check of the maps for folds."""
+        return self.fitting.folding
 
     def pairs(self, shapes: Shapes, looks: Looks) -> PairBatch:
         """The pairs of shapes and looks."""
-        B, shape, textures = len(shapes.coefficients) // 2, self.grid.shape, looks.textures
-        found = self._corresponding(shapes)
-        # the residual is measured before the pose, which scales it
-        masks = (found.inside & (found.residual < TOLERANCE)).reshape(2 * B, 1, *shape)
-        flows = found.flow.reshape(2 * B, self.grid.ndim, *shape)
-        values = self.arithmetic.interpolate(self.arithmetic.prefilter(textures), found.points)
-        sampled = clipped(values, looks.bounds or textures.flatten(1).aminmax(dim=1))
-        images = sampled.reshape(2 * B, *shape) * self.gains(looks.light)
-        known = None if looks.labels is None else self.arithmetic.nearest(looks.labels, found.points).reshape(2 * B, 1, *shape)
+        maps = self.maps(shapes)
+        B, shape, pixels = len(maps.swapped), self.grid.shape, self.frame
+        target = self.arithmetic.spread(maps.other, pixels, maps.there)
+        flow, mask = self.arithmetic.ends(pixels, target)
+        places = [
+            self.arithmetic.move(maps.base, pixels, target, maps.home),
+            self.arithmetic.spread(maps.base, pixels, maps.home),
+        ]
+        images, labels = self._seen(looks, places, maps.swapped)
+        light = self.gains(looks.light)
+        images = [image * (light if light.ndim == 0 else light[k::2]) for k, image in enumerate(images)]
+        forth, residual = (flow, mask), torch.zeros(B, dtype=target.dtype, device=self.device)
+        # where the fixed image is the base, what is known is the way back
+        turned = maps.swapped.nonzero()[:, 0]
+        if len(turned):
+            *inverse, errors = self._inverse(maps, turned)
+            forth = _put(forth, turned, inverse)
+            residual[turned] = errors
+
+        def back() -> tuple[Tensor, Tensor]:
+            others = (~maps.swapped).nonzero()[:, 0]
+            found = _put((flow, mask), others, self._inverse(maps, others)[:2]) if len(others) else (flow, mask)
+            return found[0].reshape(B, -1, *shape), found[1].reshape(B, 1, *shape)
+
         return PairBatch(
-            fixed=images[0::2, None],
-            moving=images[1::2, None],
-            flow=flows[0::2],
-            mask=masks[0::2],
-            reverse=flows[1::2],
-            reverse_mask=masks[1::2],
-            least_det=found.least.reshape(B, 2).amin(dim=1),
-            residual=found.residual.reshape(B, -1).amax(dim=1),
-            scale=found.scale.reshape(B, 2),
+            fixed=images[0][:, None],
+            moving=images[1][:, None],
+            flow=forth[0].reshape(B, -1, *shape),
+            mask=forth[1].reshape(B, 1, *shape),
+            back=Back(back),
+            least_det=maps.least,
+            residual=residual,
+            scale=maps.scale,
             rejected=torch.zeros(B, dtype=torch.int64, device=self.device),
-            fixed_labels=None if known is None else known[0::2],
-            moving_labels=None if known is None else known[1::2],
+            fixed_labels=None if labels is None else labels[0][:, None],
+            moving_labels=None if labels is None else labels[1][:, None],
         )
+
+    def maps(self, shapes: Shapes) -> PairMaps:
+        """The maps of the pairs of some shapes."""
+        return self.fitting.maps(shapes.coefficients, shapes.motion, *self._poses(shapes))
 
     def gains(self, light: FloatArray) -> Tensor:
         """The smooth gains of all images, (2 B, *shape) or, where there is none, 1."""
@@ -150,29 +161,30 @@ class Renderer:
         nodes = held(light, self.device)
         return per_axis(nodes.reshape(-1, *[INTENSITY_NODES] * len(self.light)), self.light).exp()
 
-    def _corresponding(self, shapes: Shapes) -> _Correspondence:
-        forward, backward = self._poses(shapes)
-        match shapes.motion:
-            case Displacement():
-                return self._through_displacements(shapes.coefficients, forward, backward)
-            case Velocity(steps):
-                return self._along_velocities(shapes.coefficients, steps, forward, backward)
+    def _inverse(self, maps: PairMaps, which: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """phi^-1 of some pairs at all pixels: flows (b, D, N), pixels that count (b, N), largest residuals (b,)."""
+        points, residual = self.arithmetic.pull(maps.other[which], self.frame, maps.again[which])
+        flow, inside = self.arithmetic.ends(self.frame, points)
+        return flow, inside & (residual < TOLERANCE), residual.amax(dim=1)
 
-    def _through_displacements(self, coefficients: Tensor, forward: Tensor, backward: Tensor) -> _Correspondence:
-        u, scale, least = self.folding.unfolded(coefficients)
-        points, residual = self.arithmetic.pull(u, self.frame, backward)
-        other = _others(u)
-        flow, inside = self.arithmetic.push(u[other], self.frame, forward[other], points)
-        return _Correspondence(points, residual, flow, inside, scale, least)
-
-    def _along_velocities(self, v: Tensor, steps: int, forward: Tensor, backward: Tensor) -> _Correspondence:
-        z, other = self.frame.targets(backward), _others(v)
-        points = self.arithmetic.exponential(v, self.frame, z, -1.0, steps)
-        residual = (self.arithmetic.exponential(v, self.frame, points, 1.0, steps) - z).norm(dim=-1)
-        there = self.arithmetic.exponential(v[other], self.frame, points, 1.0, steps)
-        flow, inside = self.frame.ends(forward[other], there)
-        least = least_slope(points.reshape(len(v), *self.grid.shape, self.grid.ndim), backward)
-        return _Correspondence(points, residual, flow, inside, torch.ones(len(v), dtype=v.dtype, device=v.device), least)
+    def _seen(self, looks: Looks, places: Sequence[Tensor], swapped: Tensor) -> tuple[list[Tensor], list[Tensor] | None]:
+        """Images and labels (B, *shape) of fixed and moving, where `places` (B, N, D) are those of the other image and the base."""
+        B, shape = len(swapped), self.grid.shape
+        if swapped.any():
+            chosen = swapped[:, None, None]
+            places = [torch.where(chosen, *both) for both in ((places[1], places[0]), (places[0], places[1]))]
+        each = looks.textures.flatten(1)
+        bounds = looks.bounds or each.aminmax(dim=1)
+        coefficients, step = self.arithmetic.prefilter(looks.textures), len(each) // B
+        images, labels = [], []
+        for k, points in enumerate(places):
+            own = slice(k if step == 2 else 0, None, step)
+            values = self.arithmetic.interpolate(coefficients[own], points)
+            images.append(clipped(values, [bound[own] for bound in bounds]).reshape(B, *shape))
+            if looks.labels is not None:
+                known = looks.labels[own] if len(looks.labels) == len(each) else looks.labels
+                labels.append(self.arithmetic.nearest(known, points).reshape(B, *shape))
+        return images, labels or None
 
     def _poses(self, shapes: Shapes) -> tuple[Tensor, Tensor]:
         """T and T^-1 of all images in index units, (2 B, D, D + 1) each."""
@@ -210,9 +222,10 @@ def clipped(values: Tensor, bounds: Sequence[Tensor]) -> Tensor:
     return values.clamp(low, high)
 
 
-def _others(images: Tensor) -> Tensor:
-    """For every image the number of the other one of its pair: 1 0 3 2 ..."""
-    return torch.arange(len(images), device=images.device) ^ 1
+def _put(parts: Sequence[Tensor], where: Tensor, by: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    """Flows and masks, but for those at the indices `where`, which are taken from `by`."""
+    flow, mask = (part.index_copy(0, where, new) for part, new in zip(parts, by, strict=True))
+    return flow, mask
 
 
 def _smooth_basis(n: int) -> FloatArray:

@@ -22,6 +22,7 @@ import torch
 from torch import nn
 
 from augreg.geometry.grid import FloatArray
+from augreg.geometry.splines import cubic
 from augreg.synthesis.render.frame import ControlFrame, Tensor
 
 
@@ -145,6 +146,18 @@ def prefilter(values: Tensor) -> Tensor:
 @lru_cache(maxsize=16)
 def _filter(n: int, device: torch.device, dtype: torch.dtype) -> Tensor:
     return torch.tensor(prefilter_matrix(n), device=device, dtype=dtype)
+
+
+# as are these
+@lru_cache(maxsize=16)
+def bases(frame: ControlFrame, device: torch.device, dtype: torch.dtype) -> list[Tensor]:
+    """The B-splines of a control grid at the pixels, one matrix (pixels, nodes) per axis; 0 outside the control grid's domain."""
+    matrices = []
+    for n, start, step, pixels in zip(frame.shape, frame.start, frame.step, frame.pixels, strict=True):
+        t = start + step * np.arange(pixels)
+        values = cubic(np.subtract.outer(t, np.arange(n))) * ((t >= 1) & (t <= n - 2))[:, None]
+        matrices.append(torch.tensor(values, device=device, dtype=dtype))
+    return matrices
 
 
 def prefilter_matrix(n: int) -> FloatArray:

@@ -9,8 +9,8 @@ import torch
 from augreg.geometry.velocity import runge_kutta
 from augreg.synthesis.render import tensor_splines
 from augreg.synthesis.render.arithmetic import ACCEPTED, ITERATIONS, Arithmetic
-from augreg.synthesis.render.frame import ControlFrame, Tensor
-from augreg.synthesis.render.tensor_splines import SplineField, displacement, flat, unflat
+from augreg.synthesis.render.frame import ControlFrame, Tensor, transformed
+from augreg.synthesis.render.tensor_splines import SplineField, bases, displacement, flat, per_axis, unflat
 
 
 @dataclass(frozen=True)
@@ -47,9 +47,20 @@ class TensorArithmetic(Arithmetic):
             place, which, best = place[left], which[left], best[left]
         return unflat(found, pixels), residuals.reshape(pixels.shape[:2])
 
-    def push(self, coefficients: Tensor, frame: ControlFrame, affine: Tensor, points: Tensor) -> tuple[Tensor, Tensor]:
-        """See `Arithmetic.push`."""
-        return frame.ends(affine, points + displacement(coefficients, frame, points))
+    def spread(self, coefficients: Tensor, frame: ControlFrame, affine: Tensor) -> Tensor:
+        """See `Arithmetic.spread`."""
+        u = per_axis(coefficients.movedim(-1, 0).flatten(0, 1), bases(frame, coefficients.device, coefficients.dtype))
+        u = u.reshape(coefficients.shape[-1], len(coefficients), -1).movedim(0, -1)
+        return transformed(affine, u + frame.pixels_like(u))
+
+    def move(self, coefficients: Tensor, frame: ControlFrame, points: Tensor, affine: Tensor | None = None) -> Tensor:
+        """See `Arithmetic.move`."""
+        moved = points + displacement(coefficients, frame, points)
+        return moved if affine is None else transformed(affine, moved)
+
+    def ends(self, frame: ControlFrame, points: Tensor) -> tuple[Tensor, Tensor]:
+        """See `Arithmetic.ends`."""
+        return frame.ends(points)
 
     def exponential(self, coefficients: Tensor, frame: ControlFrame, points: Tensor, sign: float, steps: int) -> Tensor:
         """See `Arithmetic.exponential`."""
