@@ -118,7 +118,7 @@ class PairBatch:
     def of(parts: Mapping[str, torch.Tensor]) -> PairBatch:
         """The inverse of `parts`."""
         rest = {name: part for name, part in parts.items() if not name.startswith("reverse")}
-        return PairBatch(back=Back.known(parts["reverse"], parts["reverse_mask"]), **rest)  # type: ignore[arg-type]
+        return PairBatch(back=Back.known(parts["reverse"], parts["reverse_mask"]), **rest)
 
     def __getitem__(self, pairs: torch.Tensor | slice) -> PairBatch:
         """Some of the pairs."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from itertools import combinations
+from typing import Any
 
 import numpy as np
 import torch
@@ -79,7 +80,7 @@ def jittered(
         pairs, rng = batch_of(step), np.random.default_rng([seed, step, 3])
         if not torch.isnan(pairs.flow).all():
             raise ValueError("batch_of: expected pairs without a truth, which moving the images would blur; got pairs with one")
-        sides = {}
+        sides: dict[str, Any] = {}
         for side in ("fixed", "moving"):
             images, labels = getattr(pairs, side), getattr(pairs, f"{side}_labels")
             pose = poses(len(pairs), tuple(images.shape[2:]), rng)

@@ -15,6 +15,7 @@ from augreg.synthesis import AppearancePairs, PairGenerator, RandomDeformations,
 from augreg.synthesis.generators import instances
 from augreg.synthesis.render.compiled import CompiledArithmetic
 from augreg.synthesis.render.folding import FoldingCheck
+from augreg.synthesis.render.maps import Fitting
 from augreg.synthesis.render.renderer import Renderer
 from augreg.synthesis.render.tensors import TensorArithmetic
 from benchmarks.harness.page import table
@@ -30,10 +31,17 @@ _STEPS = (
     (TensorArithmetic, "blend", "mosaic"),
     (FoldingCheck, "unfolded", "check of folding"),
     (Renderer, "_poses", "poses"),
-    (CompiledArithmetic, "pull", "inversion"),
-    (TensorArithmetic, "pull", "inversion"),
-    (CompiledArithmetic, "push", "forward map, flow, mask"),
-    (TensorArithmetic, "push", "forward map, flow, mask"),
+    (Fitting, "_inverted", "inversion at the nodes"),
+    (Fitting, "_moved", "the other map at the nodes"),
+    (Fitting, "_through", "splines through the nodes"),
+    (CompiledArithmetic, "spread", "splines on the lattice"),
+    (TensorArithmetic, "spread", "splines on the lattice"),
+    (CompiledArithmetic, "move", "spline at points"),
+    (TensorArithmetic, "move", "spline at points"),
+    (CompiledArithmetic, "ends", "flow, mask"),
+    (TensorArithmetic, "ends", "flow, mask"),
+    (CompiledArithmetic, "pull", "inversion at the pixels"),
+    (TensorArithmetic, "pull", "inversion at the pixels"),
     (CompiledArithmetic, "prefilter", "prefilter"),
     (TensorArithmetic, "prefilter", "prefilter"),
     (CompiledArithmetic, "interpolate", "interpolation"),

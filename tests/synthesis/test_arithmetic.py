@@ -58,8 +58,14 @@ def test_compiled_and_tensor_functions_agree_with_each_other_and_with_bsplines(n
         x, residual = arithmetic.pull(coefficients, frame, affine)
         assert residual.max() <= ACCEPTED
         assert (x + displacement(coefficients, frame, x) - z).norm(dim=-1).max() < 1e-5
-        flow, inside = arithmetic.push(coefficients, frame, affine, x)
         target = z @ affine[..., :-1].transpose(1, 2) + affine[:, None, :, -1]
+        moved = arithmetic.move(coefficients, frame, x, affine)
+        assert torch.allclose(moved, target, atol=1e-4)
+        assert torch.allclose(arithmetic.move(coefficients, frame, points), points + u, atol=1e-12)
+        lattice = pixels.double() + displacement(coefficients, frame, pixels.double().expand(2, -1, -1))
+        spread = arithmetic.spread(coefficients, frame, affine)
+        assert torch.allclose(spread, lattice @ affine[..., :-1].transpose(1, 2) + affine[:, None, :, -1], atol=1e-12)
+        flow, inside = arithmetic.ends(frame, moved)
         assert torch.allclose(flow.movedim(1, -1).double() + pixels, target, atol=1e-4)
         clear = ((target - 0.001 > 0) & (target + 0.001 < torch.tensor(grid.shape) - 1)).all(dim=-1)
         assert inside[clear].all()

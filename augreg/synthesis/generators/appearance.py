@@ -32,6 +32,7 @@ from augreg.sam.model import SHARPNESS, AppearanceModel
 from augreg.synthesis.generators.fields import Field, bounded_normal, described
 from augreg.synthesis.generators.instances import AppearanceDraw, InstanceRenderer
 from augreg.synthesis.pairs import PairBatch
+from augreg.synthesis.render.maps import MADE
 from augreg.synthesis.render.renderer import INTENSITY_NODES
 
 
@@ -108,7 +109,7 @@ class AppearancePairs:
         """The options and a hash of the model."""
         options = {part.name: getattr(self, part.name) for part in fields(self) if part.name not in ("model", "rest")}
         rest = {"rest": described(self.rest)} if self.rest else {}
-        return {"kind": "appearance model", "model": self._fingerprint, **options, **rest, "range": "clipped"}
+        return {"kind": "appearance model", "model": self._fingerprint, **options, **rest, "range": "clipped", "maps": MADE}
 
     @cached_property
     def _fingerprint(self) -> str:

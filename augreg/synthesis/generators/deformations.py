@@ -27,6 +27,7 @@ from augreg.sam.motion import Displacement
 from augreg.synthesis.generators.fields import Field, SmoothField, described
 from augreg.synthesis.pairs import Draw, PairBatch, PairGenerator, make_pairs
 from augreg.synthesis.render.held import held, narrow_labels, rendering
+from augreg.synthesis.render.maps import MADE
 from augreg.synthesis.render.renderer import INTENSITY_NODES, Looks, Shapes, renderer_on
 from augreg.tensors import flows_to_displacements
 
@@ -147,7 +148,7 @@ class RandomDeformations:
         """The families of fields and a hash of the images."""
         families = described(self.families)
         known = {"images": self._fingerprint, "families": families, "intensity": self.intensity}
-        return {"kind": "random deformations", **known, "range": "clipped"}
+        return {"kind": "random deformations", **known, "range": "clipped", "maps": MADE}
 
     @cached_property
     def _known_labels(self) -> npt.NDArray[np.integer]:

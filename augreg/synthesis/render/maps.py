@@ -9,12 +9,15 @@ method finds psi^-1, and cubic B-splines w through the nodes take its place:
     B_o(y) = B_b(phi(y))                 by definition
 
 From here on B_b and phi **are** the maps: image_k(y) = a(B_k(y)), so that image_o(y) = image_b(phi(y)) exactly, whatever the
-splines lie off the nodes by. On the pixels w_b and w_o are sums over a regular lattice, B_o is one spline at scattered points, and
-nothing is inverted; phi^-1, the way from b to o, is one inverse a pixel, for those who ask.
+splines lie off the nodes by. On the pixels w_b and w_o are sums over a regular lattice, B_o is one spline at scattered points,
+and nothing is inverted; phi^-1, the way from b to o, is one inverse a pixel, for those who ask.
 
-None of them folds: psi is shrunk until det D psi >= LEAST_DETERMINANT on the lattice of `FoldingCheck`, and then w_b and w_o are,
-by the same rule. So y + w_b(y), phi and B_o, which is made of both, are one-to-one as psi is; splines that had to be shrunk are
-other maps than psi's, but the pair that they make is as exact.
+The bound that keeps psi from folding holds for them: psi is shrunk until det D psi >= LEAST_DETERMINANT on the lattice of
+`FoldingCheck`, and then w_b and w_o are, by the same rule. So B_b, phi, and B_o, which is made of both, are one-to-one as far as
+that lattice shows. A spline that had to be shrunk is another map than was drawn; the pair that it makes is as exact.
+
+A pair's other image depends on its base: the same shape in two pairs is the same image but for the hundredths of a pixel that
+phi's spline lies off psi_b o psi_o^-1.
 """
 
 from __future__ import annotations
@@ -30,6 +33,8 @@ from augreg.synthesis.render.frame import ControlFrame, Tensor, compose, transfo
 from augreg.synthesis.render.held import held
 from augreg.synthesis.render.tensor_splines import per_axis, prefilter_matrix
 
+# how maps are made of what is drawn, for descriptions of pairs
+MADE = "splines of B and phi"
 # the join with what stays beyond the control grid
 _ZERO_LAYERS = 3
 

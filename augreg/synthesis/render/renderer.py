@@ -2,9 +2,9 @@
 
     image_k(y) = a_k(B_k(y)),        B_k: image k -> template,        u(y) = phi(y) - y,        B_1 = B_2 o phi,
 
-so that with one appearance image_2(y + u(y)) = a(B_2(phi(y))) = a(B_1(y)) = image_1(y), exactly. What is drawn are psi_k, the ways
-from the template to the images; `augreg.synthesis.render.maps` makes B and phi of them, which need no inverse here. The way back,
-phi^-1, is found by Newton's method, in double precision, and its residual is measured, when it is asked for.
+so that with one appearance image_2(y + u(y)) = a(B_2(phi(y))) = a(B_1(y)) = image_1(y), exactly. What is drawn are psi_k, the
+ways from the template to the images; `augreg.synthesis.render.maps` makes B and phi of them, which need no inverse here. The
+way back, phi^-1, is found by Newton's method, in double precision, and its residual is measured, when it is asked for.
 Every image is sampled once, from the appearance on the template's grid, by cubic B-splines with mirrored borders: the
 appearance has no end, so that the equation holds wherever the target y + u(y) lies inside image 2. What an image shows of places
 outside the appearance is its mirror image, labels alike; what a cubic overshoots is clipped. A smooth gain that was asked for
@@ -168,7 +168,7 @@ class Renderer:
         return flow, inside & (residual < TOLERANCE), residual.amax(dim=1)
 
     def _seen(self, looks: Looks, places: Sequence[Tensor], swapped: Tensor) -> tuple[list[Tensor], list[Tensor] | None]:
-        """Images and labels (B, *shape) of fixed and moving, where `places` (B, N, D) are those of the other image and the base."""
+        """Images and labels (B, *shape) of fixed and moving; `places` (B, N, D) are those of the other image and of the base."""
         B, shape = len(swapped), self.grid.shape
         if swapped.any():
             chosen = swapped[:, None, None]

@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import final
+from typing import Any, final
 
 import torch
 
@@ -164,11 +164,12 @@ def pairs_error(network: Network | None, pairs: PairBatch) -> float:
 def ready(network: Network, batch: PairBatch, place: Place) -> PairBatch:
     """The batch at its place, its images as the network wants them; what no objective looks at stays where it is."""
     device, layout = place.device, place.layout(network.ndim)
-    images = {
+    images: dict[str, Any] = {
         name: network.prepare(getattr(batch, name).to(device)).contiguous(memory_format=layout) for name in ("fixed", "moving")
     }
     others = ("flow", "mask", "fixed_labels", "moving_labels")
-    return replace(batch, **images, **{name: part.to(device) for name in others if (part := getattr(batch, name)) is not None})
+    images |= {name: part.to(device) for name in others if (part := getattr(batch, name)) is not None}
+    return replace(batch, **images)
 
 
 @torch.no_grad()
