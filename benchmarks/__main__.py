@@ -67,6 +67,7 @@ BENCHMARKS = {
     "unrelated": Benchmark("benchmarks.silent.unrelated", _DOUBTS),
     "fuzz": Benchmark("benchmarks.files.fuzz", _DOUBTS),
     "cold": Benchmark("benchmarks.commands.cold", _PAGE),
+    "command": Benchmark("benchmarks.commands.command", _PAGE),
     "programs": Benchmark("benchmarks.solvers.programs"),
     "solvers": Benchmark("benchmarks.solvers.run", _PAGE),
     "shapes": Benchmark("benchmarks.models.shapes", _PAGE),

@@ -9,7 +9,10 @@ import selectors
 import signal
 import subprocess
 import sys
+import tempfile
+import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +58,48 @@ def finished(
     if done.returncode:
         raise RuntimeError(f"{' '.join(command)}: expected status 0, got {done.returncode}: {done.stderr}")
     return done.stdout, done.stderr, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
+@dataclass(frozen=True)
+class Spent:
+    """What a process has said and used.
+
+    Parameters
+    ----------
+    said : standard output
+    seconds : by the clock
+    cpu_seconds : user and system time of the process alone
+    peak : largest resident memory, bytes
+    """
+
+    said: str
+    seconds: float
+    cpu_seconds: float
+    peak: float
+
+
+def spent(command: Sequence[str], environment: Mapping[str, str], cwd: Path) -> Spent:
+    """Run a command and say what it alone used.
+
+    Raises
+    ------
+    RuntimeError : if it fails.
+    """
+    begin = time.perf_counter()
+    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+        child = subprocess.Popen(command, env=dict(environment), cwd=cwd, stdout=out, stderr=err)
+        _, status, used = os.wait4(child.pid, 0)
+        child.returncode = os.waitstatus_to_exitcode(status)
+        seconds = time.perf_counter() - begin
+        texts = []
+        for file in (out, err):
+            file.seek(0)
+            texts.append(file.read().decode())
+    if child.returncode:
+        raise RuntimeError(f"{' '.join(command)}: expected status 0, got {child.returncode}: {texts[1]}")
+    # kilobytes, but bytes on macOS
+    peak = used.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    return Spent(texts[0], seconds, used.ru_utime + used.ru_stime, peak)
 
 
 class Ended(Exception):  # noqa: N818

@@ -3,7 +3,7 @@
 Of pairs of real images under known maps, disturbed in many ways: how many come out wrong (median error over textured points of
 the scene above 5 pixels, 3 voxels in 3-D), how many of these without a doubt, and how many are doubted though right. A doubt is a
 warning that says "check the result"; what a registration only reports (padding that was masked, centres that were aligned) is
-none.
+none. A run that is stopped goes on where it was.
 """
 
 from __future__ import annotations
@@ -18,12 +18,14 @@ import numpy as np
 import augreg as ar
 from augreg.threads import set_threads
 from benchmarks.harness.page import heading, table
-from benchmarks.harness.record import Record, Row, about, write_record
+from benchmarks.harness.record import Record, Row, about, continued, write_record
 from benchmarks.harness.timing import timed
 from benchmarks.silent.cases import Silent, cases
 
 # voxels
 _WRONG = {2: 5.0, 3: 3.0}
+# after so many pairs the record is written
+_EVERY = 20
 
 
 def options(parser: argparse.ArgumentParser) -> None:
@@ -38,13 +40,18 @@ def options(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> None:
     """Register all pairs."""
     set_threads(1)
-    rows = []
+    settings = {"learnt": options.learnt, "seed": options.seed}
+    record = continued(options.output, about(1, ["augreg", "simpleitk", "numpy"]) | settings | {"rows": []})
+    rows, done = record["rows"], {row["case"] for row in record["rows"]}
     for case in cases(options.count, not options.learnt, options.seed, options.only):
+        if case.key in done:
+            continue
         rows.append(judged(case))
         if rows[-1]["wrong"] != doubted(rows[-1]) or options.verbose:
             print(json.dumps(rows[-1]), file=sys.stderr, flush=True)
-    about_it = {"learnt": options.learnt, "seed": options.seed, "rows": rows}
-    write_record(options.output, about(1, ["augreg", "simpleitk", "numpy"]) | about_it)
+        if len(rows) % _EVERY == 0:
+            write_record(options.output, record)
+    write_record(options.output, record)
 
 
 def judged(case: Silent) -> Row:

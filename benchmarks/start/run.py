@@ -2,7 +2,8 @@
 
 Affine maps (rigid ones where headers lie) with default settings but for the option that a part is about. A pair is found if the
 median error is at most 5 pixels, 3 voxels in 3-D, of sections in two stains 2 % of the diagonal; label maps if their Dice is at
-least 0.6. Where an option is asked for, the same pairs are registered without it, too.
+least 0.6. Where an option is asked for, the same pairs are registered without it, too. A row counts the pairs of one image under
+one setting and names the lost ones; a run that is stopped goes on where it was.
 """
 
 from __future__ import annotations
@@ -12,7 +13,8 @@ import json
 import sys
 from collections import defaultdict
 from contextlib import nullcontext
-from statistics import median
+from itertools import groupby
+from statistics import mean, median
 from typing import Any
 
 import numpy as np
@@ -20,7 +22,7 @@ import numpy as np
 import augreg as ar
 from augreg.threads import set_threads
 from benchmarks.harness.page import heading, table
-from benchmarks.harness.record import Record, Row, about, write_record
+from benchmarks.harness.record import Record, Row, about, continued, write_record
 from benchmarks.harness.timing import timed
 from benchmarks.silent.run import doubted
 from benchmarks.start.cases import PARTS, Far
@@ -53,28 +55,48 @@ _SETTINGS: dict[str, dict[str, dict[str, Any]]] = {
 def options(parser: argparse.ArgumentParser) -> None:
     """Of the command."""
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
-    parser.add_argument("--only", nargs="+", default=[""], metavar="TEXT", help="cases whose names hold one of them")
+    parser.add_argument(
+        "--only", nargs="+", default=[""], metavar="TEXT", help="images whose names, such as angle/camera, hold one"
+    )
     parser.add_argument("--settings", nargs="+", default=[], metavar="NAME", help="rows of the tables; all by default")
 
 
 def run(options: argparse.Namespace) -> None:
-    """Register all pairs."""
+    """Register all pairs that the output lacks."""
     set_threads(1)
-    record = about(1, ["augreg", "simpleitk", "numpy"]) | {"rows": []}
+    record = continued(options.output, about(1, ["augreg", "simpleitk", "numpy"]) | {"rows": []})
+    done = {(row["images"], row["setting"]) for row in record["rows"]}
+    warm: set[tuple[str, str]] = set()
     for part in options.parts:
-        for number, case in enumerate(PARTS[part]()):
-            if not any(text in case.key for text in options.only):
-                continue
-            for name, setting in _SETTINGS[part].items():
-                if options.settings and name not in options.settings:
-                    continue
-                if number == 0:
+        settings = {name: given for name, given in _SETTINGS[part].items() if name in (options.settings or _SETTINGS[part])}
+        cases = (case for case in PARTS[part]() if any(text in _images(case) for text in options.only))
+        # groups are made while they are looked at: an image whose rows are all there costs its pairs alone
+        for images, group in groupby(cases, key=_images):
+            lacking = {name: given for name, given in settings.items() if (images, name) not in done}
+            pairs = list(group) if lacking else []
+            for name, given in lacking.items():
+                if (part, name) not in warm:
                     # kernels are compiled here
-                    judged(case, name, setting)
-                record["rows"].append(judged(case, name, setting))
-                if not record["rows"][-1]["found"]:
-                    print(json.dumps(record["rows"][-1]), file=sys.stderr, flush=True)
-    write_record(options.output, record)
+                    judged(pairs[0], name, given)
+                    warm.add((part, name))
+                record["rows"].append(counted(images, name, [judged(case, name, given) for case in pairs]))
+                write_record(options.output, record)
+                print(json.dumps(record["rows"][-1]), file=sys.stderr, flush=True)
+
+
+def _images(case: Far) -> str:
+    return case.key.rsplit("/", 1)[0]
+
+
+def counted(images: str, setting: str, judgements: list[Row]) -> Row:
+    """A row: how many pairs, which ones are lost with and without a word, median time."""
+    lost = {
+        what: [row["case"].rsplit("/", 1)[1] for row in judgements if not row["found"] and row["doubted"] == what]
+        for what in (True, False)
+    }
+    row = {"images": images, "setting": setting, "pairs": len(judgements), "silent": lost[False], "doubted": lost[True]}
+    dice = {"dice": round(mean(row["dice"] for row in judgements), 4)} if "dice" in judgements[0] else {}
+    return row | dice | {"cpu_ms": round(1000 * median(row["cpu_seconds"] for row in judgements), 1)}
 
 
 def judged(case: Far, name: str, setting: dict[str, Any]) -> Row:
@@ -96,19 +118,18 @@ def judged(case: Far, name: str, setting: dict[str, Any]) -> Row:
 
 
 def rendered(record: Record) -> str:
-    """A line for each kind of images and setting."""
+    """A line for each kind of images and setting; of the times of its images the median."""
     groups: dict[tuple[str, str, str], list[Row]] = defaultdict(list)
     for row in record["rows"]:
-        part, images, _ = row["case"].split("/")
+        part, images = row["images"].split("/")
         groups[part, _kind(images), row["setting"]].append(row)
     lines = []
     for (part, kind, setting), rows in groups.items():
-        found = [row for row in rows if row["found"]]
-        silent = sum(not row["found"] and not row["doubted"] for row in rows)
-        dice = f"{sum(row['dice'] for row in rows) / len(rows):.3f}" if "dice" in rows[0] else ""
-        times = f"{1000 * median(row['cpu_seconds'] for row in rows):.0f}"
-        share = f"{len(found) / len(rows):.1%}"
-        lines.append([part, kind, setting, str(len(rows)), share, str(silent), dice, times])
+        pairs, silent = sum(row["pairs"] for row in rows), sum(len(row["silent"]) for row in rows)
+        found = pairs - silent - sum(len(row["doubted"]) for row in rows)
+        dice = f"{sum(row['dice'] * row['pairs'] for row in rows) / pairs:.3f}" if "dice" in rows[0] else ""
+        lines.append([part, kind, setting, str(pairs), f"{found / pairs:.1%}", str(silent), dice])
+        lines[-1].append(f"{median(row['cpu_ms'] for row in rows):.0f}")
     head = ["part", "images", "setting", "pairs", "found", "lost, nothing said", "Dice", "CPU ms"]
     return f"{heading(record)}\n\n{table(head, lines)}"
 
