@@ -19,11 +19,13 @@ from benchmarks.experiments import table as experiments
 from benchmarks.harness import record
 from benchmarks.harness.page import put_into, shown
 from benchmarks.harness.places import fresh, kept
-from benchmarks.harness.process import Ended, Worker, surroundings
+from benchmarks.harness.process import Ended, Worker, spent, surroundings
 from benchmarks.harness.record import about, continued, read_record, write_record
 from benchmarks.harness.timing import in_turns
 from benchmarks.registration.rivals import luminance
 from benchmarks.registration.table import BEFORE, rendered
+from benchmarks.silent import run as silent
+from benchmarks.start import run as start
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [
@@ -143,6 +145,77 @@ def test_calls_take_turns_and_the_first_rounds_are_not_told():
     told = [(name, repeat) for name, repeat, _ in in_turns(calls, 2, warm=1)]
     assert told == [("a", 0), ("b", 0), ("a", 1), ("b", 1)]
     assert order == [("a", 0), ("b", 0), *told]
+
+
+def test_memory_is_that_of_one_process_and_not_of_those_before_it():
+    sizes = (300, 1)
+    peaks = [
+        spent([sys.executable, "-c", f"x = bytearray(b'1') * {size}_000_000"], surroundings(1), ROOT).peak / 1e6 for size in sizes
+    ]
+    assert peaks[0] > 300 > peaks[1]
+    busy = spent([sys.executable, "-c", "import time; time.sleep(0.3); print(5)"], surroundings(1), ROOT)
+    assert busy.said == "5\n"
+    assert busy.cpu_seconds < busy.seconds
+    assert busy.seconds > 0.3
+    with pytest.raises(RuntimeError, match="expected status 0, got 3: sorry"):
+        spent([sys.executable, "-c", "import sys; print('sorry', file=sys.stderr); sys.exit(3)"], surroundings(1), ROOT)
+
+
+def test_far_starts_go_on_where_they_were_stopped(tmp_path, monkeypatch, capsys):
+    seen = []
+
+    def judged(case, name, setting):
+        seen.append((case.key, name))
+        if len(seen) == broken:
+            raise KeyboardInterrupt
+        lost = case.key.endswith("/2")
+        return {"case": case.key, "found": not lost, "doubted": name == "mi", "cpu_seconds": 0.001 * len(case.key)}
+
+    def pairs():
+        none = np.empty((0, 2))
+        for key in ("angle/camera/1", "angle/camera/2", "angle/r16/1"):
+            yield start.Far(key, None, None, none, none, 1.0)
+
+    monkeypatch.setattr(start, "judged", judged)
+    monkeypatch.setattr(start, "PARTS", {"angle": pairs})
+    words = ["run", "start", "--output", str(tmp_path / "r.json"), "--settings", "rotation 15", "mi", "--parts", "angle"]
+    # the first pair of every setting is registered once more, before it counts
+    broken = 5
+    with pytest.raises(KeyboardInterrupt):
+        main(words)
+    assert [row["setting"] for row in read_record(tmp_path / "r.json")["rows"]] == ["rotation 15"]
+    broken, seen[:] = 0, []
+    main(words)
+    assert ("angle/camera/1", "rotation 15") not in seen
+    rows = read_record(tmp_path / "r.json")["rows"]
+    assert [(row["images"], row["setting"], row["pairs"], row["silent"], row["doubted"]) for row in rows] == [
+        ("angle/camera", "rotation 15", 2, ["2"], []),
+        ("angle/camera", "mi", 2, [], ["2"]),
+        ("angle/r16", "rotation 15", 1, [], []),
+        ("angle/r16", "mi", 1, [], []),
+    ]
+    shown_lines = capsys.readouterr().out
+    assert "| angle | photographs | rotation 15 | 2 | 50.0% | 1 |" in shown_lines
+    assert "| angle | photographs | mi | 2 | 50.0% | 0 |" in shown_lines
+
+
+def test_silent_failures_go_on_where_they_were_stopped(tmp_path, monkeypatch):
+    class Case:
+        def __init__(self, key):
+            self.key = key
+
+    seen = []
+
+    def judged(case):
+        seen.append(case.key)
+        return {"case": case.key, "wrong": False, "warnings": [], "seconds": 0.0}
+
+    monkeypatch.setattr(silent, "cases", lambda count, *_: [Case(f"camera/x/noise/affine/{number}") for number in range(count)])
+    monkeypatch.setattr(silent, "judged", judged)
+    for count in ("25", "30"):
+        main(["run", "silent", "--output", str(tmp_path / "r.json"), "--count", count])
+    assert len(seen) == len(set(seen)) == 30
+    assert len(read_record(tmp_path / "r.json")["rows"]) == 30
 
 
 WORKER = """

@@ -22,8 +22,6 @@ Solver = Callable[[PiecewiseLinearProgram], Solution]
 _KEPT = 0.7
 # voxels: polishing ends with a step below
 _SMALL = 0.04
-# share by which the criterion may rise then: at that scale it is rough, as samples between voxels are; its derivatives are not
-_ROUGH = 1e-3
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,8 +100,7 @@ class Descent:
             points = level.keypoints.points
             moved = float(np.linalg.norm(pose.transform(points) - here.pose.transform(points), axis=1).mean())
             small = moved < _SMALL * level.fixed.step
-            before, slack = here, _ROUGH if small else 0.0
-            here = self._better(here.pose, replace(here, pose=pose), costs, new, weights, slack)
+            before, here = here, self._better(here.pose, replace(here, pose=pose), costs, new, weights)
             yield here
             if small or here.pose is before.pose:
                 return
@@ -126,20 +123,15 @@ class Descent:
             after = after.saying("a program was left to HiGHS: the interior point did not certify its result")
         return replace(after, gap=solution.gap, pose=pose.moved(solution.x) or pose)
 
-    def _better(
-        self, before: Pose, after: Outcome, costs: FloatArray, new: FloatArray, weights: FloatArray, slack: float = 0.0
-    ) -> Outcome:
-        """The outcome of a step; with the pose before unless the criterion fell over the keypoints that are inside both times.
-
-        With `slack` it may have risen by that share of itself.
-        """
+    def _better(self, before: Pose, after: Outcome, costs: FloatArray, new: FloatArray, weights: FloatArray) -> Outcome:
+        """The outcome of a step; with the pose before unless the criterion fell over the keypoints that are inside both times."""
         old_here, new_here = costs[:, costs.shape[1] // 2], new[:, new.shape[1] // 2]
         both = np.flatnonzero((weights > 0) & np.isfinite(new_here))
         if len(both) < max(FEWEST, _KEPT * np.count_nonzero(weights)):
             return replace(after, pose=before)
         share = weights[both] / weights[both].sum()
         old_cost, new_cost = float(share @ old_here[both]), float(share @ new_here[both])
-        fallen = new_cost < (1 + slack) * old_cost
+        fallen = new_cost < old_cost
         if self.constraints:
             total, count = float(weights[both].sum()), len(both)
             transforms = before.transform, after.pose.transform

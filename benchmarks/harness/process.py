@@ -10,7 +10,6 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,6 +59,18 @@ def finished(
     return done.stdout, done.stderr, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
+# runs a command, and writes what it used
+_WATCH = """
+import json, os, subprocess, sys, time
+begin = time.perf_counter()
+child = subprocess.Popen(sys.argv[2:])
+_, status, used = os.wait4(child.pid, 0)
+seconds = time.perf_counter() - begin
+with open(sys.argv[1], "w") as file:
+    json.dump([os.waitstatus_to_exitcode(status), seconds, used.ru_utime + used.ru_stime, used.ru_maxrss], file)
+"""
+
+
 @dataclass(frozen=True)
 class Spent:
     """What a process has said and used.
@@ -85,21 +96,16 @@ def spent(command: Sequence[str], environment: Mapping[str, str], cwd: Path) -> 
     ------
     RuntimeError : if it fails.
     """
-    begin = time.perf_counter()
-    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
-        child = subprocess.Popen(command, env=dict(environment), cwd=cwd, stdout=out, stderr=err)
-        _, status, used = os.wait4(child.pid, 0)
-        child.returncode = os.waitstatus_to_exitcode(status)
-        seconds = time.perf_counter() - begin
-        texts = []
-        for file in (out, err):
-            file.seek(0)
-            texts.append(file.read().decode())
-    if child.returncode:
-        raise RuntimeError(f"{' '.join(command)}: expected status 0, got {child.returncode}: {texts[1]}")
+    with tempfile.TemporaryDirectory() as folder:
+        told = Path(folder) / "told"
+        # the memory of a process counts that of the one it was forked from: so a small one starts it
+        small = [sys.executable, "-S", "-c", _WATCH, str(told), *command]
+        done = subprocess.run(small, env=environment, cwd=cwd, capture_output=True, encoding="utf-8", check=True)
+        status, seconds, used, peak = json.loads(told.read_text(encoding="utf-8"))
+    if status:
+        raise RuntimeError(f"{' '.join(command)}: expected status 0, got {status}: {done.stderr}")
     # kilobytes, but bytes on macOS
-    peak = used.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-    return Spent(texts[0], seconds, used.ru_utime + used.ru_stime, peak)
+    return Spent(done.stdout, seconds, used, peak * (1 if sys.platform == "darwin" else 1024))
 
 
 class Ended(Exception):  # noqa: N818
