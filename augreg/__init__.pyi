@@ -16,6 +16,7 @@ from . import networks as networks
 from . import progress as progress
 from . import registration as registration
 from . import sam as sam
+from . import series as series
 from . import shards as shards
 from . import streams as streams
 from . import synthesis as synthesis

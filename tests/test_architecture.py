@@ -23,7 +23,7 @@ LAYERS = [
     {"metrics", "keypoints", "registration"},
     {"dense", "sam"},
     {"atlas", "lp", "matching", "networks", "synthesis"},
-    {"bridges", "cohort", "shards"},
+    {"bridges", "cohort", "series", "shards"},
     {"streams"},
     {"training"},
     {"agents", "recipes"},

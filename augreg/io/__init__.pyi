@@ -14,6 +14,9 @@ from .images import write_image as write_image
 from .placed import Plane as Plane
 from .points import read_points as read_points
 from .points import write_points as write_points
+from .series import Series as Series
+from .series import read_series as read_series
+from .series import write_series as write_series
 from .shapes import Outlines as Outlines
 from .shapes import read_outlines as read_outlines
 from .shapes import write_outlines as write_outlines

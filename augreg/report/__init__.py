@@ -8,6 +8,7 @@ from augreg.report.demo import DemoStory, HeldOut, demo_page
 from augreg.report.model import model_page
 from augreg.report.registration import registration_page
 from augreg.report.scores import Scores
+from augreg.report.series import series_page
 from augreg.report.small import cohort_picture
 
 __all__ = [
@@ -23,4 +24,5 @@ __all__ = [
     "evaluation_diagrams",
     "model_page",
     "registration_page",
+    "series_page",
 ]

@@ -37,22 +37,41 @@ def read_nifti(path: Path) -> Placed:
     ------
     ValueError : if it is truncated, damaged, of a kind that is no real image, or says nothing usable about its place.
     """
+    return _read(path, frames=False)[0]
+
+
+def read_nifti_frames(path: Path) -> tuple[Placed, float | None]:
+    """The frames of a 4-D image, values (*shape, frames) or (*shape, frames, C), and the seconds between them, if noted.
+
+    Raises
+    ------
+    ValueError : as `read_nifti`.
+    """
+    placed, header = _read(path, frames=True)
+    step = float(header["pixdim"][4]) if isinstance(header, nibabel.Nifti1Header) else 0.0
+    unit = {8: 1.0, 16: 1e-3, 24: 1e-6}.get(int(header["xyzt_units"]) & 56 if "xyzt_units" in header else 8, 1.0)
+    return placed, step * unit if np.isfinite(step) and step > 0 else None
+
+
+def _read(path: Path, *, frames: bool) -> tuple[Placed, Any]:
+    """An image, or one of three axes of space and one of time, and its header."""
     head_path, data_path = _files(path)
     with refusals(path, "a NIfTI image"):
         with opened(head_path) as stream:
             header = _header(stream, path)
-        shape, channels, dtype = _layout(header, path)
+        shape, channels, dtype = _layout(header, path, frames=frames)
+        space = shape[:3] if frames else shape
         if isinstance(header, nibabel.Nifti1Header):
-            place, said = geometry(header, shape, str(path))
+            place, said = geometry(header, space, str(path))
         else:
-            place, said = _analyze(header, shape)
+            place, said = _analyze(header, space)
         start = _start(header, path, single=head_path == data_path)
         stored, behind = _stored(data_path, path, start, int(np.prod(shape, dtype=object)) * channels, dtype)
-        tell_surplus(path, behind, stacklevel=5)
+        tell_surplus(path, behind, stacklevel=6)
         values = _values(stored, header, shape, channels, path)
     for sentence in said:
-        warnings.warn(f"{path}: {sentence}", FileWarning, stacklevel=4)
-    return Placed(values, *place)
+        warnings.warn(f"{path}: {sentence}", FileWarning, stacklevel=5)
+    return Placed(values, *place), header
 
 
 def _files(path: Path) -> tuple[Path, Path]:
@@ -85,7 +104,7 @@ def _header(stream: BinaryIO, path: Path) -> Any:
     raise ValueError(f"{path}: expected a NIfTI image, got a file without its header; is it truncated, or something else?")
 
 
-def _layout(header: Any, path: Path) -> tuple[tuple[int, ...], int, np.dtype[Any]]:
+def _layout(header: Any, path: Path, *, frames: bool = False) -> tuple[tuple[int, ...], int, np.dtype[Any]]:
     """Shape of the axes of space and time, number of components, type of the stored numbers."""
     dim = [int(n) for n in header["dim"]]
     if not 1 <= dim[0] <= 7 or min(dim[1 : dim[0] + 1]) < 1:
@@ -98,7 +117,10 @@ def _layout(header: Any, path: Path) -> tuple[tuple[int, ...], int, np.dtype[Any
         channels, shape = shape[4], shape[:4]
     while len(shape) > 3 and shape[-1] == 1:
         shape = shape[:-1]
-    if len(shape) > 3:
+    if frames:
+        if len(shape) != 4:
+            raise ValueError(f"{path}: expected a series: three axes of space, one of time; got {len(shape)}-D {tuple(shape)}")
+    elif len(shape) > 3:
         raise ValueError(f"{path}: expected a 2-D or 3-D image, got {len(shape)}-D {tuple(shape)}; extract one frame first")
     if len(shape) < 2:
         raise ValueError(f"{path}: expected a 2-D or 3-D image, got {len(shape)}-D")

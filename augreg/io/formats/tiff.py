@@ -63,12 +63,12 @@ def read_tiff(path: Path, *, stored: bool = False) -> Placed:
         shown = photometric(page, path)
         if page.dtype is None or page.dtype.kind not in "biuf":
             raise ValueError(f"{path}: expected real pixels, got {page.dtype or 'none'}; convert it first")
-        _check_held(file, series, path)
+        check_held(file, series, path)
         pixels = series.asarray()
         if pixels.shape != series.shape:
             raise ValueError(f"{path}: expected pixels of shape {series.shape}, got {pixels.shape}; the file is damaged")
-        rows, depth = _arranged(pixels, series.axes, path)
-        rows = _looks(rows, page, shown, stored=stored)
+        rows, depth = arranged(pixels, series.axes, path)
+        rows = looks(rows, page, shown, stored=stored)
         orientation = int(page.tags.valueof("Orientation", 1) or 1)
         size = None if depth else noted_size(file, series, path)
         rows = turned(rows, orientation)
@@ -165,7 +165,7 @@ def photometric(page: Any, path: Path) -> str:
     return name
 
 
-def _check_held(file: tifffile.TiffFile, series: tifffile.TiffPageSeries, path: Path) -> None:
+def check_held(file: tifffile.TiffFile, series: tifffile.TiffPageSeries, path: Path) -> None:
     """Sizes that the file can hold, and strips and tiles that lie in it."""
     declared = int(np.prod(series.shape, dtype=object)) * series.dtype.itemsize
     held, first = file.filehandle.size, series.keyframe
@@ -198,7 +198,7 @@ def _segments(page: Any) -> int:
     return 1 if page.is_contiguous else int(np.prod(page.chunked, dtype=object))
 
 
-def _arranged(pixels: npt.NDArray[Any], axes: str, path: Path) -> tuple[npt.NDArray[Any], int]:
+def arranged(pixels: npt.NDArray[Any], axes: str, path: Path) -> tuple[npt.NDArray[Any], int]:
     """Pixels in the order y, x, [z,] [c], and 1 if there is z."""
     letters = [letter for letter, size in zip(axes, pixels.shape, strict=True) if size > 1 or letter in "YX"]
     pixels = pixels.reshape([size for letter, size in zip(axes, pixels.shape, strict=True) if size > 1 or letter in "YX"])
@@ -217,8 +217,8 @@ def _arranged(pixels: npt.NDArray[Any], axes: str, path: Path) -> tuple[npt.NDAr
     return pixels, len(stacks)
 
 
-def _looks(rows: npt.NDArray[Any], page: Any, shown: str, *, stored: bool) -> npt.NDArray[Any]:
-    """Values as they are shown."""
+def looks(rows: npt.NDArray[Any], page: Any, shown: str, *, stored: bool) -> npt.NDArray[Any]:
+    """Values as they are shown; `stored`: as they are in the file."""
     if shown == "PALETTE" and not stored and page.colormap is not None:
         # three columns of 16 bits
         return np.moveaxis(np.asarray(page.colormap)[:, rows.astype(np.intp)], 0, -1)
