@@ -35,7 +35,6 @@ _COMMANDS = (
     transform,
     evaluate,
     sam,
-    series,
     synthesize,
     train,
     test,

@@ -41,8 +41,9 @@ def series_page(series: Series, moved: np.ndarray, aligned: Sequence[Aligned], m
         _curve("Mean distance that points move", steps, times, label, "mm", lost),
         _curve("Correlation with what frames are aligned to", agree, times, label, "", lost),
     ]
-    grids = [figures.picture(Image(_mean(values), series.grid)) for values in (series.values, moved)]
-    spread = [figures.picture(Image(_spread(values), series.grid)) for values in (series.values, moved)]
+    good = [k for k, one in enumerate(aligned) if not one.lost]
+    grids = [figures.picture(Image(_mean(values[good]), series.grid)) for values in (series.values, moved)]
+    spread = [figures.picture(Image(_spread(values[good]), series.grid)) for values in (series.values, moved)]
     pictures = figures.panels(
         [("mean, before", grids[0]), ("mean, after", grids[1]), ("change in time, before", spread[0]), ("after", spread[1])],
         columns=4,
@@ -52,7 +53,7 @@ def series_page(series: Series, moved: np.ndarray, aligned: Sequence[Aligned], m
         section("Motion", "Frames that were lost keep the transform of the frame before; they are grey.", *curves),
         section(
             "Before and after",
-            "The mean over all frames is sharp where they are aligned; the change in time, their standard deviation, is then "
+            "The mean over the frames that were found is sharp where they are aligned; the change in time, their standard deviation, is then "
             "that of the scene alone.",
             figure(pictures, "mean and standard deviation over time, before and after"),
         ),

@@ -139,6 +139,15 @@ class _Round:
     def _tracker(self) -> Tracker:
         return self.method.prepare(self.fixed, fixed_mask=self.mask)
 
+    @cached_property
+    def _seen(self) -> Image:
+        """What is fixed, NaN where it is masked."""
+        if self.mask is None:
+            return self.fixed
+        values = self.fixed.values.astype(np.float32)
+        values[self.mask.values == 0] = np.nan
+        return self.fixed.with_values(values)
+
     def aligned(self, number: int, start: Transform) -> Aligned:
         """A frame aligned to what is fixed."""
         frame = self.series.frame(number)
@@ -162,7 +171,7 @@ class _Round:
 
     def _judged(self, transform: Transform, lost: bool, state: State, frame: Image) -> Aligned:
         still = Affine.identity(frame.ndim)
-        similar = [similarity(self.fixed, frame, phi) for phi in (still, transform)]
+        similar = [similarity(self._seen, frame, phi) for phi in (still, transform)]
         return Aligned(transform, lost, state.warnings, similar[0], similar[1], state.seconds)
 
 

@@ -35,6 +35,7 @@ def test_all_commands_of_the_contract_are_there():
             "export",
             "template",
             "cohort",
+            "series",
             "demo",
             "compile",
             "info",
