@@ -53,8 +53,8 @@ def series_page(series: Series, moved: np.ndarray, aligned: Sequence[Aligned], m
         section("Motion", "Frames that were lost keep the transform of the frame before; they are grey.", *curves),
         section(
             "Before and after",
-            "The mean over the frames that were found is sharp where they are aligned; the change in time, their standard deviation, is then "
-            "that of the scene alone.",
+            "Of the frames that were found: their mean is sharp where they are aligned; the change in time, their standard "
+            "deviation, is then that of the scene alone.",
             figure(pictures, "mean and standard deviation over time, before and after"),
         ),
     ]
