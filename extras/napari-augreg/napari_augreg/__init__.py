@@ -1,0 +1,1 @@
+"""Registration of two layers of napari by augreg."""
