@@ -83,6 +83,7 @@ BENCHMARKS = {
     "regnet": Benchmark("benchmarks.experiments.regnet", _TRIALS),
     "steering": Benchmark("benchmarks.experiments.steering", _TRIALS),
     "chest": Benchmark("benchmarks.experiments.chest", _TRIALS),
+    "agent": Benchmark("benchmarks.agent.run", "benchmarks/agent/README.md"),
     "contrast": Benchmark("benchmarks.experiments.contrast", _TRIALS),
     "fields-page": Benchmark("benchmarks.experiments.fields_page"),
     "experiments": Benchmark("benchmarks.experiments.run"),

@@ -82,4 +82,4 @@ def agent_of(about: dict[str, Any]) -> QNet:
     markers = [part_of(part) for part in about["markers"]]
     if not all(isinstance(marker, Marker | Committee) for marker in markers):
         raise ValueError("markers: expected networks that mark structures, got others")
-    return QNet(known, about["channels"], about["width"], markers)  # type: ignore[arg-type]  # looked at above
+    return QNet(known, about["channels"], about["width"], markers, about["images"])  # type: ignore[arg-type]  # looked at above

@@ -47,7 +47,7 @@ class Lesson:
     ----------
     offsets : of the poses at which an agent begins; half of all states are nearer to the end of the way
     jitter : of the fixed image
-    looks : other looks of each image, by itself
+    looks : other looks of each image, by itself; of marks where an agent sees them alone
     """
 
     offsets: Offsets
@@ -73,8 +73,8 @@ class Lesson:
         if small.mirrored is not None:
             pairs = _mirrored(pairs, small.mirrored, torch.from_numpy(rng.random(len(pairs)) < 0.5))
         if self.looks is not None:
-            # marks stay as they are
-            C = network.channels
+            # marks beside images stay as they are
+            C = network.channels if network.images else network.marks
             sides = {}
             for side in ("fixed", "moving"):
                 images = getattr(pairs, side)

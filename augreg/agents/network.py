@@ -39,13 +39,16 @@ class QNet(nn.Module):
     width : multiplies all numbers of features
     markers : one for both images, or one of the fixed and one of the moving; their marks are seen beside the images; an
         agent does not teach them
+    images : whether images are seen beside their marks; without markers they are
 
     Raises
     ------
-    ValueError : for other numbers, and markers that do not fit.
+    ValueError : for other numbers, markers that do not fit, and nothing to see.
     """
 
-    def __init__(self, view: View, channels: int = 1, width: float = 1.0, markers: Sequence[Marker | Committee] = ()) -> None:
+    def __init__(
+        self, view: View, channels: int = 1, width: float = 1.0, markers: Sequence[Marker | Committee] = (), images: bool = True
+    ) -> None:
         super().__init__()
         if channels < 1 or not width > 0:
             raise ValueError(f"QNet: expected channels and width above 0, got {channels} and {width}")
@@ -54,11 +57,13 @@ class QNet(nn.Module):
             raise ValueError(
                 f"QNet: expected at most two markers, alike, of {view.ndim} dimensions and {channels} channels, got {kinds}"
             )
-        self.view, self.channels, self.width = view, channels, width
+        if not (images or markers):
+            raise ValueError("QNet: expected images or markers, got nothing to see")
+        self.view, self.channels, self.width, self.images = view, channels, width, images
         self.markers = nn.ModuleList(markers).requires_grad_(False)
         self.marks = kinds[0][2] if kinds else 0
         stages: list[nn.Module] = []
-        cells, inputs = view.shape, 2 * (channels + self.marks)
+        cells, inputs = view.shape, 2 * (channels * images + self.marks)
         while not stages or max(cells) > _LEAST:
             outputs = features(_WIDTHS[min(len(stages), len(_WIDTHS) - 1)], width)
             stride = tuple(2 if n > _LEAST else 1 for n in cells)
@@ -85,16 +90,22 @@ class QNet(nn.Module):
         view = {name: getattr(self.view, name) for name in ("radius", "kind")}
         lists = {name: list(getattr(self.view, name)) for name in ("shape", "spacing")}
         parts = [marker.description for marker in self.markers]
-        return {"channels": self.channels, "width": self.width, "view": {**lists, **view}, "markers": parts}
+        return {
+            "channels": self.channels,
+            "width": self.width,
+            "images": self.images,
+            "view": {**lists, **view},
+            "markers": parts,
+        }
 
     def prepared(self, images: torch.Tensor, *, moving: bool) -> torch.Tensor:
-        """Images (B, C, *any) of one side as the network sees them, its marks behind them: (B, C + K, *any)."""
+        """Images (B, C, *any) of one side as the network sees them, (B, C + K, *any): its marks behind them, or alone."""
         images = normalised(images)
         if not len(self.markers):
             return images
         with torch.no_grad():
             marks = self.markers[-1 if moving else 0](images)
-        return torch.cat([images, marks], dim=1)
+        return torch.cat([images, marks], dim=1) if self.images else marks
 
     def forward(self, fixed: torch.Tensor, moving: torch.Tensor, steps: torch.Tensor) -> torch.Tensor:
         """Values (B, S, actions) of all moves, in steps.

@@ -1,0 +1,1 @@
+"""Agents that move step by step, beside networks that say it at once, and programs."""
