@@ -3,6 +3,8 @@
 import numpy as np
 import pytest
 import torch
+from support import realdata
+from support.agents import grids, places
 
 from augreg import Affine, LPRegistration
 from augreg.agents import Known, Lesson, Offsets, PosePairs, QNet, View
@@ -10,8 +12,6 @@ from augreg.networks.warping import warped
 from benchmarks.agent import brains, prostates, table
 from benchmarks.agent.taught import as_pairs, flow_left
 from benchmarks.experiments import glands
-from tests.support import realdata
-from tests.support.agents import grids, places
 
 ABOUT = {
     "machine": {"processor": "X", "cores": 2, "system": "Linux", "python": "3.11"},

@@ -7,10 +7,10 @@ import sys
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
-from support import spaces
+from support import browser, spaces
 from support.maps import bspline
 
-from augreg import Image, Labels
+from augreg import Affine, Image, Labels
 from augreg.report import figures, registration_page
 from augreg.report.demo import _curve
 from augreg.report.page import page, section, table
@@ -30,6 +30,50 @@ def test_a_registration_page_is_whole_and_needs_nothing_from_outside(ndim):
     pictures = re.findall(r'src="data:image/webp;base64,([^"]+)"', text)
     assert len(pictures) == 2
     assert all(base64.b64decode(p).startswith(b"RIFF") for p in pictures)
+
+
+def moves(ndim, count):
+    shift = 0.3 * np.arange(count)[:, None] * np.eye(ndim)[0]
+    return [(f"step 8 mm, move {k} <", Affine(np.eye(ndim), shift[k])) for k in range(count)]
+
+
+@pytest.mark.parametrize(("ndim", "count", "shown"), [(2, 5, 5), (3, 45, 40)])
+def test_the_states_of_a_way_are_shown_the_last_one_first(ndim, count, shown):
+    text = registration_page(image(ndim), image(ndim), bspline(ndim), moves(ndim, count))
+    frames = re.findall(r'<img src="data:image/webp;base64,([^"]+)" alt="([0-9]+): step 8 mm, move [0-9]+ &lt;"( hidden)?>', text)
+    assert len(frames) == shown
+    assert len({picture for picture, *_ in frames}) == shown
+    assert [int(number) for _, number, _ in frames][:: shown - 1] == [0, count - 1]
+    assert [not hidden for *_, hidden in frames] == [False] * (shown - 1) + [True]
+    assert f'max="{shown - 1}"' in text
+    assert "http" not in text
+    # a page of one step has no script
+    assert "<script>" not in registration_page(image(ndim), image(ndim), bspline(ndim))
+
+
+def test_a_slider_leads_along_the_way():
+    page_text = registration_page(image(2), image(2), bspline(2), moves(2, 4))
+    script = """
+      const seen = () => [...document.querySelectorAll(".way img")].map((frame) => !frame.hidden);
+      const slider = document.querySelector(".way input"), told = [seen()];
+      slider.value = 1;
+      slider.dispatchEvent(new Event("input"));
+      told.push(seen(), document.querySelector(".way output").textContent);
+      slider.value = 3;
+      document.querySelector(".way button").click();
+      told.push(seen());
+      await new Promise((done) => setTimeout(done, 2500));
+      told.push(seen(), document.querySelector(".way button").textContent);
+      return told;
+    """
+    first, second, said, begun, ended, button = browser.ask(page_text, script)
+    assert first == [False, False, False, True]
+    assert second == [False, True, False, False]
+    assert said == "1: step 8 mm, move 1 <"
+    # play begins anew from the end, and stops there
+    assert begun == [True, False, False, False]
+    assert ended == first
+    assert button == "Play"
 
 
 def test_text_is_escaped():

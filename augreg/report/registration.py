@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from augreg.geometry.image import Image
 from augreg.geometry.transforms import Affine, Transform
 from augreg.report import figures
 from augreg.report.page import figure, page, section
+from augreg.report.way import SCRIPT, STYLE, way_section
 
 
-def registration_page(fixed: Image, moving: Image, transform: Transform) -> str:
-    """Both images, and overlay, difference, checkerboard and grid before and after."""
+def registration_page(fixed: Image, moving: Image, transform: Transform, states: Sequence[tuple[str, Transform]] = ()) -> str:
+    """Both images, and overlay, difference, checkerboard and grid before and after.
+
+    Parameters
+    ----------
+    fixed, moving : the images
+    transform : phi, fixed space to moving space
+    states : of a registration that moves step by step: what each is called, and its transform, from the start to the result; they
+        are shown behind a slider
+    """
     inputs = figures.panels([("fixed", figures.picture(fixed)), ("moving", figures.picture(moving))], columns=2, width=8)
     before = figures.alignment(fixed, moving, Affine.identity(fixed.ndim), "before")
     after = figures.alignment(fixed, moving, transform, "after")
@@ -23,4 +34,7 @@ def registration_page(fixed: Image, moving: Image, transform: Transform) -> str:
             figure(figures.panels([*before, *after], columns=4), "overlay, difference, checkerboard, grid; before and after"),
         ),
     ]
-    return page("Registration", "The moving image seen through the transform, on the grid of the fixed image.", sections)
+    lead = "The moving image seen through the transform, on the grid of the fixed image."
+    if not states:
+        return page("Registration", lead, sections)
+    return page("Registration", lead, [*sections, way_section(fixed, moving, states)], STYLE, SCRIPT)

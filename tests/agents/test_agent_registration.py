@@ -6,11 +6,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pytest
 import torch
+from support.agents import about, grids, oracle, places
 
 from augreg import Affine, Chained, DisplacementField, Image, Labels, LPRegistration
 from augreg.agents import AgentRegistration, QNet, View, read_agent, write_agent
 from augreg.agents.view import pose_of
-from tests.support.agents import about, grids, oracle, places
 
 VIEWS = {2: View((16, 18), (4.5, 4.0), 25.0), 3: View((12, 12, 10), (6.0, 6.0, 6.0), 22.0)}
 TURNS = {2: (35, (0, 0, 1), [14.0, -10.0]), 3: (18, (1, 2, -1), [9.0, -12.0, 8.0])}

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from support.agents import about, grids
 
 from augreg import Image, Labels, warp
 from augreg.agents import Known, Offsets, PosePairs, QNet, View, from_pair, from_truth, gains, view_of
@@ -11,7 +12,6 @@ from augreg.agents.pairs import fitted, turned
 from augreg.agents.view import affine_of, on_lattice, pose_of
 from augreg.registration import Pair
 from augreg.synthesis import PairBatch
-from tests.support.agents import about, grids
 
 VIEWS = {2: View((17, 20), (4.0, 3.0), 25.0), 3: View((11, 12, 9), (6.0, 5.0, 7.0), 20.0, "similarity")}
 

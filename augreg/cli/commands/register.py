@@ -180,10 +180,14 @@ def run(options: argparse.Namespace) -> None:
         rehearse(moving, options.warped)
     state, states = None, _states(options, fixed, moving)
     asked = time.perf_counter()
+    way: list[tuple[str, ar.Transform]] = []
     with bar("register", 1.0) as update:
         for state in states:
             # how many steps are left is not known: the bar nears its end without reaching it
             update(1 - 0.5 ** (0.2 * state.iteration + state.level), state.stage)
+            if options.report is not None and options.model is not None and isinstance(state.transform, ar.Affine):
+                # of an agent every move is worth a look
+                way.append((state.stage, state.transform))
         took = time.perf_counter() - asked
         update(1.0, "")
     assert state is not None
@@ -196,7 +200,7 @@ def run(options: argparse.Namespace) -> None:
         moved = partial(warped_slide, moving_slide or moving, state.transform, fixed_slide or fixed, fill=fill)
     elif options.warped is not None:
         moved = partial(ar.write_image, ar.warp(moving, state.transform, fixed.grid, fill=fill))
-    page = None if options.report is None else _page(fixed, moving, state.transform)
+    page = None if options.report is None else _page(fixed, moving, state.transform, way)
     _write(options, state.transform, fixed.grid, moved, page)
     result = {
         "seconds": seconds,
@@ -335,10 +339,10 @@ def _typed(names: Sequence[str]) -> str:
     return ", ".join("--" + name.replace("_", "-") for name in names)
 
 
-def _page(fixed: ar.Image, moving: ar.Image, transform: ar.Transform) -> str:
+def _page(fixed: ar.Image, moving: ar.Image, transform: ar.Transform, way: Sequence[tuple[str, ar.Transform]]) -> str:
     from augreg.report import registration_page  # matplotlib: only where a page is asked for
 
-    return registration_page(fixed, moving, transform)
+    return registration_page(fixed, moving, transform, way if len(way) > 1 else ())
 
 
 def _write(options: argparse.Namespace, transform: ar.Transform, grid: ar.Grid, moved: Moved | None, page: str | None) -> None:
