@@ -16,7 +16,6 @@ PROSTATES = {
     "affine-images": "affine map from both images, three times",
     "affine-marks": "affine map from both images and marks, three times",
     "agent-images": "agent, gains, images",
-    "agent-marks": "agent, gains, images and marks",
     "agent-alone": "agent, gains, marks alone",
     "agent-double-q": "agent, double Q, marks alone",
 }
