@@ -1,7 +1,7 @@
 """Slices of brains, each beside itself in another contrast, from poses at chance: up to 30 pixels and 45 degrees.
 
 The moving image is the fixed one through a map of intensities that no monotone function undoes (see
-`benchmarks.experiments.contrasts`), in another pose, with noise of 2 % of its range, on a grid
+`augreg.training.contrasts`), in another pose, with noise of 2 % of its range, on a grid
 that holds all of it. So the truth is known exactly.
 
 program              linear programs, rigid, mutual information, starts turned by up to 45 degrees
@@ -31,9 +31,9 @@ from augreg.lp import LPRegistration
 from augreg.networks import AffineFlow, Network, StackedEncoder, normalised, seeded
 from augreg.registration import Chained, Clock, Method, Pair, State
 from augreg.training import Learner, supervised
+from augreg.training.contrasts import random_knots, remapped
 from benchmarks.agent.taught import Start, as_pairs, taught
 from benchmarks.experiments import lessons
-from benchmarks.experiments.contrasts import drawn, remapped
 from benchmarks.experiments.people import Subject, read_slices
 from benchmarks.harness.places import TEST_BRAINS
 from benchmarks.harness.record import Record, Row
@@ -52,7 +52,7 @@ PROGRAM = LPRegistration(transform="rigid", criterion="mi")
 def any_contrast(images: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
     """Each image through a map of intensities of its own, and with noise of its own."""
     low = images.flatten(1).amin(dim=1).reshape(-1, *[1] * (images.ndim - 1))
-    seen = np.stack([remapped(image, drawn(rng)) for image in (images - low).numpy()])
+    seen = np.stack([remapped(image, random_knots(rng)) for image in (images - low).numpy()])
     seen += NOISE * rng.random() * rng.standard_normal(seen.shape, dtype=np.float32)
     return normalised(torch.from_numpy(seen))
 
@@ -88,7 +88,7 @@ def case(one: Subject, number: int) -> Known:
     truth = Affine(matrix, center + offset[:2, 2] - matrix @ center)
     grid = one.image.grid.padded(MARGIN)
     moved = warp(one.image, truth.inverse(), grid, interpolation="cubic")
-    values = remapped(np.maximum(moved.values, 0), drawn(rng))
+    values = remapped(np.maximum(moved.values, 0), random_knots(rng))
     values += NOISE * float(np.ptp(values)) * rng.standard_normal(values.shape).astype(np.float32)
     return Known(one.image, Image(values, grid), truth, _points(one.image, number))
 
