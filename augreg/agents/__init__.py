@@ -2,7 +2,7 @@
 
 from augreg.agents.files import AgentFile, is_agent, read_agent, write_agent
 from augreg.agents.learners import STEPS, AdvantageLearner, DoubleQLearner
-from augreg.agents.lessons import Jitter, Lesson, gamma_and_noise
+from augreg.agents.lessons import Jitter, Lesson, any_contrast, gamma_and_noise
 from augreg.agents.network import QNet
 from augreg.agents.pairs import Known, Offsets, PosePairs, from_pair, from_truth, gains, view_of
 from augreg.agents.registration import AgentRegistration, Judge
@@ -22,6 +22,7 @@ __all__ = [
     "PosePairs",
     "QNet",
     "View",
+    "any_contrast",
     "from_pair",
     "from_truth",
     "gains",

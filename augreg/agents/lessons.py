@@ -16,6 +16,8 @@ import torch
 
 from augreg.agents.network import QNet
 from augreg.agents.pairs import Offsets, PosePairs, jitters
+from augreg.networks import normalised
+from augreg.training.contrasts import random_knots, remapped
 
 # (images (B, C, *any), random generator) -> images that look differently
 Looks = Callable[[torch.Tensor, np.random.Generator], torch.Tensor]
@@ -117,6 +119,33 @@ def gamma_and_noise(gamma: float, noise: float) -> Looks:
         return low + (high - low) * (share.clamp(min=0) ** powers + noise * grains)
 
     return looks
+
+
+def any_contrast(noise: float = 0.02) -> Looks:
+    """Each image through a random map of intensities of its own (`augreg.training.contrast_mapped`), mean 0 and deviation 1.
+
+    Parameters
+    ----------
+    noise : largest deviation of noise that is added, where the map's values lie between 0 and 1
+    """
+
+    def looks(images: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
+        seen = np.stack([remapped(image, random_knots(rng)) for image in images.numpy()])
+        seen += noise * rng.random() * rng.standard_normal(seen.shape, dtype=np.float32)
+        return normalised(torch.from_numpy(seen))
+
+    return looks
+
+
+def one_after_the_other(*looks: Looks) -> Looks:
+    """All of these changes."""
+
+    def both(images: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
+        for one in looks:
+            images = one(images, rng)
+        return images
+
+    return both
 
 
 def shown(total: int, batch: int, seed: int, step: int) -> torch.Tensor:

@@ -31,6 +31,7 @@ DEFAULTS: dict[str, Any] = {
     "noise": 0.0,
     "jitter": (0.0, 0.0),
     "mirrored": "none",
+    "contrasts": "none",
     "centred": False,
     "seed": 0,
 }
@@ -56,6 +57,8 @@ _STRANGE = (
     "symmetric",
     "bend",
     "shade",
+    "prior",
+    "shapes",
     "init",
 )
 _OF_MODELS = ("turns", "intensity", "pool")
@@ -115,6 +118,8 @@ def run(options: argparse.Namespace) -> None:
     settings = {name: tuple(value) if isinstance(value, list) else value for name, value in settings.items()}
     if settings["mirrored"] == "all":
         raise ValueError("--mirrored: expected none or sideways with --agent, got all")
+    if settings["contrasts"] == "labels":
+        raise ValueError("--contrasts: expected none or maps with --agent, got labels")
     steps = options.steps or _STEPS
     pairs = _pairs(options, settings)
     with training.joined(options.device) as team:
@@ -202,6 +207,7 @@ def _check_no_model(options: argparse.Namespace) -> None:
 
 def _learner(settings: Mapping[str, Any], pairs: list[Known], spacing: list[float] | None) -> AdvantageLearner | DoubleQLearner:
     from augreg import agents
+    from augreg.agents.lessons import one_after_the_other
     from augreg.networks import seeded
 
     ndim = pairs[0].fixed.ndim
@@ -211,10 +217,15 @@ def _learner(settings: Mapping[str, Any], pairs: list[Known], spacing: list[floa
     network = seeded(settings["seed"], lambda: agents.QNet(view, width=settings["width"]))
     shift, rotation = settings["offsets"]
     degrees, mm = settings["jitter"]
+    looks = []
+    if settings["contrasts"] == "maps":
+        looks.append(agents.any_contrast())
+    if settings["gamma"] or settings["noise"]:
+        looks.append(agents.gamma_and_noise(settings["gamma"], settings["noise"]))
     lesson = agents.Lesson(
         agents.Offsets(shift, rotation, _SIZES if settings["agent"] == "similarity" else 0.0),
         agents.Jitter(degrees, mm, _SCALE * bool(degrees), 0 if settings["mirrored"] == "sideways" else None),
-        agents.gamma_and_noise(settings["gamma"], settings["noise"]) if settings["gamma"] or settings["noise"] else None,
+        one_after_the_other(*looks) if looks else None,
     )
     make = agents.AdvantageLearner if settings["learn"] == "gains" else agents.DoubleQLearner
     known = agents.PosePairs.of(pairs, network)

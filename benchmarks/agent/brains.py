@@ -19,16 +19,26 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-import torch
 
-from augreg.agents import AdvantageLearner, AgentRegistration, Jitter, Known, Lesson, Offsets, PosePairs, QNet, view_of
+from augreg.agents import (
+    AdvantageLearner,
+    AgentRegistration,
+    Jitter,
+    Known,
+    Lesson,
+    Offsets,
+    PosePairs,
+    QNet,
+    any_contrast,
+    view_of,
+)
 from augreg.agents.pairs import fitted
 from augreg.geometry.grid import FloatArray
 from augreg.geometry.image import Image
 from augreg.geometry.resampling import warp
 from augreg.geometry.transforms import Affine
 from augreg.lp import LPRegistration
-from augreg.networks import AffineFlow, Network, StackedEncoder, normalised, seeded
+from augreg.networks import AffineFlow, Network, StackedEncoder, seeded
 from augreg.registration import Chained, Clock, Method, Pair, State
 from augreg.training import Learner, supervised
 from augreg.training.contrasts import random_knots, remapped
@@ -49,15 +59,7 @@ _POINTS = 64
 PROGRAM = LPRegistration(transform="rigid", criterion="mi")
 
 
-def any_contrast(images: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
-    """Each image through a map of intensities of its own, and with noise of its own."""
-    low = images.flatten(1).amin(dim=1).reshape(-1, *[1] * (images.ndim - 1))
-    seen = np.stack([remapped(image, random_knots(rng)) for image in (images - low).numpy()])
-    seen += NOISE * rng.random() * rng.standard_normal(seen.shape, dtype=np.float32)
-    return normalised(torch.from_numpy(seen))
-
-
-STATES = Lesson(OFFSETS, Jitter(8.0, 4.0, 0.05, mirrored=0), any_contrast)
+STATES = Lesson(OFFSETS, Jitter(8.0, 4.0, 0.05, mirrored=0), any_contrast(NOISE))
 
 
 def people(choosing: bool) -> tuple[list[Subject], list[Subject]]:

@@ -45,7 +45,7 @@ from benchmarks.harness.record import Record, Row
 SPACING, BATCH = 3.0, 16
 OFFSETS = Offsets(20.0, 20.0)
 STATES = Lesson(OFFSETS, Jitter(10.0, 6.0, 0.05, mirrored=1), gamma_and_noise(0.3, 0.02))
-STEPS = {"agent-alone": 2500, "affine-marks": 1200, "affine-images": 1000, "agent-images": 600, "agent-double-q": 1000}
+STEPS = {"agent-alone": 1500, "affine-marks": 600, "affine-images": 600, "agent-images": 600, "agent-double-q": 600}
 RATE = 2e-3
 # agents that see marks alone
 ALONE = ("agent-alone", "agent-double-q")

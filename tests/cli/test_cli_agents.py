@@ -65,8 +65,8 @@ def test_an_agent_is_trained_resumed_and_used(folder, capsys):
 
 
 def test_pairs_without_labels_lie_as_they_should_and_double_q_is_there(folder, capsys):
-    line = f"train plain.csv -o doubleq --agent similarity --learn double-q --mirrored sideways --steps 3 {SMALL} --json"
-    assert run(folder, line) == 0
+    how = "--agent similarity --learn double-q --mirrored sideways --contrasts maps --steps 3"
+    assert run(folder, f"train plain.csv -o doubleq {how} {SMALL} --json") == 0
     assert "reward" in json.loads(capsys.readouterr().out)
     assert read_agent(folder / "doubleq" / "weights.safetensors").network.view.kind == "similarity"
 
@@ -87,6 +87,8 @@ def test_pairs_of_a_model_and_of_shards_have_the_pose_of_their_truth(folder, cap
         ("train pairs.csv -o bad --agent rigid --map affine", "--map: expected no --agent, to which it says nothing"),
         ("train pairs.csv -o bad --agent rigid --trunk unet", "--trunk: expected no --agent"),
         ("train pairs.csv -o bad --agent rigid --mirrored all", "--mirrored: expected none or sideways with --agent, got all"),
+        ("train pairs.csv -o bad --agent rigid --contrasts labels", "--contrasts: expected none or maps with --agent"),
+        ("train pairs.csv -o bad --agent rigid --prior plausible", "--prior: expected no --agent, to which it says nothing"),
         ("train pairs.csv -o bad --agent rigid --turn shared", "--turn: expected a model to draw from, got pairs"),
         ("train pairs.csv -o bad --agent rigid --spacing 1 2 3", "--spacing: expected one number or 2, got 3"),
         ("train pairs.csv -o bad --agent rigid --offsets -5 5", "shift, rotation, scale: expected numbers of at least 0"),
