@@ -43,6 +43,8 @@ HOMES = {
     "tifffile": ("augreg/io/",),
     "openslide": ("augreg/io/",),
     "imagecodecs": ("augreg/io/",),
+    "trimesh": ("augreg/io/meshes.py",),
+    "vtkmodules": ("augreg/io/meshes.py",),
     "torch": (
         "augreg/agents/",
         "augreg/tensors.py",

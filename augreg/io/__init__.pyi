@@ -11,6 +11,10 @@ from .images import read_image as read_image
 from .images import read_labels as read_labels
 from .images import read_plane as read_plane
 from .images import write_image as write_image
+from .meshes import Mesh as Mesh
+from .meshes import filled as filled
+from .meshes import is_mesh as is_mesh
+from .meshes import read_mesh as read_mesh
 from .placed import Plane as Plane
 from .points import read_points as read_points
 from .points import write_points as write_points

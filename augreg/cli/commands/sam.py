@@ -71,8 +71,9 @@ def add(commands: Commands) -> None:
 
 def _correspondence_options(parser: argparse.ArgumentParser) -> None:
     group = parser.add_mutually_exclusive_group()
-    group.add_argument("--labels", nargs="+", metavar="L", help="a label map for every image, in their order")
-    group.add_argument("--landmarks", nargs="+", metavar="CSV", help="a landmark file for every image, in their order")
+    group.add_argument("--labels", nargs="+", metavar="L", help="a label map or closed mesh for every image, in their order")
+    group.add_argument("--landmarks", nargs="+", metavar="CSV", help="landmarks or a mesh for every image, in their order")
+    parser.add_argument("--mesh-space", choices=("lps", "ras"), help="coordinates of meshes that do not say")
 
 
 def fit(options: argparse.Namespace) -> None:
@@ -80,7 +81,7 @@ def fit(options: argparse.Namespace) -> None:
     check_output(options.output, (".npz",))
     begin = time.perf_counter()
     images = _images(options.images)
-    given = _correspondences(options, len(images))
+    given = _correspondences(options, images)
     if not given or options.register:
         given["registration"] = ar.LPRegistration(transform="bspline")
     template = ar.read_image(options.template) if options.template else None
@@ -118,7 +119,7 @@ def evaluate(options: argparse.Namespace) -> None:
     import numpy as np
 
     model, images = ar.sam.read_model(options.model), _images(options.images)
-    given = _correspondences(options, len(images))
+    given = _correspondences(options, images)
     with bar("evaluate", None):
         landmarks = _landmarks(model, images, given)
         measures = ar.sam.evaluate(model, images, landmarks, np.random.default_rng(options.seed), options.samples)
@@ -144,7 +145,7 @@ def show(options: argparse.Namespace) -> None:
 
     check_output(options.output, PAGES)
     images = _images(options.images or [])
-    given = _correspondences(options, len(images))
+    given = _correspondences(options, images)
     model = ar.sam.read_model(options.model)
     from augreg.report import evaluation_diagrams, model_page
 
@@ -209,11 +210,19 @@ def _landmarks(model: ar.sam.AppearanceModel, images: Sequence[ar.Image], given:
     return ar.sam.find_landmarks(model, images, **given)
 
 
-def _correspondences(options: argparse.Namespace, count: int) -> dict[str, Any]:
-    for name, read in (("labels", ar.read_labels), ("landmarks", ar.read_points)):
+def _correspondences(options: argparse.Namespace, images: Sequence[ar.Image]) -> dict[str, Any]:
+    for name in ("labels", "landmarks"):
         paths = getattr(options, name)
         if paths is not None:
-            if len(paths) != count:
-                raise ValueError(f"--{name}: expected one file for each of the {count} images, got {len(paths)}")
-            return {name: [read(path) for path in paths]}
+            if len(paths) != len(images):
+                raise ValueError(f"--{name}: expected one file for each of the {len(images)} images, got {len(paths)}")
+            return {name: [_shape(name, path, image, options.mesh_space) for path, image in zip(paths, images, strict=True)]}
     return {}
+
+
+def _shape(name: str, path: str, image: ar.Image, space: str | None) -> Any:
+    """Labels or landmarks of a file; of a mesh what it encloses, or its vertices."""
+    if ar.io.is_mesh(path):
+        mesh = ar.io.read_mesh(path, space=space)
+        return ar.io.filled(mesh, image.grid, path) if name == "labels" else mesh.points
+    return ar.read_labels(path) if name == "labels" else ar.read_points(path)
