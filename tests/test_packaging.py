@@ -115,3 +115,34 @@ def test_no_dependency_is_without_a_use():
         name = re.match(r"[\w-]+", dependency)[0]
         module = imported.get(name, name.replace("-", "_"))
         assert re.search(rf"^\s*(import|from) {module}\b", sources, flags=re.MULTILINE), name
+
+
+def test_the_recipe_of_conda_asks_for_what_the_package_asks_for():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    recipe = (ROOT / "recipe" / "meta.yaml").read_text(encoding="utf-8").partition("  run:\n")[2].partition("\ntest:")[0]
+    there = dict(re.findall(r"^    - ([\w.-]+) (>=\S+)$", recipe, flags=re.MULTILINE))
+    # names that conda has for them
+    other = {"lazy-loader": "lazy_loader", "matplotlib": "matplotlib-base", "torch": "pytorch", "SimpleITK": "simpleitk"}
+    ours = dict(re.fullmatch(r"([\w.-]+)(>=\S+)", wanted).groups() for wanted in project["dependencies"])
+    assert there == {"python": project["requires-python"], **{other.get(name, name): bound for name, bound in ours.items()}}
+    entry = re.findall(r"^    - (\w+) = (\S+)$", (ROOT / "recipe" / "meta.yaml").read_text(encoding="utf-8"), flags=re.MULTILINE)
+    assert dict(entry) == project["scripts"]
+    version = (ROOT / "recipe" / "meta.yaml").read_text(encoding="utf-8").partition('set version = "')[2].partition('"')[0]
+    assert version == augreg.__version__
+
+
+def test_the_dockerfile_copies_what_the_package_is_built_of():
+    lines = (ROOT / "Dockerfile").read_text(encoding="utf-8").splitlines()
+    copied = [name for line in lines if line.startswith("COPY ") for name in line.split()[1:-1]]
+    assert [name for name in copied if not (ROOT / name).exists()] == []
+    assert {"pyproject.toml", "README.md", "LICENSE", "MANIFEST.in", "augreg", "solvers"} <= set(copied)
+
+
+def test_the_plugin_of_napari_carries_its_manifest():
+    folder = ROOT / "extras" / "napari-augreg"
+    project = tomllib.loads((folder / "pyproject.toml").read_text(encoding="utf-8"))
+    [(_, place)] = project["project"]["entry-points"]["napari.manifest"].items()
+    package, _, name = place.partition(":")
+    assert (folder / package / name).is_file()
+    assert project["tool"]["setuptools"] == {"packages": [package], "package-data": {package: [name]}}
+    assert project["project"]["version"] == augreg.__version__
