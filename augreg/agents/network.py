@@ -107,6 +107,13 @@ class QNet(nn.Module):
             marks = self.markers[-1 if moving else 0](images)
         return torch.cat([images, marks], dim=1) if self.images else marks
 
+    def _evened(self, seen: torch.Tensor) -> torch.Tensor:
+        """Images with mean 0 and deviation 1 of what is seen: how much lies around an image is nothing to an agent."""
+        if not self.images:
+            return seen
+        C = self.channels
+        return torch.cat([normalised(seen[:, :C]), seen[:, C:]], dim=1)
+
     def forward(self, fixed: torch.Tensor, moving: torch.Tensor, steps: torch.Tensor) -> torch.Tensor:
         """Values (B, S, actions) of all moves, in steps.
 
@@ -115,7 +122,7 @@ class QNet(nn.Module):
         fixed, moving : prepared images as they are seen at the present poses, (B, C + K, *shape)
         steps : sizes of steps, mm, (S,) for all or (B, S)
         """
-        found = self.trunk(torch.cat([fixed, moving], dim=1))
+        found = self.trunk(torch.cat([self._evened(fixed), self._evened(moving)], dim=1))
         told = torch.log2(steps.to(found.device, torch.float32)).expand(len(found), steps.shape[-1])
         both = torch.cat([found[:, None].expand(-1, told.shape[1], -1), told[..., None]], dim=2)
         hidden = self.told(both)

@@ -10,6 +10,7 @@ from support.agents import about, grids, oracle, places
 
 from augreg import Affine, Chained, DisplacementField, Image, Labels, LPRegistration
 from augreg.agents import AgentRegistration, QNet, View, read_agent, write_agent
+from augreg.agents.registration import Seen
 from augreg.agents.view import pose_of
 
 VIEWS = {2: View((16, 18), (4.5, 4.0), 25.0), 3: View((12, 12, 10), (6.0, 6.0, 6.0), 22.0)}
@@ -164,6 +165,19 @@ def random_network(view, **options):
         for part in network.parameters():
             part.copy_(0.2 * torch.randn(part.shape, generator=generator))
     return network
+
+
+def test_how_much_lies_around_an_image_is_nothing_to_an_agent():
+    fixed, moving = grids(2)
+    rng = np.random.default_rng(0)
+    network = random_network(VIEWS[2], width=0.2)
+    images = [Image(rng.uniform(0, 1, grid.shape).astype(np.float32), grid) for grid in (fixed, moving)]
+    wide = np.pad(images[1].values, 13, constant_values=images[1].values.min())
+    pose = pose_of(about(*TURNS[2], fixed, moving), fixed, moving)
+    found = [Seen.of(network, images[0], one).values(pose, 4.0) for one in (images[1], Image(wide, moving.padded(13)))]
+    assert np.ptp(found[0]) > 0.1
+    # but for the rim, where a coarse voxel is smoothed into what lies around
+    assert np.abs(found[0] - found[1]).max() < 0.2 * np.ptp(found[0])
 
 
 def test_a_file_gives_the_agent_back_and_others_are_refused(tmp_path):
