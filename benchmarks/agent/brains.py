@@ -50,7 +50,7 @@ from benchmarks.harness.record import Record, Row
 
 SPACING, BATCH, RATE = 4.0, 16, 2e-3
 OFFSETS = Offsets(30.0, 45.0)
-STEPS = {"agent": 2000, "affine": 2000}
+STEPS = {"agent": 1000, "affine": 1000}
 METHODS = ("none", "program", "agent", "agent-program", "affine", "affine-program")
 CASES = 24
 # of the moving image's range; voxels around it; nearer than this a case is a success, pixels
