@@ -151,7 +151,7 @@ class DoubleQLearner(_OfAgents):
         replay knows poses of the images as they are
     walkers : number of walkers, each of which makes a move in every step
     rows : moves that the replay remembers
-    discount : gamma
+    discount : gamma; since gains add up to what was gained, little has to be waited for
     follow : steps between which the target stays
     exploring : share of moves by chance at the start; it falls evenly to a tenth over `exploring_steps`
     exploring_steps : see there
@@ -171,7 +171,7 @@ class DoubleQLearner(_OfAgents):
         centred: bool = False,
         walkers: int = 16,
         rows: int = 4096,
-        discount: float = 0.9,
+        discount: float = 0.5,
         follow: int = 100,
         exploring: float = 1.0,
         exploring_steps: int = 1000,

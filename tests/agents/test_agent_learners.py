@@ -113,20 +113,26 @@ def test_what_walkers_remember_are_moves_and_their_rewards(tmp_path):
         assert reward.item() == pytest.approx(known.item() + near, abs=1e-5)
 
 
-def test_an_agent_that_has_learned_gains_finds_poses_of_pairs_it_has_not_seen(tmp_path):
+HASTE = {"exploring_steps": 150, "follow": 25, "walkers": 24}
+
+
+@pytest.mark.parametrize(("make", "steps", "options"), [(AdvantageLearner, 220, {}), (DoubleQLearner, 320, HASTE)])
+def test_an_agent_finds_poses_of_pairs_that_it_has_not_seen(tmp_path, make, steps, options):
     known, pairs, network = pairs_and_network(24)
-    learner = AdvantageLearner(network, pairs, Lesson(Offsets(10.0, 20.0)), batch=32)
-    options = TrainingOptions(steps=220, learning_rate=3e-3, machine=Machine("cpu", threads=1))
-    states = list(learn(learner, tmp_path, options))
-    assert np.mean([state.numbers["chosen"] for state in states[-20:]]) > 0.8
+    learner = make(network, pairs, Lesson(Offsets(10.0, 20.0)), batch=32, **options)
+    settings = TrainingOptions(steps=steps, learning_rate=3e-3, machine=Machine("cpu", threads=1))
+    states = list(learn(learner, tmp_path, settings))
+    if make is AdvantageLearner:
+        assert np.mean([state.numbers["chosen"] for state in states[-20:]]) > 0.8
+    else:
+        rewards = [np.mean([state.numbers["reward"] for state in part]) for part in (states[:50], states[-50:])]
+        assert rewards[0] < 0.05 < 0.15 < rewards[1]
     register = AgentRegistration.from_file(tmp_path / WEIGHTS)
     errors = []
     for seed in range(100, 108):
         truth = known[seed % 7].truth
         pair = blob(seed, truth)
-        found = register(pair.fixed, pair.moving)
-        errors.append(
-            [np.linalg.norm(phi(pair.points) - truth(pair.points), axis=1).mean() for phi in (Affine.identity(2), found)]
-        )
+        maps = Affine.identity(2), register(pair.fixed, pair.moving)
+        errors.append([np.linalg.norm(phi(pair.points) - truth(pair.points), axis=1).mean() for phi in maps])
     before, after = np.mean(errors, axis=0)
     assert after < 0.4 * before
