@@ -1,8 +1,8 @@
 """A slide seen through a transform, tile by tile: moved(x) = moving(phi(x)) in the memory of some tiles.
 
-Of a tile, phi is evaluated at every 16th pixel, and is linear between these nodes where every other node differs by at most 0.05
-pixels of the moving level from what its neighbours say: what is left then is about a quarter of that. Else the distance is
-halved, and where no lattice will do, as at the border of a transform's domain, every pixel is mapped.
+Of a tile, phi is evaluated at about every 16th pixel, and is linear between these nodes where the middle of cells differs by
+at most 0.05 pixels of the moving level from what they say. Else the distance is halved, and where no lattice will do, as at the
+border of a domain, every pixel is mapped. A field has kinks at its nodes, which are therefore among those of the lattice.
 The moving level is the coarsest one whose pixels are not larger than those of the result.
 """
 
@@ -20,7 +20,7 @@ import numpy.typing as npt
 from augreg.geometry.grid import FloatArray, Grid
 from augreg.geometry.image import Image, Labels
 from augreg.geometry.resampling import Interpolation, warp
-from augreg.geometry.transforms import Affine, DisplacementField, Transform
+from augreg.geometry.transforms import Affine, Composition, DisplacementField, Transform
 from augreg.io.files import atomic
 from augreg.io.formats.ome_pyramid import TILE, Compression, Pixels, write_pyramid
 from augreg.io.slides import Slide, part_of, read_slide, shrunk
@@ -133,30 +133,52 @@ def local_map(transform: Transform, tile: Grid, pixel: float) -> tuple[Transform
     ----------
     transform : phi
     tile : the grid
-    pixel : mm of the moving space of which 0.05 may be missed
+    pixel : mm of the moving space, of which 0.05 may be missed, beside a kink twice that
     """
     if isinstance(transform, Affine):
         return transform, transform(tile.lattice([2, 2]))
-    step = _WIDEST
-    while step >= _NARROWEST:
-        # an odd number of nodes, from the first point of the tile to beyond its last
-        counts = [2 * -(-(n - 1) // (2 * step)) + 1 for n in tile.shape]
-        if min(counts) >= 3:
-            spacing = tuple(s * step for s in tile.spacing)
-            nodes = Grid(tuple(counts), spacing, tile.origin, tile.direction)
-            points = nodes.points()
-            images = transform(points)
-            if _between(images) <= _TOLERANCE * pixel:
-                return DisplacementField(images - points, nodes), images
-        step //= 2
-    return transform, transform(tile.points())
+    step, origin = _lattice(transform, tile)
+    while min(step / np.asarray(tile.spacing)) >= _NARROWEST:
+        nodes = _nodes(tile, step, origin)
+        points = nodes.points()
+        images = transform(points)
+        if _missed(transform, nodes, images) <= _TOLERANCE * pixel:
+            return DisplacementField(images - points, nodes), images
+        step = step / 2
+    points = tile.points()
+    images = transform(points)
+    # the values at the points themselves
+    return DisplacementField(images - points, tile), images
 
 
-def _between(images: FloatArray) -> float:
-    """How far nodes (n0, n1, 2) lie from what every other of them says."""
-    across = (images[:-2:2] + images[2::2]) / 2 - images[1::2]
-    along = (images[:, :-2:2] + images[:, 2::2]) / 2 - images[:, 1::2]
-    return float(max(np.abs(across).max(), np.abs(along).max()))
+def _lattice(transform: Transform, tile: Grid) -> tuple[FloatArray, FloatArray]:
+    """Distances of nodes along the axes of a tile, mm, and the position of one, along the same axes.
+
+    Where a field is applied first, its own nodes are among them: that is where it has kinks.
+    """
+    inner = transform.transforms[-1] if isinstance(transform, Composition) else transform
+    widest = _WIDEST * np.asarray(tile.spacing)
+    if isinstance(inner, DisplacementField) and inner.grid.direction == tile.direction:
+        spacing = np.asarray(inner.grid.spacing)
+        return spacing / np.ceil(spacing / widest - 1e-9), np.asarray(inner.grid.origin) @ tile.axes
+    return widest, np.asarray(tile.origin) @ tile.axes
+
+
+def _nodes(tile: Grid, step: FloatArray, origin: FloatArray) -> Grid:
+    """The nodes of a lattice around a tile."""
+    corner = np.asarray(tile.origin) @ tile.axes
+    first = np.floor((corner - origin) / step + 1e-9)
+    last = np.maximum(np.ceil((corner + tile.extent - origin) / step - 1e-9), first + 1)
+    shape = tuple((last - first + 1).astype(int).tolist())
+    return Grid(shape, tuple(step), tuple(tile.axes @ (origin + first * step)), tile.direction)
+
+
+def _missed(transform: Transform, nodes: Grid, images: FloatArray) -> float:
+    """How far the middle of cells is from what the nodes (n0, n1, 2) say, mm, at most."""
+    says = (images[1:, 1:] + images[:-1, 1:] + images[1:, :-1] + images[:-1, :-1]) / 4
+    corner = nodes.points_at([0.5, 0.5])
+    middles = Grid(tuple(n - 1 for n in nodes.shape), nodes.spacing, tuple(corner), nodes.direction)
+    return float(np.abs(transform(middles.points()) - says).max())
 
 
 def slide_of(image: Image | Labels) -> Slide:
