@@ -62,6 +62,7 @@ BENCHMARKS = {
     "spacings": Benchmark("benchmarks.registration.spacings", _PAGE),
     "tracking": Benchmark("benchmarks.registration.tracking", _PAGE),
     "slides": Benchmark("benchmarks.registration.slides", _PAGE),
+    "stains": Benchmark("benchmarks.registration.stains"),
     "start": Benchmark("benchmarks.start.run", _PAGE),
     "silent": Benchmark("benchmarks.silent.run", _DOUBTS),
     "unrelated": Benchmark("benchmarks.silent.unrelated", _DOUBTS),

@@ -82,6 +82,22 @@ def test_slides_are_registered_in_the_millimetres_of_their_headers(pair, capsys)
     assert json.loads(out)["tre"]["max"] < 0.001
 
 
+def test_outlines_of_qupath_are_mapped_from_pixels_to_pixels(pair, capsys, tmp_path):
+    fixed, moving, _ = pair
+    ar.write_transform(ar.Affine(np.eye(2), [0.3, 0.2]), tmp_path / "t.tfm")
+    point = {"type": "Point", "coordinates": [1000.5, 700.5]}
+    feature = {"type": "Feature", "geometry": point, "properties": {"name": "a"}}
+    (tmp_path / "f.geojson").write_text(json.dumps({"type": "FeatureCollection", "features": [feature]}), encoding="utf-8")
+    words = ("points", tmp_path / "f.geojson", "-t", tmp_path / "t.tfm", "-r", fixed, "-o")
+    assert run(capsys, *words, tmp_path / "m.geojson", "--moving", moving)[0] == 0
+    found = json.loads((tmp_path / "m.geojson").read_text(encoding="utf-8"))["features"][0]
+    np.testing.assert_allclose(found["geometry"]["coordinates"], [1150.5, 800.5], atol=1e-3)
+    assert run(capsys, *words, tmp_path / "m.csv")[0] == 0
+    np.testing.assert_allclose(ar.read_points(tmp_path / "m.csv"), [[2.3, 1.6]], atol=1e-6)
+    status, _, err = run(capsys, *words, tmp_path / "m.geojson")
+    assert (status, err.count("\n"), "--moving" in err) == (2, 1, True)
+
+
 def test_millimetres_beside_pixels_are_refused_until_said(pair, capsys, tmp_path):
     fixed, moving, _ = pair
     bare = slide(tmp_path / "bare.ome.tif", np.asarray(ar.read_image(moving).values.T), noted=False)

@@ -30,7 +30,13 @@ def add(commands: Commands) -> None:
     )
     parser.add_argument("-t", "--transform", metavar="TRANSFORM", required=True, help=TRANSFORM)
     convention_option(parser)
-    parser.add_argument("-r", "--reference", metavar="FIXED", help="image the points belong to: says how many lie outside")
+    parser.add_argument(
+        "-r",
+        "--reference",
+        metavar="FIXED",
+        help="image the points belong to: says how many lie outside; of a slide in mm it says where pixels of .geojson are",
+    )
+    parser.add_argument("--moving", metavar="MOVING", help="slide whose pixels a .geojson of the result counts")
     parser.add_argument(
         "-o",
         "--output",
@@ -46,7 +52,11 @@ def run(options: argparse.Namespace) -> None:
 
     outlined = options.points.lower().endswith(".geojson")
     check_output(options.output, (".csv", ".geojson") if outlined else (".csv",))
+    slides = [_slide_of(path) if outlined else None for path in (options.reference, options.moving)]
+    _check_slides(options, *slides)
     transform, given = transform_of(options, options.transform), ar.read_points(options.points)
+    if slides[0] is not None:
+        given = slides[0].grid.points_at(given)
     mapped = transform(given)
     grid = reference_of(options)
     text = None
@@ -56,10 +66,30 @@ def run(options: argparse.Namespace) -> None:
     if text := text or _beyond(options.points, given, transform):
         say_warning(text)
     if options.output.lower().endswith(".geojson"):
-        ar.io.write_outlines(ar.io.read_outlines(options.points).mapped(lambda _: mapped), options.output)
+        pixels = mapped if slides[1] is None else slides[1].grid.indices_at(mapped)
+        ar.io.write_outlines(ar.io.read_outlines(options.points).mapped(lambda _: pixels), options.output)
     else:
         ar.write_points(mapped, options.output)
     say(f"{options.output}: {len(given)} points")
+
+
+def _slide_of(path: str | None) -> ar.io.Slide | None:
+    """The slide of a file, if it is one that is measured in mm."""
+    slide = None if path is None else ar.io.slide_at(path)
+    return slide if slide is not None and slide.noted else None
+
+
+def _check_slides(options: argparse.Namespace, fixed: ar.io.Slide | None, moving: ar.io.Slide | None) -> None:
+    """Refuse pixels on one side of a transform in mm only."""
+    if options.moving is not None and moving is None:
+        raise ValueError(
+            f"--moving: expected a slide that notes the size of a pixel, and points in .geojson, got {options.moving}"
+        )
+    to_pixels = options.output.lower().endswith(".geojson")
+    if fixed is not None and to_pixels and moving is None:
+        raise ValueError(f"{options.output}: expected --moving, the slide whose pixels it is to count, got none; name it")
+    if moving is not None and fixed is None:
+        raise ValueError("--moving: expected -r, the slide whose pixels the points count, got none; name it")
 
 
 def _beyond(name: str, points: FloatArray, transform: ar.Transform) -> str | None:
