@@ -1,10 +1,11 @@
 """Two sections as slides of 20 000 pixels: rTRE beside that of the small images, CPU seconds and peak memory of the commands.
 
-The pairs of `histology` are scaled up, so that their longest side has `--side` pixels, and laid on a square of that side: the
-fixed one as a pyramidal OME-TIFF, the moving one as Aperio's SVS with levels of a quarter and a sixteenth, both of 0.0005 mm a
-pixel, in JPEG tiles. Landmarks are scaled alike, to mm. `augreg register`, then `augreg warp` to a pyramid of full size, each in
-a process of its own, of which CPU seconds (with imports) and the peak of the resident memory are measured. rTRE is divided by the
-diagonal of the image without the square around it. `--flat` adds files of one level, of which all has to be read.
+The pairs of `histology` are scaled up until their longest side has `--side` pixels: the fixed one as a pyramidal OME-TIFF, the
+moving one as Aperio's SVS with levels of a quarter and a sixteenth, both of 0.0005 mm a pixel, in JPEG tiles. Landmarks are
+scaled alike, to mm. `square` are images on a square of that side, filled up with the colour of their corner, which makes another
+task of it: small images on a square stand beside them. `augreg register`, and of squares `augreg warp` to a pyramid of full size,
+each in a process of its own, of which CPU seconds (with imports) and the peak of the resident memory are measured. rTRE is
+divided by the diagonal of the image without the square around it.
 """
 
 from __future__ import annotations
@@ -31,15 +32,17 @@ from benchmarks.harness.process import surroundings
 from benchmarks.harness.record import Record, Row, about, write_record
 
 PAIRS = {"kidney": ("kidney_HE", "kidney_PanCytokeratin"), "lesion": ("lesion_HE", "lesion_proSPC")}
+# what the rows are called
+_KINDS = {"small": "small", "slides": "slides", "small-square": "small, on a square", "square": "slides, on a square"}
 _PIXEL = 0.0005
-_APERIO = "Aperio Image Library v12.0.16\n{0}x{0} (256x256) JPEG/RGB Q=90|AppMag = 20|MPP = 0.5"
+_APERIO = "Aperio Image Library v12.0.16\n{0}x{1} (256x256) JPEG/RGB Q=90|AppMag = 20|MPP = 0.5"
 
 
 def options(parser: argparse.ArgumentParser) -> None:
     """Of the command."""
     parser.add_argument("--side", type=int, default=20000)
     parser.add_argument("--only", nargs="+", default=list(PAIRS), choices=list(PAIRS))
-    parser.add_argument("--flat", action="store_true", help="files of one level, too")
+    parser.add_argument("--kinds", nargs="+", default=list(_KINDS), choices=list(_KINDS))
     parser.add_argument("--folder", type=Path, help="where slides are made, and found again; default a temporary one")
     parser.add_argument("--threads", type=int, default=2)
 
@@ -52,7 +55,7 @@ def run(options: argparse.Namespace) -> None:
         folder = options.folder or Path(temporary)
         folder.mkdir(parents=True, exist_ok=True)
         for name in options.only:
-            for kind in ("small", "slides", *(("flat",) if options.flat else ())):
+            for kind in options.kinds:
                 row = {"pair": name, "kind": kind} | measured(name, kind, folder, options.side, options.threads)
                 record["rows"].append(row)
                 write_record(options.output, record)
@@ -64,20 +67,27 @@ def measured(name: str, kind: str, folder: Path, side: int, threads: int) -> Row
     smalls = [DATA / "histology" / f"{part}.jpg" for part in PAIRS[name]]
     points = [ar.read_points(path.with_suffix(".csv")) for path in smalls]
     diagonal, files = ar.read_image(smalls[0]).grid.diagonal, smalls
-    if kind != "small":
+    square = kind.endswith("square")
+    if kind == "small-square":
+        files = [folder / f"{part}.square.png" for part in PAIRS[name]]
+        for small, file in zip(smalls, files, strict=True):
+            with Pillow.open(small) as picture:
+                length = max(picture.size)
+                Pillow.fromarray(np.concatenate(list(_bands(picture.convert("RGB"), (length, length), length)))).save(file)
+    elif kind != "small":
         files = [folder / f"{name}-{side}.{kind}.ome.tif", folder / f"{name}-{side}.{kind}.svs"]
         for k, (small, file) in enumerate(zip(smalls, files, strict=True)):
             factor = _scale(small, side)
             points[k] = ((points[k] + 0.5) * factor - 0.5) * _PIXEL
             if not file.exists():
-                make_slide(small, file, side, flat=kind == "flat")
+                make_slide(small, file, side, square=square)
         diagonal *= _scale(smalls[0], side) * _PIXEL
     transform = folder / f"{name}.{kind}.h5"
     told, row = _command(["register", *map(str, files), "-o", str(transform), "--json"], threads)
     error = ar.tre(ar.read_transform(transform), *points) / diagonal * 100
     found: Row = {"rtre": float(np.median(error)), "rtre_mean": float(error.mean()), "rtre_max": float(error.max())}
     found |= {"register": row, "seconds": json.loads(told)["seconds"]}
-    if kind == "slides":
+    if kind == "square":
         moved = folder / f"{name}.moved.ome.tif"
         found["warp"] = _command(["warp", str(files[1]), "-t", str(transform), "-r", str(files[0]), "-o", str(moved)], threads)[1]
         found["warp"]["megabytes"] = moved.stat().st_size / 1e6
@@ -91,48 +101,41 @@ def _scale(small: Path, side: int) -> float:
         return side / max(picture.size)
 
 
-def make_slide(small: Path, path: Path, side: int, *, flat: bool) -> None:
-    """A small image enlarged on a square of that side, as a pyramid in the format of the suffix, or as one level."""
+def make_slide(small: Path, path: Path, side: int, *, square: bool) -> None:
+    """A small image enlarged to that longest side, or on a square of it, as a pyramid in the format of the suffix."""
     picture = Pillow.open(small).convert("RGB")
-    if path.suffix == ".svs":
-        _write_svs(picture, path, side, flat=flat)
-        return
-    size = (_PIXEL, _PIXEL)
-    pixels = Pixels((side, side), 1, 3, np.dtype(np.uint8), size, compression="jpeg")
-    if flat:
-        tiles = (tile for band in _bands(picture, side, TILE) for tile in _cut(band, TILE))
-        notes = {f"PhysicalSize{axis}": _PIXEL * 1e3 for axis in "XY"}
-        with tifffile.TiffWriter(path, ome=True) as writer:
-            writer.write(tiles, shape=(side, side, 3), dtype=np.uint8, metadata={"axes": "YXS", **notes}, **_jpeg(TILE))
-        return
-    write_pyramid(path, pixels, lambda _: _bands(picture, side, TILE), lambda rows: shrunk(rows, 2))
+    width, height = (side, side) if square else tuple(round(n * _scale(small, side)) for n in picture.size)
+    with ar.io.atomic(path) as temporary:
+        if path.suffix == ".svs":
+            _write_svs(picture, temporary, (width, height))
+            return
+        pixels = Pixels((height, width), 1, 3, np.dtype(np.uint8), (_PIXEL, _PIXEL), compression="jpeg")
+        write_pyramid(temporary, pixels, lambda _: _bands(picture, (width, height), TILE), lambda rows: shrunk(rows, 2))
 
 
-def _write_svs(picture: Pillow.Image, path: Path, side: int, *, flat: bool) -> None:
+def _write_svs(picture: Pillow.Image, path: Path, size: tuple[int, int]) -> None:
     """As Aperio does: the slide, a thumbnail in strips, coarser levels in pages of their own."""
     with tifffile.TiffWriter(path) as writer:
-        for level, factor in enumerate((1,) if flat else (1, 4, 16)):
-            width = side // factor
-            tiles = (tile for band in _bands(picture, width, 256) for tile in _cut(band, 256))
-            about_it = _APERIO.format(side)
-            writer.write(
-                tiles, shape=(width, width, 3), dtype=np.uint8, description=about_it, metadata=None, software=False, **_jpeg(256)
-            )
+        about_it = {"description": _APERIO.format(*size), "metadata": None, "software": False}
+        for level, factor in enumerate((1, 4, 16)):
+            width, height = (n // factor for n in size)
+            tiles = (tile for band in _bands(picture, (width, height), 256) for tile in _cut(band, 256))
+            writer.write(tiles, shape=(height, width, 3), dtype=np.uint8, **about_it, **_jpeg(256))
             if level == 0:
-                thumbnail = np.concatenate(list(_bands(picture, 512, 512)))
-                writer.write(thumbnail, photometric="rgb", description=about_it, metadata=None, software=False)
+                thumbnail = np.concatenate(list(_bands(picture, (size[0] // 32, size[1] // 32), 256)))
+                writer.write(thumbnail, photometric="rgb", **about_it)
 
 
 def _jpeg(tile: int) -> dict[str, object]:
     return {"tile": (tile, tile), "photometric": "rgb", "compression": "jpeg", "compressionargs": {"level": 90}}
 
 
-def _bands(picture: Pillow.Image, side: int, rows: int) -> Iterator[np.ndarray]:
-    """Rows of the enlarged image on its square, of the colour that is in its corner."""
-    factor = side / max(picture.size)
-    width, height = (min(side, round(n * factor)) for n in picture.size)
-    for top in range(0, side, rows):
-        band = np.empty((min(rows, side - top), side, 3), np.uint8)
+def _bands(picture: Pillow.Image, size: tuple[int, int], rows: int) -> Iterator[np.ndarray]:
+    """Rows of the enlarged image, filled up to a size with the colour of its corner."""
+    factor = max(size) / max(picture.size)
+    width, height = (min(whole, round(n * factor)) for n, whole in zip(picture.size, size, strict=True))
+    for top in range(0, size[1], rows):
+        band = np.empty((min(rows, size[1] - top), size[0], 3), np.uint8)
         band[:] = picture.getpixel((2, 2))
         inside = min(len(band), height - top)
         if inside > 0:
@@ -167,13 +170,12 @@ def _command(words: Sequence[str], threads: int) -> tuple[str, Row]:
 
 def rendered(record: Record) -> str:
     """A row a pair and kind."""
-    names = {"small": "small images", "slides": f"slides, {record['side']}²", "flat": "of one level"}
     rows = []
     for row in record["rows"]:
         warp = row.get("warp", {})
         rows.append(
             [
-                f"{row['pair']}, {names[row['kind']]}",
+                f"{row['pair']}, {_KINDS[row['kind']]}",
                 f"{row['rtre']:.3f}",
                 f"{row['rtre_mean']:.3f}",
                 f"{row['rtre_max']:.2f}",
