@@ -275,3 +275,22 @@ def test_a_tile_that_cannot_be_read_costs_no_older_file(tmp_path):
         io.warp_slide(slide, ar.Affine.identity(2), slide.grid, old)
     assert old.read_bytes() == b"old"
     assert sorted(file.name for file in tmp_path.iterdir()) == ["m.ome.tif", "w.ome.tif"]
+
+
+def test_openslide_sees_the_same_pixels_and_sizes(tmp_path):
+    openslide = pytest.importorskip("openslide", reason="the extra `slides` is not installed")
+    from augreg.io.formats.openslide_levels import OpenSlideLevels
+
+    large = np.kron(RGB, np.ones((2, 2, 1), np.uint8))
+    path = aperio(tmp_path / "a.svs", pixels=large)
+    slide = ar.read_slide(path)
+    with openslide.OpenSlide(str(path)) as theirs:
+        assert theirs.level_dimensions == tuple(grid.shape for grid in slide.grids)
+        levels = OpenSlideLevels(path, tuple(theirs.level_downsamples))
+    for number in (0, 1):
+        part = slide.part(number, (40, 30), (100, 80)).values.swapaxes(0, 1)
+        np.testing.assert_array_equal(levels.rows(number, slice(30, 110), slice(40, 140), (0, 1, 2)), part)
+    io.warp_slide(slide, ar.Affine.identity(2), slide.grid, tmp_path / "w.ome.tif")
+    with openslide.OpenSlide(str(tmp_path / "w.ome.tif")) as theirs:
+        assert theirs.dimensions == slide.grid.shape
+        assert float(theirs.properties["openslide.mpp-x"]) == pytest.approx(0.25)
