@@ -79,6 +79,7 @@ BENCHMARKS = {
     "atlas": Benchmark("benchmarks.atlas.run", _PAGE),
     "plausibility": Benchmark("benchmarks.synthesis.plausibility", _PAGE),
     "card": Benchmark("benchmarks.card.command"),
+    "norms": Benchmark("benchmarks.experiments.norms"),
     "prostate": Benchmark("benchmarks.experiments.prostate", _LABELS),
     "hearts": Benchmark("benchmarks.experiments.hearts", _LABELS),
     "regnet": Benchmark("benchmarks.experiments.regnet", _TRIALS),
