@@ -41,6 +41,7 @@ from augreg.training.objectives import (
 )
 from augreg.training.outlined import Outlined
 from augreg.training.pace import Pace, pace_of
+from augreg.training.patches import patches
 from augreg.training.place import Place
 from augreg.training.plausible import Plausible
 from augreg.training.runs import SETTINGS, check_same, claim, model_hash, pairs_hash, run_settings
@@ -109,6 +110,7 @@ __all__ = [
     "pairs_from_shards",
     "pairs_hash",
     "pairs_of_table",
+    "patches",
     "read_pairs",
     "real_pairs",
     "run_settings",
