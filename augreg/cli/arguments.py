@@ -103,9 +103,10 @@ def seed(text: str) -> int:
 
 def trunk(text: str) -> str:
     """A network's trunk by its name, in any case."""
-    known = {"flownet": "FlowNetS", "flownets": "FlowNetS", "flownetc": "FlowNetC", "unet": "UNet", "regnet": "RegNet"}
+    known = {"flownet": "FlowNetS", "flownets": "FlowNetS", "flownetc": "FlowNetC"}
+    known |= {"unet": "UNet", "localnet": "LocalNet", "regnet": "RegNet"}
     if text.lower() not in known:
-        raise argparse.ArgumentTypeError(f"expected flownet, flownetc, unet or regnet, got {text}")
+        raise argparse.ArgumentTypeError(f"expected flownet, flownetc, unet, localnet or regnet, got {text}")
     return known[text.lower()]
 
 

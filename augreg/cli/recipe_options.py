@@ -92,7 +92,7 @@ def add_recipe_options(parser: argparse.ArgumentParser) -> None:
         dest="architecture",
         type=trunk,
         metavar="TRUNK",
-        help="flownet (default), flownetc, unet (for thin volumes too), regnet (looks nearby alone)",
+        help="flownet (default), flownetc, unet and localnet (for thin volumes too), regnet (looks nearby alone)",
     )
     parser.add_argument(
         "--scales",
@@ -101,7 +101,7 @@ def add_recipe_options(parser: argparse.ArgumentParser) -> None:
         metavar="S",
         help="a network per scale, each on what those before leave: 4 2 1 begins with blocks of 4 voxels (default 1)",
     )
-    parser.add_argument("--width", type=positive(float), help="of the network (default 1/4, of unet and regnet 1)")
+    parser.add_argument("--width", type=positive(float), help="of the network (default 1/4, of others 1)")
     parser.add_argument(
         "--window", type=positive(int), metavar="VOXELS", help="within which contrast is normalised first, odd (default none)"
     )
@@ -224,7 +224,9 @@ def recipe_of(options: argparse.Namespace, known: Mapping[str, Any], *, labelled
     for name in ("scales", "jitter"):
         if name in asked or getattr(options, name) is not None:
             asked[name] = tuple(getattr(options, name))
-    published = [name in ("UNet", "RegNet") for name in (base.architecture, asked.get("architecture", base.architecture))]
+    published = [
+        name in ("UNet", "LocalNet", "RegNet") for name in (base.architecture, asked.get("architecture", base.architecture))
+    ]
     if published[0] != published[1] and "width" not in asked:
         # widths of FlowNet are a quarter of what was published, others are narrow as they are
         asked["width"] = 1.0 if published[1] else Recipe.width

@@ -3,6 +3,7 @@
 from augreg.networks.architectures.critic import Critic
 from augreg.networks.architectures.encoder import SiameseEncoder, StackedEncoder
 from augreg.networks.architectures.flownet import FlowNet, FlowNetC, FlowNetS, seeded_network
+from augreg.networks.architectures.localnet import LocalNet
 from augreg.networks.architectures.marker import Committee, Marker
 from augreg.networks.architectures.regnet import RegNet
 from augreg.networks.architectures.unet import UNet
@@ -43,6 +44,7 @@ __all__ = [
     "FlowNetC",
     "FlowNetS",
     "FlowRegistration",
+    "LocalNet",
     "Map",
     "Marked",
     "MarkedMaps",

@@ -14,6 +14,7 @@ from torch import nn
 
 from augreg.networks.architectures.encoder import Encoder, SiameseEncoder, StackedEncoder
 from augreg.networks.architectures.flownet import FlowNet, FlowNetC, FlowNetS
+from augreg.networks.architectures.localnet import LocalNet
 from augreg.networks.architectures.marker import Committee, Marker
 from augreg.networks.architectures.regnet import RegNet
 from augreg.networks.architectures.unet import UNet
@@ -74,8 +75,9 @@ def _encoder(kind: type[Encoder]) -> Make:
     return lambda about, _: kind(about["ndim"], about["channels"], about["width"])
 
 
-def _unet(about: Mapping[str, Any], _: Sequence[nn.Module]) -> nn.Module:
-    return UNet(about["ndim"], about["channels"], about["width"], about["strides"], about["finest"])
+def _staged(architecture: type[UNet | LocalNet]) -> Make:
+    names = ("ndim", "channels", "width", "strides", "finest")
+    return lambda about, _: architecture(*(about[name] for name in names))
 
 
 def _velocity(about: Mapping[str, Any], parts: Sequence[nn.Module]) -> nn.Module:
@@ -123,7 +125,8 @@ def _of(parts: Sequence[nn.Module], kinds: tuple[type, ...]) -> list[Any]:
 
 _KNOWN: dict[str, Make] = {
     **{name: _flownet(architecture) for name, architecture in ARCHITECTURES.items()},
-    "UNet": _unet,
+    "UNet": _staged(UNet),
+    "LocalNet": _staged(LocalNet),
     "RegNet": lambda about, _: RegNet(about["ndim"], about["channels"], about["width"]),
     "StackedEncoder": _encoder(StackedEncoder),
     "SiameseEncoder": _encoder(SiameseEncoder),
@@ -150,7 +153,7 @@ def coarsest_cells(description: Mapping[str, Any]) -> int:
     name, parts = description["architecture"], description.get("parts", [])
     if name in ("AffineFlow", "Moments"):
         raise ValueError("tile: expected a network that looks nearby, got one of affine maps, which needs the whole image")
-    if name in ("UNet", "Marker"):
+    if name in ("UNet", "LocalNet", "Marker"):
         return max(prod(stage[axis] for stage in description["strides"]) for axis in range(description["ndim"]))
     own = {"RegNet": 2, "AtScale": max(description.get("scale", [1]))}
     if not parts:

@@ -23,6 +23,7 @@ from augreg.networks import (
     Antisymmetric,
     AtScale,
     Cascade,
+    LocalNet,
     Marked,
     Marker,
     Moments,
@@ -37,7 +38,9 @@ from augreg.networks import (
 
 MAPS = ("displacement", "velocity", "affine", "cascade", "moments")
 MARKERS = ("none", "one", "two")
-TRUNKS = (*ARCHITECTURES, "UNet", "RegNet")
+# those whose strides leave thin axes alone
+_STAGED: dict[str, type[UNet | LocalNet]] = {"UNet": UNet, "LocalNet": LocalNet}
+TRUNKS = (*ARCHITECTURES, *_STAGED, "RegNet")
 # voxels along the side of the coarsest cells
 _COARSEST = {"FlowNetS": 64, "FlowNetC": 64, "RegNet": 2}
 # voxels that coarse images need; 20 x 24 were measured to be enough, at blocks of 4 (`python -m benchmarks run regnet`)
@@ -139,23 +142,23 @@ def _marker(ndim: int, marks: int, width: float, shape: tuple[int, ...] | None) 
 
 
 def _trunk(trunk: str, ndim: int, width: float, window: int | None, shape: tuple[int, ...] | None, channels: int) -> Network:
-    if trunk == "UNet":
-        return UNet(ndim, channels, width, None if shape is None else fitting_strides(shape))
+    if trunk in _STAGED:
+        return _STAGED[trunk](ndim, channels, width, None if shape is None else fitting_strides(shape))
     return RegNet(ndim, channels, width) if trunk == "RegNet" else ARCHITECTURES[trunk](ndim, channels, width, window)
 
 
 def _check_shape(kind: str, trunk: str, scales: tuple[int, ...], shape: tuple[int, ...]) -> None:
     """Refuse images that are thinner than a cell of the coarsest features."""
-    coarsest = 2 * _LEAST if trunk == "UNet" else _COARSEST[trunk]
+    coarsest = 2 * _LEAST if trunk in _STAGED else _COARSEST[trunk]
     if kind == "affine":
         coarsest = _AFFINE
     wanted = max(min(scales) * coarsest, max(scales) * (coarsest if kind == "affine" else _COARSE.get(trunk, coarsest)))
     # a U-net leaves thin axes alone
-    thin = max(shape) < wanted if trunk == "UNet" and kind != "affine" else min(shape) < wanted
+    thin = max(shape) < wanted if trunk in _STAGED and kind != "affine" else min(shape) < wanted
     if thin or prod(shape) == 0:
         what = "an affine map" if kind == "affine" else trunk
         remedy = "fewer --scales" if max(scales) > 1 else "--trunk unet, which leaves thin axes alone"
-        if trunk == "UNet" or kind == "affine":
+        if trunk in _STAGED or kind == "affine":
             remedy = "fewer --scales" if max(scales) > 1 else "a smaller --spacing"
         scale = f" at scale {max(scales)}" if max(scales) > 1 else ""
         raise ValueError(

@@ -12,6 +12,7 @@ from augreg.networks import (
     Cascade,
     Displacement,
     FlowNetS,
+    LocalNet,
     RegNet,
     StackedEncoder,
     Steered,
@@ -112,8 +113,9 @@ def test_stages_from_coarse_to_fine_compose_and_have_files():
         (lambda: VelocityFlow(RegNet(2, 1, 0.25)), (150, 117), 2, 40, 28),
         (lambda: UNet(3, 1, 0.1, ((2, 2, 1), (2, 2, 2))), (70, 61, 9), 4, 24, 20),
         (lambda: AtScale(RegNet(2, 1, 0.25), 2), (230, 150), 4, 64, 60),
+        (lambda: LocalNet(2, 1, 0.25, ((2, 2), (2, 2))), (150, 117), 4, 40, 40),
     ],
-    ids=["displacement", "velocity", "flat volume", "coarse"],
+    ids=["displacement", "velocity", "flat volume", "coarse", "sum of heads"],
 )
 def test_tiles_are_as_the_whole(make, shape, stride, tile, margin):
     network, pair = seeded(make), images(*shape, count=1)
@@ -148,6 +150,33 @@ def test_regnet_looks_as_far_as_it_says_and_is_as_large_as_published():
     assert seen.max() - seen.min() > 40
     count = sum(p.numel() for p in RegNet(3).parameters())
     assert 0.85e6 < count < 0.95e6
+
+
+def test_localnet_begins_at_no_displacement_and_adds_up_what_its_levels_say():
+    strides = ((2, 2, 1), (2, 2, 2))
+    pair = images(21, 18, 7, count=2)
+    assert LocalNet(3, 1, 0.25, strides)(*pair)[0].flow().abs().max() == 0
+    network = seeded(lambda: LocalNet(3, 1, 0.25, strides))
+    with torch.no_grad():
+        whole = network(*pair)[0]
+        assert whole.cells == (2, 2, 1)
+        alone = []
+        for k in range(2):
+            weights = [head.weight.clone() for head in network.heads]
+            network.heads[k].weight.zero_()
+            alone.append(network(*pair)[0].values)
+            network.heads[k].weight.copy_(weights[k])
+    # either level says something, and without one the other is left
+    assert min(values.abs().max() for values in alone) > 1e-3
+    torch.testing.assert_close(alone[0] + alone[1], whole.values)
+    again = network_of(network.description)
+    again.load_state_dict(network.state_dict())
+    assert torch.equal(again(*pair)[0].values, whole.values)
+    with pytest.raises(ValueError, match="LocalNet: expected finest from 0 to 2"):
+        LocalNet(3, 1, 0.25, strides, 3)
+    # every weight learns once the heads do
+    (network(*pair)[0].flow() - 1).square().mean().backward()
+    assert all(parameter.grad.abs().max() > 0 for parameter in network.parameters())
 
 
 def test_features_of_regnet_differ_from_place_to_place_while_it_learns_and_nothing_beside_does():
