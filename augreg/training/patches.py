@@ -22,11 +22,11 @@ import torch
 
 from augreg.geometry.grid import FloatArray
 from augreg.networks.warping import positions
-from augreg.synthesis import PairBatch
+from augreg.synthesis import Back, PairBatch
 from augreg.training.batches import ALL, Batches
 
 CLASSES = (1.5, 4.0, 8.0)
-_PARTS = ("fixed", "moving", "flow", "mask", "reverse", "reverse_mask", "fixed_labels", "moving_labels")
+_PARTS = ("fixed", "moving", "flow", "mask", "fixed_labels", "moving_labels")
 
 
 def patches(
@@ -110,7 +110,12 @@ def _around(pair: PairBatch, center: tuple[int, ...], sides: tuple[int, ...]) ->
     begin = [min(max(0, c - side // 2), n - side) for c, side, n in zip(center, sides, shape, strict=True)]
     window = (slice(None), slice(None), *(slice(b, b + side) for b, side in zip(begin, sides, strict=True)))
     cut = replace(pair, **{name: value[window] for name in _PARTS if (value := getattr(pair, name)) is not None})
-    return replace(cut, mask=cut.mask & _inside(cut.flow), reverse_mask=cut.reverse_mask & _inside(cut.reverse))
+
+    def back() -> tuple[torch.Tensor, torch.Tensor]:
+        reverse, mask = pair.reverse[window], pair.reverse_mask[window]
+        return reverse, mask & _inside(reverse)
+
+    return replace(cut, mask=cut.mask & _inside(cut.flow), back=Back(back))
 
 
 def _inside(flow: torch.Tensor) -> torch.Tensor:

@@ -8,7 +8,7 @@ import torch
 from support.flows import pairs
 
 from augreg.networks import warped
-from augreg.synthesis import PairBatch
+from augreg.synthesis import Back, PairBatch
 from augreg.training import patches
 
 
@@ -17,7 +17,7 @@ def numbered(*shape, count=1, flow=None):
     image = torch.arange(np.prod(shape), dtype=torch.float32).reshape(1, 1, *shape).repeat(count, 1, *[1] * len(shape))
     batch = PairBatch.without_truth(image, image + 0.5)
     flow = torch.zeros(count, len(shape), *shape) if flow is None else flow
-    return replace(batch, flow=flow, reverse=-flow, fixed_labels=image.int(), moving_labels=image.int() + 1)
+    return replace(batch, flow=flow, back=Back.known(-flow, batch.mask), fixed_labels=image.int(), moving_labels=image.int() + 1)
 
 
 def corners(batch, shape):
