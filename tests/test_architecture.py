@@ -43,6 +43,7 @@ HOMES = {
     "tifffile": ("augreg/io/",),
     "openslide": ("augreg/io/",),
     "imagecodecs": ("augreg/io/",),
+    "nitransforms": ("augreg/io/neuro.py",),
     "trimesh": ("augreg/io/meshes.py",),
     "vtkmodules": ("augreg/io/meshes.py",),
     "torch": (

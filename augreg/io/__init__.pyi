@@ -15,6 +15,7 @@ from .meshes import Mesh as Mesh
 from .meshes import filled as filled
 from .meshes import is_mesh as is_mesh
 from .meshes import read_mesh as read_mesh
+from .neuro import read_fsl as read_fsl
 from .placed import Plane as Plane
 from .points import read_points as read_points
 from .points import write_points as write_points

@@ -98,7 +98,7 @@ def parts_of_matlab(path: Path) -> list[Part]:
     if re.fullmatch(rb"(\s*[-+.eE0-9]+){16}\s*", content):
         raise ValueError(
             "expected transforms in a Matlab file of version 4, got a 4 x 4 matrix as text: FSL's is in its own axes of the two "
-            "images, that of others in RAS; convert it to ITK's format first, as with c3d_affine_tool"
+            "images; say which they are by augreg transform convert T -r FIXED --moving MOVING (augreg.io.read_fsl)"
         )
     found: list[tuple[str, FloatArray]] = []
     while at < len(content):

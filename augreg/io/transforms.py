@@ -30,6 +30,7 @@ from augreg.io.files import atomic, existing_file
 from augreg.io.hdf5 import untimed
 from augreg.io.images import check_written, suffix
 from augreg.io.itk import quietly, to_sitk
+from augreg.io.neuro import read_freesurfer
 from augreg.io.transform_child import parts_read_apart
 from augreg.io.transform_parts import COMPOSITE, Part, UnknownKindError, affine_of, composed
 from augreg.io.transform_text import parts_of_matlab, parts_of_text, sealed
@@ -56,7 +57,7 @@ if hasattr(os, "register_at_fork"):
 
 
 def read_transform(path: str | os.PathLike[str], *, convention: str | None = None) -> Transform:
-    """A transform from an ITK file (`.tfm`, `.h5`, also `.txt`, `.mat`, `.hdf5`, `.xfm`), elastix or a displacement field.
+    """A transform of a file: ITK (`.tfm`, `.h5`, also `.txt`, `.mat`, `.hdf5`, `.xfm`), elastix, FreeSurfer (`.lta`), a field.
 
     Reads every matrix-offset transform, translations and scales, order-3 B-splines, displacement fields and composites.
 
@@ -73,6 +74,8 @@ def read_transform(path: str | os.PathLike[str], *, convention: str | None = Non
     kind = suffix(path)
     if kind in FIELD_SUFFIXES:
         return read_field(found, convention)
+    if kind == ".lta":
+        return read_freesurfer(found)
     if kind not in (*TRANSFORM_SUFFIXES, ".txt", ".mat", ".hdf5", ".xfm"):
         raise ValueError(f"{found}: expected a transform, one of {' '.join(TRANSFORM_SUFFIXES + FIELD_SUFFIXES)}, got {kind!r}")
     try:

@@ -50,6 +50,7 @@ def add(commands: Commands) -> None:
         "augreg transform convert t.h5 -r f.nii.gz -o u.nii.gz",
     )
     converting.add_argument("transform", metavar="T", help=TRANSFORM)
+    converting.add_argument("--moving", metavar="IMAGE", help="with -r: of a matrix of FSL's flirt, whose axes are the images'")
     determinant = command_of(
         actions,
         "jacobian",
@@ -122,7 +123,13 @@ def ants(options: argparse.Namespace) -> None:
 def convert(options: argparse.Namespace) -> None:
     """`augreg transform convert`."""
     check_transform(options.output)
-    ar.write_transform(transform_of(options, options.transform), options.output, reference_of(options))
+    if options.moving is None:
+        transform = transform_of(options, options.transform)
+    elif options.reference is None:
+        raise ValueError("--moving: expected -r FIXED beside it, for a matrix of FSL's flirt, got it alone")
+    else:
+        transform = ar.io.read_fsl(options.transform, options.reference, options.moving)
+    ar.write_transform(transform, options.output, reference_of(options))
 
 
 def jacobian(options: argparse.Namespace) -> None:
