@@ -2,7 +2,7 @@
 
 One table per group of cases. Of a case's repeats the median counts; over the cases of a group, times and errors are medians too,
 and the errors of each case stand beside. A registration has failed if it gives no result, or leaves more than a quarter of the
-error.
+error. Rows with a date of their own are older than the record, and say so.
 """
 
 from __future__ import annotations
@@ -39,7 +39,9 @@ _MEASURES = ("seconds", "cpu_seconds", "tre_mean", "tre_p90", "rtre_median", "nc
 
 def rendered(record: Record) -> str:
     """All tables, after a line about the machine."""
-    parts = [heading(record, f"repeats: {_repeats(record['rows'])}") + "\n"]
+    older = sorted({row["date"] for row in record["rows"] if "date" in row})
+    said = [f"rows of {date} are marked" for date in older]
+    parts = [heading(record, f"repeats: {_repeats(record['rows'])}", *said) + "\n"]
     for group, title in _TITLES.items():
         rows = [row for row in record["rows"] if row["case"].startswith(f"{group}/")]
         if rows:
@@ -59,14 +61,14 @@ def _table(rows: list[Row], initial: dict[str, Row]) -> str:
     kind = cases[0].split("-")[0]
     names = [m.name + end for m in METHODS if m.kind == kind for end in ("", BEFORE)]
     runs = {name: [row for row in rows if row["method"] == name] for name in names}
-    own = _median([_typical(runs[_OWN], case) for case in cases], "seconds")
+    own = _median([_typical(runs[_OWN], case) for case in cases], "cpu_seconds")
     unit, key, scale = _measure(rows[0])
     shown = cases if len(cases) <= _MOST_COLUMNS else []
     # heading -> cell, of a method's typical row per case and all its rows
     columns: dict[str, Callable[[list[Row], list[Row]], str]] = {
         "s": lambda ends, _: _text(_median(ends, "seconds")),
         "CPU s": lambda ends, _: _text(_median(ends, "cpu_seconds")),
-        f"/ {_OWN}": lambda ends, _: _text(_ratio(_median(ends, "seconds"), own)),
+        f"CPU s / {_OWN}": lambda ends, _: _text(_ratio(_median(ends, "cpu_seconds"), own)),
     }
     if unit.startswith("Jaccard"):
         columns["mean Jaccard"] = lambda ends, _: _text(_mean(ends, key))
@@ -84,7 +86,8 @@ def _table(rows: list[Row], initial: dict[str, Row]) -> str:
         ends = [_typical(mine, case) for case in cases] if mine else [initial[case] for case in cases]
         if mine or name == "none":
             cells = [_text(scale * end[key] if key in end else None) for end in ends[: len(shown)]]
-            lines.append([name, *[cell(ends, mine) for cell in columns.values()], *cells])
+            date = next((row["date"] for row in mine if "date" in row), "")
+            lines.append([f"{name} ({date})" if date else name, *[cell(ends, mine) for cell in columns.values()], *cells])
     return table(["method", *columns, *[f"{unit} {case.split('/')[1]}" for case in shown]], lines)
 
 
