@@ -23,6 +23,7 @@ from benchmarks.harness.process import Ended, Worker, spent, surroundings
 from benchmarks.harness.record import about, continued, read_record, write_record
 from benchmarks.harness.timing import in_turns
 from benchmarks.registration.rivals import luminance
+from benchmarks.registration.run import completed
 from benchmarks.registration.table import BEFORE, rendered
 from benchmarks.silent import run as silent
 from benchmarks.start import run as start
@@ -197,6 +198,32 @@ def test_far_starts_go_on_where_they_were_stopped(tmp_path, monkeypatch, capsys)
     shown_lines = capsys.readouterr().out
     assert "| angle | photographs | rotation 15 | 2 | 50.0% | 1 |" in shown_lines
     assert "| angle | photographs | mi | 2 | 50.0% | 0 |" in shown_lines
+
+
+def test_rows_of_rivals_are_taken_from_older_records_and_say_so():
+    def row(case, method, seconds):
+        figures = {"seconds": seconds, "cpu_seconds": seconds, "tre_mean": 0.5, "tre_p90": 1.0}
+        return {"case": f"affine-512/{case}", "method": method, "repeat": 0, "landmarks": False} | figures
+
+    start = {"tre_mean": 50.0, "tre_p90": 60.0}
+    both = {"affine-512/camera": start, "affine-512/coins": start}
+    old_rows = [row(case, method, 8.0) for case in ("camera", "coins") for method in ("augreg", "elastix", "greedy")]
+    older = about(1, ()) | {"date": "2001-02-03", "versions": {"b": "1"}, "initial": both, "rows": old_rows}
+    new_rows = [row(case, "augreg", 2.0) for case in ("camera", "coins")] + [row("camera", "greedy", 4.0)]
+    newer = about(1, ()) | {"versions": {"a": "2"}, "initial": {"affine-512/camera": start}, "rows": new_rows}
+    found = completed(newer, older)
+    assert (found["initial"], found["versions"]) == (both, {"a": "2", "b": "1"})
+    # augreg's own are never taken, nor is what is there
+    assert [(r["case"][11:], r["method"]) for r in found["rows"][3:]] == [
+        ("camera", "elastix"),
+        ("coins", "elastix"),
+        ("coins", "greedy"),
+    ]
+    lines = rendered(found).splitlines()
+    assert "rows of 2001-02-03 are marked" in lines[0]
+    times = {line.split(" | ")[0]: line.split(" | ")[2:4] for line in lines}
+    assert times["| augreg"] == ["2", "1"]
+    assert times["| elastix (2001-02-03)"] == ["8", "4"]
 
 
 def test_silent_failures_go_on_where_they_were_stopped(tmp_path, monkeypatch):

@@ -2,7 +2,7 @@
 
 Every repeat goes through all cases, every case through all methods: whatever disturbs the machine disturbs all of them. A row of
 the output is one registration; rows that are there already are not run again. With `--before` the augreg of another checkout
-is one of the rivals, and a table compares the two.
+is one of the rivals, and a table compares the two. With `--older` rivals' rows that are lacking are taken from other records.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from benchmarks.harness.record import Row, Unusable, about, continued, write_record
+from benchmarks.harness.record import Record, Row, Unusable, about, continued, read_record, write_record
 from benchmarks.registration.cases import Case, read_cases
 from benchmarks.registration.measures import identity, quality
 from benchmarks.registration.process import Process
@@ -39,6 +39,9 @@ def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--limit", type=float, default=300.0, metavar="SECONDS", help="of one registration")
     parser.add_argument(
         "--ants-python", type=Path, metavar="PATH", help="an interpreter that has antspyx; ANTs is left out without"
+    )
+    parser.add_argument(
+        "--older", type=Path, nargs="+", default=[], metavar="RESULT.json", help="records with rows of rivals that are not run"
     )
     parser.add_argument("--before", type=Path, metavar="CHECKOUT", help="another checkout, whose augreg is compared")
 
@@ -65,6 +68,8 @@ def run(options: argparse.Namespace) -> None:
                 stack.callback(processes[key].close)
         usable = [method for method in methods if _process(method) in processes]
         measure(options.output, cases, usable, processes, options.threads, options.repeats)
+    for path in options.older:
+        write_record(options.output, completed(read_record(options.output), read_record(path)))
 
 
 def _process(method: Method) -> str:
@@ -94,6 +99,21 @@ def measure(
                 record["date"] = time.strftime("%Y-%m-%d")
                 write_record(output, record)
                 print(f"{repeat} {case.key} {method.name}: {_said(row)}", file=sys.stderr, flush=True)
+
+
+def completed(record: Record, older: Record) -> Record:
+    """The record with an older one's rows of rivals, and their date, where it has none of that case and method."""
+    own = {method.name for method in METHODS if method.module == "augreg"}
+    known = {(row["case"], row["method"]) for row in record["rows"]}
+    taken = [row for row in older["rows"] if row["method"] not in own and (row["case"], row["method"]) not in known]
+    dated = [{"date": older["date"]} | row for row in taken]
+    starts = {row["case"]: older["initial"][row["case"]] for row in taken}
+    versions = older["versions"] | record["versions"]
+    return record | {
+        "versions": dict(sorted(versions.items(), key=lambda item: item[0].lower())),
+        "initial": starts | record["initial"],
+        "rows": [*record["rows"], *dated],
+    }
 
 
 def _row(case: Case, method: Method, repeat: int, process: Process, warm_up: Case) -> Row:

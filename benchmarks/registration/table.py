@@ -39,13 +39,13 @@ _MEASURES = ("seconds", "cpu_seconds", "tre_mean", "tre_p90", "rtre_median", "nc
 
 def rendered(record: Record) -> str:
     """All tables, after a line about the machine."""
-    older = sorted({row["date"] for row in record["rows"] if "date" in row})
+    older = sorted({row["date"] for row in record["rows"] if "date" in row} - {record["date"]})
     said = [f"rows of {date} are marked" for date in older]
     parts = [heading(record, f"repeats: {_repeats(record['rows'])}", *said) + "\n"]
     for group, title in _TITLES.items():
         rows = [row for row in record["rows"] if row["case"].startswith(f"{group}/")]
         if rows:
-            parts.append(f"### {title}\n\n" + _table(rows, record["initial"]))
+            parts.append(f"### {title}\n\n" + _table(rows, record["initial"], record["date"]))
     if any(row["method"].endswith(BEFORE) for row in record["rows"]):
         parts.append("### Compared with another checkout\n\n" + _compared(record["rows"]))
     return "\n".join(parts)
@@ -56,7 +56,7 @@ def _repeats(rows: list[Row]) -> str:
     return f"{max(counts)}" if len(counts) == 1 else f"{min(counts)} to {max(counts)}"
 
 
-def _table(rows: list[Row], initial: dict[str, Row]) -> str:
+def _table(rows: list[Row], initial: dict[str, Row], today: str) -> str:
     cases = list(dict.fromkeys(row["case"] for row in rows))
     kind = cases[0].split("-")[0]
     names = [m.name + end for m in METHODS if m.kind == kind for end in ("", BEFORE)]
@@ -86,8 +86,10 @@ def _table(rows: list[Row], initial: dict[str, Row]) -> str:
         ends = [_typical(mine, case) for case in cases] if mine else [initial[case] for case in cases]
         if mine or name == "none":
             cells = [_text(scale * end[key] if key in end else None) for end in ends[: len(shown)]]
-            date = next((row["date"] for row in mine if "date" in row), "")
-            lines.append([f"{name} ({date})" if date else name, *[cell(ends, mine) for cell in columns.values()], *cells])
+            older = min((row.get("date", today) for row in mine), default=today)
+            lines.append(
+                [name if older == today else f"{name} ({older})", *[cell(ends, mine) for cell in columns.values()], *cells]
+            )
     return table(["method", *columns, *[f"{unit} {case.split('/')[1]}" for case in shown]], lines)
 
 
