@@ -129,5 +129,7 @@ def rendered(record: Record) -> str:
 def _cells(rows: list[Row]) -> list[str]:
     if not rows:
         return ["", "", ""]
-    times = [f"{median(row[key] for row in rows):.2f}" for key in ("cpu_seconds", "seconds")]
+    # rows of 2026-11-24 have no CPU seconds
+    keys = ("cpu_seconds", "seconds")
+    times = [f"{median(row[key] for row in rows):.2f}" if key in rows[0] else "" for key in keys]
     return [*times, f"{mean(row['dice'] for row in rows):.3f}"]

@@ -128,7 +128,8 @@ def rendered(record: Record) -> str:
         pairs, silent = sum(row["pairs"] for row in rows), sum(len(row["silent"]) for row in rows)
         found = pairs - silent - sum(len(row["doubted"]) for row in rows)
         dice = f"{sum(row['dice'] * row['pairs'] for row in rows) / pairs:.3f}" if "dice" in rows[0] else ""
-        lines.append([part, kind, setting, str(pairs), f"{found / pairs:.1%}", str(silent), dice])
+        # a bar would end the cell
+        lines.append([part, kind, setting.replace("|", "\\|"), str(pairs), f"{found / pairs:.1%}", str(silent), dice])
         lines[-1].append(f"{median(row['cpu_ms'] for row in rows):.0f}")
     head = ["part", "images", "setting", "pairs", "found", "lost, nothing said", "Dice", "CPU ms"]
     return f"{heading(record)}\n\n{table(head, lines)}"
