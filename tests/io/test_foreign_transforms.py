@@ -43,6 +43,7 @@ def made_by(name):
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # of SWIG
 @pytest.mark.parametrize("name", ["chain2", "zyx3"])
 def test_transforms_that_elastix_makes_now_are_read_as_it_means_them(name, tmp_path):
     pytest.importorskip("itk", reason="itk-elastix is not installed")
