@@ -177,7 +177,7 @@ def add_recipe_options(parser: argparse.ArgumentParser) -> None:
         "--contrasts",
         choices=("none", "maps", "labels"),
         help="each image in a contrast of its own: through a random map of intensities, or each label with a random mean and "
-        "texture (default none; hardly more than nothing was learned so at once, begin by --init with a network of one contrast)",
+        "texture (default none; little was learned so from nothing; begin by --init with a network of one contrast)",
     )
     pairs.add_argument(
         "--centred",
