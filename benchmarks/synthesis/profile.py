@@ -12,7 +12,6 @@ import numpy as np
 import torch
 
 from augreg.synthesis import AppearancePairs, PairGenerator, RandomDeformations, make_pairs
-from augreg.synthesis.generators import instances
 from augreg.synthesis.render.compiled import CompiledArithmetic
 from augreg.synthesis.render.folding import FoldingCheck
 from augreg.synthesis.render.maps import Fitting
@@ -26,9 +25,8 @@ from benchmarks.harness.timing import timed
 _STEPS = (
     (AppearancePairs, "draw", "draw"),
     (RandomDeformations, "draw", "draw"),
-    (instances, "per_axis", "fields of the mosaic"),
-    (CompiledArithmetic, "blend", "mosaic"),
-    (TensorArithmetic, "blend", "mosaic"),
+    (CompiledArithmetic, "mosaic", "mosaic"),
+    (TensorArithmetic, "mosaic", "mosaic"),
     (FoldingCheck, "unfolded", "check of folding"),
     (Renderer, "_poses", "poses"),
     (Fitting, "_inverted", "inversion at the nodes"),

@@ -8,9 +8,7 @@ import torch
 from augreg import Affine, BSpline, Grid
 from augreg.geometry.transforms import Composition, Transform
 from augreg.synthesis.generators.instances import InstanceRenderer
-from augreg.synthesis.render.held import held
 from augreg.synthesis.render.maps import PairMaps
-from augreg.synthesis.render.renderer import Shapes
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,10 +23,7 @@ class Twin:
 def maps_of(generator, draw) -> PairMaps:
     """Those of a draw of an appearance model."""
     found = InstanceRenderer.on(generator.model, torch.device("cpu"))
-    m, renderer, count = generator.model, found.renderer, 2 * len(draw)
-    shapes = held(draw.shape.reshape(count, -1), renderer.device, torch.float64) @ found.arrays.splines
-    coefficients = shapes.reshape(count, *renderer.frame.shape, m.ndim)
-    return renderer.maps(Shapes(coefficients, m.maps.motion, draw.pose.reshape(count, -1), m.center))
+    return found.renderer.maps(found.shapes(draw))
 
 
 def twins(maps: PairMaps, frame) -> list[Twin]:

@@ -15,6 +15,7 @@ from augreg.synthesis import AppearancePairs, make_pairs
 from augreg.synthesis.render import renderer
 from augreg.synthesis.render.arithmetic import ACCEPTED
 from augreg.synthesis.render.compiled import CompiledArithmetic
+from augreg.synthesis.render.folding import FoldingCheck
 from augreg.synthesis.render.frame import ControlFrame
 from augreg.synthesis.render.tensor_splines import displacement, displacement_and_slopes
 from augreg.synthesis.render.tensors import TensorArithmetic
@@ -76,10 +77,16 @@ def test_compiled_and_tensor_functions_agree_with_each_other_and_with_bsplines(n
     assert torch.allclose(TENSORS.prefilter(values), COMPILED.prefilter(values), atol=1e-4)
     known = torch.randint(0, 9, (1, *grid.shape), dtype=torch.int32)
     assert torch.equal(TENSORS.nearest(known, points), COMPILED.nearest(known, points))
-    fields_, textures = torch.randn(3, 5, 60), torch.randn(5, 60)
-    for g in (fields_, -60 * fields_.abs()):
-        for expected, blended in zip(TENSORS.blend(g, textures), COMPILED.blend(g, textures), strict=True):
-            assert torch.allclose(expected, blended, atol=1e-5)
+    mixing = [torch.randn(n, 2 + a) for a, n in enumerate(grid.shape)]
+    choice, textures = torch.randn(3, 5, *[part.shape[1] for part in mixing]), torch.randn(5, grid.size)
+    for weights in (choice, 40 * choice):
+        expected, blended = (one.mosaic(weights, mixing, textures) for one in (TENSORS, COMPILED))
+        assert torch.allclose(expected[0], blended[0], atol=1e-3)
+        assert torch.equal(expected[1], blended[1])
+    folding = FoldingCheck.of(frame, torch.device("cpu"))
+    assert torch.allclose(folding.least(coefficients), folding.by_tensors(coefficients), atol=1e-12)
+    index_grid = Grid(control.shape, np.divide(control.spacing, grid.spacing))
+    assert np.allclose(folding.least(coefficients).numpy(), least_determinant(coefficients.numpy(), index_grid), atol=1e-9)
     v = 0.5 * coefficients
     flowed = [arithmetic.exponential(v, frame, points, -1.0, 3) for arithmetic in (TENSORS, COMPILED)]
     assert torch.allclose(*flowed, atol=1e-12)

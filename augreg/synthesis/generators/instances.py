@@ -15,7 +15,6 @@ from augreg.synthesis.pairs import Draw, PairBatch
 from augreg.synthesis.render.frame import Tensor
 from augreg.synthesis.render.held import held, held_labels, rendering
 from augreg.synthesis.render.renderer import Looks, Renderer, Shapes, renderer_on
-from augreg.synthesis.render.tensor_splines import per_axis
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,15 +114,18 @@ class InstanceRenderer:
 
     def pairs(self, draw: AppearanceDraw) -> PairBatch:
         """The pairs of a draw on the template's grid."""
+        with rendering(self.renderer.device):
+            return self.renderer.pairs(self.shapes(draw), self._looks(draw))
+
+    def shapes(self, draw: AppearanceDraw) -> Shapes:
+        """The maps that a draw says."""
         B, template, renderer = len(draw), self.model.template, self.renderer
-        with rendering(renderer.device):
-            shapes = held(draw.shape.reshape(2 * B, -1), renderer.device, torch.float64)
-            coefficients = (shapes @ self.arrays.splines).reshape(2 * B, *renderer.frame.shape, template.ndim)
-            if draw.rest.size:
-                rest = draw.rest.reshape(2 * B, *draw.rest.shape[2:]) @ template.world_to_index.T
-                coefficients = coefficients + held(rest, renderer.device, torch.float64)
-            pose = draw.pose.reshape(2 * B, -1)
-            return renderer.pairs(Shapes(coefficients, self.model.maps.motion, pose, self.model.center), self._looks(draw))
+        shapes = held(draw.shape.reshape(2 * B, -1), renderer.device, torch.float64)
+        coefficients = (shapes @ self.arrays.splines).reshape(2 * B, *renderer.frame.shape, template.ndim)
+        if draw.rest.size:
+            rest = draw.rest.reshape(2 * B, *draw.rest.shape[2:]) @ template.world_to_index.T
+            coefficients = coefficients + held(rest, renderer.device, torch.float64)
+        return Shapes(coefficients, self.model.maps.motion, draw.pose.reshape(2 * B, -1), self.model.center)
 
     def _looks(self, draw: AppearanceDraw) -> Looks:
         """Appearances on the template's grid: mosaics and modes.
@@ -140,8 +142,8 @@ class InstanceRenderer:
             # the commonest draw has one appearance in both images: it is made once
             shared = bool((weights[:, 0] == weights[:, 1]).all()) and bool((draw.gain[:, 0] == draw.gain[:, 1]).all())
             weights = weights[:, :1] if shared else weights
-            choice = per_axis(weights.reshape(-1, *[axis.shape[1] for axis in known.mixing]), known.mixing)
-            textures, chosen = self.renderer.arithmetic.blend(choice.reshape(-1, n, size), known.textures)
+            fields = weights.reshape(-1, n, *[axis.shape[1] for axis in known.mixing])
+            textures, chosen = self.renderer.arithmetic.mosaic(fields, known.mixing, known.textures)
             if known.label_maps is not None:
                 labels = known.label_maps.gather(0, chosen.long()).reshape(-1, *shape)
         else:

@@ -5,11 +5,11 @@ Images have three index axes; a 2-D one gets a first axis of length one.
 
 import numpy as np
 
-from augreg.geometry.kernels.cubic import mirrored_index
+from augreg.geometry.kernels.cubic import mirrored_index, weights
 from augreg.geometry.kernels.sampling import cubic, taps
 from solvers._compile import inlined, kernel
 
-CHUNK = 1024
+_SUMS = frozenset({"contract", "reassoc", "nsz"})
 
 
 @inlined(fastmath=frozenset({"contract", "nnan"}))
@@ -26,32 +26,39 @@ def _exponential(x):
     return e * e
 
 
-@kernel(fastmath=frozenset({"contract", "nnan"}))
-def blend_at(begin, end, fields, textures, out, chosen):
-    """sum_i w_i t_i with w = softmax_i(g_i): fields g (B, n, N), textures t (n, N), out (B, N), float32; argmax_i g_i (B, N).
+@kernel(fastmath=frozenset({"contract", "nnan", "reassoc", "nsz"}))
+def mosaic_at(begin, end, rows, basis, textures, out, chosen):
+    """sum_i w_i t_i with w = softmax_i(g_i), g_i = sum_q r_iq m_q on a line; argmax_i g_i; all float32.
 
-    The outermost index counts sets of CHUNK pixels, image by image: they stay in the cache while image after image is added.
+    rows r (B, n, L, q) of L lines of pixels, basis m (q, N / L) along them, textures t (n, N), out and chosen (B, N). The
+    outermost index counts lines, image by image: the fields of a line stay in the cache, and are never written down.
     """
-    n, count = fields.shape[1], fields.shape[2]
-    chunks = (count + CHUNK - 1) // CHUNK
-    buffer = np.empty((2, CHUNK), np.float32)
-    highest, total = buffer[0], buffer[1]
+    n, lines, columns = rows.shape[1], rows.shape[2], rows.shape[3]
+    size = basis.shape[1]
+    fields, highest, total = np.empty((n, size), np.float32), np.empty(size, np.float32), np.empty(size, np.float32)
     for job in range(begin, end):
-        b, top = job // chunks, (job % chunks) * CHUNK
-        size = min(CHUNK, count - top)
+        b, top = job // lines, (job % lines) * size
         best, blend = chosen[b, top : top + size], out[b, top : top + size]
+        for i in range(n):
+            g, r = fields[i], rows[b, i, job % lines]
+            for k in range(size):
+                g[k] = 0.0
+            for q in range(columns):
+                factor, m = r[q], basis[q]
+                for k in range(size):
+                    g[k] += factor * m[k]
         for k in range(size):
-            highest[k] = fields[b, 0, top + k]
+            highest[k] = fields[0, k]
             best[k] = 0
             total[k] = 0.0
             blend[k] = 0.0
         for i in range(1, n):
-            g = fields[b, i, top : top + size]
+            g = fields[i]
             for k in range(size):
                 best[k] = i if g[k] > highest[k] else best[k]
                 highest[k] = max(highest[k], g[k])
         for i in range(n):
-            g, t = fields[b, i, top : top + size], textures[i, top : top + size]
+            g, t = fields[i], textures[i, top : top + size]
             for k in range(size):
                 w = _exponential(g[k] - highest[k])
                 total[k] += w
@@ -94,11 +101,38 @@ def prefilter_along(begin, end, values):
                 c[i, j] *= np.float32(6.0)
 
 
+@inlined(fastmath=_SUMS)
+def _line(c, at, along, w0, w1, w2, w3):
+    """Four neighbours along an axis; places without a sign: it is not asked whether they count from the end."""
+    return w0 * c[at] + w1 * c[at + along] + w2 * c[at + along + along] + w3 * c[at + along + along + along]
+
+
+@inlined(fastmath=_SUMS)
+def _inner(c, first, shape, x, y, z, i, j, k):
+    """A cubic B-spline, of flat values that begin at `first`, at a point (x, y, z) whose neighbours i .., j .., k .. exist."""
+    a, b, e = weights(x - i - 1.0), weights(y - j - 1.0), weights(z - k - 1.0)
+    b0, b1, b2, b3 = np.float32(b[0]), np.float32(b[1]), np.float32(b[2]), np.float32(b[3])
+    beside, above = np.uint64(shape[2]), np.uint64(shape[1] * shape[2])
+    at, total = np.uint64(first + (i * shape[1] + j) * shape[2] + k), np.float32(0.0)
+    if shape[0] == 1:
+        at = np.uint64(first + j * shape[2] + k)
+    for r in range(4):
+        place = at + np.uint64(r)
+        line = _line(c, place, beside, b0, b1, b2, b3)
+        if shape[0] > 1:
+            line *= np.float32(a[0])
+            line += np.float32(a[1]) * _line(c, place + above, beside, b0, b1, b2, b3)
+            line += np.float32(a[2]) * _line(c, place + above + above, beside, b0, b1, b2, b3)
+            line += np.float32(a[3]) * _line(c, place + above + above + above, beside, b0, b1, b2, b3)
+        total += np.float32(e[0] if r == 0 else e[1] if r == 1 else e[2] if r == 2 else e[3]) * line
+    return total
+
+
 @kernel
 def interpolate_at(begin, end, coefficients, shape, points, out):
     """Cubic B-splines, flat, of K images of `shape` (n0, n1, n2, 1), mirrored, at points (B N, D); out (B N,).
 
-    B / K images share one.
+    B / K images share one. Where all neighbours exist, as nearly everywhere, there is a shorter way in the values' own precision.
     """
     ndim = points.shape[1]
     size, layers = shape[0] * shape[1] * shape[2], 4 if shape[0] > 1 else 1
@@ -106,9 +140,15 @@ def interpolate_at(begin, end, coefficients, shape, points, out):
     weight, where = np.empty(12), np.empty(12, np.int64)
     weight[0], where[0] = 1.0, 0
     for image in range(begin // count, -(-end // count)):
-        for i in range(max(begin, image * count), min(end, (image + 1) * count)):
-            taps(points[i, 0], points[i, ndim - 2], points[i, ndim - 1], shape, weight, where)
-            out[i] = cubic(coefficients, image * size, layers, weight, where)
+        for p in range(max(begin, image * count), min(end, (image + 1) * count)):
+            x, y, z = points[p, 0], points[p, ndim - 2], points[p, ndim - 1]
+            i, j, k = np.int64(np.floor(x)) - 1, np.int64(np.floor(y)) - 1, np.int64(np.floor(z)) - 1
+            inner = j >= 0 and k >= 0 and j + 4 <= shape[1] and k + 4 <= shape[2]
+            if inner and (layers == 1 or (i >= 0 and i + 4 <= shape[0])):
+                out[p] = _inner(coefficients, image * size, shape, x, y, z, i, j, k)
+            else:
+                taps(x, y, z, shape, weight, where)
+                out[p] = cubic(coefficients, image * size, layers, weight, where)
 
 
 @kernel

@@ -7,6 +7,7 @@ spline over a control grid, u(x) = sum_j b_j(x) c_j with b_j cubic B-splines, an
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 
 from augreg.synthesis.render.frame import ControlFrame, Tensor
 
@@ -57,8 +58,11 @@ class Arithmetic(ABC):
         """exp(sign v) at points (B, N, D), v the spline of the coefficients: see `augreg.geometry.velocity`."""
 
     @abstractmethod
-    def blend(self, fields: Tensor, textures: Tensor) -> tuple[Tensor, Tensor]:
-        """sum_i w_i t_i with w = softmax_i(g_i), and argmax_i g_i, for fields g (B, n, N) and textures t (n, N): (B, N) each."""
+    def mosaic(self, weights: Tensor, mixing: Sequence[Tensor], textures: Tensor) -> tuple[Tensor, Tensor]:
+        """sum_i w_i t_i with w = softmax_i(g_i), and argmax_i g_i, (B, N) each, of textures t (n, N).
+
+        Fields g are products of weights (B, n, q_1, .., q_D) and one matrix (n_a, q_a) per axis.
+        """
 
     @abstractmethod
     def prefilter(self, values: Tensor) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,12 +12,13 @@ import torch
 from augreg.synthesis.render import _map_kernels, _texture_kernels
 from augreg.synthesis.render.arithmetic import ACCEPTED, ITERATIONS, Arithmetic
 from augreg.synthesis.render.frame import ControlFrame, Tensor
+from augreg.synthesis.render.tensor_splines import per_axis
 from augreg.threads import shared
 
 # nanoseconds in 2-D and 3-D, about: to solve for a point, for the field at one, for a texture at one
-_PULL, _FIELD, _TEXTURE = {2: 80, 3: 220}, {2: 40, 3: 90}, {2: 25, 3: 70}
-# for the field at a pixel of a lattice
-_SPREAD = {2: 8, 3: 15}
+_PULL, _FIELD, _TEXTURE = {2: 80, 3: 220}, {2: 40, 3: 90}, {2: 15, 3: 30}
+# for the field at a pixel of a lattice, for a determinant at one
+_SPREAD, _LEAST = {2: 8, 3: 8}, {2: 10, 3: 30}
 # for the nearest label, for a value along one axis, for a pixel of one image in a mosaic, for the end of a flow
 _LABEL, _FILTER, _BLEND, _ENDS = 5, 6, 1, 5
 
@@ -99,15 +101,25 @@ class CompiledArithmetic(Arithmetic):
         shared(_map_kernels.exponential_at, len(flat), work, *_splines(coefficients, frame), flat, sign, steps, out)
         return torch.from_numpy(out).reshape(points.shape)
 
-    def blend(self, fields: Tensor, textures: Tensor) -> tuple[Tensor, Tensor]:
-        """See `Arithmetic.blend`."""
-        batch, n, count = fields.shape
-        out = torch.empty((batch, count), dtype=textures.dtype)
+    def mosaic(self, weights: Tensor, mixing: Sequence[Tensor], textures: Tensor) -> tuple[Tensor, Tensor]:
+        """See `Arithmetic.mosaic`."""
+        (batch, n), basis = weights.shape[:2], mixing[-1]
+        rows = per_axis(weights.flatten(0, 1), mixing[:-1]).reshape(batch, n, -1, basis.shape[1])
+        out = torch.empty((batch, textures.shape[1]), dtype=textures.dtype)
         chosen = torch.empty(out.shape, dtype=torch.int32)
-        chunks = -(-count // _texture_kernels.CHUNK)
-        arrays = _array(fields), _array(textures), out.numpy(), chosen.numpy()
-        shared(_texture_kernels.blend_at, batch * chunks, _BLEND * n * _texture_kernels.CHUNK, *arrays)
+        arrays = _array(rows), _array(basis.T), _array(textures), out.numpy(), chosen.numpy()
+        shared(_texture_kernels.mosaic_at, batch * rows.shape[2], _BLEND * n * len(basis), *arrays)
         return out, chosen
+
+
+def least_determinants(coefficients: Tensor, frame: ControlFrame, per_cell: int) -> Tensor:
+    """The least det(I + Du) of splines over `per_cell` points per control cell and axis, (B,)."""
+    arrays, _, step = _splines(coefficients, frame)
+    lattice = tuple(per_cell * (n - 3) + 1 for n in frame.shape)
+    least = torch.empty((len(coefficients), lattice[0]), dtype=coefficients.dtype)
+    work = _LEAST[len(lattice)] * math.prod(lattice[1:])
+    shared(_map_kernels.least_at, least.numel(), work, arrays, step, lattice, least.numpy())
+    return least.amin(dim=1)
 
 
 def _splines(coefficients: Tensor, frame: ControlFrame) -> tuple[np.ndarray, tuple[float, ...], tuple[float, ...]]:

@@ -14,16 +14,16 @@ import numpy as np
 import torch
 
 from augreg.geometry.splines import cubic_basis
+from augreg.synthesis.render.compiled import least_determinants
 from augreg.synthesis.render.frame import ControlFrame, Tensor
 from augreg.synthesis.render.held import held
 from augreg.synthesis.render.tensor_splines import per_axis
 
 LEAST_DETERMINANT = 0.1
+_PER_CELL = 2
 # the factors by which a folding map is shrunk
 _SHRINK = 0.9 ** np.arange(24)
-# maps whose determinants are looked at together on the CPU: they stay in the cache
-_MAPS = 8
-# elsewhere points of the lattice together: few large steps, in little memory
+# elsewhere than on the CPU points of the lattice together: few large steps, in little memory
 _POINTS = 1 << 23
 
 
@@ -33,17 +33,20 @@ class FoldingCheck:
 
     Parameters
     ----------
+    frame : position of the control grid
     values, slopes : splines and their derivatives per voxel, one matrix (points, controls) per axis, float64
     """
 
+    frame: ControlFrame
     values: list[Tensor]
     slopes: list[Tensor]
 
     @staticmethod
     def of(frame: ControlFrame, device: torch.device) -> FoldingCheck:
         """The check of a frame's splines on a device."""
-        values, slopes = zip(*[cubic_basis(n, per_cell=2) for n in frame.shape], strict=True)
+        values, slopes = zip(*[cubic_basis(n, _PER_CELL) for n in frame.shape], strict=True)
         return FoldingCheck(
+            frame,
             values=[held(v, device, torch.float64) for v in values],
             slopes=[held(s * step, device, torch.float64) for s, step in zip(slopes, frame.step, strict=True)],
         )
@@ -53,18 +56,29 @@ class FoldingCheck:
         scale = torch.ones(len(coefficients), dtype=coefficients.dtype, device=coefficients.device)
         least = torch.empty_like(scale)
         factors = torch.tensor(_SHRINK, device=coefficients.device)
-        together = _MAPS if coefficients.device.type == "cpu" else -(-_POINTS // math.prod(map(len, self.values)))
+        whole = max(len(coefficients), 1)
+        together = whole if coefficients.device.type == "cpu" else -(-_POINTS // math.prod(map(len, self.values)))
         for rows in torch.arange(len(coefficients), device=coefficients.device).split(together):
-            invariants = list(self._invariants(coefficients[rows]))
-            least[rows] = _determinant(invariants, factors[:1])[:, 0]
+            least[rows] = self.least(coefficients[rows])
             folding = least[rows] < LEAST_DETERMINANT
             if bool(folding.any()):
-                trials = _determinant([part[folding] for part in invariants], factors)
+                trials = _determinant(list(self._invariants(coefficients[rows[folding]])), factors)
                 # the first factor that will do; the last one where none does
                 chosen = (trials >= LEAST_DETERMINANT).float().cumsum(dim=1).eq(0).sum(dim=1).clamp(max=len(factors) - 1)
                 scale[rows[folding]] = factors[chosen]
                 least[rows[folding]] = trials.gather(1, chosen[:, None])[:, 0]
         return coefficients * scale.reshape(-1, *[1] * (coefficients.ndim - 1)), scale, least
+
+    def least(self, coefficients: Tensor) -> Tensor:
+        """The least determinants of splines, (N,)."""
+        if coefficients.device.type == "cpu":
+            return least_determinants(coefficients, self.frame, _PER_CELL)
+        return self.by_tensors(coefficients)
+
+    def by_tensors(self, coefficients: Tensor) -> Tensor:
+        """`least` on any device."""
+        whole = torch.ones(1, dtype=coefficients.dtype, device=coefficients.device)
+        return _determinant(list(self._invariants(coefficients)), whole)[:, 0]
 
     def _invariants(self, coefficients: Tensor) -> Iterator[Tensor]:
         """I_1, I_2 (and I_3) of Du at the lattice, (N, points) each."""

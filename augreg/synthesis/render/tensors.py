@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -66,8 +67,9 @@ class TensorArithmetic(Arithmetic):
         """See `Arithmetic.exponential`."""
         return runge_kutta(lambda x: displacement(coefficients, frame, x), points, sign, steps)
 
-    def blend(self, fields: Tensor, textures: Tensor) -> tuple[Tensor, Tensor]:
-        """See `Arithmetic.blend`."""
+    def mosaic(self, weights: Tensor, mixing: Sequence[Tensor], textures: Tensor) -> tuple[Tensor, Tensor]:
+        """See `Arithmetic.mosaic`."""
+        fields = per_axis(weights.flatten(0, 1), mixing).reshape(*weights.shape[:2], -1)
         # pair by pair: the weights of a whole batch would be its largest array by far
         mixed = torch.stack([(torch.softmax(g, dim=0) * textures).sum(dim=0) for g in fields])
         return mixed, fields.argmax(dim=1).int()
