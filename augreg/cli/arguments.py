@@ -7,6 +7,8 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+from augreg.sam.density import KINDS
+
 
 def positive(kind: Callable[[str], float]) -> Callable[[str], float]:
     """A number of that kind above 0."""
@@ -67,19 +69,21 @@ def field(text: str) -> tuple[float, float]:
 
 
 def turn(text: str) -> dict[str, Any]:
-    """APPEARANCE[,pose=P][,amplitude=F][,rest=SPACING:RMS[/RMS...][+...]] of a recipe's turn, as its JSON."""
+    """APPEARANCE[,pose=P][,amplitude=F][,rest=SPACING:RMS[/RMS...][+...]][,shapes=D] of a recipe's turn, as its JSON."""
     first, *rest = text.split(",")
     try:
         found: dict[str, Any] = {"appearance": appearance(first)}
         for part in rest:
             name, _, value = part.partition("=")
-            if name in found or name not in ("pose", "amplitude", "rest"):
+            if name in found or name not in ("pose", "amplitude", "rest", "shapes"):
                 raise ValueError(name)
-            found[name] = _families(value) if name == "rest" else not_negative(value)
+            found[name] = value if name == "shapes" else _families(value) if name == "rest" else not_negative(value)
+            if name == "shapes" and value not in KINDS:
+                raise ValueError(value)
     except (ValueError, argparse.ArgumentTypeError):
         raise argparse.ArgumentTypeError(
-            "expected APPEARANCE[,pose=P][,amplitude=F][,rest=SPACING:RMS[/RMS...][+...]], as shared,pose=0.5,rest=40:0/2/4, "
-            f"got {text}"
+            "expected APPEARANCE[,pose=P][,amplitude=F][,rest=SPACING:RMS[/RMS...][+...]][,shapes=D], as "
+            f"shared,pose=0.5,rest=40:0/2/4, got {text}"
         ) from None
     return found
 

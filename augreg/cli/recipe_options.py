@@ -146,7 +146,8 @@ def add_recipe_options(parser: argparse.ArgumentParser) -> None:
         metavar="TURN",
         help="a way to draw pairs, as shared,pose=0.05,amplitude=2,rest=40:0/2/4+20:0/2/4: appearance of both images (shared, "
         "independent, or their correlation from 0 to 1), factors on the spread of poses and shapes, and families of random "
-        "fields, SPACING:RMS[/RMS...] in mm, of which one is added to each shape. Several alternate, a step each (default "
+        "fields, SPACING:RMS[/RMS...] in mm, of which one is added to each shape; shapes=kernel, mixture or best. "
+        "Several alternate, a step each (default "
         "shared, independent)",
     )
     pairs.add_argument(

@@ -66,6 +66,7 @@ def turn_pairs(recipe: Recipe, turn: Turn, model: AppearanceModel, factor: float
         pose=turn.pose,
         intensity=recipe.intensity,
         rest=turn.rest,
+        shapes=turn.shapes,
     )
 
 

@@ -14,6 +14,7 @@ from typing import Any, Literal, get_args
 from augreg.recipes.priors import prior_words
 from augreg.recipes.shapes import MAPS, MARKERS, TRUNKS
 from augreg.recipes.words import objective_words
+from augreg.sam.density import KINDS, Kind
 from augreg.synthesis import SmoothField
 
 CONTRASTS = ("none", "maps", "labels")
@@ -37,6 +38,7 @@ class Turn:
     pose : factor on the training poses' spread
     amplitude : factor on the standard deviations of the model's shapes
     rest : families of random fields, mm, one of which is added to every shape: what the landmarks have not shown
+    shapes : density that shapes are drawn from: "gaussian", "kernel", "mixture" or "best"
 
     Raises
     ------
@@ -47,12 +49,15 @@ class Turn:
     pose: float = 1.0
     amplitude: float = 1.0
     rest: tuple[SmoothField, ...] = ()
+    shapes: Kind = "gaussian"
 
     def __post_init__(self) -> None:
         known = ("shared", "independent")
         if self.appearance not in known and (isinstance(self.appearance, str) or not 0 <= self.appearance <= 1):
             raise ValueError(f"appearance: expected shared, independent or a correlation from 0 to 1, got {self.appearance!r}")
         _check(self, "a number of at least 0", lambda value: value >= 0, "pose", "amplitude")
+        if self.shapes not in KINDS:
+            raise ValueError(f"shapes: expected one of {', '.join(KINDS)}, got {self.shapes!r}")
         for family in self.rest:
             _check(family, "a positive number of mm", lambda value: value > 0, "spacing")
             if not family.magnitudes or min(family.magnitudes) < 0:

@@ -1,6 +1,7 @@
 """Figures and self-contained HTML pages."""
 
 from augreg.report import _backend  # noqa: F401  # before whatever imports matplotlib
+from augreg.report.beside import beside_sections
 from augreg.report.cohort import cohort_page
 from augreg.report.comparison import comparison_page
 from augreg.report.curves import Curve, Diagram, evaluation_diagrams
@@ -17,6 +18,7 @@ __all__ = [
     "Diagram",
     "HeldOut",
     "Scores",
+    "beside_sections",
     "cohort_page",
     "cohort_picture",
     "comparison_page",

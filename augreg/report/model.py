@@ -42,7 +42,7 @@ def mode_panels(model: AppearanceModel) -> str:
     return figures.panels(draws, columns=6)
 
 
-def model_page(model: AppearanceModel, diagrams: Sequence[Diagram] = (), seed: int = 0) -> str:
+def model_page(model: AppearanceModel, diagrams: Sequence[Diagram] = (), seed: int = 0, beside: Sequence[str] = ()) -> str:
     """Live modes, locality maps, curves and samples.
 
     Parameters
@@ -50,6 +50,7 @@ def model_page(model: AppearanceModel, diagrams: Sequence[Diagram] = (), seed: i
     model : appearance model
     diagrams : measures on images that the model has not seen, see `augreg.report.curves.evaluation_diagrams`
     seed : seed of the samples
+    beside : sections of real images beside invented ones, see `augreg.report.beside_sections`
     """
     rng = np.random.default_rng(seed)
     sections = [
@@ -68,6 +69,7 @@ def model_page(model: AppearanceModel, diagrams: Sequence[Diagram] = (), seed: i
             _locality(model),
         ),
         section("How good is it?", _missing(diagrams), _curves([*diagrams, *model_diagrams(model, rng)])),
+        *beside,
         *_wall(model, rng),
     ]
     lead = (

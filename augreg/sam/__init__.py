@@ -4,6 +4,7 @@ from augreg.sam.annotations import dropped
 from augreg.sam.contours import Contours, contours_correspond
 from augreg.sam.correspondences import ByRegistration, Correspondences, Corresponding, FromContours, GivenLandmarks
 from augreg.sam.curves import RankCurve, SizeCurve, rank_curve, size_curve
+from augreg.sam.density import ShapeDensity, fit_density
 from augreg.sam.evaluate import Evaluation, Measure, evaluate, find_landmarks
 from augreg.sam.files import read_model, write_model
 from augreg.sam.fit import fit_appearance_model, fit_corresponding
@@ -41,6 +42,7 @@ __all__ = [
     "RankCurve",
     "ScaleChoice",
     "SchurSampler",
+    "ShapeDensity",
     "SizeCurve",
     "Subspace",
     "Threshold",
@@ -55,6 +57,7 @@ __all__ = [
     "find_landmarks",
     "fit_appearance_model",
     "fit_corresponding",
+    "fit_density",
     "rank_curve",
     "read_model",
     "size_curve",

@@ -101,6 +101,10 @@ class Unseen:
         """Distances of the textures to their projections, (n,)."""
         return _rms(self.textures, appearance.project(self.textures))
 
+    def distances(self, samples: FloatArray) -> FloatArray:
+        """Distances of samples (count, m D) to all shapes, (count, n) mm."""
+        return np.stack([self._apart(one, self.shapes) for one in samples])
+
     def nearest_shapes(self, samples: FloatArray) -> FloatArray:
         """Distances of samples (count, m D) to the nearest of the shapes, (count,) mm."""
         return np.array([self._apart(one, self.shapes).min() for one in samples])

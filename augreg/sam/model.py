@@ -32,6 +32,7 @@ from augreg.geometry.splines import control_grid
 from augreg.geometry.transforms import Composition, Transform
 from augreg.sam.alignment import Alignment, align, pose_size, pose_transform
 from augreg.sam.contours import Contours
+from augreg.sam.density import Kind, ShapeDensity, fit_density
 from augreg.sam.factors import GridFactor
 from augreg.sam.label_maps import commonest, sample_labels
 from augreg.sam.locality import Locality, grid_taper_factor
@@ -207,6 +208,30 @@ class AppearanceModel:
         mean = self.appearance.mean
         return JointSampler(self.landmarks, self.residuals, mean, spread, self.template, self.locality.of_textures)
 
+    def density(self, kind: Kind = "gaussian") -> ShapeDensity:
+        """Where shape coefficients are drawn from, see `augreg.sam.density`.
+
+        Raises
+        ------
+        ValueError : for an unknown kind; for another than the Gaussian of a model without residuals, or of few images.
+        """
+        if kind not in self._densities:
+            self._densities[kind] = fit_density(
+                self._known_shapes if kind != "gaussian" or self.residuals is not None else np.zeros((0, self.shape.rank)), kind
+            )
+        return self._densities[kind]
+
+    @cached_property
+    def _densities(self) -> dict[str, ShapeDensity]:
+        return {}
+
+    @cached_property
+    def _known_shapes(self) -> FloatArray:
+        """Shape coefficients of the training images, (n, Ks)."""
+        if self.residuals is None:
+            raise ValueError("residuals: expected those of the training shapes, this model has none; fit it again")
+        return self.shape.coefficients(self.shape.mean + self.residuals.reshape(len(self.residuals), -1))
+
     @cached_property
     def mixing(self) -> GridFactor:
         """G of the finest taper, R = G G^T, on the template's grid: mosaics are made with fields G omega.
@@ -224,8 +249,11 @@ class AppearanceModel:
 
     def sample(self, rng: np.random.Generator, pose: bool = True, sharpness: float = SHARPNESS) -> Image:
         """A random image: a random shape with a mosaic of the training textures; without pose variation on request."""
+        return self.invented(rng.standard_normal(self.shape.rank), rng, pose, sharpness)
+
+    def invented(self, b: FloatArray, rng: np.random.Generator, pose: bool = True, sharpness: float = SHARPNESS) -> Image:
+        """An image of the shape b (Ks,), as `sample` for the rest."""
         n = len(self.poses)
-        b = rng.standard_normal(self.shape.rank)
         texture = self.mosaic(sharpness * rng.standard_normal((n, self.mixing.columns)))
         turn = rng.standard_normal(n) @ self.poses / np.sqrt(n - 1)
         return self._render(texture, self.transform(b, turn if pose else None))

@@ -9,11 +9,13 @@ from support.browser import ask
 from support.subjects import model, people
 
 from augreg.geometry.resampling import resample, sample
-from augreg.report import Curve, Diagram, evaluation_diagrams, model_page
+from augreg.report import Curve, Diagram, beside_sections, evaluation_diagrams, model_page
+from augreg.report.beside import Beside
 from augreg.report.curves import model_diagrams
 from augreg.report.model import _curves, _missing
 from augreg.report.payload import fading, lattice_shape, nodes, pack, payload, shape_values, shown_grid, texture_values, unpack
 from augreg.sam import find_landmarks
+from augreg.sam.alignment import align
 
 KINDS = ["labels", "landmarks3d"]
 
@@ -218,3 +220,28 @@ def test_arrow_keys_move_the_chosen_point():
     assert before == [20, 10]
     assert after == [22, 9]
     assert "point=22,9" in address
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_real_images_stand_beside_invented_ones_and_their_nearest(kind):
+    m = model(kind)
+    images, labels, landmarks = people(m.ndim)
+    given = find_landmarks(m, images[:4], labels[:4]) if kind == "labels" else landmarks[:4]
+    beside = Beside.of(m, images[:4], given, np.random.default_rng(0), count=30)
+    shapes = m.shape.instance(beside.drawn)
+    real = np.stack([align(p, m.landmarks, m.alignment)[0] for p in given])
+    apart = np.linalg.norm(shapes.reshape(30, 1, -1, m.ndim) - real, axis=-1).mean(axis=-1)
+    assert np.allclose(beside.apart, apart)
+    told = dict(beside.told())
+    assert np.allclose(told["invented to the nearest real"], apart.min(axis=1))
+    assert np.allclose(told["real to the nearest invented"], apart.min(axis=0))
+    among = np.linalg.norm(real[:, None] - real, axis=-1).mean(axis=-1)
+    assert np.allclose(told["real to the nearest other real"], np.sort(among, axis=1)[:, 1])
+    # one image has no other
+    assert len(Beside.of(m, images[:1], given[:1], np.random.default_rng(0), count=3).told()) == 2
+    text = model_page(m, beside=beside_sections(m, images[:4], given, np.random.default_rng(0)))
+    median = np.median(told["real to the nearest other real"])
+    assert f"<td>{median:.2f}</td>" in text
+    assert text.count("(chosen)") == 1
+    for name in ("Real beside invented", "Where shapes are drawn from", "gaussian", "kernel", "mixture"):
+        assert name in text

@@ -64,7 +64,9 @@ def add(commands: Commands) -> None:
         "augreg sam show model.npz -o model.html",
     )
     showing.add_argument("model", metavar="MODEL.npz", help="of `augreg sam fit`")
-    showing.add_argument("--images", nargs="+", metavar="I", help="unseen ones: adds generalisation and specificity")
+    showing.add_argument(
+        "--images", nargs="+", metavar="I", help="unseen ones: adds generalisation, specificity, and real beside invented images"
+    )
     _correspondence_options(showing)
     showing.add_argument("-o", "--output", metavar="PAGE.html", required=True, help="page to write")
 
@@ -147,15 +149,16 @@ def show(options: argparse.Namespace) -> None:
     images = _images(options.images or [])
     given = _correspondences(options, images)
     model = ar.sam.read_model(options.model)
-    from augreg.report import evaluation_diagrams, model_page
+    from augreg.report import beside_sections, evaluation_diagrams, model_page
 
-    diagrams = []
+    diagrams, beside = [], []
     if images:
         with bar("evaluate", None):
             landmarks = _landmarks(model, images, given)
             diagrams = evaluation_diagrams(model, images, landmarks, np.random.default_rng(0))
+            beside = beside_sections(model, images, landmarks, np.random.default_rng(0))
     with ar.io.atomic(options.output) as temporary:
-        temporary.write_text(model_page(model, diagrams), encoding="utf-8")
+        temporary.write_text(model_page(model, diagrams, beside=beside), encoding="utf-8")
 
 
 @contextmanager

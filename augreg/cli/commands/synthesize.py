@@ -11,6 +11,7 @@ from augreg.cli.arguments import appearance, field, not_negative, positive, seed
 from augreg.cli.options import Commands, command_of, json_option, work_options
 from augreg.cli.output import report, say
 from augreg.progress import bar
+from augreg.sam.density import KINDS
 
 
 def add(commands: Commands) -> None:
@@ -35,6 +36,12 @@ def add(commands: Commands) -> None:
         help="of both images of a pair: shared (default), independent, or their correlation from 0 to 1",
     )
     factor = "factor on the training images' %s (default 1)"
+    parser.add_argument(
+        "--shapes",
+        choices=KINDS,
+        default="gaussian",
+        help="density of the shapes: gaussian (default), kernel, mixture, or best, which expects unseen shapes most",
+    )
     parser.add_argument("--amplitude", type=not_negative, default=1.0, metavar="F", help=factor % "spread of shapes")
     parser.add_argument("--pose", type=not_negative, default=1.0, metavar="F", help=factor % "spread of poses")
     parser.add_argument(
@@ -57,7 +64,7 @@ def run(options: argparse.Namespace) -> None:
     model = ar.read_model(options.model)
     from augreg.synthesis import AppearancePairs, SmoothField, write_shards
 
-    how = {name: getattr(options, name) for name in ("appearance", "amplitude", "pose", "intensity")}
+    how = {name: getattr(options, name) for name in ("appearance", "amplitude", "pose", "intensity", "shapes")}
     rest = tuple(SmoothField(spacing, (size,)) for spacing, size in options.rest)
     generator = AppearancePairs(model, **how, rest=rest)
     begin, state = time.perf_counter(), None

@@ -1,7 +1,7 @@
 """Pairs drawn from an appearance model.
 
-A pair is two instances. Its shapes are b_k ~ N(0, amplitude^2 I); its appearances g_1 (fields of a mosaic) and a_1 (modes, see
-`augreg.sam.model`), and
+A pair is two instances. Its shapes are b_k ~ N(0, amplitude^2 I), or of another density (`augreg.sam.density`); its appearances
+g_1 (fields of a mosaic) and a_1 (modes, see `augreg.sam.model`), and
 
     g_2 = rho g_1 + sqrt(1 - rho^2) g',      a_2 alike,      rho = 1 shared, 0 independent, or anything between.
 
@@ -28,6 +28,7 @@ import torch
 
 from augreg.geometry.grid import FloatArray, Grid
 from augreg.geometry.splines import control_grid
+from augreg.sam.density import Kind
 from augreg.sam.model import SHARPNESS, AppearanceModel
 from augreg.synthesis.generators.fields import Field, bounded_normal, described
 from augreg.synthesis.generators.instances import AppearanceDraw, InstanceRenderer
@@ -50,10 +51,11 @@ class AppearancePairs:
     pose : factor on the training poses' spread; 0 for none
     intensity : standard deviation of the logarithm of a smooth gain, independent for both images
     rest : families of random fields, of which one is taken at random for every image and added to its shape; by default none
+    shapes : where shape coefficients are drawn from, see `augreg.sam.density`: "gaussian", "kernel", "mixture" or "best" of them
 
     Raises
     ------
-    ValueError : for a correlation outside [0, 1] or negative factors.
+    ValueError : for a correlation outside [0, 1] or negative factors, or a density that the model cannot have.
     """
 
     model: AppearanceModel = field(repr=False)
@@ -64,6 +66,7 @@ class AppearancePairs:
     pose: float = 1.0
     intensity: float = 0.0
     rest: tuple[Field, ...] = ()
+    shapes: Kind = "gaussian"
 
     def __post_init__(self) -> None:
         _correlation(self.appearance)
@@ -71,6 +74,8 @@ class AppearancePairs:
             value = getattr(self, name)
             if not 0 <= value < np.inf:
                 raise ValueError(f"{name}: expected a factor of at least 0, got {value}")
+        if self.shapes != "gaussian":
+            self.model.density(self.shapes)
 
     @property
     def grid(self) -> Grid:
@@ -80,7 +85,7 @@ class AppearancePairs:
     def draw(self, rngs: Sequence[np.random.Generator]) -> AppearanceDraw:
         """The random numbers of one pair per random generator."""
         rho = _correlation(self.appearance)
-        parts = (np.stack(column) for column in zip(*[_draw_one(self.model, rng) for rng in rngs], strict=True))
+        parts = (np.stack(column) for column in zip(*[_draw_one(self.model, rng, self.shapes) for rng in rngs], strict=True))
         shapes, mosaics, modes, gains, poses, light = parts
         for both in (mosaics, modes, gains):
             both[:, 1] = rho * both[:, 0] + np.sqrt(1 - rho**2) * both[:, 1]
@@ -123,9 +128,9 @@ class AppearancePairs:
         return digest.hexdigest()[:16]
 
 
-def _draw_one(model: AppearanceModel, rng: np.random.Generator) -> tuple[npt.NDArray[Any], ...]:
+def _draw_one(model: AppearanceModel, rng: np.random.Generator, shapes: Kind) -> tuple[npt.NDArray[Any], ...]:
     n = len(model.poses)
-    return (
+    b, *others = (
         bounded_normal(rng, (2, model.shape.rank)),
         rng.standard_normal((2, n, model.mixing.columns), dtype=np.float32),
         bounded_normal(rng, (2, model.appearance.rank)),
@@ -133,6 +138,10 @@ def _draw_one(model: AppearanceModel, rng: np.random.Generator) -> tuple[npt.NDA
         rng.standard_normal((2, n)) @ model.poses / np.sqrt(n - 1),
         rng.standard_normal((2, INTENSITY_NODES**model.ndim)),
     )
+    if shapes != "gaussian":
+        density = model.density(shapes)
+        b = density.shaped(density.choose(rng, 2), b)
+    return b, *others
 
 
 def _correlation(appearance: float | str) -> float:
