@@ -8,9 +8,9 @@ The kernel density is the smoothed bootstrap that keeps the variance (Silverman 
 training shapes themselves. A few shapes say nothing of the finest modes: only the first n / 2 follow a density other than
 N(0, 1).
 
-Each is judged by what it says of a shape it has not seen: the mean of log p(b_i) where b_i is left out in turn, of the
-same modes. h and the number of parts are chosen so; `best` is the one with the greatest mean, but the Gaussian unless another is better by
-more than the standard error of their differences.
+Each is judged by what it says of a shape it has not seen: the mean of log p(b_i) where b_i is left out in turn, of the same
+modes. h and the number of parts are chosen so; `best` is the one with the greatest mean, but the Gaussian unless another is
+better by more than the standard error of their differences.
 """
 
 from __future__ import annotations
