@@ -60,7 +60,7 @@ HOMES = {
     "safetensors": ("augreg/networks/",),
     "matplotlib": ("augreg/report/",),
     "highspy": ("solvers/highs.py",),
-    "sklearn": ("augreg/keypoints/superpixels",),
+    "sklearn": ("augreg/keypoints/superpixels", "augreg/sam/density"),
     "rich": ("augreg/progress.py",),
     "distributed": ("augreg/tasks/cluster.py",),
     "monai": ("augreg/bridges/monai.py", "augreg/streams/monai.py"),

@@ -7,7 +7,8 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-from augreg.sam.density import KINDS
+# of `augreg.sam.density`, which takes its time to import
+SHAPES = ("gaussian", "kernel", "mixture", "best")
 
 
 def positive(kind: Callable[[str], float]) -> Callable[[str], float]:
@@ -78,7 +79,7 @@ def turn(text: str) -> dict[str, Any]:
             if name in found or name not in ("pose", "amplitude", "rest", "shapes"):
                 raise ValueError(name)
             found[name] = value if name == "shapes" else _families(value) if name == "rest" else not_negative(value)
-            if name == "shapes" and value not in KINDS:
+            if name == "shapes" and value not in SHAPES:
                 raise ValueError(value)
     except (ValueError, argparse.ArgumentTypeError):
         raise argparse.ArgumentTypeError(

@@ -1,5 +1,6 @@
 """Densities of shape coefficients: what is drawn follows them, and which is chosen."""
 
+import argparse
 from dataclasses import replace
 
 import numpy as np
@@ -8,8 +9,10 @@ import scipy.stats
 from sklearn.neighbors import KernelDensity
 from support.subjects import model
 
+from augreg.cli.arguments import SHAPES, turn
+from augreg.recipes import Turn
 from augreg.sam import fit_density
-from augreg.sam.density import SINGLE, chosen
+from augreg.sam.density import KINDS, SINGLE, chosen
 from augreg.synthesis import AppearancePairs, pair_rngs
 
 
@@ -83,7 +86,9 @@ def test_pairs_are_drawn_from_the_density_and_the_rest_of_a_draw_stays(kind):
     density = m.density(kind)
     d = density.means.shape[1]
     assert np.array_equal(plain.shape[..., d:], other.shape[..., d:])
-    assert density.kind == "gaussian" or not np.allclose(plain.shape[..., :d], other.shape[..., :d])
+    # a kernel density of width 1 is the Gaussian
+    same = np.allclose(plain.shape[..., :d], other.shape[..., :d])
+    assert same == bool((density.means == 0).all() and (density.deviations == 1).all())
     assert AppearancePairs(m, shapes=kind).describe()["shapes"] == kind
     again = AppearancePairs(m, shapes=kind).draw(pair_rngs(0, [7]))
     assert np.array_equal(again.shape[0], other.shape[7])
@@ -96,3 +101,11 @@ def test_wrong_densities_are_refused():
         fit_density(np.zeros((3, 2)), "kernel")
     with pytest.raises(ValueError, match="residuals: expected those of the training shapes"):
         AppearancePairs(replace(model(), residuals=None), shapes="best")
+
+
+def test_the_command_line_offers_the_densities_that_there_are():
+    assert SHAPES == KINDS
+    assert turn("shared,shapes=best") == {"appearance": "shared", "shapes": "best"}
+    assert Turn.of(turn("shared,shapes=kernel")).shapes == "kernel"
+    with pytest.raises(argparse.ArgumentTypeError, match="shapes=D"):
+        turn("shared,shapes=normal")

@@ -7,11 +7,10 @@ import time
 from pathlib import Path
 
 import augreg as ar
-from augreg.cli.arguments import appearance, field, not_negative, positive, seed
+from augreg.cli.arguments import SHAPES, appearance, field, not_negative, positive, seed
 from augreg.cli.options import Commands, command_of, json_option, work_options
 from augreg.cli.output import report, say
 from augreg.progress import bar
-from augreg.sam.density import KINDS
 
 
 def add(commands: Commands) -> None:
@@ -38,7 +37,7 @@ def add(commands: Commands) -> None:
     factor = "factor on the training images' %s (default 1)"
     parser.add_argument(
         "--shapes",
-        choices=KINDS,
+        choices=SHAPES,
         default="gaussian",
         help="density of the shapes: gaussian (default), kernel, mixture, or best, which expects unseen shapes most",
     )
