@@ -109,7 +109,7 @@ def add(commands: Commands) -> None:
     parser.add_argument(
         "--criterion",
         choices=("ncc", "ssd", "mi", "labels", "classes"),
-        help="what is compared (default ncc); classes are those of superpixels unless label maps are given",
+        help="what is compared (default ncc, for two stains too); classes are those of superpixels unless label maps are given",
     )
     parser.add_argument(
         "--contrast", choices=("same", "any"), help="any: MOVING may look like the negative of FIXED (ncc; default same)"
