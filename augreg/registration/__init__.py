@@ -6,6 +6,7 @@ from augreg.registration.clock import Clock
 from augreg.registration.consistent import ConsistentRegistration, inconsistency
 from augreg.registration.method import Method, Registration, State, Tracker
 from augreg.registration.pair import Given, Pair
+from augreg.registration.projected import Projected
 from augreg.registration.scenes import Scenes
 
 __all__ = [
@@ -16,6 +17,7 @@ __all__ = [
     "Given",
     "Method",
     "Pair",
+    "Projected",
     "Registration",
     "Scenes",
     "State",

@@ -47,5 +47,5 @@ def write_path(picture: Path, folder: Path, *, choosing: bool) -> None:
         error.set(xlabel="move", ylabel="points off, mm" if number == 0 else "")
     axes[1, 0].legend(fontsize="small")
     picture.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(picture, dpi=80)
+    figure.savefig(picture, dpi=72)
     plt.close(figure)
