@@ -4,7 +4,7 @@ agent-alone          learns gains, sees what two networks have marked in each im
 agent-images         the same, sees the images
 agent-double-q       as the first, from its own moves and their rewards
 affine-images        an affine map from both images, learned from the same states, used three times
-affine-marks         the same, images and marks
+affine               an affine map from both images that labels have taught, as of `prostate`, used three times
 moments              scales and a shift from the moments of the marks, nothing is learned any more
 program              linear programs, rigid, mutual information
 """
@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -36,7 +35,7 @@ from augreg.geometry.transforms import Affine, Transform
 from augreg.lp import LPRegistration
 from augreg.networks import AffineFlow, FlowRegistration, Marked, Marker, Network, StackedEncoder, read_network, seeded
 from augreg.registration import Centred, Chained, Method, Pair
-from augreg.training import Learner, supervised
+from augreg.training import WEIGHTS, Learner, supervised
 from benchmarks.agent.taught import Start, as_pairs, taught
 from benchmarks.experiments import lessons
 from benchmarks.experiments.glands import Glands, Scan, measured
@@ -45,11 +44,11 @@ from benchmarks.harness.record import Record, Row
 SPACING, BATCH = 3.0, 16
 OFFSETS = Offsets(20.0, 20.0)
 STATES = Lesson(OFFSETS, Jitter(10.0, 6.0, 0.05, mirrored=1), gamma_and_noise(0.3, 0.02))
-STEPS = {"agent-alone": 1500, "affine-marks": 600, "affine-images": 600, "agent-images": 600, "agent-double-q": 600}
+STEPS = {"agent-alone": 1500, "affine-images": 300, "agent-images": 600, "agent-double-q": 600}
 RATE = 2e-3
 # agents that see marks alone
 ALONE = ("agent-alone", "agent-double-q")
-PLAIN = ("none", "program", "moments")
+PLAIN = ("none", "program", "moments", "affine")
 METHODS = (*PLAIN, *STEPS)
 # offsets of every test pair
 STARTS = 3
@@ -75,17 +74,20 @@ def starts(scan: Scan, truth: Affine, count: int = STARTS) -> Iterator[Affine]:
         yield truth.after(Affine(matrix, center + offset[:3, 3] - matrix @ center))
 
 
-def made(method: str, study: Glands, folder: Path, marked: Path) -> tuple[Method, float]:
+def made(method: str, study: Glands, folder: Path, before: Path) -> tuple[Method, float]:
     """A registration, and the CPU seconds of its training."""
     if method == "none":
         return Start(), 0.0
     if method == "program":
         return LPRegistration(transform="rigid", criterion="mi", rotation=25.0), 0.0
     if method == "moments":
-        return FlowRegistration.from_file(marked), 0.0
+        return FlowRegistration.from_file(before / "marked-s0" / WEIGHTS), 0.0
+    if method == "affine":
+        flow = FlowRegistration.from_file(before / "affine-s0" / WEIGHTS)
+        return Chained(Chained(flow, flow), flow), 0.0
     pairs, place = known(study.training), folder / method
     view = view_of(pairs, SPACING)
-    markers = markers_of(marked) if method in (*ALONE, "affine-marks") else []
+    markers = markers_of(before / "marked-s0" / WEIGHTS) if method in ALONE else []
     network = seeded(0, lambda: QNet(view, markers=markers, images=method not in ALONE))
     if method.startswith("agent"):
         make = AdvantageLearner if method != "agent-double-q" else DoubleQLearner
@@ -96,7 +98,7 @@ def made(method: str, study: Glands, folder: Path, marked: Path) -> tuple[Method
         return taught(learner, place, STEPS[method], RATE)
     plain = seeded(0, lambda: QNet(view, width=0.1))
     batches = as_pairs(PosePairs.of(pairs, plain), STATES, plain, BATCH, 0)
-    lesson = lessons.Lesson(partial(_affine, markers), batches, supervised, STEPS[method], RATE)
+    lesson = lessons.Lesson(_affine, batches, supervised, STEPS[method], RATE)
     flow, seconds = lessons.learned(lesson, view.spacing, place)
     return Chained(Chained(flow, flow), flow), seconds
 
@@ -108,13 +110,8 @@ def markers_of(marked: Path) -> list[Marker]:
     return [*network.markers]  # type: ignore[arg-type]  # modules in a list have lost their type
 
 
-def _affine(markers: Sequence[Marker]) -> Network:
-    head = seeded(0, lambda: AffineFlow(StackedEncoder(3, 1 + bool(markers), 0.25)))
-    if not markers:
-        return head
-    network = Marked(markers, head)
-    network.markers.requires_grad_(False)
-    return network
+def _affine() -> Network:
+    return seeded(0, lambda: AffineFlow(StackedEncoder(3, 1, 0.25)))
 
 
 def rows(method: str, study: Glands, register: Method) -> Iterator[Row]:
@@ -136,8 +133,8 @@ def rows(method: str, study: Glands, register: Method) -> Iterator[Row]:
             yield {**about, **found, "before": before, "points": distance, **moves, "cpu_ms": 1000 * spent}
 
 
-def record(method: str, study: Glands, folder: Path, marked: Path) -> Record:
+def record(method: str, study: Glands, folder: Path, before: Path) -> Record:
     """Rows of a method and of its training."""
-    register, seconds = made(method, study, folder, marked)
+    register, seconds = made(method, study, folder, before)
     trained: Callable[[], list[Row]] = lambda: [{"method": method, "cpu_seconds": seconds}] if method in STEPS else []  # noqa: E731
     return {"rows": list(rows(method, study, register)), "trainings": trained()}

@@ -1,7 +1,7 @@
 """Agents that move step by step, on prostates (US to MR) and on brains in any contrast, beside maps said at once and programs.
 
 `--only prostates:agent-alone brains:agent` picks, `--choosing` keeps test people out. Networks lie in a folder, and go on.
-`--marked WEIGHTS` are those of `prostate`'s networks that mark glands; they are trained first where they are not there.
+`--before runs/prostate` has the networks of `prostate`; without, those that are needed are trained first.
 """
 
 from __future__ import annotations
@@ -33,7 +33,9 @@ def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--only", nargs="+", default=list(_ALL), metavar="METHOD", help=f"of {', '.join(_ALL)}")
     parser.add_argument("--choosing", action="store_true", help="test on some of the training people, learn from the others")
     parser.add_argument("--out", type=Path, default=Path("runs/agent"), metavar="FOLDER", help="of networks; is continued")
-    parser.add_argument("--marked", type=Path, metavar="WEIGHTS", help="of the networks that mark glands")
+    parser.add_argument(
+        "--before", type=Path, metavar="FOLDER", help="of the networks of `prostate`, which are trained where they are not there"
+    )
     parser.add_argument("--page", type=Path, metavar="PICTURE.png", help="also draw the path of an agent through poses")
 
 
@@ -55,8 +57,10 @@ def run(options: argparse.Namespace) -> None:
         print(f"{name} ...", file=sys.stderr, flush=True)
         subject, method = name.split(":")
         if subject == "prostates":
-            marked = options.marked or _marks(study, folder)
-            make = partial(prostates.record, method, study, folder, marked)
+            before = options.before or folder
+            if method not in ("none", "program"):
+                _prepared(study, before, "affine" if method == "affine" else "marked")
+            make = partial(prostates.record, method, study, folder, before)
         else:
             make = partial(brains.record, method, folder, choosing=options.choosing)
         found = once(folder / f"{subject}-{method}", make)
@@ -67,10 +71,9 @@ def run(options: argparse.Namespace) -> None:
         write_path(options.page, folder, choosing=options.choosing)
 
 
-def _marks(study: glands.Glands, folder: Path) -> Path:
-    """The networks that mark glands, trained as `prostate` does."""
-    weights = folder / "marked-s0" / WEIGHTS
-    if not weights.exists():
+def _prepared(study: glands.Glands, folder: Path, method: str) -> None:
+    """A network that learns as in `prostate`."""
+    place = folder / f"{method}-s0"
+    if not (place / WEIGHTS).exists():
         pairs = real_pairs(glands.lines(study.training), [prostate_lessons.SPACING], before=Centred())
-        learned(prostate_lessons.lesson("marked", 0, pairs, folder), pairs.spacing, folder / "marked-s0")
-    return weights
+        learned(prostate_lessons.lesson(method, 0, pairs, folder), pairs.spacing, place)
