@@ -44,7 +44,7 @@ from benchmarks.harness.record import Record, Row
 SPACING, BATCH = 3.0, 16
 OFFSETS = Offsets(20.0, 20.0)
 STATES = Lesson(OFFSETS, Jitter(10.0, 6.0, 0.05, mirrored=1), gamma_and_noise(0.3, 0.02))
-STEPS = {"agent-alone": 1500, "affine-images": 300, "agent-images": 600, "agent-double-q": 600}
+STEPS = {"agent-alone": 1500, "agent-images": 1500, "agent-double-q": 1500, "affine-images": 1500}
 RATE = 2e-3
 # agents that see marks alone
 ALONE = ("agent-alone", "agent-double-q")
