@@ -21,11 +21,13 @@ from benchmarks.agent.path import write_path
 from benchmarks.agent.table import rendered
 from benchmarks.experiments import glands, prostate_lessons
 from benchmarks.experiments.lessons import learned, once
-from benchmarks.harness.record import Record, about, write_record
+from benchmarks.harness.record import Record, Row, about, write_record
 
 __all__ = ["options", "rendered", "run"]
 
 _PACKAGES = ("numpy", "torch")
+# of rows, in what is kept
+_LEFT_OUT = ("patient", "before")
 
 
 def options(parser: argparse.ArgumentParser) -> None:
@@ -64,11 +66,16 @@ def run(options: argparse.Namespace) -> None:
         else:
             make = partial(brains.record, method, folder, choosing=options.choosing)
         found = once(folder / f"{subject}-{method}", make)
-        record["rows"] += [{"subject": subject, **row} for row in found["rows"]]
+        record["rows"] += [{"subject": subject, **_short(row)} for row in found["rows"]]
         record["trainings"] += [{"subject": subject, **row} for row in found["trainings"]]
     write_record(options.output, record)
     if options.page is not None:
         write_path(options.page, folder, choosing=options.choosing)
+
+
+def _short(row: Row) -> Row:
+    """What the tables need, three digits."""
+    return {name: float(f"{v:.3g}") if isinstance(v, float) else v for name, v in row.items() if name not in _LEFT_OUT}
 
 
 def _prepared(study: glands.Glands, folder: Path, method: str) -> None:
