@@ -5,7 +5,8 @@ An instance with shape coefficients b, pose T and appearance a (values on the te
     image(y) = a(B(y)),      B = psi^-1,      psi(x) = T(x + sum_j b_j v_j(x)),      psi: template -> instance,
 
 where v_j is the B-spline of the j-th mode of the shapes, or psi is T o exp(sum_j b_j v_j) (`augreg.sam.maps`). The splines are
-linear in b, so textures are sampled and pairs are made without a fit per instance; B is psi's inverse, never a second fit.
+linear in b, so textures are sampled without a fit per instance; B is psi's inverse. Pairs have splines through B at nodes,
+which are their maps by definition (`augreg.synthesis.render.maps`).
 
 Appearances come from two sources, a(x) = sum_i w_i(x) t_i(x) + sum_j a_j sqrt(lambda_j) p_j(x):
 * the modes p_j (with equal weights w_i = 1/n the first sum is the mean): a linear-Gaussian model that can be projected onto, but

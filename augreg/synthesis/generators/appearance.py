@@ -11,7 +11,7 @@ training poses.
 
 A model knows what its landmarks have shown. Of what moves beside them, and of motions finer than they are dense, it knows
 nothing, and its shapes are smooth there: `rest` adds a random field to every shape, in the model's coordinates, before folding is
-looked for and the maps are inverted, so pairs stay exact.
+looked for and maps are made of the shapes, so pairs stay exact.
 """
 
 from __future__ import annotations

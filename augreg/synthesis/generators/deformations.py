@@ -2,7 +2,8 @@
 
     moving(y) = I(B(y)),    fixed = I,    u = psi - id,        B = psi^-1,        or the two in exchanged roles,
 
-with psi = id + u a random smooth map (`augreg.synthesis.generators.fields`). Rendered like the pairs of an appearance model, with
+with psi = id + u a random smooth map (`augreg.synthesis.generators.fields`), and B the spline through its inverse at nodes,
+which is the map from there on (`augreg.synthesis.render.maps`). Rendered like the pairs of an appearance model, with
 the same exactness, so that a comparison of both compares the deformations and not the programs.
 """
 
