@@ -50,12 +50,14 @@ class Criterion(ABC):
     of_labels : it compares label maps, not images
     same_labels : of these, a number means the same in both
     any_contrast : it leaves open which brightness corresponds to which
+    learned : costs come from a table that is learned at the pose, so that the pose looks better than it is
     """
 
     derivatives: ClassVar[bool] = False
     of_labels: ClassVar[bool] = False
     same_labels: ClassVar[bool] = False
     any_contrast: ClassVar[bool] = False
+    learned: ClassVar[bool] = False
 
     @staticmethod
     @abstractmethod
@@ -152,6 +154,8 @@ class _Ssd(Criterion):
 @dataclass(frozen=True, eq=False)
 class _Table(Criterion):
     """Classes are the intervals between ascending upper bounds (the last one infinite)."""
+
+    learned = True
 
     fixed_bounds: FloatArray
     moving_bounds: FloatArray

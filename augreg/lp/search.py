@@ -91,7 +91,7 @@ def begun(
     if scout is None:
         return here
     if at_home(level, here.pose.transform) >= PLAIN:
-        return replace(here, plain=not (level.criterion.of_labels or level.thin))
+        return replace(here, plain=not (level.criterion.learned or level.thin))
     for some in (search, Search(0.0)):
         seconds = _work(level, pose, some)
         if clock.allows("search", seconds, _MOST):
@@ -117,8 +117,8 @@ def _best_start(descent: Descent, level: Level, pose: MatrixPose, scout: Level |
     """
     poses = [pose] if scout is None else [pose, *_suggested(scout, pose, search)]
     likely = None
-    # thin volumes tell little about their third axis
-    if len(poses) > 1 and not (search.mirror or search.wide or level.criterion.of_labels or level.thin):
+    # thin volumes tell little about their third axis, and a table that was learned at a pose speaks for it
+    if len(poses) > 1 and not (search.mirror or search.wide or level.criterion.learned or level.thin):
         likely = last(descent.programs(level, Outcome(poses[1]), _WINDOWS[:1]), Outcome(poses[1]))
         if at_home(level, likely.pose.transform) >= PLAIN and misfit(level, likely.pose) < misfit(level, pose):
             return replace(likely, plain=True)

@@ -44,6 +44,15 @@ def test_the_short_way_has_one_program_and_ends_where_the_long_one_ends(name):
     assert tre(near, x, y).mean() < 0.1
 
 
+@pytest.mark.parametrize("name", ["camera", "retina"])
+def test_what_is_learned_at_a_pose_does_not_make_it_plain(name):
+    """Tables of mutual information say that keypoints match best where they are, and did so two pixels off."""
+    fixed, moving, x, y = phantoms.pair(phantoms.photograph(name), phantoms.affine(4), 4)
+    mutual, calls = counting(replace(AFFINE, criterion="mi"))
+    assert tre(mutual(fixed, moving), x, y).mean() < 1
+    assert len(calls) > 5
+
+
 def test_what_agrees_only_from_afar_is_searched_on_finer_levels():
     """Bent by some pixels everywhere, an image is plain at eight pixels and not at one."""
     values = phantoms.photograph("camera")
