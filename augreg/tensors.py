@@ -59,7 +59,8 @@ def displacements_to_flows(displacements: FloatArray, grid: Grid) -> torch.Tenso
 
 def sampling_coordinates(indices: torch.Tensor, shape: Sequence[int], *, align_corners: bool) -> torch.Tensor:
     """Coordinates (..., D) for torch's sampling of (continuous) indices (..., D) into tensors (B, C, *shape), axes reversed."""
-    sizes = torch.tensor([max(n - align_corners, 1) for n in shape], dtype=indices.dtype, device=indices.device)
+    # sizes are tensors while a network is traced, and those do not subtract truth values
+    sizes = torch.tensor([max(n - int(align_corners), 1) for n in shape], dtype=indices.dtype, device=indices.device)
     doubled = 2 * indices if align_corners else 2 * indices + 1
     return (doubled / sizes - 1).flip(-1)
 

@@ -32,7 +32,7 @@ print(json.dumps({f"{d.py_func.__module__}.{d.py_func.__name__}": [str(s) for s 
 # 2-D and 3-D; floats of two sizes; labels and other values of one, two, four and eight bytes
 SEVERAL = {
     "pull_at": 2,
-    "push_at": 2,
+    "spread_at": 2,
     "exponential_at": 2,
     "linear_at": 2,
     "cubic_at": 2,
