@@ -33,6 +33,9 @@ print(json.dumps({f"{d.py_func.__module__}.{d.py_func.__name__}": [str(s) for s 
 SEVERAL = {
     "pull_at": 2,
     "spread_at": 2,
+    "move_at": 2,
+    "ends_at": 2,
+    "least_at": 2,
     "exponential_at": 2,
     "linear_at": 2,
     "cubic_at": 2,
