@@ -94,6 +94,7 @@ def test_maps_say_how_far_they_move():
     assert "moves" not in text(ar.Affine.identity(3)._repr_html_())
     assert "1.5" in text(ar.Affine(np.diag([1.0, 1.5]))._repr_html_())
     assert "13 x 12" in text(ar.BSpline.zeros(ar.Grid((40, 30)), 10.0)._repr_html_())
+    assert "DisplacementField" in text(ar.Exponential(shift)._repr_html_())
 
 
 def test_a_lattice_is_drawn_where_the_map_takes_it():

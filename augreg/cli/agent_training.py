@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import augreg as ar
-from augreg.cli.output import report, say
-from augreg.progress import bar
+from augreg.cli.followed import followed
+from augreg.cli.output import report
 from augreg.registration.table import is_table, read_table, told_of
 
 if TYPE_CHECKING:
@@ -131,16 +131,10 @@ def run(options: argparse.Namespace) -> None:
         else:
             training.claim(options.output, wanted, writes=team.rank == 0)
         how = training.TrainingOptions(steps=steps, learning_rate=settings["learning_rate"], machine=machine)
-        state = None
-        with training.tensorboard_log(Path(options.output) / "logs") as log, bar("train", steps, shown=team.rank == 0) as update:
-            for state in training.learn(learner, options.output, how, team=team, resume=options.resume):
-                update(state.step, f"loss {state.loss:.3f}")
-                if log is not None and team.rank == 0:
-                    log(state)
+        states = training.learn(learner, options.output, how, team=team, resume=options.resume)
+        state = followed(states, options.output, steps, team)
     if team.rank > 0:
         return
-    if log is None:
-        say("augreg: no curves written: TensorBoard is not installed; pip install augreg[logs]")
     weights = Path(options.output) / training.WEIGHTS
     result: dict[str, Any] = {"weights": str(weights), "steps": steps, "pairs": len(learner.pairs)}
     text = f"{weights}: an agent, {steps} steps on {len(learner.pairs)} pairs"

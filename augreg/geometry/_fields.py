@@ -1,4 +1,4 @@
-"""Vectors on grids as the kernels take them."""
+"""Vectors on grids as the kernels take them, and grids around points."""
 
 from __future__ import annotations
 
@@ -54,3 +54,17 @@ def field_jacobian(points: FloatArray, grid: Grid, vectors: FloatArray, order: i
     shared(kernels.displacement_gradient_at, len(points), GRADIENT, points, *frame(grid), three_axes(vectors), order, out)
     out += np.eye(grid.ndim)
     return out
+
+
+def covering(grid: Grid, points: FloatArray, domain: Grid) -> Grid:
+    """The grid with more nodes at its ends: around those points (N, D) that lie in the domain, where there is something to do.
+
+    Where they have left the grid altogether, nodes like its own around them alone.
+    """
+    corners = np.stack(np.meshgrid(*[(-0.5, n - 0.5) for n in domain.shape]), axis=-1).reshape(-1, grid.ndim)
+    there, bounds = grid.indices_at(points), grid.indices_at(domain.points_at(corners))
+    first = np.floor(np.maximum(there.min(axis=0), bounds.min(axis=0)))
+    last = np.ceil(np.minimum(there.max(axis=0), bounds.max(axis=0)))
+    if np.all(first <= last) and (np.any(last < 0) or np.any(first > grid.last)):
+        return Grid(tuple((last - first + 1).astype(int)), grid.spacing, tuple(grid.points_at(first)), grid.direction)
+    return grid.covering(grid.points_at(np.stack([first, last])))

@@ -6,7 +6,8 @@ world's; the patient's left is on the right, as radiologists look at them.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import fields, is_dataclass
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,8 @@ from augreg.geometry.grid import FloatArray, Grid
 
 # lines of a lattice that shows a map, along either axis
 _LINES = 15
+# points along an axis at which a map is measured; entries of arrays that are told
+_LOOKS, _FEW = 32, 9
 # axes to the right and down, and whether the second runs up in the world (feet are below)
 _VIEWS = ((0, 1, False), (0, 2, True), (1, 2, True))
 
@@ -47,6 +50,45 @@ def pictures(
         plane = turned[tuple(at)]
         shown.append(draw(plane[:, ::-1] if upward else plane, (float(sides[right]), float(sides[below]))))
     return shown
+
+
+def map_card(phi: Any) -> str:
+    """What a transform, a dataclass that is callable on points (..., D) mm, is made of, how far it moves, and a lattice.
+
+    Its first grid, that of the part which is applied first, is where this is looked at; without one, a square of 100 mm.
+    """
+    domain = next(_grids(phi), None)
+    told = {"dimension": str(phi.ndim)}
+    for part in fields(phi):
+        told |= _fact(part.name, getattr(phi, part.name))
+    if domain is not None:
+        lengths = np.linalg.norm(phi.displacement(domain.with_shape([min(n, _LOOKS) for n in domain.shape])), axis=-1)
+        told["moves"] = f"{lengths.mean():.3g} mm, at most {lengths.max():.3g} mm"
+    square = Grid((2,) * phi.ndim, (100.0,) * phi.ndim)
+    return notebook.card(type(phi).__name__, told, [drawing(phi, domain or square)])
+
+
+def _grids(part: Any) -> Iterator[Grid]:
+    if isinstance(part, Grid):
+        yield part
+    elif isinstance(part, tuple):
+        # what is applied first stands last
+        for one in reversed(part):
+            yield from _grids(one)
+    elif is_dataclass(part):
+        for one in fields(part):
+            yield from _grids(getattr(part, one.name))
+
+
+def _fact(name: str, value: Any) -> dict[str, str]:
+    if isinstance(value, Grid):
+        return facts(value)
+    if isinstance(value, np.ndarray):
+        small = value.size <= _FEW
+        return {name: "; ".join(row(line) for line in np.atleast_2d(value)) if small else f"{by(value.shape)} numbers"}
+    if isinstance(value, tuple):
+        return {f"{name}, the first at first": ", ".join(type(one).__name__ for one in reversed(value))}
+    return {name: type(value).__name__ if is_dataclass(value) else str(value)}
 
 
 def drawing(phi: Callable[[FloatArray], FloatArray], domain: Grid) -> str:

@@ -19,9 +19,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from augreg import notebook
 from augreg.geometry import cards
-from augreg.geometry._fields import POINT, checked_vectors, field_jacobian, frame, grid_points, stencils, three_axes
+from augreg.geometry._fields import POINT, checked_vectors, covering, field_jacobian, frame, grid_points, stencils, three_axes
 from augreg.geometry._newton import solve, solve_from_box
 from augreg.geometry.grid import FloatArray, Grid, reals
 from augreg.geometry.kernels import points as kernels
@@ -34,8 +33,6 @@ INJECTIVE = {2: 0.48, 3: 0.40}
 _VECTOR = 60
 # of Newton's method, at most
 _ITERATIONS = 60
-# points along an axis at which a notebook measures a map
-_LOOKS = 32
 
 
 class Transform(ABC):
@@ -97,23 +94,8 @@ class Transform(ABC):
         array = reals("points", points)
         return solve(self._map, self._jacobian, _flat(array, self.ndim), tolerance, iterations).reshape(array.shape)
 
-    def _domain(self) -> Grid | None:
-        """Where the map is not affine, if anywhere."""
-        return None
-
-    def _facts(self) -> dict[str, str]:
-        """What a notebook says of it."""
-        return {}
-
     def _repr_html_(self) -> str:
-        domain = self._domain()
-        told = {"dimension": str(self.ndim), **self._facts()}
-        if domain is not None:
-            lengths = np.linalg.norm(self.displacement(domain.with_shape([min(n, _LOOKS) for n in domain.shape])), axis=-1)
-            told["moves"] = f"{lengths.mean():.3g} mm, at most {lengths.max():.3g} mm"
-        # a square of 100 mm shows what an affine map does
-        square = Grid((2,) * self.ndim, (100.0,) * self.ndim)
-        return notebook.card(type(self).__name__, told, [cards.drawing(self, domain or square)])
+        return cards.map_card(self)
 
     def __matmul__(self, other: Transform) -> Transform:
         """The composition, (a @ b)(x) = a(b(x))."""
@@ -166,11 +148,6 @@ class Affine(Transform):
         """phi(x) = A (x - c) + c + t: A (D, D) acts about the fixed point c (D,) mm."""
         A, c = reals("matrix", matrix), reals("center", center)
         return Affine(A, c - A @ c + reals("translation", translation))
-
-    def _facts(self) -> dict[str, str]:
-        told = {"matrix": "; ".join(cards.row(line) for line in self.matrix)}
-        told["determinant"] = f"{np.linalg.det(self.matrix):.4g}"
-        return {**told, "translation": f"({cards.row(self.translation)}) mm"}
 
     def after(self, inner: Affine) -> Affine:
         """The composition with another affine map, itself affine: x -> self(inner(x))."""
@@ -257,12 +234,6 @@ class BSpline(Transform):
         """D."""
         return self.grid.ndim
 
-    def _domain(self) -> Grid:
-        return self.grid.padded(-1)
-
-    def _facts(self) -> dict[str, str]:
-        return {"control points": f"{cards.by(self.grid.shape)}, {cards.by(self.grid.spacing)} mm apart"}
-
     def _map(self, points: FloatArray) -> FloatArray:
         out = np.empty_like(points)
         shared(kernels.spline_at, len(points), _VECTOR, points, *frame(self.grid), three_axes(self.coefficients), out)
@@ -323,12 +294,6 @@ class DisplacementField(Transform):
         """D."""
         return self.grid.ndim
 
-    def _domain(self) -> Grid:
-        return self.grid
-
-    def _facts(self) -> dict[str, str]:
-        return cards.facts(self.grid)
-
     def _map(self, points: FloatArray) -> FloatArray:
         out = np.empty_like(points)
         shared(kernels.linear_at, len(points), _VECTOR, three_axes(self.values), points, *frame(self.grid), 0.0, out)
@@ -370,12 +335,6 @@ class Composition(Transform):
         """D."""
         return self.transforms[0].ndim
 
-    def _domain(self) -> Grid | None:
-        return next((domain for part in reversed(self.transforms) if (domain := part._domain()) is not None), None)
-
-    def _facts(self) -> dict[str, str]:
-        return {"applied in this order": ", ".join(type(part).__name__ for part in reversed(self.transforms))}
-
     def _map(self, points: FloatArray) -> FloatArray:
         for transform in reversed(self.transforms):
             points = transform._map(points)
@@ -404,25 +363,11 @@ class Composition(Transform):
         for transform in self.transforms:
             wide = grid
             if grid is not None and points is not None and isinstance(transform, BSpline | DisplacementField):
-                wide = _covering(grid, points, transform.grid)
+                wide = covering(grid, points, transform.grid)
             inverse = transform.inverse(wide, tolerance)
             points = None if points is None else inverse._map(points)
             result = inverse @ result
         return result
-
-
-def _covering(grid: Grid, points: FloatArray, domain: Grid) -> Grid:
-    """The grid with more nodes at its ends: around those points (N, D) that lie in the domain, where there is something to do.
-
-    Where they have left the grid altogether, nodes like its own around them alone.
-    """
-    corners = np.stack(np.meshgrid(*[(-0.5, n - 0.5) for n in domain.shape]), axis=-1).reshape(-1, grid.ndim)
-    there, bounds = grid.indices_at(points), grid.indices_at(domain.points_at(corners))
-    first = np.floor(np.maximum(there.min(axis=0), bounds.min(axis=0)))
-    last = np.ceil(np.minimum(there.max(axis=0), bounds.max(axis=0)))
-    if np.all(first <= last) and (np.any(last < 0) or np.any(first > grid.last)):
-        return Grid(tuple((last - first + 1).astype(int)), grid.spacing, tuple(grid.points_at(first)), grid.direction)
-    return grid.covering(grid.points_at(np.stack([first, last])))
 
 
 def _parts(transform: Transform) -> tuple[Transform, ...]:

@@ -58,12 +58,6 @@ class Exponential(Transform):
         """D."""
         return self.velocity.ndim
 
-    def _domain(self) -> Grid | None:
-        return self.velocity._domain()
-
-    def _facts(self) -> dict[str, str]:
-        return {"velocity": type(self.velocity).__name__, "steps": str(self.steps)}
-
     def inverse(self, grid: Grid | None = None, tolerance: float = 1e-6) -> Exponential:
         """exp(-v), right to the error of the integration; `solve` is right to a tolerance."""
         v = self.velocity

@@ -11,7 +11,6 @@ from support import subjects
 
 import augreg as ar
 from augreg import cli, training
-from augreg.cli.commands import train
 from augreg.networks import FlowRegistration, read_network
 from augreg.sam import write_model
 from augreg.tensors import image_to_tensor
@@ -77,7 +76,7 @@ def test_a_table_is_learned_from_and_a_run_that_goes_on_is_the_same_run(folder, 
     assert settings["smoothness"] == 0.5
     # stopped in the third step, when the checkpoint is that of the first
     with monkeypatch.context() as patch:
-        patch.setattr(train, "bar", stopping_at(3))
+        patch.setattr("augreg.cli.followed.bar", stopping_at(3))
         assert run(folder, f"{line} -o again --steps 4") == 130
     assert not (folder / "again" / "weights.safetensors").exists()
     assert run(folder, "train pairs.csv --device cpu --threads 1 -o again --steps 4 --resume") == 0
@@ -125,7 +124,7 @@ def test_minutes_become_steps_that_a_run_keeps_when_it_goes_on(folder, capsys, m
     # the steps that fit are settled by the clock: two of 3 seconds
     monkeypatch.setattr(training.Pace, "steps", lambda _, minutes: round(20 * minutes))
     with monkeypatch.context() as patch:
-        patch.setattr(train, "bar", stopping_at(2))
+        patch.setattr("augreg.cli.followed.bar", stopping_at(2))
         assert run(folder, f"{line} --minutes 0.2 -o timed") == 130
     assert "4 steps take about " in capsys.readouterr().err
     monkeypatch.setattr(training.Pace, "steps", lambda *_: 99)
@@ -148,7 +147,7 @@ def test_maps_are_held_to_a_model_and_a_critic_and_the_run_goes_on(folder, capsy
     line = f"train pairs.csv {SMALL} --width 0.125 --shapes shapes.npz --steps 4"
     assert run(folder, f"{line} {words} -o held") == 0
     with monkeypatch.context() as patch:
-        patch.setattr(train, "bar", stopping_at(3))
+        patch.setattr("augreg.cli.followed.bar", stopping_at(3))
         assert run(folder, f"{line} {words} -o cut") == 130
     assert run(folder, f"{line} -o cut --resume") == 0
     assert weights(folder, "cut") == weights(folder, "held")

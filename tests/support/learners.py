@@ -1,4 +1,4 @@
-"""Two small learners on the protocol that FlowNet learns by: an adversary, and an agent with replay and target."""
+"""Small learners on one protocol: FlowNet's, an adversary, and an agent with replay and target."""
 
 import copy
 import itertools
@@ -9,7 +9,22 @@ from torch import nn
 
 from augreg.networks import seeded
 from augreg.networks.files import write_tensors
-from augreg.training import Learner, descend, kept
+from augreg.synthesis import PairBatch
+from augreg.training import (
+    FlowLearner,
+    Learner,
+    Machine,
+    TrainingOptions,
+    descend,
+    kept,
+    pairs_from_memory,
+    seeded_network,
+)
+from augreg.training.checkpoints import named_state
+from support.flows import pairs
+
+# sums of several threads differ in the last bit, and compiled loops elsewhere change their number
+OPTIONS = TrainingOptions(steps=6, learning_rate=1e-3, machine=Machine("cpu", threads=1))
 
 
 def perceptron(*widths, seed=0):
@@ -120,3 +135,16 @@ class Agent(Learner):
 
     def write(self, path):
         write_tensors(self.online.state_dict(), {}, path, "agent")
+
+
+def flows():
+    pool = PairBatch.concatenate([pairs(step, batch=2) for step in range(2)])
+    return FlowLearner(seeded_network(0, 2, 0.03), pairs_from_memory(pool, 2), (1.0, 1.0))
+
+
+def copied(learner):
+    return {name: tensor.clone() for name, tensor in named_state(learner).items()}
+
+
+def same(ours, theirs):
+    return ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in theirs)

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import augreg as ar
 from augreg.cli import agent_training
 from augreg.cli.arguments import positive, seed
+from augreg.cli.followed import followed
 from augreg.cli.options import Commands, command_of, json_option
 from augreg.cli.output import report, say
 from augreg.cli.recipe_options import OF_DRAWING, add_recipe_options, recipe_of
-from augreg.progress import bar
 from augreg.registration.table import is_table
 
 if TYPE_CHECKING:
@@ -126,20 +126,9 @@ def run(options: argparse.Namespace) -> None:
         states = training.learn(
             learner, options.output, recipes.training_options(recipe, machine), team=team, resume=options.resume
         )
-        state = None
-        with (
-            training.tensorboard_log(Path(options.output) / "logs") as log,
-            bar("train", recipe.steps, shown=team.rank == 0) as update,
-        ):
-            for state in states:
-                known_truth = f", EPE {state.epe:.2f} (without {state.epe_without:.2f})" if math.isfinite(state.epe) else ""
-                update(state.step, f"loss {state.loss:.3f}{known_truth}")
-                if log is not None and team.rank == 0:
-                    log(state)
+        state = followed(states, options.output, recipe.steps, team, _said)
     if team.rank > 0:
         return
-    if log is None:
-        say("augreg: no curves written: TensorBoard is not installed; pip install augreg[logs]")
     weights = Path(options.output) / training.WEIGHTS
     result: dict[str, Any] = {"weights": str(weights), "steps": recipe.steps}
     text = f"{weights}: {recipe.steps} steps"
@@ -152,6 +141,11 @@ def run(options: argparse.Namespace) -> None:
         if math.isfinite(state.epe_held_out):
             text += f", {state.epe_held_out:.2f} on pairs held out"
     report(result, text, as_json=options.json)
+
+
+def _said(state: training.TrainingState) -> str:
+    known_truth = f", EPE {state.epe:.2f} (without {state.epe_without:.2f})" if math.isfinite(state.epe) else ""
+    return f"loss {state.loss:.3f}{known_truth}"
 
 
 def _explain(options: argparse.Namespace) -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from augreg.synthesis.render import _map_kernels, _texture_kernels
+from augreg.synthesis.render import _lattice_kernels, _map_kernels, _texture_kernels
 from augreg.synthesis.render.arithmetic import ACCEPTED, ITERATIONS, Arithmetic
 from augreg.synthesis.render.frame import ControlFrame, Tensor
 from augreg.synthesis.render.tensor_splines import per_axis
@@ -25,7 +25,7 @@ _LABEL, _FILTER, _BLEND, _ENDS = 5, 6, 1, 5
 
 @dataclass(frozen=True)
 class CompiledArithmetic(Arithmetic):
-    """Kernels of `_map_kernels` and `_texture_kernels`, shared among threads; many times faster than torch on the CPU."""
+    """Kernels shared among threads: many times faster than torch on the CPU."""
 
     def pull(self, coefficients: Tensor, frame: ControlFrame, affine: Tensor) -> tuple[Tensor, Tensor]:
         """See `Arithmetic.pull`."""
@@ -45,7 +45,7 @@ class CompiledArithmetic(Arithmetic):
         planes = frame.pixels[0]
         arrays = _array(affine), frame.pixels, out.numpy()
         work = _SPREAD[ndim] * count / planes
-        shared(_map_kernels.spread_at, batch * planes, work, *_splines(coefficients, frame), *arrays)
+        shared(_lattice_kernels.spread_at, batch * planes, work, *_splines(coefficients, frame), *arrays)
         return out
 
     def move(self, coefficients: Tensor, frame: ControlFrame, points: Tensor, affine: Tensor | None = None) -> Tensor:
@@ -118,7 +118,7 @@ def least_determinants(coefficients: Tensor, frame: ControlFrame, per_cell: int)
     lattice = tuple(per_cell * (n - 3) + 1 for n in frame.shape)
     least = torch.empty((len(coefficients), lattice[0]), dtype=coefficients.dtype)
     work = _LEAST[len(lattice)] * math.prod(lattice[1:])
-    shared(_map_kernels.least_at, least.numel(), work, arrays, step, lattice, least.numpy())
+    shared(_lattice_kernels.least_at, least.numel(), work, arrays, step, lattice, least.numpy())
     return least.amin(dim=1)
 
 
