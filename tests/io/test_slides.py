@@ -44,6 +44,20 @@ def one_line(path, *words, call=ar.read_slide):
         assert word in str(caught.value)
 
 
+@pytest.mark.parametrize(("size", "level"), [(0.5, 0), (1.0, 0), (2.0, 1), (3.9, 1), (4.0, 2), (9.0, 2)])
+def test_a_warp_reads_the_coarsest_level_that_is_fine_enough(size, level, tmp_path):
+    """Each level has a value of its own, so the result says which it was made of."""
+    with tifffile.TiffWriter(tmp_path / "a.ome.tif", ome=True) as writer:
+        for k, side in enumerate((512, 256, 128)):
+            more = {"subifds": 2, "metadata": {"axes": "YX", **MICROMETRES}} if k == 0 else {"subfiletype": 1}
+            writer.write(np.full((side, side), 50 + k, np.uint8), tile=(64, 64), photometric="minisblack", **more)
+    slide = ar.read_slide(tmp_path / "a.ome.tif")
+    grid = ar.Grid((40, 30), slide.grid.spacing, tuple(slide.grid.center / size))
+    io.warp_slide(slide, ar.Affine(size * np.eye(2)), grid, tmp_path / "b.tif")
+    moved = ar.read_image(tmp_path / "b.tif").values
+    assert moved[5, 5] == 50 + level
+
+
 @pytest.mark.parametrize(
     "options",
     [

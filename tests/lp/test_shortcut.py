@@ -53,6 +53,13 @@ def test_what_is_learned_at_a_pose_does_not_make_it_plain(name):
     assert len(calls) > 5
 
 
+def test_what_is_learned_at_a_pose_is_not_plain_with_a_budget_either():
+    fixed, moving, *_ = phantoms.pair(phantoms.photograph("camera"), phantoms.affine(4), 4)
+    for criterion, every in (("ncc", False), ("mi", True)):
+        made, count = stages_of(replace(AFFINE, criterion=criterion, budget=30.0), fixed, moving)
+        assert (made == set(range(count))) == every
+
+
 def test_what_agrees_only_from_afar_is_searched_on_finer_levels():
     """Bent by some pixels everywhere, an image is plain at eight pixels and not at one."""
     values = phantoms.photograph("camera")

@@ -82,6 +82,31 @@ def test_frames_that_show_nothing_keep_the_last_transform_and_are_not_in_the_mea
     np.testing.assert_allclose(mean.values[middle], np.mean(shown, axis=0)[middle], atol=1e-3)
 
 
+def test_the_frame_after_a_lost_one_goes_by_the_last_that_was_found():
+    series = scene(lost=(3,))
+    states = list(align_series(series, RIGID, "previous"))
+    assert [state.number for state in states if state.aligned.lost] == [3]
+    found = {state.number: state.aligned.transform for state in states}
+    assert max(errors(series, found, skipped=(3,))) < 0.15
+    # it is kept at the place of the one before
+    x = GRID.lattice([3, 3])
+    np.testing.assert_array_equal(found[3](x), found[2](x))
+
+
+def test_against_the_mean_every_frame_begins_where_it_was_found():
+    asked = []
+
+    def registration(fixed, moving, *, initial=None, fixed_mask=None):
+        asked.append(initial)
+        return RIGID(fixed, moving, initial=initial, fixed_mask=fixed_mask)
+
+    series = scene(count=4)
+    states = list(align_series(series, registration))
+    first, x = states[:4], GRID.lattice([3, 3])
+    for start, state in zip(asked[-4:], first, strict=True):
+        np.testing.assert_allclose(start(x), state.aligned.transform(x), atol=1e-9)
+
+
 def test_a_curve_says_what_the_motion_was():
     x = GRID.center
     for k in (1, 4):
