@@ -1,7 +1,7 @@
 """Whole pairs beside other libraries' deformed images.
 
-The others deform one image a call and give no truth; augreg gives pairs: two images, displacement, reverse displacement, both
-masks and, in 2-D, both label maps. One process has them all; every repeat goes through all methods, so that other work on the
+The others deform one image a call and give no truth; augreg gives pairs: two images, displacement, mask and, in 2-D, both label
+maps; where it is said, the displacement back and its mask too. One process has them all; every repeat goes through all methods, so that other work on the
 machine hurts all alike. The size of deformations is measured on a ramp: warped, it shows its displacement. `--profile` says
 instead where the time of a pair goes, by step, and what share of the memory bandwidth each step would use if it read its inputs
 and wrote its outputs once. On `--device cuda`: augreg, and those that run there.
@@ -101,7 +101,13 @@ def measured(people: People, model: AppearanceModel, case: str, options: argpars
                 "pairs": True,
                 "rms": _pair_size(make_pairs(generator, 0, range(batch), device)),
             }
-            runs[f"{name}, batches of {batch}"] = (_batches(generator, batch, device), batch, about_it)
+            make = _batches(generator, batch, device)
+            runs[f"{name}, batches of {batch}"] = (make, batch, about_it)
+            runs[f"{name}, batches of {batch}, with the way back"] = (
+                lambda repeat, make=make: make(repeat).reverse,
+                batch,
+                about_it,
+            )
     for rival in RIVALS:
         if not options.own and image.ndim in rival.ndims and (device == "cpu" or rival.cuda):
             try:
