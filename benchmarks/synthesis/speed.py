@@ -1,10 +1,10 @@
 """Whole pairs beside other libraries' deformed images.
 
 The others deform one image a call and give no truth; augreg gives pairs: two images, displacement, mask and, in 2-D, both label
-maps; where it is said, the displacement back and its mask too. One process has them all; every repeat goes through all methods, so that other work on the
-machine hurts all alike. The size of deformations is measured on a ramp: warped, it shows its displacement. `--profile` says
-instead where the time of a pair goes, by step, and what share of the memory bandwidth each step would use if it read its inputs
-and wrote its outputs once. On `--device cuda`: augreg, and those that run there.
+maps; where it is said, the displacement back and its mask too. One process has them all; every repeat goes through all methods,
+so that other work on the machine hurts all alike. The size of deformations is measured on a ramp: warped, it shows its
+displacement. `--profile` says instead where the time of a pair goes, by step, and what share of the memory bandwidth each step
+would use if it read its inputs and wrote its outputs once. On `--device cuda`: augreg, and those that run there.
 """
 
 from __future__ import annotations
