@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import argparse
 import math
+from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 import augreg as ar
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
 
 
 def transform_of(options: argparse.Namespace, path: str) -> ar.Transform:
@@ -93,10 +97,16 @@ def check_both_or_none(options: argparse.Namespace, name: str) -> None:
         raise ValueError(f"--fixed-{name}, --moving-{name}: expected both or none, got one of them")
 
 
-def fill_of(given: float, moving: ar.Image | ar.Labels | ar.io.Slide) -> float:
-    """The value outside the moving image, which its pixels must be able to hold."""
+def fill_of(given: float | None, moving: ar.Image | ar.Labels | ar.io.Slide) -> npt.ArrayLike:
+    """What stands outside the moving image: the value that is given, which its pixels must be able to hold, or its background."""
     import numpy as np
 
+    from augreg.geometry.resampling import background
+
+    if given is None:
+        if isinstance(moving, ar.Labels):
+            return 0.0
+        return background(moving.small() if isinstance(moving, ar.io.Slide) else moving)
     kind = moving.dtype if isinstance(moving, ar.io.Slide) else moving.values.dtype
     if kind.kind in "biu":
         low, high = (0, 1) if kind.kind == "b" else (np.iinfo(str(kind)).min, np.iinfo(str(kind)).max)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from typing import Literal
 
+import numpy.typing as npt
+
 import augreg as ar
 from augreg.progress import bar
 
@@ -20,7 +22,7 @@ def warped_slide(
     fixed: ar.io.Slide | ar.Image,
     path: str | os.PathLike[str],
     *,
-    fill: float,
+    fill: npt.ArrayLike,
     interpolation: Literal["nearest", "linear", "cubic"] | None = None,
     compression: Literal["jpeg", "deflate", "none"] | None = None,
 ) -> None:

@@ -30,7 +30,7 @@ _SAMPLE = 20
 
 @overload
 def warp(
-    moving: Voxels, transform: Transform, grid: Grid, *, interpolation: Interpolation | None = None, fill: float = 0.0
+    moving: Voxels, transform: Transform, grid: Grid, *, interpolation: Interpolation | None = None, fill: npt.ArrayLike = 0.0
 ) -> Voxels: ...
 
 
@@ -41,7 +41,7 @@ def warp(
     grid: Grid | None = None,
     *,
     interpolation: Interpolation | None = None,
-    fill: float = 0.0,
+    fill: npt.ArrayLike = 0.0,
 ) -> npt.NDArray[Any]: ...
 
 
@@ -51,7 +51,7 @@ def warp(
     grid: Grid | None = None,
     *,
     interpolation: Interpolation | None = None,
-    fill: float = 0.0,
+    fill: npt.ArrayLike = 0.0,
 ) -> Any:
     """The moving image seen through a transform: moved(x) = moving(phi(x)) on `grid`.
 
@@ -61,7 +61,7 @@ def warp(
     transform : phi, fixed space to moving space
     grid : the fixed grid; may be left out for arrays of one shape
     interpolation : default linear for images, nearest for labels; labels allow nothing else
-    fill : value where phi(x) lies outside the moving image
+    fill : value where phi(x) lies outside the moving image, or one of each channel (see `background`)
 
     Returns
     -------
@@ -96,18 +96,43 @@ def warp(
     return type(moving)(out, grid)
 
 
-def resample(image: Voxels, grid: Grid, *, interpolation: Interpolation | None = None, fill: float = 0.0) -> Voxels:
+def resample(image: Voxels, grid: Grid, *, interpolation: Interpolation | None = None, fill: npt.ArrayLike = 0.0) -> Voxels:
     """The image on another grid: `warp` with the identity."""
     return warp(image, Affine.identity(grid.ndim), grid, interpolation=interpolation, fill=fill)
 
 
-def background(image: Image) -> float:
-    """What stands outside an image if nothing else is said: its minimum if that is negative, as air in CT, else 0."""
+def background(image: Image) -> FloatArray:
+    """What stands outside an image if nothing else is said, one value of each channel (C,).
+
+    Where at least half of the border of a picture (2-D) has one light colour, as slides of tissue and scanned pages have it, that
+    colour; else the minimum if that is negative, as air in CT; else 0. One colour: within a sixteenth of the range of all values
+    of the border's median, light: above the middle of that range.
+    """
+    flat = image.values.reshape(image.grid.size, -1)
+    kind, channels = flat.dtype.kind, flat.shape[1]
+    if kind == "b":
+        return np.zeros(channels)
+    finite = flat[np.isfinite(flat).all(axis=1)] if kind == "f" else flat
+    if not len(finite):
+        return np.zeros(channels)
+    low, high = float(finite.min()), float(finite.max())
+    if image.ndim == 2 and high > low:
+        middle, share = _border(image, (high - low) / 16)
+        if share >= 0.5 and middle.mean() > (low + high) / 2:
+            return middle
+    return np.full(channels, min(0.0, low))
+
+
+def _border(image: Image, near: float) -> tuple[FloatArray, float]:
+    """The median colour (C,) of the border of a picture, and the share of its pixels that are as near to it in every channel."""
     values = image.values
-    if values.dtype.kind in "bu":
-        return 0.0
-    least = np.min(values, initial=0, where=np.isfinite(values)) if values.dtype.kind == "f" else values.min()
-    return min(0.0, float(least))
+    sides = (values[0], values[-1], values[1:-1, 0], values[1:-1, -1])
+    pixels = np.concatenate([side.reshape(len(side), -1) for side in sides]).astype(np.float64)
+    pixels = pixels[np.isfinite(pixels).all(axis=1)]
+    if not len(pixels):
+        return np.zeros(pixels.shape[1]), 0.0
+    middle = np.quantile(pixels, 0.5, axis=0, method="lower")
+    return middle, float((np.abs(pixels - middle) <= near).all(axis=1).mean())
 
 
 def sample(
@@ -115,7 +140,7 @@ def sample(
     points: npt.ArrayLike,
     *,
     interpolation: Interpolation | None = None,
-    fill: float = np.nan,
+    fill: npt.ArrayLike = np.nan,
 ) -> FloatArray:
     """Values at world points: (..., D) mm -> (...) or, with channels, (..., C) float64; `fill` outside."""
     array = reals("points", points)
@@ -125,16 +150,17 @@ def sample(
     way = _interpolation(image, interpolation)
     tail = image.values.shape[image.ndim :]
     channels = image.values.size // image.grid.size
+    outside = _outside(fill, channels)
     if way == "nearest":
         places = np.empty(len(flat), dtype=np.int64)
         shared(points_kernels.nearest_at, len(flat), _SAMPLE, _sizes(image), flat, *_frame(image.grid), places)
-        out = np.full((len(flat), channels), fill)
+        out = np.tile(outside, (len(flat), 1))
         out[places >= 0] = image.values.reshape(-1, channels)[places[places >= 0]]
     else:
         source = _source(image, way).astype(np.float64, copy=False)
         out = np.empty((len(flat), channels))
         kernel, values = _kernel_at(source, way)
-        shared(kernel, len(flat), _SAMPLE * channels, *values, flat, *_frame(image.grid), float(fill), out)
+        shared(kernel, len(flat), _SAMPLE * channels, *values, flat, *_frame(image.grid), outside.astype(np.float64), out)
     return out.reshape((*array.shape[:-1], *tail))
 
 
@@ -168,10 +194,11 @@ def _source(image: Image | Labels, way: Interpolation) -> npt.NDArray[np.floatin
 _Slab = Callable[[int, npt.NDArray[Any]], None]
 
 
-def _smooth(moving: Image | Labels, transform: Transform, grid: Grid, way: Interpolation, fill: float) -> _Slab:
+def _smooth(moving: Image | Labels, transform: Transform, grid: Grid, way: Interpolation, fill: npt.ArrayLike) -> _Slab:
     source, dtype = _source(moving, way), moving.values.dtype
     channels = source.shape[-1]
-    outside = source.dtype.type(_as_type(np.asarray(fill, dtype=float), dtype) if way == "linear" else fill)
+    given = _outside(fill, channels)
+    outside = (_as_type(given, dtype) if way == "linear" else given).astype(source.dtype)
     # linear interpolation stays between its values
     exact = way == "linear"
 
@@ -197,9 +224,9 @@ def _smooth(moving: Image | Labels, transform: Transform, grid: Grid, way: Inter
             part = out if channels == 1 else out[..., c]
             values = _room(part, (n0, n1, n2), source.dtype)
             if way == "linear":
-                lines_kernels.linear_lines(0, n0 * n1, plane, plane.reshape(-1), matrix, here, outside, values)
+                lines_kernels.linear_lines(0, n0 * n1, plane, plane.reshape(-1), matrix, here, outside[c], values)
             else:
-                lines_kernels.cubic_lines(0, n0 * n1, plane.reshape(-1), plane.shape, matrix, here, outside, values)
+                lines_kernels.cubic_lines(0, n0 * n1, plane.reshape(-1), plane.shape, matrix, here, outside[c], values)
             _store(values, part, exact)
 
     return in_lines
@@ -212,12 +239,12 @@ def _kernel_at(source: npt.NDArray[Any], way: Interpolation) -> tuple[Callable[.
     return points_kernels.cubic_at, (source.reshape(-1), source.shape)
 
 
-def _nearest(moving: Image | Labels, transform: Transform, grid: Grid, fill: float) -> _Slab:
+def _nearest(moving: Image | Labels, transform: Transform, grid: Grid, fill: npt.ArrayLike) -> _Slab:
     # values are only moved: seen as unsigned integers of their size, few kernels serve all types
     kind = np.dtype(f"u{moving.values.dtype.itemsize}")
     channels = moving.values.size // moving.grid.size
     flat = np.ascontiguousarray(moving.values).view(kind).reshape(-1, channels)
-    outside = _as_type(np.asarray(fill), moving.values.dtype).view(kind)[()]
+    outside = _as_type(_outside(fill, channels), moving.values.dtype).view(kind)
     sizes = _sizes(moving)
     affine = _index_map(moving, transform, grid) if isinstance(transform, Affine) else None
 
@@ -234,6 +261,19 @@ def _nearest(moving: Image | Labels, transform: Transform, grid: Grid, fill: flo
         points_kernels.gathered(0, len(places), flat, places, outside, out.view(kind).reshape(-1, channels))
 
     return slab
+
+
+def _outside(fill: npt.ArrayLike, channels: int) -> npt.NDArray[Any]:
+    """The value outside of each channel, (C,), in an array of its own.
+
+    Raises
+    ------
+    ValueError : for more or fewer values than one, or one of each channel.
+    """
+    given = np.asarray(fill)
+    if given.dtype.kind not in "biuf" or given.shape not in ((), (1,), (channels,)):
+        raise ValueError(f"fill: expected a number, or one of each of {channels} channels, got shape {given.shape}")
+    return np.array(np.broadcast_to(given, channels))
 
 
 def _index_map(moving: Image | Labels, transform: Affine, grid: Grid) -> tuple[FloatArray, FloatArray]:

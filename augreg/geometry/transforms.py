@@ -296,7 +296,8 @@ class DisplacementField(Transform):
 
     def _map(self, points: FloatArray) -> FloatArray:
         out = np.empty_like(points)
-        shared(kernels.linear_at, len(points), _VECTOR, three_axes(self.values), points, *frame(self.grid), 0.0, out)
+        still = np.zeros(self.ndim)
+        shared(kernels.linear_at, len(points), _VECTOR, three_axes(self.values), points, *frame(self.grid), still, out)
         out += points
         return out
 

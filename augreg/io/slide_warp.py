@@ -45,7 +45,7 @@ def warp_slide(
     *,
     noted: bool = True,
     interpolation: Interpolation | None = None,
-    fill: float = 0.0,
+    fill: npt.ArrayLike = 0.0,
     compression: Compression | None = None,
     progress: Progress = lambda _: None,
 ) -> None:
@@ -59,7 +59,7 @@ def warp_slide(
     path : of the file, .tif or .tiff
     noted : whether the grid's spacing is the size of a pixel, in mm; else none is noted
     interpolation : default linear; nearest of label maps
-    fill : value outside the moving image
+    fill : value outside the moving image, or one of each channel
     compression : jpeg (for 8 bits), deflate or none; default jpeg for colours that come from a lossy file, else deflate
     progress : told the share of the result's rows that are done
 
@@ -93,12 +93,13 @@ def warp_slide(
 
     def bands(plane: int) -> Iterator[npt.NDArray[Any]]:
         seen = slide if together else slide.with_channels((slide.channels[plane],))
+        outside = np.broadcast_to(fill, count)[slice(None) if together else slice(plane, plane + 1)]
         for top in range(0, grid.shape[1], TILE):
             height = min(TILE, grid.shape[1] - top)
             band = np.empty((height, grid.shape[0], pixels.samples), slide.dtype)
             for left in range(0, grid.shape[0], TILE):
                 tile = part_of(grid, (left, top), (min(TILE, grid.shape[0] - left), height))
-                values = moved_part(seen, number, transform, tile, way, fill)
+                values = moved_part(seen, number, transform, tile, way, outside)
                 band[:, left : left + TILE] = values.reshape(*tile.shape, -1).swapaxes(0, 1)
             yield band
             progress((plane + (top + height) / grid.shape[1]) / pixels.planes)
@@ -109,7 +110,9 @@ def warp_slide(
         _check(temporary, path, grid)
 
 
-def moved_part(slide: Slide, number: int, transform: Transform, tile: Grid, way: Interpolation, fill: float) -> npt.NDArray[Any]:
+def moved_part(
+    slide: Slide, number: int, transform: Transform, tile: Grid, way: Interpolation, fill: npt.ArrayLike
+) -> npt.NDArray[Any]:
     """Values (*tile.shape) or (*tile.shape, C) of a level of a slide seen through a transform at the points of a small grid."""
     level = slide.grids[number]
     near, mapped = local_map(transform, tile, min(level.spacing))
@@ -121,7 +124,7 @@ def moved_part(slide: Slide, number: int, transform: Transform, tile: Grid, way:
         first = np.maximum(np.floor(index.min(axis=0)).astype(int) - around, 0)
         last = np.minimum(np.ceil(index.max(axis=0)).astype(int) + around, level.last)
     if not len(index) or (first > last).any():
-        return np.full((*tile.shape, *tail), fill).astype(slide.dtype)
+        return np.broadcast_to(np.asarray(fill), (*tile.shape, *tail)).astype(slide.dtype)
     part = slide.part(number, first.tolist(), (last - first + 1).tolist())
     return warp(part, near, tile, interpolation=way, fill=fill).values
 

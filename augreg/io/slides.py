@@ -94,7 +94,11 @@ class Slide:
                 FileWarning,
                 stacklevel=2,
             )
-        return self.level(number, factor)
+        return self.small()
+
+    def small(self) -> Image:
+        """`overview`, without a word about files that have no level near it."""
+        return self.level(*self._chosen())
 
     def level(self, number: int, factor: int = 1) -> Image:
         """A level, 0 the finest, of which each `factor` x `factor` pixels are averaged; read in bands."""

@@ -126,3 +126,30 @@ def test_what_does_not_fit_is_told_in_a_line(pair, capsys, tmp_path):
         assert (status, err.count("\n")) == (2, 1)
         assert "expected" in err
     assert not (tmp_path / "w.tif").exists()
+
+
+@pytest.mark.parametrize("kind", ["slide", "picture"])
+def test_outside_a_white_slide_it_is_white(kind, capsys, tmp_path):
+    """Its border's colour, unless a fill is given; a label map has 0 there."""
+    white, side = (243, 240, 246), 1100
+    values = np.empty((side, side, 3), np.uint8)
+    values[:] = white
+    values[300:800, 200:900] = (150, 60, 120)
+    path = tmp_path / ("m.ome.tif" if kind == "slide" else "m.png")
+    if kind == "slide":
+        notes = {f"PhysicalSize{axis}": 1e3 for axis in "XY"}
+        tifffile.imwrite(path, values, ome=True, tile=(256, 256), photometric="rgb", metadata={"axes": "YXS", **notes})
+    else:
+        Pillow.fromarray(values).save(path)
+    ar.write_transform(ar.Affine(np.eye(2), [100.0, 0.0]), tmp_path / "t.tfm")
+    out = tmp_path / ("w.ome.tif" if kind == "slide" else "w.png")
+    words = ("warp", path, "-t", tmp_path / "t.tfm", "-r", path, "-o", out)
+    for more, expected in (((), white), (("--fill", "7"), (7, 7, 7)), (("--interpolation", "nearest"), white)):
+        assert run(capsys, *words, *more)[0] == 0
+        moved = ar.read_image(out).values
+        np.testing.assert_array_equal(moved[-100:], np.broadcast_to(expected, (100, side, 3)))
+        np.testing.assert_array_equal(moved[:1000], values.swapaxes(0, 1)[100:])
+    Pillow.fromarray(np.where(values[..., 0] > 200, 9, 2).astype(np.uint8)).save(tmp_path / "l.png")
+    words = ("warp", tmp_path / "l.png", "-t", tmp_path / "t.tfm", "-r", path, "-o", out, "--labels")
+    assert run(capsys, *words)[0] == 0
+    assert (ar.read_labels(out).values[-100:] == 0).all()

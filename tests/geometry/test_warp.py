@@ -5,7 +5,7 @@ from support import naive, spaces
 from support.maps import affine, bspline, field
 
 from augreg import Affine, Grid, Image, Labels, resample, warp
-from augreg.geometry.resampling import sample
+from augreg.geometry.resampling import background, sample
 
 RNG = np.random.default_rng
 
@@ -164,3 +164,62 @@ def test_the_border_of_the_last_voxel_is_inside_up_to_rounding(interpolation):
         assert np.isfinite(sample(image, [x, y], interpolation=interpolation)) == inside
         moved = warp(image, Affine(np.eye(2), [x, y]), Grid((1, 1)), interpolation=interpolation, fill=-9.0)
         assert (moved.values[0, 0] != -9) == inside
+
+
+@pytest.mark.kernels
+@pytest.mark.parametrize("interpolation", ["linear", "cubic", "nearest"])
+@pytest.mark.parametrize("ndim", [2, 3])
+def test_each_channel_has_a_value_of_its_own_outside(ndim, interpolation):
+    moving, grid, outside = image(ndim, dtype=np.uint8, channels=(3,)), fixed_grid(ndim), (250, 3, 97)
+    for transform in (turned(ndim), turned(ndim) @ bspline(ndim)):
+        x = transform(grid.points())
+        beyond = ~moving.grid.contains(x, margin=0.5)
+        assert 0.05 < beyond.mean() < 0.95
+        together = warp(moving, transform, grid, interpolation=interpolation, fill=outside).values
+        np.testing.assert_array_equal(together[beyond], np.broadcast_to(outside, (beyond.sum(), 3)))
+        np.testing.assert_array_equal(sample(moving, x, interpolation=interpolation, fill=outside)[beyond], together[beyond])
+        for c in range(3):
+            alone = warp(moving.with_values(moving.values[..., c]), transform, grid, interpolation=interpolation, fill=outside[c])
+            np.testing.assert_array_equal(together[..., c], alone.values)
+    with pytest.raises(ValueError, match="fill: expected a number, or one of each of 3 channels"):
+        warp(moving, transform, grid, fill=(1, 2))
+
+
+def section(border, tissue=(180, 90, 150), noise=2, dtype=np.uint8, scale=1):
+    """A piece of tissue on a slide."""
+    values = np.empty((60, 50, 3))
+    values[:] = border
+    values[12:50, 9:44] = tissue
+    values += RNG(0).integers(-noise, noise + 1, values.shape)
+    return Image((np.clip(values, 0, 255) * scale).astype(dtype), Grid((60, 50)))
+
+
+def test_the_light_border_of_a_picture_is_what_stands_outside():
+    white = (243, 240, 246)
+    np.testing.assert_allclose(background(section(white)), white, atol=1)
+    np.testing.assert_allclose(background(section(white, dtype=np.uint16, scale=200)), np.multiply(white, 200), atol=200)
+    np.testing.assert_allclose(background(section(white, dtype=np.float32, scale=-1)), [-246 - 2] * 3, atol=4)
+    cut = section(white)
+    # tissue that reaches the border, along less than half of it
+    cut.values[:25, :30] = (180, 90, 150)
+    np.testing.assert_allclose(background(cut), white, atol=2)
+    cut.values[:, 20:] = (180, 90, 150)
+    assert background(cut).tolist() == [0, 0, 0]
+    grey = section(white)
+    assert background(Image(grey.values[..., 1], grey.grid)) == pytest.approx(240, abs=1)
+
+
+def test_dark_and_uneven_borders_leave_what_stood_outside_before():
+    assert background(section((6, 3, 9))).tolist() == [0, 0, 0]
+    scattered = Image(RNG(0).integers(0, 256, (60, 50, 3)).astype(np.uint8), Grid((60, 50)))
+    assert background(scattered).tolist() == [0, 0, 0]
+    air = np.full((20, 21, 22), -1000, np.int16)
+    air[5:15, 5:15, 5:15] = 40
+    assert background(Image(air, Grid(air.shape))).tolist() == [-1000]
+    # a light frame around a volume is no slide
+    assert background(Image((255 - (air == 40) * 200).astype(np.uint8), Grid(air.shape))).tolist() == [0]
+    assert background(Image(np.full((9, 8), 200, np.uint8), Grid((9, 8)))).tolist() == [0]
+    holes = section((243, 240, 246), dtype=np.float32)
+    holes.values[0, :20] = np.nan
+    np.testing.assert_allclose(background(holes), (243, 240, 246), atol=1)
+    assert background(Image(np.full((4, 4), np.nan, np.float32), Grid((4, 4)))).tolist() == [0]

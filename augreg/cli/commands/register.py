@@ -32,7 +32,6 @@ from augreg.cli.output import (
 )
 from augreg.cli.slides import is_pyramid, warped_slide
 from augreg.geometry.jacobian import mirrors, unmirrored
-from augreg.geometry.resampling import background
 from augreg.progress import bar
 from augreg.registration.clock import kept
 
@@ -90,7 +89,7 @@ def add(commands: Commands) -> None:
         "--fill",
         type=float,
         metavar="V",
-        help="of --warped, outside the moving image (default its minimum if that is negative, as air in CT, else 0)",
+        help="of --warped, outside the moving image (default: as of augreg warp)",
     )
     parser.add_argument("--report", metavar="PAGE.html", help="also write a page with pictures before and after")
     json_option(parser)
@@ -175,7 +174,7 @@ def run(options: argparse.Namespace) -> None:
     check_units(*slides, grids)
     tiled = options.warped is not None and any(slides) and is_pyramid(options.warped)
     _check_grid_spacing(options.grid_spacing, fixed.grid)
-    fill = background(moving) if options.fill is None else fill_of(options.fill, moving)
+    fill = fill_of(options.fill, moving)
     if options.warped is not None and not tiled:
         rehearse(moving, options.warped)
     state, states = None, _states(options, fixed, moving)

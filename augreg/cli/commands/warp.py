@@ -33,7 +33,13 @@ def add(commands: Commands) -> None:
         choices=("jpeg", "deflate", "none"),
         help="of a pyramid (default jpeg where MOVING is a lossy slide in colour, else deflate)",
     )
-    parser.add_argument("--fill", type=float, default=0.0, metavar="V", help="value outside the moving image (default 0)")
+    parser.add_argument(
+        "--fill",
+        type=float,
+        metavar="V",
+        help="value outside the moving image (default the colour of its border, if half of that has one light colour, as slides "
+        "have it; else its minimum if that is negative, as air in CT; else 0, as always with --labels)",
+    )
 
 
 def run(options: argparse.Namespace) -> None:
@@ -80,7 +86,7 @@ def _by_tiles(options: argparse.Namespace, path: str, moving: ar.io.Slide | None
         transform,
         reference,
         options.output,
-        fill=fill_of(options.fill, source),
+        fill=0.0 if options.labels and options.fill is None else fill_of(options.fill, source),
         interpolation="nearest" if options.labels else options.interpolation,
         compression=options.compression,
     )

@@ -190,7 +190,7 @@ def spline_on_grid(begin, end, coefficients, first0, weights0, first1, weights1,
 
 @kernel
 def linear_at(begin, end, values, points, origin, world_to_index, fill, out):
-    """Channels at points by linear interpolation: values (n0, n1, n2, C), out (N, C); `fill` outside the voxels."""
+    """Channels at points by linear interpolation: values (n0, n1, n2, C), out (N, C); fill (C,) outside the voxels."""
     n0, n1, n2, channels = values.shape
     frame = _frame(origin, world_to_index)
     for i in range(begin, end):
@@ -200,7 +200,7 @@ def linear_at(begin, end, values, points, origin, world_to_index, fill, out):
                 out[i, c] = linear(values, x, y, z, c)
         else:
             for c in range(channels):
-                out[i, c] = fill
+                out[i, c] = fill[c]
 
 
 @kernel
@@ -219,7 +219,7 @@ def cubic_at(begin, end, values, shape, points, origin, world_to_index, fill, ou
                 out[i, c] = cubic(values, c, layers, weight, where)
         else:
             for c in range(channels):
-                out[i, c] = fill
+                out[i, c] = fill[c]
 
 
 @kernel
@@ -236,8 +236,8 @@ def nearest_at(begin, end, sizes, points, origin, world_to_index, out):
 
 @kernel
 def gathered(begin, end, values, places, fill, out):
-    """values (N, C) at flat places, out (M, C); `fill` where a place is below 0. For any type of value."""
+    """values (N, C) at flat places, out (M, C); fill (C,) where a place is below 0. For any type of value."""
     for i in range(begin, end):
         place = places[i]
         for c in range(out.shape[1]):
-            out[i, c] = values[place, c] if place >= 0 else fill
+            out[i, c] = values[place, c] if place >= 0 else fill[c]
