@@ -5,6 +5,7 @@ from augreg.atlas.bank import Choice, TemplateBank
 from augreg.atlas.building import BankState, building
 from augreg.atlas.fusion import Fused, Fusion, LocalWeights, Majority, fuse
 from augreg.atlas.joint import JointFusion
+from augreg.atlas.representatives import representatives
 from augreg.atlas.segment import MultiAtlas, TemplateRegistration
 from augreg.atlas.staple import Staple
 from augreg.atlas.template import Template, template, template_rounds
@@ -25,6 +26,7 @@ __all__ = [
     "TemplateRegistration",
     "building",
     "fuse",
+    "representatives",
     "template",
     "template_rounds",
 ]

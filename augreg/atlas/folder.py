@@ -73,7 +73,7 @@ class Folder:
         ------
         ValueError : for a folder that holds something else.
         """
-        if (self.path / _NAME).exists():
+        if self.there():
             self.manifest()
         elif self.path.exists() and not self.path.is_dir():
             raise ValueError(f"{self.path}: expected a folder for the bank, got a file; choose another name")
@@ -81,6 +81,10 @@ class Folder:
             raise ValueError(f"{self.path}: expected an empty folder or a bank, got a folder with other files; choose another")
         for name in _PARTS:
             (self.path / name).mkdir(parents=True, exist_ok=True)
+
+    def there(self) -> bool:
+        """Whether it is a bank."""
+        return (self.path / _NAME).exists()
 
     def manifest(self) -> Manifest:
         """What belongs to the bank.

@@ -1,9 +1,11 @@
 """`augreg atlas`: banks and segmentations from files."""
 
 import json
+from threading import Thread
 
 import numpy as np
 import pytest
+from support.dask import cluster as dask_cluster
 from support.labelled import scene
 
 import augreg as ar
@@ -58,6 +60,51 @@ def test_several_images_go_to_a_folder_and_an_atlas_is_added_at_its_own_cost(peo
     assert (told["atlases"], told["templates"], told["registrations"], told["kept"]) == (4, 2, 6, 4)
     assert cli.main(build(people, range(3), "--preset", "quick", "--templates", "2", "--json")) == 0
     assert json.loads(capsys.readouterr().out)["kept"] == 4
+
+
+def test_templates_are_those_that_stand_for_all_and_a_bank_keeps_its_own(tmp_path, capsys):
+    # two of one look come first, one of the others stands for six
+    for i, (seed, noise) in enumerate([(1, 3.0), (2, 3.0), (3, 0.05), (4, 0.05), (5, 0.05), (6, 0.05)]):
+        image, labels = scene((48, 40), seed, noise, (i % 3, -i % 2))
+        ar.write_image(image, tmp_path / f"{i}.nii.gz")
+        ar.write_image(labels.with_values(labels.values.astype(np.int16)), tmp_path / f"{i}_labels.nii.gz")
+    assert cli.main(build(tmp_path, range(5), "--preset", "quick", "--templates", "1", "--json")) == 0
+    first = json.loads(capsys.readouterr().out)
+    [chosen] = first["template_images"]
+    assert chosen in [str(tmp_path / f"{i}.nii.gz") for i in range(2, 5)]
+    assert cli.main(build(tmp_path, range(6), "--preset", "quick", "--templates", "1", "--json")) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["template_images"] == first["template_images"]
+    assert (told["registrations"], told["kept"]) == (5, 4)
+
+
+@pytest.mark.slow
+def test_two_dask_workers_one_of_which_is_killed_make_the_bank_of_one_process(tmp_path):
+    count = 7
+    for i in range(count):
+        image, labels = scene((48, 40), i, 0.05, np.random.default_rng(i).uniform(-3, 3, 2))
+        ar.write_image(image, tmp_path / f"{i}.nii.gz")
+        ar.write_image(labels.with_values(labels.values.astype(np.int16)), tmp_path / f"{i}_labels.nii.gz")
+    assert cli.main(build(tmp_path, range(count), bank="one")) == 0
+    with dask_cluster(tmp_path / "dask", 2) as (address, _, workers):
+        done = []
+        work = Thread(target=lambda: done.append(cli.main(build(tmp_path, range(count), "--scheduler", address, bank="two"))))
+        work.start()
+        while work.is_alive() and not list((tmp_path / "two" / "transforms").glob("*.h5")):
+            work.join(0.02)
+        early = len(list((tmp_path / "two" / "transforms").glob("*.h5")))
+        workers[0].kill()
+        work.join()
+    assert done == [0]
+    # it was killed amid its work
+    assert 1 <= early < count * (count - 1) - 2
+
+    def contents(name):
+        folder = tmp_path / name
+        return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+    assert len(contents("one")) == count + count + count * (count - 1) + 1
+    assert contents("two") == contents("one")
 
 
 @pytest.mark.parametrize(

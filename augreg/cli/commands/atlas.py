@@ -6,7 +6,7 @@ import argparse
 import itertools
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +23,7 @@ from augreg.atlas import (
     building,
     digests,
     fuse,
+    representatives,
 )
 from augreg.atlas.folder import Folder
 from augreg.cli.arguments import positive
@@ -63,7 +64,7 @@ def add(commands: Commands) -> None:
         "--templates",
         type=positive(int),
         metavar="K",
-        help=f"the first K images as templates (default all, at most {_MOST})",
+        help=f"the K images that stand for all, as templates (default all, at most {_MOST}); a bank that is there keeps its own",
     )
     which.add_argument("--template-images", nargs="+", metavar="T", help="other images as templates; they need no labels")
     method_options(made, PRESETS, _PRESET)
@@ -108,19 +109,20 @@ def build(options: argparse.Namespace) -> None:
     count = min(options.templates or _MOST, len(options.images))
     if (options.templates or 1) > len(options.images):
         raise ValueError(f"--templates: expected at most the {len(options.images)} images, got {options.templates}")
-    templates = map(ar.read_image, options.template_images or options.images[:count])
+    chosen = options.template_images or [options.images[i] for i in _chosen(options.images, count, registration, folder)]
     model = options.model and (str(Path(options.model).absolute()) if Path(options.model).exists() else options.model)
     about = {"preset": options.preset, "model": model}
     where = {"workers": options.workers, "scheduler": options.scheduler, "about": about}
     state = BankState(0, 0)
     with bar("atlas build", 1.0) as update:
-        for state in building(templates, _atlases(options), registration, folder, **where):
+        for state in building(map(ar.read_image, chosen), _atlases(options), registration, folder, **where):
             update(state.done / max(state.total, 1), f"{state.done} of {state.total}")
     for warning in state.warnings:
         say_warning(warning)
     bank = TemplateBank.read(folder, registration)
     result = {
         "templates": bank.routes.templates,
+        "template_images": list(chosen),
         "atlases": bank.routes.atlases,
         "registrations": state.total,
         "kept": state.kept,
@@ -155,6 +157,19 @@ def segment(options: argparse.Namespace) -> None:
     else:
         text = "{labels}: {registrations} registrations, agreement {mean_agreement:.2f}, {seconds:.2f} s".format(**done[0])
     report({"images": done, "seconds": time.perf_counter() - begin, "warnings": []}, text, as_json=options.json)
+
+
+def _chosen(images: Sequence[str], count: int, registration: Method, folder: Path) -> Sequence[int]:
+    """The images that become templates: those of a bank that is there, so that more atlases cost no other registrations."""
+    if count == len(images):
+        return range(count)
+    kept = Folder(folder)
+    known = kept.manifest().templates if kept.there() else ()
+    if len(known) == count:
+        given = [digests.of_image(ar.read_image(path)) for path in images]
+        if set(known) <= set(given):
+            return [given.index(digest) for digest in known]
+    return representatives(map(ar.read_image, images), count, registration)
 
 
 def _segmented(
