@@ -77,6 +77,7 @@ BENCHMARKS = {
     "pairs-exactness": Benchmark("benchmarks.synthesis.exactness", _PAGE),
     "pairs-speed": Benchmark("benchmarks.synthesis.speed", _PAGE),
     "atlas": Benchmark("benchmarks.atlas.run", _PAGE),
+    "fusion": Benchmark("benchmarks.atlas.fusions", _PAGE),
     "plausibility": Benchmark("benchmarks.synthesis.plausibility", _PAGE),
     "card": Benchmark("benchmarks.card.command"),
     "norms": Benchmark("benchmarks.experiments.norms"),

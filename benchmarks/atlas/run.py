@@ -11,9 +11,7 @@ from __future__ import annotations
 
 import argparse
 import resource
-import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -35,6 +33,7 @@ from augreg.atlas import (
     fuse,
 )
 from augreg.threads import set_threads
+from benchmarks.atlas.ants import joint_fusion
 from benchmarks.atlas.cases import Case, cases
 from benchmarks.atlas.table import rendered
 from benchmarks.harness.places import ROOT
@@ -233,19 +232,9 @@ def _part(here: Atlas, maps: Sequence[Atlas], where: Sequence[slice]) -> tuple[a
 
 
 def _ants(case: Case, here: Atlas, maps: Sequence[Atlas], python: Path) -> Row:
-    """ANTs' joint fusion of the same maps, in a process of its own."""
-    worker = Path(__file__).with_name("ants_worker.py")
-    with tempfile.TemporaryDirectory() as folder:
-        given, found = Path(folder) / "given.npz", Path(folder) / "found.npz"
-        parts = {"target": here.image.values.astype(np.float32), "spacing": np.array(here.image.grid.spacing)}
-        parts |= {f"image{i}": one.image.values for i, one in enumerate(maps)}
-        parts |= {f"labels{i}": one.labels.values.astype(np.float32) for i, one in enumerate(maps)}
-        np.savez(given, **parts)
-        subprocess.run([str(python), str(worker), str(given), str(found)], check=True, capture_output=True)
-        with np.load(found) as result:
-            labels, seconds = np.rint(result["labels"]).astype(np.int64), float(result["cpu_seconds"])
-    score = _mean(case, ar.Labels(labels, here.labels.grid), here.labels)
-    return {"way": "direct, ANTs' joint fusion", "dice": score, "fusion_seconds": seconds}
+    """ANTs' joint fusion of the same maps."""
+    labels, seconds = joint_fusion(here.image, maps, python)
+    return {"way": "direct, ANTs' joint fusion", "dice": _mean(case, labels, here.labels), "fusion_seconds": seconds}
 
 
 def _mean(case: Case, found: ar.Labels, truth: ar.Labels) -> float:
