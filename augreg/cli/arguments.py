@@ -109,9 +109,9 @@ def seed(text: str) -> int:
 def trunk(text: str) -> str:
     """A network's trunk by its name, in any case."""
     known = {"flownet": "FlowNetS", "flownets": "FlowNetS", "flownetc": "FlowNetC"}
-    known |= {"unet": "UNet", "localnet": "LocalNet", "regnet": "RegNet"}
+    known |= {"unet": "UNet", "localnet": "LocalNet", "regnet": "RegNet", "patchnet": "PatchNet"}
     if text.lower() not in known:
-        raise argparse.ArgumentTypeError(f"expected flownet, flownetc, unet, localnet or regnet, got {text}")
+        raise argparse.ArgumentTypeError(f"expected flownet, flownetc, unet, localnet, regnet or patchnet, got {text}")
     return known[text.lower()]
 
 

@@ -40,6 +40,8 @@ _VALUES = (
     "bending",
     "prior",
     "contrasts",
+    "targets",
+    "tile",
 )
 # of these a folder of pairs has settled all
 OF_DRAWING = ("turns", "intensity", "pool")
@@ -66,8 +68,9 @@ def add_recipe_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--objective",
         metavar="WORDS",
-        help="what is minimised: truth (end-point error, default), likeness, squares, mind, edges, information, labels; several "
-        "as likeness+labels:2, a weight behind the colon. Of PAIRS.csv likeness, with labels where all pairs have label maps",
+        help="what is minimised: truth (end-point error, default), velocity (against the truth's logarithm), "
+        "likeness, squares, mind, edges, information, labels; several as likeness+labels:2, a weight behind the colon. Of "
+        "PAIRS.csv likeness, with labels where all pairs have label maps",
     )
     parser.add_argument(
         "--map",
@@ -92,7 +95,7 @@ def add_recipe_options(parser: argparse.ArgumentParser) -> None:
         dest="architecture",
         type=trunk,
         metavar="TRUNK",
-        help="flownet (default), flownetc, unet and localnet (for thin volumes too), regnet (looks nearby alone)",
+        help="flownet (default), flownetc, unet and localnet (for thin volumes too), regnet and patchnet (look nearby alone)",
     )
     parser.add_argument(
         "--scales",
@@ -181,6 +184,19 @@ def add_recipe_options(parser: argparse.ArgumentParser) -> None:
         "texture (default none; little was learned so from nothing; begin by --init with a network of one contrast)",
     )
     pairs.add_argument(
+        "--targets",
+        choices=("none", "shapes"),
+        help="of PAIRS.csv: a truth that the network learns, shapes for maps that match the outlines of the label maps, and then "
+        "the default objective is truth (default none)",
+    )
+    pairs.add_argument(
+        "--tile",
+        type=positive(int),
+        metavar="VOXELS",
+        help="learn from patches of so many voxels along each side, at edges, as many of large displacements as of small "
+        "ones: for volumes that do not fit, and for patchnet (default whole images)",
+    )
+    pairs.add_argument(
         "--centred",
         action=argparse.BooleanOptionalAction,
         help="of PAIRS.csv: put the grids' centres on each other first, in training and use: for images of two scanners",
@@ -213,6 +229,8 @@ def recipe_of(options: argparse.Namespace, known: Mapping[str, Any], *, labelled
     asked = {name: value for name in _VALUES if (value := getattr(options, name)) is not None}
     if options.recipe is None and not known and is_table(options.source):
         base = replace(PAIRS, objective=f"{PAIRS.objective}+labels") if labelled else PAIRS
+        if options.targets == "shapes":
+            base = replace(PAIRS, objective="truth", smoothness=0.0, likeness=0.0)
     elif options.recipe is None:
         base = Recipe.of({field.name: known[field.name] for field in fields(Recipe) if field.name in known})
     else:
@@ -225,9 +243,8 @@ def recipe_of(options: argparse.Namespace, known: Mapping[str, Any], *, labelled
     for name in ("scales", "jitter"):
         if name in asked or getattr(options, name) is not None:
             asked[name] = tuple(getattr(options, name))
-    published = [
-        name in ("UNet", "LocalNet", "RegNet") for name in (base.architecture, asked.get("architecture", base.architecture))
-    ]
+    trunks = base.architecture, asked.get("architecture", base.architecture)
+    published = [not name.startswith("FlowNet") for name in trunks]
     if published[0] != published[1] and "width" not in asked:
         # widths of FlowNet are a quarter of what was published, others are narrow as they are
         asked["width"] = 1.0 if published[1] else Recipe.width

@@ -5,6 +5,7 @@ from augreg.networks.architectures.encoder import SiameseEncoder, StackedEncoder
 from augreg.networks.architectures.flownet import FlowNet, FlowNetC, FlowNetS, seeded_network
 from augreg.networks.architectures.localnet import LocalNet
 from augreg.networks.architectures.marker import Committee, Marker
+from augreg.networks.architectures.patchnet import PatchNet
 from augreg.networks.architectures.regnet import RegNet
 from augreg.networks.architectures.unet import UNet
 from augreg.networks.catalogue import ARCHITECTURES, coarsest_cells, network_of
@@ -16,6 +17,7 @@ from augreg.networks.losses.flows import bending, curvature, diffusion, end_poin
 from augreg.networks.losses.information import mutual_information_loss
 from augreg.networks.losses.likeness import Similarity, local_correlation, mean_squared_difference
 from augreg.networks.losses.overlap import overlap_loss
+from augreg.networks.losses.velocities import velocity_loss
 from augreg.networks.maps import AffineMap, Composed, Displacement, Map, Velocity
 from augreg.networks.marked import Marked, MarkedMaps, Moments
 from augreg.networks.network import Network, normalised, seeded
@@ -52,6 +54,7 @@ __all__ = [
     "Moments",
     "Network",
     "NetworkFile",
+    "PatchNet",
     "Predictor",
     "RefinedFlow",
     "RegNet",
@@ -87,6 +90,7 @@ __all__ = [
     "self_similarity",
     "self_similarity_difference",
     "similarity_maps",
+    "velocity_loss",
     "warped",
     "write_network",
 ]

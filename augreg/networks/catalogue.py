@@ -16,6 +16,7 @@ from augreg.networks.architectures.encoder import Encoder, SiameseEncoder, Stack
 from augreg.networks.architectures.flownet import FlowNet, FlowNetC, FlowNetS
 from augreg.networks.architectures.localnet import LocalNet
 from augreg.networks.architectures.marker import Committee, Marker
+from augreg.networks.architectures.patchnet import PatchNet
 from augreg.networks.architectures.regnet import RegNet
 from augreg.networks.architectures.unet import UNet
 from augreg.networks.heads import AffineFlow, Antisymmetric, Cascade, VelocityFlow
@@ -80,6 +81,10 @@ def _staged(architecture: type[UNet | LocalNet]) -> Make:
     return lambda about, _: architecture(*(about[name] for name in names))
 
 
+def _patched(kind: type[RegNet | PatchNet]) -> Make:
+    return lambda about, _: kind(about["ndim"], about["channels"], about["width"])
+
+
 def _velocity(about: Mapping[str, Any], parts: Sequence[nn.Module]) -> nn.Module:
     (network,) = parts
     return VelocityFlow(_network(network), about["steps"])
@@ -90,11 +95,12 @@ def _antisymmetric(_: Mapping[str, Any], parts: Sequence[nn.Module]) -> nn.Modul
     return Antisymmetric(_network(network))
 
 
-def _affine(_: Mapping[str, Any], parts: Sequence[nn.Module]) -> nn.Module:
+def _affine(about: Mapping[str, Any], parts: Sequence[nn.Module]) -> nn.Module:
     (encoder,) = parts
     if not isinstance(encoder, Encoder):
         raise ValueError(f"architecture: expected an encoder, got {type(encoder).__name__}")
-    return AffineFlow(encoder)
+    # files of before have no gain
+    return AffineFlow(encoder, about.get("gain"))
 
 
 def _at_scale(about: Mapping[str, Any], parts: Sequence[nn.Module]) -> nn.Module:
@@ -127,7 +133,8 @@ _KNOWN: dict[str, Make] = {
     **{name: _flownet(architecture) for name, architecture in ARCHITECTURES.items()},
     "UNet": _staged(UNet),
     "LocalNet": _staged(LocalNet),
-    "RegNet": lambda about, _: RegNet(about["ndim"], about["channels"], about["width"]),
+    "RegNet": _patched(RegNet),
+    "PatchNet": _patched(PatchNet),
     "StackedEncoder": _encoder(StackedEncoder),
     "SiameseEncoder": _encoder(SiameseEncoder),
     "VelocityFlow": _velocity,
@@ -155,7 +162,7 @@ def coarsest_cells(description: Mapping[str, Any]) -> int:
         raise ValueError("tile: expected a network that looks nearby, got one of affine maps, which needs the whole image")
     if name in ("UNet", "LocalNet", "Marker"):
         return max(prod(stage[axis] for stage in description["strides"]) for axis in range(description["ndim"]))
-    own = {"RegNet": 2, "AtScale": max(description.get("scale", [1]))}
+    own = {"RegNet": 2, "PatchNet": 4, "AtScale": max(description.get("scale", [1]))}
     if not parts:
         return own.get(name, _COARSEST)
     return own.get(name, 1) * lcm(*map(coarsest_cells, parts))

@@ -101,14 +101,21 @@ class AffineFlow(Network):
 
         A = I + P,   t = p * sides / 2,      P and p D (D + 1) numbers, linear in the features' means over 3^D parts of the image
 
+    With a gain g the means have mean 0 and deviation 1 over all of them first, and the numbers are multiplied by g. A step of
+    Adam moves a thousand weights of each number at once: at rates that suit a U-net, maps of features as they are leave the image
+    in the first hundred steps and do not come back.
+
     Parameters
     ----------
     encoder : encoder of two images, whose coarsest features are used
+    gain : g; None leaves the means as they are
     """
 
-    def __init__(self, encoder: Encoder) -> None:
+    def __init__(self, encoder: Encoder, gain: float | None = None) -> None:
         super().__init__()
-        self.encoder = encoder
+        if gain is not None and not gain > 0:
+            raise ValueError(f"AffineFlow: expected a gain above 0, got {gain}")
+        self.encoder, self.gain = encoder, gain
         self.ndim, self.channels = encoder.ndim, encoder.channels
         D = self.ndim
         self.numbers = nn.Linear(encoder.widths[-1] * _POOLED**D, D * (D + 1))
@@ -117,8 +124,8 @@ class AffineFlow(Network):
 
     @property
     def description(self) -> dict[str, Any]:
-        """Its part."""
-        return {"architecture": "AffineFlow", "parts": [self.encoder.description]}
+        """Its part and a number."""
+        return {"architecture": "AffineFlow", "parts": [self.encoder.description], "gain": self.gain}
 
     def forward(self, fixed: torch.Tensor, moving: torch.Tensor) -> list[AffineMap]:
         """One map."""
@@ -127,7 +134,11 @@ class AffineFlow(Network):
         pool = nn.functional.adaptive_avg_pool2d if D == 2 else nn.functional.adaptive_avg_pool3d
         # a matrix in bfloat16 would round places to a voxel
         with torch.autocast(found.device.type, enabled=False):
-            numbers = self.numbers(pool(found.float(), _POOLED).flatten(1))
+            means = pool(found.float(), _POOLED).flatten(1)
+            if self.gain is None:
+                numbers = self.numbers(means)
+            else:
+                numbers = self.gain * self.numbers(nn.functional.layer_norm(means, means.shape[1:]))
             matrix = torch.eye(D, device=numbers.device) + numbers[:, : D * D].reshape(-1, D, D)
             half = torch.tensor(shape, dtype=torch.float32, device=numbers.device) / 2
             return [AffineMap(matrix, numbers[:, D * D :] * half, shape, self.unit)]

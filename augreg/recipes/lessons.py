@@ -46,6 +46,7 @@ from augreg.training import (
     one_structure,
     pairs_from_generators,
     pairs_from_memory,
+    patches,
     seen_differently,
     shaded,
 )
@@ -227,6 +228,7 @@ def learner_of(
     *,
     sees: Fields | None = None,
     seed: int = 0,
+    part: slice = ALL,
     unseen: PairBatch | None = None,
 ) -> Learner:
     """Who learns: a network, and its critic where it has one.
@@ -239,11 +241,16 @@ def learner_of(
     spacing : size of a voxel of the pairs, mm
     minimised : see `objective`
     sees : what a critic sees, see `augreg.recipes.priors.fields_for_critic`
-    seed : seed of the critic's first weights
+    seed : seed of the critic's first weights, and of patches
+    part : which of a step's pairs these are
     unseen : pairs that are looked at, not learned from
     """
     known: dict[str, Any] = {"objective": minimised, "held_out": unseen, "centred": recipe.centred}
     known |= {"weight_decay": recipe.weight_decay, "clip": recipe.clip}
+    if recipe.tile is not None:
+        these: dict[str, Any] = {"seed": seed, "batch": recipe.drawn, "part": part, "doubled": recipe.symmetric}
+        batches = patches(batches, recipe.tile, prepare=network.prepare, **these)
+        known["prepared"] = True
     if sees is None:
         return FlowLearner(network, batches, spacing, **known)
     critic = seeded(seed, lambda: Critic(network.ndim, sees.channels(network.ndim)))

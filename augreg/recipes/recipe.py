@@ -18,6 +18,7 @@ from augreg.sam.density import KINDS, Kind
 from augreg.synthesis import SmoothField
 
 CONTRASTS = ("none", "maps", "labels")
+TARGETS = ("none", "shapes")
 Mirrored = Literal["none", "sideways", "all"]
 
 
@@ -104,6 +105,8 @@ class Recipe:
     prior : what maps are held to beside it, in words: see `augreg.recipes.priors`
     contrasts : whether each image gets a contrast of its own: none, maps (random maps of intensities) or labels (random means and
         textures of labels), see `augreg.training.contrast_mapped` and `contrast_drawn`
+    targets : truth of real pairs: none, or shapes, maps that match the outlines of label maps, see `augreg.training.matched`
+    tile : side of patches that are learned from, voxels, see `augreg.training.patches`; None is whole images
 
     Raises
     ------
@@ -142,6 +145,8 @@ class Recipe:
     bending: float = 0.0
     prior: str = "none"
     contrasts: str = "none"
+    targets: str = "none"
+    tile: int | None = None
 
     def __post_init__(self) -> None:
         zero = ("intensity", "gamma", "noise", "bend", "shade", "halvings", "weight_decay", "likeness", "smoothness", "bending")
@@ -150,6 +155,7 @@ class Recipe:
         _check(self, "a positive whole number", lambda value: value > 0 and value == int(value), "batch", "steps", "warm_up")
         _check(self, "a share from 0 to 1", lambda value: 0 <= value <= 1, "curriculum")
         known = {"mirrored": get_args(Mirrored), "architecture": TRUNKS, "map": MAPS, "marks": MARKERS, "contrasts": CONTRASTS}
+        known["targets"] = TARGETS
         for name, values in known.items():
             if getattr(self, name) not in values:
                 raise ValueError(f"{name}: expected one of {', '.join(values)}, got {getattr(self, name)!r}")
@@ -166,7 +172,16 @@ class Recipe:
             )
         if not self.scales or any(not isinstance(s, int) or s < 1 for s in self.scales):
             raise ValueError(f"scales: expected whole numbers of voxels, 1 or more, as 4 2 1, got {self.scales}")
-        objective_words(self.objective)
+        if "velocity" in dict(objective_words(self.objective)) and (self.map != "velocity" or self.scales != (1,)):
+            raise ValueError(
+                f"objective: expected the map velocity at one scale for velocity, got {self.map} at {self.scales}; take truth"
+            )
+        if self.tile is not None:
+            _check(self, "a positive whole number", lambda value: value > 0 and value == int(value), "tile")
+            if self.map not in ("displacement", "velocity"):
+                raise ValueError(f"tile: expected a map that looks nearby, got {self.map}, which needs the whole; leave it out")
+            if prior_words(self.prior):
+                raise ValueError(f"tile: expected no prior, which knows whole maps, got {self.prior}; leave one out")
         if prior_words(self.prior) and self.map in ("affine", "moments"):
             raise ValueError(f"prior: expected a map that bends, affine ones cost nothing, got {self.map}; leave it out")
         if self.pool is not None:

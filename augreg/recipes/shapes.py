@@ -28,6 +28,7 @@ from augreg.networks import (
     Marker,
     Moments,
     Network,
+    PatchNet,
     RegNet,
     StackedEncoder,
     UNet,
@@ -40,13 +41,15 @@ MAPS = ("displacement", "velocity", "affine", "cascade", "moments")
 MARKERS = ("none", "one", "two")
 # those whose strides leave thin axes alone
 _STAGED: dict[str, type[UNet | LocalNet]] = {"UNet": UNet, "LocalNet": LocalNet}
-TRUNKS = (*ARCHITECTURES, *_STAGED, "RegNet")
+# those that see what is near alone
+_PATCHED: dict[str, type[RegNet | PatchNet]] = {"RegNet": RegNet, "PatchNet": PatchNet}
+TRUNKS = (*ARCHITECTURES, *_STAGED, *_PATCHED)
 # voxels along the side of the coarsest cells
-_COARSEST = {"FlowNetS": 64, "FlowNetC": 64, "RegNet": 2}
+_COARSEST = {"FlowNetS": 64, "FlowNetC": 64, "RegNet": 2, "PatchNet": 4}
 # voxels that coarse images need; 20 x 24 were measured to be enough, at blocks of 4 (`python -m benchmarks run regnet`)
 _COARSE = {"FlowNetS": 16, "FlowNetC": 16}
-# of an affine map: its encoder has six stages, but sees whole images anyway
-_AFFINE = 16
+# of an affine map: its encoder has six stages, but sees whole images anyway; and the gain with which it learns beside a U-net
+_AFFINE, _GAIN = 16, 0.01
 # of a U-net: stages, and cells that have to be left along an axis that is halved
 _STAGES, _LEAST = 4, 4
 
@@ -96,7 +99,7 @@ def network_as(
     channels = 1 + marks
 
     def affine() -> Network:
-        return Moments(ndim, channels, marks) if marks else AffineFlow(StackedEncoder(ndim, 1, width))
+        return Moments(ndim, channels, marks) if marks else AffineFlow(StackedEncoder(ndim, 1, width), _GAIN)
 
     def at(scale: int) -> Network:
         seen = None if shape is None else tuple(-(-n // scale) for n in shape)
@@ -144,7 +147,9 @@ def _marker(ndim: int, marks: int, width: float, shape: tuple[int, ...] | None) 
 def _trunk(trunk: str, ndim: int, width: float, window: int | None, shape: tuple[int, ...] | None, channels: int) -> Network:
     if trunk in _STAGED:
         return _STAGED[trunk](ndim, channels, width, None if shape is None else fitting_strides(shape))
-    return RegNet(ndim, channels, width) if trunk == "RegNet" else ARCHITECTURES[trunk](ndim, channels, width, window)
+    if trunk in _PATCHED:
+        return _PATCHED[trunk](ndim, channels, width)
+    return ARCHITECTURES[trunk](ndim, channels, width, window)
 
 
 def _check_shape(kind: str, trunk: str, scales: tuple[int, ...], shape: tuple[int, ...]) -> None:

@@ -1,6 +1,7 @@
 """What is minimised, in words: one or several joined by +, each with a weight behind a colon if it is not 1.
 
     truth         the end-point error, where the pairs know it
+    velocity      velocities against the logarithm of what the pairs know, for the map velocity
     likeness      local correlation of the fixed and the warped image
     squares       their mean squared difference
     mind          their self-similarities, for two contrasts
@@ -22,7 +23,7 @@ from augreg.networks import (
     mutual_information_loss,
     self_similarity_difference,
 )
-from augreg.training import LabelOverlap, Likeness, Objective, Total, supervised
+from augreg.training import LabelOverlap, Likeness, Objective, Total, supervised, velocities
 
 _LIKENESSES = {
     "likeness": local_correlation,
@@ -33,7 +34,9 @@ _LIKENESSES = {
 }
 # as other programs say it
 _SAME = {"mi": "information", "ncc": "likeness", "mse": "squares", "ngf": "edges", "dice": "labels"}
-WORDS = ("truth", *_LIKENESSES, "labels")
+# these need to know where things are
+TRUE: dict[str, Objective] = {"truth": supervised, "velocity": velocities}
+WORDS = (*TRUE, *_LIKENESSES, "labels")
 
 
 def objective_words(text: str) -> list[tuple[str, float]]:
@@ -77,6 +80,6 @@ def objective_of(text: str, spacing: tuple[float, ...] | None = None, structures
 
 
 def _objective(word: str, spacing: tuple[float, ...] | None, structures: tuple[int, ...]) -> Objective:
-    if word == "truth":
-        return supervised
+    if word in TRUE:
+        return TRUE[word]
     return LabelOverlap(structures, spacing=spacing or 1.0) if word == "labels" else Likeness(_LIKENESSES[word])

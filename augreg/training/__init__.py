@@ -38,6 +38,7 @@ from augreg.training.objectives import (
     Smooth,
     Total,
     supervised,
+    velocities,
 )
 from augreg.training.outlined import Outlined
 from augreg.training.pace import Pace, pace_of
@@ -48,6 +49,7 @@ from augreg.training.runs import SETTINGS, check_same, claim, model_hash, pairs_
 from augreg.training.sights import Alignment, Fields, Sight, fields_from_pool, fields_of
 from augreg.training.structures import one_structure
 from augreg.training.tables import RealPairs, pairs_of_table, real_pairs
+from augreg.training.targets import Matched, matched
 from augreg.training.team import ALONE, Team, joined
 
 __all__ = [
@@ -68,6 +70,7 @@ __all__ = [
     "Learner",
     "Likeness",
     "Machine",
+    "Matched",
     "Objective",
     "Outlined",
     "Pace",
@@ -96,6 +99,7 @@ __all__ = [
     "joined",
     "kept",
     "learn",
+    "matched",
     "mirrored",
     "mirrored_by_chance",
     "model_hash",
@@ -122,4 +126,5 @@ __all__ = [
     "tensorboard_log",
     "torch_threads",
     "train",
+    "velocities",
 ]

@@ -2,7 +2,9 @@
 
 fixed'(x) = fixed(A (x + u(x))),     moving'(x) = moving(B (x + v(x)))
 
-A and B about the centre, of rotation, scales and shift; u and v linear between places of chance; all drawn anew.
+A and B about the centre, of rotation, scales and shift; u and v linear between places of chance; all drawn anew. A truth phi
+goes with them: with P = A o (id + u), Q = B o (id + v) it becomes Q^-1 o phi o P, known where phi is at P(x) and it leads to a
+voxel of the moving image.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ import torch
 from augreg.networks.cells import counts
 from augreg.networks.maps import AffineMap, Displacement, Map
 from augreg.networks.warping import looked_up, positions
-from augreg.synthesis import PairBatch
+from augreg.synthesis import Back, PairBatch
 from augreg.training.batches import ALL, Batches
 
 # voxels between which a displacement is linear
@@ -35,11 +37,13 @@ def jittered(
     batch: int | None = None,
     part: slice = ALL,
 ) -> Batches:
-    """The pairs of another source, every image in a pose of its own. For pairs without a truth, which it would blur.
+    """The pairs of another source, every image in a pose of its own.
+
+    Images are interpolated once more: for real pairs, of which there are few, and whose truth, if there is one, is of outlines.
 
     Parameters
     ----------
-    batch_of : pairs without a truth, such as `pairs_from_images`
+    batch_of : pairs such as those of `pairs_from_images`
     rotation : standard deviation of the angle in every plane of two axes, degrees
     scale : standard deviation of the logarithm of the scale along every axis
     shift : standard deviation of the shift along every axis, voxels
@@ -50,7 +54,7 @@ def jittered(
 
     Raises
     ------
-    ValueError : for negative numbers, and, when pairs are asked for, for pairs with a truth.
+    ValueError : for negative numbers.
     """
     if not min(rotation, scale, shift, bend) >= 0:
         given = f"{rotation}, {scale}, {shift} and {bend}"
@@ -78,16 +82,30 @@ def jittered(
 
     def jittered_batch(step: int) -> PairBatch:
         pairs, rng = batch_of(step), np.random.default_rng([seed, step, 3])
-        if not torch.isnan(pairs.flow).all():
-            raise ValueError("batch_of: expected pairs without a truth, which moving the images would blur; got pairs with one")
         sides: dict[str, Any] = {}
+        moved: list[Map] = []
         for side in ("fixed", "moving"):
             images, labels = getattr(pairs, side), getattr(pairs, f"{side}_labels")
             pose = poses(len(pairs), tuple(images.shape[2:]), rng)
+            moved.append(pose)
             sides[side] = pose.warp(images)
             if labels is not None:
                 places = positions(images.shape[2:], images.device)
                 sides[f"{side}_labels"] = looked_up(labels, pose.at(places.expand(len(pairs), *places.shape)))
+        if not torch.isnan(pairs.flow).all():
+            sides["flow"], sides["mask"] = _moved(pairs.flow, pairs.mask, *moved)
+            sides["back"] = Back(lambda: _moved(pairs.reverse, pairs.reverse_mask, *moved[::-1]))
         return replace(pairs, **sides)
 
     return jittered_batch
+
+
+def _moved(flow: torch.Tensor, mask: torch.Tensor, here: Map, there: Map) -> tuple[torch.Tensor, torch.Tensor]:
+    """there^-1 o (id + flow) o here as a flow, and where it is known."""
+    known = torch.where(mask, flow, 0)
+    found = (there.inverse() @ Displacement.of(known) @ here).flow()
+    places = positions(flow.shape[2:], flow.device)
+    seen = looked_up(mask.int(), here.at(places.expand(len(flow), *places.shape))) > 0
+    ends = places + found.movedim(1, -1)
+    last = torch.tensor([n - 1 for n in flow.shape[2:]], device=flow.device)
+    return found, seen & ((ends >= 0) & (ends <= last)).all(dim=-1)[:, None]

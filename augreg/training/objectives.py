@@ -1,6 +1,7 @@
 """What training minimises: functions of the maps predicted for a batch, and the batch, combined by wrapping.
 
     supervised                                    the multi-scale end-point error
+    velocities                                    velocities against the logarithm of the truth
     Smooth(supervised, 0.1)                       and a smooth flow
     Alike(supervised, 2.0)                        and images that are alike: errors count where the images show them
     Smooth(Likeness(local_correlation), 0.5)      no truth: the warped image is to look like the other, smoothly
@@ -20,6 +21,7 @@ import torch
 from augreg.networks.losses.flows import curvature, multiscale_loss, roughness
 from augreg.networks.losses.likeness import Similarity, local_correlation
 from augreg.networks.losses.overlap import SCALES, overlap_loss
+from augreg.networks.losses.velocities import velocity_loss
 from augreg.networks.maps import Map
 from augreg.synthesis import PairBatch
 
@@ -30,6 +32,11 @@ Objective = Callable[[Sequence[Map], PairBatch], torch.Tensor]
 def supervised(maps: Sequence[Map], batch: PairBatch) -> torch.Tensor:
     """`multiscale_loss` against the truth of the batch; a scalar."""
     return multiscale_loss(maps, batch.flow, batch.mask)
+
+
+def velocities(maps: Sequence[Map], batch: PairBatch) -> torch.Tensor:
+    """`velocity_loss` against the truth of the batch, for networks that predict velocities; a scalar."""
+    return velocity_loss(maps, batch.flow, batch.mask)
 
 
 @dataclass(frozen=True)

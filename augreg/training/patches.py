@@ -7,13 +7,14 @@ Sokooti et al. 2017, balances alike):
     2. x in this class, with probability proportional to |grad fixed(x)|
 
 Both images lose the same borders, so flows stay as they are; the truth counts where it leads to a place of the patch. Pairs
-without a truth have one class.
+without a truth have one class. Networks see images of mean 0 and deviation 1: those of the whole images, which they have in use,
+not of a patch's own (`prepare`). `augreg train --tile` is this.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -34,10 +35,12 @@ def patches(
     size: int | Sequence[int],
     *,
     each: int = 1,
+    prepare: Callable[[torch.Tensor], torch.Tensor] | None = None,
     classes: Sequence[float] = CLASSES,
     seed: int = 0,
     batch: int | None = None,
     part: slice = ALL,
+    doubled: bool = False,
 ) -> Batches:
     """Patches of the pairs of another source.
 
@@ -46,10 +49,12 @@ def patches(
     batch_of : the pairs
     size : sides of a patch, voxels, one number or one per axis; an axis that is shorter is taken whole
     each : patches of every pair
+    prepare : what is done to whole images first, such as `Network.prepare`
     classes : least |u| of the classes but the first, voxels
     seed : seed of the choice
     batch : pairs of a step, of all processes; None is as many as there are
     part : which of a step's pairs these are; see `Team.part`
+    doubled : whether these pairs are followed by the same pairs with their images exchanged
 
     Raises
     ------
@@ -64,13 +69,18 @@ def patches(
 
     def patch_batch(step: int) -> PairBatch:
         pairs = batch_of(step)
+        if prepare is not None:
+            pairs = replace(pairs, fixed=prepare(pairs.fixed), moving=prepare(pairs.moving))
         shape = tuple(pairs.fixed.shape[2:])
         if len(sides) not in (1, len(shape)):
             raise ValueError(f"size: expected one number or {len(shape)}, one per axis, got {len(sides)}")
         wanted = tuple(min(n, side) for n, side in zip(shape, np.broadcast_to(sides, len(shape)).tolist(), strict=True))
         found = []
-        for pair, number in enumerate(range(len(pairs) if batch is None else batch)[part]):
-            rng, one = np.random.default_rng([seed, step, 14, number]), pairs[pair : pair + 1]
+        numbers = [*range(len(pairs) // (1 + doubled) if batch is None else batch)[part]]
+        # each direction has patches of its own
+        numbers += [~number for number in numbers] * doubled
+        for pair, number in enumerate(numbers):
+            rng, one = np.random.default_rng([seed, step, 14 + (number < 0), max(number, ~number)]), pairs[pair : pair + 1]
             kinds, weight = _classes(one, classes), _steepness(one.fixed[0].cpu().numpy())
             for _ in range(each):
                 found.append(_around(one, _center(rng, kinds, weight), wanted))

@@ -93,8 +93,8 @@ def listed(study: Study) -> Iterator[tuple[str, Callable[[Path], list[Row]]]]:
         for name in ("one", "three"):
             yield f"{name}-s{seed}", functools.partial(_of_network, name, seed, study)
     yield "apart-s0", functools.partial(_published, 0, study)
-    for name in ("regnet", "regnets"):
-        yield f"{name}-s0", functools.partial(_of_network, name, 0, study)
+    for name, seed in (("regnet", 0), ("regnets", 0), ("regnets", 1)):
+        yield f"{name}-s{seed}", functools.partial(_of_network, name, seed, study)
 
 
 def network(name: str) -> Network:

@@ -105,6 +105,16 @@ def test_a_table_is_learned_from_and_a_run_that_goes_on_is_the_same_run(folder, 
         ("pairs.csv --prior plausible --shapes small.npz", "prior: expected a model of images as the pairs', (32, 36) voxels"),
         ("pairs.csv --prior plausible --map affine", "prior: expected a map that bends, affine ones cost nothing"),
         ("plain.csv --contrasts labels", "--contrasts: expected label maps of what is learned from for labels, got none"),
+        ("plain.csv --targets shapes", "targets: expected label maps of all pairs, whose outlines are matched"),
+        ("small.npz --targets shapes --map velocity", "--targets: expected PAIRS.csv with label maps, got another source"),
+        ("pairs.csv --objective velocity --map velocity", "--objective: expected words without velocity, which real pairs"),
+        ("pairs.csv --targets shapes --objective velocity", "objective: expected the map velocity at one scale for velocity"),
+        ("pairs.csv --tile 16 --map affine", "tile: expected a map that looks nearby, got affine"),
+        ("pairs.csv --tile 16 --prior critic=elastic", "tile: expected no prior, which knows whole maps, got critic=elastic"),
+        (
+            "pairs.csv --tile 4",
+            "network: expected images of 8 voxels or more along each axis for the strides of UNet, got (4, 4)",
+        ),
         ("pairs.csv --turn shared", "--turn: expected a model to draw from, got a table of pairs"),
         ("pairs.csv --window 9", "window: expected none with UNet"),
         ("none.csv", "expected a table of pairs, got nothing"),
@@ -117,6 +127,25 @@ def test_what_cannot_be_learned_from_is_refused_before_there_is_a_folder(folder,
     [told] = capsys.readouterr().err.splitlines()
     assert said in told
     assert not (folder / "wrong").exists()
+
+
+def test_outlines_are_targets_of_velocities_and_patches_are_learned_from(folder, capsys):
+    lines = {
+        "velocity": "pairs.csv --targets shapes --map velocity --objective velocity --jitter 5 2",
+        "patches": "pairs.csv --targets shapes --trunk patchnet --tile 16 --symmetric",
+        "of a model": "small.npz --tile 24 --trunk regnet",
+    }
+    for name, line in lines.items():
+        trunk = "" if "--trunk" in line else "--trunk unet"
+        asked = f"train {line} {trunk} -o {name[:2]} --batch 2 --width 0.25 --steps 2 --device cpu --threads 1 --json"
+        assert run(folder, asked) == 0
+        told = json.loads(capsys.readouterr().out)
+        # there is a truth
+        assert np.isfinite(told["epe"])
+        assert told["epe_without"] > 0
+    settings = json.loads((folder / "pa" / "settings.json").read_text(encoding="utf-8"))["settings"]
+    assert (settings["objective"], settings["tile"], settings["targets"]) == ("truth", 16, "shapes")
+    assert run(folder, "register i0.mha i1.mha -o phi.h5 --model pa/weights.safetensors --tile 16:16") == 0
 
 
 def test_minutes_become_steps_that_a_run_keeps_when_it_goes_on(folder, capsys, monkeypatch):

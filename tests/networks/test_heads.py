@@ -25,6 +25,7 @@ from augreg.networks import (
     read_network,
     write_network,
 )
+from augreg.networks.architectures.encoder import Encoder
 from augreg.networks.files import write_tensors
 from augreg.training import FlowRegistration, Machine, Smooth, TrainingOptions, pairs_error, supervised, train
 
@@ -52,6 +53,36 @@ def flownet(ndim=2):
 
 def affine(ndim=2):
     return AffineFlow(StackedEncoder(ndim, 1, 0.05))
+
+
+class Stub(Encoder):
+    """An encoder of two images that says what it is told to."""
+
+    def __init__(self):
+        super().__init__()
+        self.ndim, self.channels, self.widths, self.says = 2, 1, (5,), None
+
+    description = {}  # noqa: RUF012  # not written
+
+    def forward(self, fixed, moving):
+        return [self.says]
+
+
+def test_with_a_gain_the_size_of_features_does_not_matter_and_the_map_grows_with_it():
+    encoder, pair = Stub(), images(30, 20, count=1)
+    features = torch.randn(1, 5, 6, 6, generator=torch.Generator().manual_seed(0))
+    found = {}
+    for gain in (None, 0.01, 0.02):
+        network = seeded(lambda gain=gain: AffineFlow(encoder, gain))
+        for times in (1.0, 40.0):
+            encoder.says = times * features + times
+            (phi,) = network(*pair)
+            found[gain, times] = torch.cat([(phi.matrix - torch.eye(2)).flatten(), phi.translation.flatten()])
+    torch.testing.assert_close(found[0.01, 40.0], found[0.01, 1.0], rtol=1e-3, atol=1e-6)
+    torch.testing.assert_close(found[0.02, 1.0], 2 * found[0.01, 1.0])
+    assert found[None, 40.0].norm() > 10 * found[None, 1.0].norm() > 0
+    with pytest.raises(ValueError, match="AffineFlow: expected a gain above 0, got 0"):
+        AffineFlow(encoder, 0)
 
 
 MAKERS = {

@@ -13,6 +13,7 @@ from augreg.networks import (
     Displacement,
     FlowNetS,
     LocalNet,
+    PatchNet,
     RegNet,
     StackedEncoder,
     Steered,
@@ -114,8 +115,9 @@ def test_stages_from_coarse_to_fine_compose_and_have_files():
         (lambda: UNet(3, 1, 0.1, ((2, 2, 1), (2, 2, 2))), (70, 61, 9), 4, 24, 20),
         (lambda: AtScale(RegNet(2, 1, 0.25), 2), (230, 150), 4, 64, 60),
         (lambda: LocalNet(2, 1, 0.25, ((2, 2), (2, 2))), (150, 117), 4, 40, 40),
+        (lambda: PatchNet(3, 1, 0.1), (38, 61, 40), 4, 20, 16),
     ],
-    ids=["displacement", "velocity", "flat volume", "coarse", "sum of heads"],
+    ids=["displacement", "velocity", "flat volume", "coarse", "sum of heads", "patches"],
 )
 def test_tiles_are_as_the_whole(make, shape, stride, tile, margin):
     network, pair = seeded(make), images(*shape, count=1)
@@ -150,6 +152,28 @@ def test_regnet_looks_as_far_as_it_says_and_is_as_large_as_published():
     assert seen.max() - seen.min() > 40
     count = sum(p.numel() for p in RegNet(3).parameters())
     assert 0.85e6 < count < 0.95e6
+
+
+@pytest.mark.parametrize("ndim", [2, 3])
+def test_a_pass_over_an_image_says_what_the_patch_around_each_place_says_alone(ndim):
+    network = seeded(lambda: PatchNet(ndim, 1, 0.25))
+    pair = images(*(60, 68, 64)[:ndim], count=1)
+    with torch.no_grad():
+        whole = network(*pair)[0]
+        assert whole.cells == (4,) * ndim
+        for corner in [(0, 8, 4), (12, 20, 16)]:
+            window = (slice(None), slice(None), *(slice(c, c + 36) for c in corner[:ndim]))
+            alone = network(*(part[window] for part in pair))[0].values
+            # the cell of voxels 16 to 19 sees voxels 2 to 33
+            middle = (0, slice(None), *[4] * ndim)
+            place = (0, slice(None), *(c // 4 + 4 for c in corner[:ndim]))
+            torch.testing.assert_close(alone[middle], whole.values[place], atol=1e-5, rtol=0)
+    fixed, moving = (part.clone().requires_grad_() for part in pair)
+    network(fixed, moving)[0].values[(0, 0, *[7] * ndim)].backward()
+    for part in (fixed, moving):
+        seen = torch.nonzero(part.grad[0, 0])
+        assert seen.min() >= 28 - 14
+        assert seen.max() <= 31 + 14
 
 
 def test_localnet_begins_at_no_displacement_and_adds_up_what_its_levels_say():

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -222,6 +224,41 @@ def test_images_that_do_not_fit_are_refused(change, message):
     images = change(people(2)[0])
     with pytest.raises(ValueError, match=message):
         RandomDeformations.of(images)
+
+
+@pytest.mark.parametrize("reading", ["estimated", "warped"])
+def test_label_maps_go_with_the_images_of_registered_pairs(reading):
+    grid = people(2)[0][0].grid
+    shifts = np.array([[0, 0], [2, -1], [-3, 4]])
+    # structures where images are bright
+    values = np.zeros(grid.shape, dtype=np.uint8)
+    values[20:30, 14:24], values[36:44, 30:38] = 3, 7
+    maps = [np.roll(values, -shift, axis=(0, 1)) for shift in shifts]
+    images = [Image((10.0 * one).astype(np.float32), grid) for one in maps]
+    told = []
+    known = registration_of_shifts((shifts * grid.spacing) @ np.asarray(grid.direction).T, images)
+
+    def register(fixed, moving, *, fixed_labels, moving_labels):
+        told.append((fixed_labels.values, moving_labels.values))
+        return known(fixed, moving)
+
+    pairs = list(registered_pairs(images, register, reading, labels=maps))
+    # the registration is told whose they are
+    assert np.array_equal(told[0][0], maps[0])
+    assert np.array_equal(told[0][1], maps[1])
+    expected = [(0, 1), (0, 2), (1, 0), (1, 2), (2, 0), (2, 1)]
+    for (i, j), pair in zip(expected, pairs, strict=True):
+        np.testing.assert_array_equal(pair.moving_labels[0, 0], maps[j])
+        inner = (slice(8, -8),) * 2
+        np.testing.assert_array_equal(pair.fixed_labels[0, 0][inner], maps[i][inner])
+        assert pair.fixed_labels.dtype == torch.int32
+    stored = StoredPairs(PairBatch.concatenate(pairs), grid)
+    drawn = make_pairs(stored, 0, range(3))
+    assert torch.equal((drawn.moving > 5).int(), (drawn.moving_labels > 0).int())
+    bare = StoredPairs(replace(stored.pairs, fixed_labels=None, moving_labels=None), grid)
+    assert bare.describe() != stored.describe()
+    with pytest.raises(ValueError, match="labels: expected 3, one per image, got 2"):
+        next(registered_pairs(images, register, reading, labels=maps[:2]))
 
 
 def test_families_and_images_have_to_be_given():

@@ -7,9 +7,9 @@ import pytest
 import torch
 from support.flows import pairs
 
-from augreg.networks import warped
+from augreg.networks import normalised, warped
 from augreg.synthesis import Back, PairBatch
-from augreg.training import patches
+from augreg.training import in_both_directions, patches
 
 
 def numbered(*shape, count=1, flow=None):
@@ -102,3 +102,21 @@ def test_patches_that_cannot_be_are_refused():
         patches(pairs, 4, classes=(4.0, 1.5))
     with pytest.raises(ValueError, match="size: expected one number or 2, one per axis, got 3"):
         patches(pairs, (4, 4, 4))(0)
+
+
+def test_images_are_prepared_as_a_whole_before_they_are_cut():
+    whole = pairs(4)
+    found = patches(pairs, 16, prepare=normalised, seed=3)(4)
+    raw = patches(pairs, 16, seed=3)(4)
+    for number in range(len(raw)):
+        mean, deviation = whole.moving[number].mean(), whole.moving[number].std(correction=0)
+        torch.testing.assert_close(found.moving[number], (raw.moving[number] - mean) / deviation, atol=1e-4, rtol=0)
+
+
+def test_both_directions_of_pairs_have_patches_in_teams_as_alone():
+    both = in_both_directions(pairs)
+    whole = patches(both, 16, seed=3, doubled=True)(2)
+    assert torch.equal(whole.fixed[:4], patches(pairs, 16, seed=3)(2).fixed)
+    half = slice(2, 4)
+    alone = patches(in_both_directions(lambda step: pairs(step)[half]), 16, seed=3, batch=4, part=half, doubled=True)(2)
+    assert torch.equal(alone.fixed, torch.cat([whole.fixed[2:4], whole.fixed[6:]]))

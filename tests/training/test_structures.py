@@ -9,6 +9,7 @@ from support.flows import pairs
 
 from augreg import Grid, Image, Labels
 from augreg.networks import AffineMap, Displacement, warped
+from augreg.synthesis import Back
 from augreg.training import (
     InverseConsistent,
     LabelOverlap,
@@ -112,9 +113,32 @@ def test_bodies_bend_smoothly_in_addition_to_their_pose():
     assert torch.equal(alone.moving, bent.moving[half])
 
 
-def test_pairs_with_a_truth_keep_their_poses():
-    with pytest.raises(ValueError, match="batch_of: expected pairs without a truth"):
-        jittered(pairs)(0)
+def test_a_truth_goes_with_the_poses_of_its_images():
+    # of images that are smooth to the border
+    plain, moved = pairs(3), jittered(pairs, rotation=10, scale=0.1, shift=3, bend=1.0, seed=4)(3)
+    share = moved.mask.float().mean()
+    assert 0.5 < share < 0.95
+
+    def missed(batch, flow):
+        error = (warped(batch.moving, flow) - batch.fixed).square()
+        return float(error[batch.mask].mean() / batch.fixed[batch.mask].var())
+
+    assert missed(moved, moved.flow) < 0.02 < 0.3 < missed(moved, plain.flow)
+    # the way back leads back, where both are known
+    known = replace(plain, back=Back.known(*_inverse(plain.flow)))
+    both = jittered(lambda _: known, rotation=10, scale=0.1, shift=3, bend=1.0, seed=4)(3)
+    returned = both.flow + warped(both.reverse, both.flow)
+    inside = both.mask & (warped(both.reverse_mask.float(), both.flow) > 0.99)
+    assert inside.float().mean() > 0.4
+    assert returned.norm(dim=1, keepdim=True)[inside].quantile(0.9) < 0.1
+
+
+def _inverse(flow):
+    back = Displacement.of(flow).inverse().flow()
+    return back, torch.ones_like(back[:, :1], dtype=torch.bool)
+
+
+def test_poses_that_cannot_be_are_refused():
     with pytest.raises(ValueError, match="expected numbers of at least 0, got -1"):
         jittered(pairs, rotation=-1)
 

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from augreg.sam import AppearanceModel
     from augreg.synthesis import PairBatch
 
+# lines that are named
+_SHOWN = 3
 # pairs that training looks at without learning from them
 _HELD_OUT = 16
 # steps from which on it is worth knowing before how long they take
@@ -101,13 +103,13 @@ def run(options: argparse.Namespace) -> None:
     recipe = recipe_of(options, known or {}, labelled=bool(lines) and all(line.labelled for line in lines))
     table = _table(options, recipe, lines)
     with training.joined(options.device) as team:
-        lesson = _lesson(options, recipe, team, table)
+        lesson, part = _lesson(options, recipe, team, table), team.part(recipe.drawn)
         network = _first_network(options, recipe, lesson, known or {})
         model = _shapes(options, recipe, lesson)
         objective = recipes.objective(recipe, lesson.spacing, lesson.structures, model)
         sees = _judged(options, recipe, lesson, model, team)
         if known is None and (options.minutes is not None or recipe.steps >= _LONG):
-            tried = _learner(options, recipe, copy.deepcopy(network), lesson, objective, sees)
+            tried = _learner(options, recipe, copy.deepcopy(network), lesson, objective, sees, part)
             pace = training.pace_of(tried, recipes.training_options(recipe, machine), team)
             if options.minutes is not None:
                 recipe = replace(recipe, steps=pace.steps(options.minutes))
@@ -122,7 +124,7 @@ def run(options: argparse.Namespace) -> None:
         else:
             # runs of before recipes were said in full had the default of what they do not name
             training.check_same(options.output, _settled(recipes.DEFAULT) | known, wanted)
-        learner = _learner(options, recipe, network, lesson, objective, sees)
+        learner = _learner(options, recipe, network, lesson, objective, sees, part)
         states = training.learn(
             learner, options.output, recipes.training_options(recipe, machine), team=team, resume=options.resume
         )
@@ -189,13 +191,22 @@ def _table(options: argparse.Namespace, recipe: Recipe, lines: list[Line]) -> tr
                 raise ValueError(
                     f"--{name}: expected PAIRS.csv, whose images have no truth to blur, got another source; leave it out"
                 )
+        if recipe.targets != "none":
+            raise ValueError("--targets: expected PAIRS.csv with label maps, got another source; leave it out")
         if recipe.marks != "none":
             raise ValueError("--marks: expected PAIRS.csv with label maps, got another source; leave it out")
         return None
     from augreg import training
     from augreg.registration import Centred
 
-    return training.real_pairs(lines, options.spacing, before=Centred() if recipe.centred else None)
+    table = training.real_pairs(lines, options.spacing, before=Centred() if recipe.centred else None)
+    if recipe.targets == "none":
+        return table
+    found = training.matched(table)
+    if found.lost:
+        said = ", ".join(lines[number].where for number in found.lost[:_SHOWN])
+        say(f"augreg: {len(found.lost)} of {len(lines)} pairs are left out, whose outlines cannot be matched: {said}")
+    return found.pairs
 
 
 def _lesson(options: argparse.Namespace, recipe: Recipe, team: training.Team, table: training.RealPairs | None) -> _Lesson:
@@ -287,10 +298,11 @@ def _learner(
     lesson: _Lesson,
     objective: training.Objective,
     sees: training.Fields | None,
+    part: slice,
 ) -> training.Learner:
     from augreg import recipes
 
-    about = {"sees": sees, "seed": options.seed, "unseen": lesson.held_out}
+    about = {"sees": sees, "seed": options.seed, "unseen": lesson.held_out, "part": part}
     return recipes.learner_of(recipe, network, lesson.batches, lesson.spacing, objective, **about)
 
 
@@ -318,8 +330,11 @@ def _check_objective(recipe: Recipe, table: training.RealPairs) -> None:
     from augreg.recipes import objective_words
 
     words = dict(objective_words(recipe.objective))
-    if "truth" in words:
-        raise ValueError("--objective: expected words without truth, which real pairs do not have; take likeness, mind or labels")
+    if recipe.targets == "none" and (known := {"truth", "velocity"} & words.keys()):
+        raise ValueError(
+            f"--objective: expected words without {min(known)}, which real pairs do not have; take likeness, mind or labels, or "
+            "--targets shapes"
+        )
     if recipe.marks != "none" and table.pairs.fixed_labels is not None and not table.structures:
         raise ValueError("--marks: expected a structure that the label maps of all pairs have, got none; check their numbers")
     if "labels" in words and table.pairs.fixed_labels is None:
@@ -362,17 +377,19 @@ def _first_network(options: argparse.Namespace, recipe: Recipe, lesson: _Lesson,
     from augreg import recipes
     from augreg.networks import network_of, read_network
 
+    # patches are what a network has to have strides for
+    shape = lesson.shape if recipe.tile is None else tuple(min(n, recipe.tile) for n in lesson.seen)
     if options.init is None and "network" in known and options.map is None and options.scales is None:
         # a run that began with --init has the network of that file
         return network_of(known["network"])
     if options.init is None:
-        return recipes.first_network(recipe, lesson.ndim, options.seed, lesson.shape, lesson.structures)
+        return recipes.first_network(recipe, lesson.ndim, options.seed, shape, lesson.structures)
     network = read_network(options.init).network
     found = {"ndim": network.ndim, "channels": network.channels, **network.description}
     wanted = {name: getattr(options, name) for name in ("architecture", "width", "window")} | {"ndim": lesson.ndim, "channels": 1}
     if options.map is not None or options.scales is not None:
         # not to be seen from single numbers
-        as_asked = recipes.first_network(recipe, lesson.ndim, options.seed, lesson.shape, lesson.structures).description
+        as_asked = recipes.first_network(recipe, lesson.ndim, options.seed, shape, lesson.structures).description
         found["description"], wanted = network.description, {"ndim": lesson.ndim, "description": as_asked}
     for name, value in wanted.items():
         if value is not None and found.get(name) != value:

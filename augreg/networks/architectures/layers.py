@@ -44,6 +44,12 @@ def activated(layer: nn.Module) -> nn.Module:
     return nn.Sequential(layer, activation())
 
 
+def standardised(ndim: int, inputs: int, outputs: int, kernel: int) -> nn.Module:
+    """A convolution whose outputs have mean 0 and variance 1 over a step's images, and its leaky ReLU."""
+    norm = nn.BatchNorm2d if ndim == 2 else nn.BatchNorm3d
+    return nn.Sequential(convolution(ndim, inputs, outputs, kernel, bias=False), norm(outputs), activation())
+
+
 def activation() -> nn.Module:
     """Leaky ReLU, slope 0.1."""
     return nn.LeakyReLU(_SLOPE)

@@ -19,7 +19,7 @@ from typing import Any, final
 import torch
 from torch import nn
 
-from augreg.networks.architectures.layers import activation, convolution, features, in_full
+from augreg.networks.architectures.layers import convolution, features, in_full, standardised
 from augreg.networks.cells import averages
 from augreg.networks.maps import Displacement
 from augreg.networks.network import Network
@@ -51,14 +51,14 @@ class RegNet(Network):
 
         def chain(inputs: int, *widths: int) -> nn.Sequential:
             counts = [inputs, *(features(n, width) for n in widths)]
-            return nn.Sequential(*(_normalised(ndim, n, m, 3) for n, m in pairwise(counts)))
+            return nn.Sequential(*(standardised(ndim, n, m, 3) for n, m in pairwise(counts)))
 
         own = features(_OWN[-1], width)
         self.streams = nn.ModuleList(chain(channels, *_OWN) for _ in range(4))
         self.fine, self.coarse = chain(2 * own, *_FINE), chain(2 * own, *_COARSE)
         self.both = chain(features(_FINE[-1], width) + features(_COARSE[-1], width), *_BOTH)
         last = features(_BOTH[-1], width)
-        self.cellwise = _normalised(ndim, last, last, 1)
+        self.cellwise = standardised(ndim, last, last, 1)
         self.heads = nn.ModuleList([convolution(ndim, last, ndim, 1, bias=False)])
         # the first prediction is hardly any displacement
         nn.init.normal_(self.heads[0].weight, std=1e-3)  # type: ignore[arg-type]  # a convolution
@@ -79,9 +79,3 @@ class RegNet(Network):
         coarse = self.coarse(torch.cat([near_low, far_low], dim=1))
         x = self.cellwise(self.both(torch.cat([fine, coarse], dim=1)))
         return [Displacement(in_full(self.heads[0], x), tuple(fixed.shape[2:]), cells, self.unit)]
-
-
-def _normalised(ndim: int, inputs: int, outputs: int, kernel: int) -> nn.Module:
-    """A convolution whose outputs have mean 0 and variance 1 over a step's images, and its leaky ReLU."""
-    norm = nn.BatchNorm2d if ndim == 2 else nn.BatchNorm3d
-    return nn.Sequential(convolution(ndim, inputs, outputs, kernel, bias=False), norm(outputs), activation())

@@ -6,7 +6,8 @@ For images i and j and phi = registration(image_i, image_j), image_j(phi(x)) ~ i
     warped      fixed = image_j o phi, moving = image_j, u = phi - id: exact, but an image that the registration made; clipped to
                 the range of image_j, and mirrored where phi leaves it, as rendered images are
 
-The reverse displacement is the one of registering j to i in the first reading, the numerical inverse of phi in the second.
+The reverse displacement is the one of registering j to i in the first reading, the numerical inverse of phi in the second. Label
+maps go with their images; in the second reading that of the fixed image is labels_j o phi.
 """
 
 from __future__ import annotations
@@ -23,12 +24,14 @@ import numpy.typing as npt
 import torch
 
 from augreg.geometry.grid import FloatArray, Grid
-from augreg.geometry.image import Image, as_image
-from augreg.geometry.resampling import sample
+from augreg.geometry.image import Image, Labels, as_image
+from augreg.geometry.resampling import sample, warp
 from augreg.geometry.transforms import Transform
 from augreg.registration import Registration
+from augreg.sam.checks import checked_labels
 from augreg.sam.textures import mirrored_points
 from augreg.synthesis.pairs import TOLERANCE, Back, Draw, PairBatch
+from augreg.synthesis.render.held import narrow_labels
 from augreg.synthesis.render.renderer import INTENSITY_NODES, renderer_on
 from augreg.tensors import displacement_to_flow
 
@@ -77,25 +80,33 @@ class StoredPairs:
     @cached_property
     def _fingerprint(self) -> str:
         digest = hashlib.sha256(repr(self.grid).encode())
-        for tensor in (self.pairs.fixed, self.pairs.moving, self.pairs.flow, self.pairs.mask):
-            digest.update(tensor.contiguous().numpy().tobytes())
+        labels = (self.pairs.fixed_labels, self.pairs.moving_labels)
+        for tensor in (self.pairs.fixed, self.pairs.moving, self.pairs.flow, self.pairs.mask, *labels):
+            if tensor is not None:
+                digest.update(tensor.contiguous().numpy().tobytes())
         return digest.hexdigest()[:16]
 
 
 def registered_pairs(
-    images: Sequence[Image | npt.NDArray[Any]], registration: Registration, reading: Literal["estimated", "warped"]
+    images: Sequence[Image | npt.NDArray[Any]],
+    registration: Registration,
+    reading: Literal["estimated", "warped"],
+    *,
+    labels: Sequence[Labels | npt.NDArray[Any]] | None = None,
 ) -> Iterator[PairBatch]:
     """Register every image to every other one; a batch of one pair after each registration.
 
     Parameters
     ----------
     images : two or more images on one grid, or arrays, whose spacing is 1
-    registration : callable (fixed, moving) -> phi
+    registration : callable (fixed, moving) -> phi; with labels (fixed, moving, fixed_labels=, moving_labels=) -> phi, such as
+        `augreg.matching.ShapeRegistration()`, or any of augreg's, which says what it does not use
     reading : "estimated" or "warped", see the module's docstring
+    labels : label maps of the images, on their grid, which pairs then have too
 
     Raises
     ------
-    ValueError : for fewer than two images, images of different grids, or with NaN.
+    ValueError : for fewer than two images, images of different grids, or with NaN, and label maps that are not theirs.
     """
     if len(images) < 2:
         raise ValueError(f"images: expected at least 2, got {len(images)}")
@@ -107,23 +118,36 @@ def registered_pairs(
         if not np.isfinite(image.values).all():
             raise ValueError(f"images[{i}]: expected finite intensities, got NaN or infinity; replace them first")
     grey = [image.luminance() for image in on_grids]
+    maps = None if labels is None else checked_labels(labels, on_grids)
     known: dict[tuple[int, int], Transform] = {}
 
     def phi(i: int, j: int) -> Transform:
         if (i, j) not in known:
-            known[i, j] = registration(grey[i], grey[j])
+            given = {} if maps is None else {"fixed_labels": maps[i], "moving_labels": maps[j]}
+            known[i, j] = registration(grey[i], grey[j], **given)
         return known[i, j]
+
+    def labelled(pair: PairBatch, i: int, j: int) -> PairBatch:
+        if maps is None:
+            return pair
+        fixed = maps[i] if reading == "estimated" else warp(maps[j], phi(i, j), grid)
+        return replace(pair, fixed_labels=_labels(fixed), moving_labels=_labels(maps[j]))
 
     for i, j in permutations(range(len(images)), 2):
         if reading == "estimated":
-            yield _pair(grid, grey[i].values, grey[j].values, phi(i, j)(grid.points()), phi(j, i)(grid.points()))
+            pair = _pair(grid, grey[i].values, grey[j].values, phi(i, j)(grid.points()), phi(j, i)(grid.points()))
         else:
             target = phi(i, j)(grid.points())
             back = phi(i, j).solve(grid.points())
             residual = np.linalg.norm((phi(i, j)(back) - grid.points()) / grid.spacing, axis=-1)
             warped = sample(grey[j], mirrored_points(target, grid), interpolation="cubic")
             warped = np.clip(warped, grey[j].values.min(), grey[j].values.max())
-            yield _pair(grid, warped, grey[j].values, target, back, residual)
+            pair = _pair(grid, warped, grey[j].values, target, back, residual)
+        yield labelled(pair, i, j)
+
+
+def _labels(labels: Labels) -> torch.Tensor:
+    return torch.from_numpy(np.ascontiguousarray(narrow_labels("labels", labels.values)))[None, None]
 
 
 def _pair(

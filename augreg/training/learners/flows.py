@@ -42,6 +42,7 @@ class FlowLearner(Learner):
     weight_decay : weight decay of the original loss; divided by the network's unit, as the loss is, since it is not scale-free
     clip : largest norm of the gradient
     centred : whether the pairs' grids were centred first, kept with the weights
+    prepared : whether the images of a step are as the network wants them already, as patches of prepared images are
     """
 
     def __init__(
@@ -55,8 +56,9 @@ class FlowLearner(Learner):
         weight_decay: float = 4e-4,
         clip: float = 5.0,
         centred: bool = False,
+        prepared: bool = False,
     ) -> None:
-        self.centred = centred
+        self.centred, self.prepared = centred, prepared
         self.network, self.batch_of, self.spacing = network, batch_of, spacing
         self.objective, self.held_out, self.clip = objective, held_out, clip
         self.adam = torch.optim.Adam(network.parameters(), weight_decay=weight_decay / network.unit)
@@ -68,7 +70,7 @@ class FlowLearner(Learner):
 
     def step(self, number: int, rate: float) -> dict[str, torch.Tensor]:
         """Maps of a batch, their loss and its gradient."""
-        self._batch = batch = ready(self.network, self.batch_of(number), self._place)
+        self._batch = batch = ready(self.network, self.batch_of(number), self._place, prepared=self.prepared)
         self._restore = measures_kept(self.network)
         with self._place.autocast():
             maps = self._run(batch.fixed, batch.moving)
@@ -161,11 +163,15 @@ def pairs_error(network: Network | None, pairs: PairBatch) -> float:
     return total / len(pairs)
 
 
-def ready(network: Network, batch: PairBatch, place: Place) -> PairBatch:
+def ready(network: Network, batch: PairBatch, place: Place, *, prepared: bool = False) -> PairBatch:
     """The batch at its place, its images as the network wants them; what no objective looks at stays where it is."""
+
+    def seen(images: torch.Tensor) -> torch.Tensor:
+        return images if prepared else network.prepare(images)
+
     device, layout = place.device, place.layout(network.ndim)
     images: dict[str, Any] = {
-        name: network.prepare(getattr(batch, name).to(device)).contiguous(memory_format=layout) for name in ("fixed", "moving")
+        name: seen(getattr(batch, name).to(device)).contiguous(memory_format=layout) for name in ("fixed", "moving")
     }
     others = ("flow", "mask", "fixed_labels", "moving_labels")
     images |= {name: part.to(device) for name in others if (part := getattr(batch, name)) is not None}
