@@ -81,6 +81,7 @@ BENCHMARKS = {
     "plausibility": Benchmark("benchmarks.synthesis.plausibility", _PAGE),
     "card": Benchmark("benchmarks.card.command"),
     "norms": Benchmark("benchmarks.experiments.norms"),
+    "squarings": Benchmark("benchmarks.experiments.squarings", _TRIALS),
     "prostate": Benchmark("benchmarks.experiments.prostate", _LABELS),
     "hearts": Benchmark("benchmarks.experiments.hearts", _LABELS),
     "regnet": Benchmark("benchmarks.experiments.regnet", _TRIALS),

@@ -109,7 +109,7 @@ def test_words_are_objectives_and_add_up():
     labels = (images[0] > 0.5).int(), (images[1] > 0.4).int()
     pairs.__dict__.update(flow=torch.randn(2, 2, 24, 20, generator=generator), fixed_labels=labels[0], moving_labels=labels[1])
     with torch.no_grad():
-        maps = network_as("displacement", "RegNet", (1,), 2, 0.1)(*images)
+        maps = network_as("velocity", "RegNet", (1,), 2, 0.1)(*images)
     alone = {word: float(objective_of(word)(maps, pairs)) for word in WORDS}
     assert len({round(value, 6) for value in alone.values()}) == len(WORDS)
     both = float(objective_of("mind:3+labels:0.5")(maps, pairs))
@@ -120,7 +120,7 @@ def test_words_are_objectives_and_add_up():
 
 @pytest.mark.parametrize("text", ["", "words", "mind+mind", "ncc+likeness", "mind:0", "mind:many", "mind:"])
 def test_other_words_are_refused(text):
-    with pytest.raises(ValueError, match="objective: expected one or more of truth, likeness"):
+    with pytest.raises(ValueError, match="objective: expected one or more of truth, velocity, likeness"):
         objective_words(text)
 
 

@@ -73,7 +73,7 @@ def _poses(subjects: Sequence[Subject], seed: int) -> Batches:
     return jittered(batches, rotation=10.0, scale=0.1, shift=6.0 / SPACING, bend=1.0, seed=seed)
 
 
-def _targets(subjects: Sequence[Subject], seed: int) -> Batches:
+def known_pairs(subjects: Sequence[Subject], seed: int, count: int = _MATCHED) -> PairBatch:
     """Pairs of two people whose outlines were matched; where they could not be, another pair is taken."""
     rng, seen, found = np.random.default_rng([seed, 12]), [_coarse(one) for one in subjects], []
     for _ in range(_TRIED):
@@ -85,9 +85,16 @@ def _targets(subjects: Sequence[Subject], seed: int) -> Batches:
             flow = displacement_to_flow(phi(fixed.grid.points()) - fixed.grid.points(), fixed.grid)
             pair = PairBatch.without_truth(image_to_tensor(fixed), image_to_tensor(moving))
             found.append(replace(pair, flow=flow, mask=torch.ones_like(pair.mask)))
-        if len(found) == _MATCHED:
+        if len(found) == count:
             break
-    return pairs_from_memory(PairBatch.concatenate(found), min(_BATCH, len(found)), seed)
+    return PairBatch.concatenate(found)
+
+
+def _targets(subjects: Sequence[Subject], seed: int) -> Batches:
+    """Such pairs, each image in a pose of its own."""
+    pairs = known_pairs(subjects, seed)
+    batches = pairs_from_memory(pairs, min(_BATCH, len(pairs)), seed)
+    return jittered(batches, rotation=10.0, scale=0.1, shift=6.0 / SPACING, bend=1.0, seed=seed)
 
 
 def _coarse(one: Subject) -> tuple[Image, Labels]:

@@ -1,6 +1,7 @@
 """What networks learn from prostates, and how.
 
 affine        an affine map from features of both images at once (Hu et al., MICCAI 2018, its global part)
+cascade       such a map, then a U-net's flow of velocities on what it leaves, composed, in one lesson (their whole network)
 marked        each image is marked by itself, moments of the marks give scales and a shift
 together      the marks of all seeds of `marked`, averaged: nothing is learned any more
 bending ...   `marked` of the same seed, whose marks stay as they are, and a flow of velocities on what it leaves, learned from
@@ -66,7 +67,9 @@ AFFINE_RATE = 3e-4
 LATER_STEPS, LATER_RATE = 300, 2e-3
 # of each regulariser
 WEIGHTS_OF = {"bending": 3.0, "diffusion": 1.0, "plausible": 0.03, "critic": 0.02}
-SEEDS = {"affine": 1, "marked": 3, **dict.fromkeys(WEIGHTS_OF, 3)}
+SEEDS = {"affine": 1, "cascade": 1, "marked": 3, **dict.fromkeys(WEIGHTS_OF, 3)}
+# of an affine map that learns at a U-net's rate
+_GAIN = 0.01
 # fields of finite elements that a critic knows
 _FIELDS = 96
 
@@ -77,6 +80,9 @@ def lesson(method: str, seed: int, pairs: RealPairs, folder: Path, weight: float
     batches = seen(pairs, seed)
     if method == "affine":
         return Lesson(partial(seeded, seed, _affine), batches, overlap, STEPS, AFFINE_RATE)
+    if method == "cascade":
+        bent = Bending(overlap, WEIGHTS_OF["bending"])
+        return Lesson(partial(seeded, seed, _whole), batches, bent, STEPS, LATER_RATE)
     if method == "marked":
         return Lesson(partial(seeded, seed, _marked), batches, Outlined(overlap), STEPS, RATE)
     weight = WEIGHTS_OF[method] if weight is None else weight
@@ -145,6 +151,14 @@ def _affine() -> Network:
     return AffineFlow(StackedEncoder(3, 1, 0.125))
 
 
+def _whole() -> Network:
+    return Cascade([AffineFlow(StackedEncoder(3, 1, 0.125), _GAIN), _flow(1)])
+
+
+def _flow(channels: int) -> Network:
+    return VelocityFlow(UNet(3, channels, _WIDTH, [(2, 2, 2)] * 3), steps=2)
+
+
 def _marked() -> Network:
     # two scanners: one for each
     return Marked([Marker(3, 1, 1, _WIDTH) for _ in range(2)], Moments(3))
@@ -157,5 +171,5 @@ def _cascaded(seed: int, folder: Path) -> Network:
     for marker in markers:
         marker.requires_grad_(False)
     # image and gland
-    flow = seeded(seed, lambda: VelocityFlow(UNet(3, 1 + GLAND, _WIDTH, [(2, 2, 2)] * 3), steps=2))
+    flow = seeded(seed, lambda: _flow(1 + GLAND))
     return Marked(markers, Cascade([Moments(3), flow]))

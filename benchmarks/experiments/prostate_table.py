@@ -13,6 +13,7 @@ NAMES = {
     "program": "linear program, rigid, mutual information",
     "oracle": "oracle: centroids of the true glands",
     "affine": "affine map from features of both images",
+    "cascade": "that map and a U-net in one lesson, composed",
     "marked": "marks of each image, moments",
     "together": "the same, marks of all seeds averaged",
     "bending": "then velocities, bending",

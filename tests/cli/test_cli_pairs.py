@@ -92,7 +92,7 @@ def test_a_table_is_learned_from_and_a_run_that_goes_on_is_the_same_run(folder, 
         ("plain.csv --objective labels", "--objective: expected label maps of all pairs for labels"),
         ("half.csv --objective labels", "--objective: expected label maps of all pairs for labels"),
         ("pairs.csv --objective truth", "--objective: expected words without truth"),
-        ("pairs.csv --objective beauty", "objective: expected one or more of truth, likeness"),
+        ("pairs.csv --objective beauty", "objective: expected one or more of truth, velocity, likeness"),
         ("pairs.csv --curriculum 0.5", "--curriculum: expected a model to draw from, got a table of pairs"),
         (
             "pairs.csv --prior critic",

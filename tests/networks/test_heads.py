@@ -59,10 +59,8 @@ class Stub(Encoder):
     """An encoder of two images that says what it is told to."""
 
     def __init__(self):
-        super().__init__()
-        self.ndim, self.channels, self.widths, self.says = 2, 1, (5,), None
-
-    description = {}  # noqa: RUF012  # not written
+        super().__init__(2, 1, 1.0)
+        self.widths, self.says = (5,), None
 
     def forward(self, fixed, moving):
         return [self.says]
