@@ -61,6 +61,7 @@ OTHER = Recipe(
     bending=0.25,
     prior="plausible:0.5+critic=model",
     contrasts="maps",
+    targets="shapes",
 )
 
 
@@ -91,7 +92,7 @@ def test_a_recipe_becomes_json_and_comes_back_equal(recipe, tmp_path):
 def test_every_value_of_a_recipe_is_in_its_json():
     # a value that is left out would not be compared when a run goes on
     for field in fields(Recipe):
-        value = 16 if field.name == "pool" else getattr(OTHER, field.name)
+        value = 16 if field.name in ("pool", "tile") else getattr(OTHER, field.name)
         changed = replace(DEFAULT, **{field.name: value})
         assert changed != DEFAULT
         assert Recipe.of(changed.described()) == changed
