@@ -152,7 +152,7 @@ def test_options_change_single_values_of_a_recipe():
     rest = (
         "--architecture FlowNetC --width 0.125 --window 31 --batch 4 --steps 7 --learning-rate 3e-4 --likeness 2 --smoothness 0.5"
         " --map cascade --scales 4 1 --objective mind+labels:2 --bending 0.25"
-        " --prior plausible:0.5+critic=model --contrasts maps"
+        " --prior plausible:0.5+critic=model --contrasts maps --targets shapes"
     )
     written = {"halvings": 3, "warm_up": 20, "weight_decay": 4e-4, "clip": 5.0}
     assert asked(f"{turns} {looks} {rest}") == replace(OTHER, **written)
