@@ -6,19 +6,27 @@ several, on a cluster.
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from augreg.atlas import digests
 from augreg.atlas.atlas import Atlas
 from augreg.atlas.folder import Folder, Manifest
+from augreg.atlas.likeness import likeness
+from augreg.atlas.rough import small
 from augreg.geometry.image import Image
+from augreg.geometry.resampling import warp
+from augreg.geometry.transforms import Transform
 from augreg.io import read_transform, remove_partial, write_transform
 from augreg.registration.method import Registration, as_method, last
 from augreg.tasks import at_work, place
+
+# of a likeness
+_DIGITS = 6
 
 
 @dataclass(frozen=True)
@@ -44,6 +52,7 @@ class BankState:
 class _Report:
     kept: bool
     repaired: bool
+    likeness: float
     warnings: tuple[str, ...] = ()
 
 
@@ -54,6 +63,7 @@ class _Registered:
     folder: Folder
     manifest: Manifest
     registration: Registration
+    known: Mapping[tuple[str, str], float] = field(default_factory=dict)
 
     def __call__(self, number: int) -> _Report:
         template, image = self.manifest.pairs[number]
@@ -61,8 +71,8 @@ class _Registered:
         there = path.exists()
         if there:
             try:
-                read_transform(path)
-                return _Report(kept=True, repaired=False)
+                phi = read_transform(path)
+                return _Report(kept=True, repaired=False, likeness=self._likeness(template, image, phi))
             except ValueError:
                 pass
         fixed, moving = self.folder.image(template), self.folder.image(image)
@@ -71,7 +81,17 @@ class _Registered:
         except ValueError as error:
             raise ValueError(f"{_who(self.manifest, template, image)}: {error}") from error
         write_transform(state.transform, path, fixed.grid)
-        return _Report(kept=False, repaired=there, warnings=state.warnings)
+        # of the file, as whoever finds it there
+        alike = self._likeness(template, image, read_transform(path))
+        return _Report(kept=False, repaired=there, likeness=alike, warnings=state.warnings)
+
+    def _likeness(self, template: str, image: str, phi: Transform) -> float:
+        """How much the image looks like the template; 0 where that cannot be told."""
+        if (template, image) in self.known:
+            return self.known[template, image]
+        few = small(self.folder.image(template))
+        found = likeness(few)(warp(self.folder.image(image), phi, few.grid))
+        return round(found, _DIGITS) if math.isfinite(found) else 0.0
 
 
 def building(
@@ -92,17 +112,19 @@ def building(
         bank.make()
         with at_work(bank.path) as alone:
             manifest = _kept(bank, templates, atlases, registration, about or {})
-            state = BankState(0, len(manifest.pairs))
+            known, pairs = _known(bank, manifest), manifest.pairs
+            state = BankState(0, len(pairs))
             yield state
-            for number, report in finished(_Registered(bank, manifest, registration), range(state.total)):
-                pair = manifest.pairs[number]
+            for number, report in finished(_Registered(bank, manifest, registration, known), range(state.total)):
+                pair = pairs[number]
+                known[pair] = report.likeness
                 if not bank.route(manifest.registration, *pair).exists():
                     raise ValueError(f"{bank.path}: expected a folder that all workers share, transforms are elsewhere")
                 who = _who(manifest, *pair)
                 said = (*state.warnings, *(f"{who}: {text}" for text in report.warnings))
                 state = BankState(state.done + 1, state.total, state.kept + report.kept, state.repaired + report.repaired, said)
                 yield state
-            bank.claim(manifest)
+            bank.claim(replace(manifest, likeness=tuple(known[pair] for pair in pairs)))
             if alone():
                 remove_partial(bank.path / "transforms", "*.h5")
 
@@ -132,6 +154,12 @@ def _kept(
         if twice := [i for i, digest in enumerate(found) if digest in found[:i]]:
             raise ValueError(f"{name}[{twice[0]}]: expected different images, got one that is there before; leave it out")
     return Manifest(digests.of_registration(registration), ndim, tuple(images), tuple(labelled), about)
+
+
+def _known(bank: Folder, manifest: Manifest) -> dict[tuple[str, str], float]:
+    """What an earlier run has found out of pairs, by the same registration."""
+    before = bank.manifest() if bank.there() else manifest
+    return before.known if before.registration == manifest.registration else {}
 
 
 def _who(manifest: Manifest, template: str, image: str) -> str:

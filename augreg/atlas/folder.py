@@ -35,6 +35,7 @@ class Manifest:
     templates : digests of their images
     atlases : digests of image, atlas, and whether there is a map of what is seen
     about : what the caller wants to find again, such as options
+    likeness : of every pair, how much the image looks like the template through its transform; nothing in banks of before
     """
 
     registration: str
@@ -42,6 +43,12 @@ class Manifest:
     templates: tuple[str, ...]
     atlases: tuple[tuple[str, str, bool], ...]
     about: Mapping[str, Any] = field(default_factory=dict)
+    likeness: tuple[float, ...] = ()
+
+    @property
+    def known(self) -> dict[tuple[str, str], float]:
+        """The likeness of pairs."""
+        return dict(zip(self.pairs, self.likeness, strict=True)) if self.likeness else {}
 
     @property
     def pairs(self) -> tuple[tuple[str, str], ...]:
@@ -110,7 +117,11 @@ class Folder:
             templates = tuple(map(str, found["templates"]))
             if not atlases or not templates:
                 raise ValueError(found)
-            return Manifest(str(found["registration"]), int(found["ndim"]), templates, atlases, dict(found["about"]))
+            alike = tuple(map(float, found.get("likeness", ())))
+            manifest = Manifest(str(found["registration"]), int(found["ndim"]), templates, atlases, dict(found["about"]), alike)
+            if alike and len(alike) != len(manifest.pairs):
+                raise ValueError(found)
+            return manifest
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(f"{path}: expected registration, templates and atlases, got a file without some") from error
 

@@ -16,8 +16,9 @@ from augreg.registration.method import Registration, as_method
 from augreg.registration.pair import Pair
 from augreg.registration.thinning import thinned
 
-# voxels along an axis that a rough look needs, and nodes that tell an affine map
+# voxels along an axis that a rough look needs; that tell how alike two images are, by dimension; nodes that tell an affine map
 _ENOUGH = 64
+_TELLING = {2: 128, 3: 64}
 _NODES = 24
 
 
@@ -27,9 +28,9 @@ def rough(registration: Registration, fixed: Image, moving: Image) -> Affine:
     return affine_part(as_method("registration", registration)(pair.fixed, pair.moving), fixed.grid)
 
 
-def small(image: Image, side: int = 2 * _ENOUGH) -> Image:
-    """Every k-th voxel of an image, some of these along an axis."""
-    return thinned(Pair(fixed=image, moving=image), _factor(image.grid, side)).fixed
+def small(image: Image, side: int | None = None) -> Image:
+    """Every k-th voxel of an image, some of these along an axis; by default as many as tell how alike two images are."""
+    return thinned(Pair(fixed=image, moving=image), _factor(image.grid, side or _TELLING[image.ndim])).fixed
 
 
 def _factor(grid: Grid, side: int) -> int:

@@ -6,6 +6,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from augreg.atlas import digests
 from augreg.atlas.atlas import Atlas
 from augreg.atlas.folder import Folder, Manifest
@@ -50,6 +52,10 @@ class Routes(ABC):
     def between(self, t: int) -> Transform | None:
         """Space of the first template -> template space; None where that is not known."""
 
+    def fit(self, t: int) -> float | None:
+        """How much the atlases look like a template when they are carried to it, on average; None where that is not known."""
+        return None
+
 
 @dataclass(frozen=True)
 class Stored(Routes):
@@ -93,6 +99,12 @@ class Stored(Routes):
     def between(self, t: int) -> Transform | None:
         """See `Routes`."""
         return self._to(self.manifest.templates[0], self.manifest.templates[t])
+
+    def fit(self, t: int) -> float | None:
+        """See `Routes`."""
+        known, template = self.manifest.known, self.manifest.templates[t]
+        found = [known[template, image] for image, _, _ in self.manifest.atlases if (template, image) in known]
+        return float(np.mean(found)) if found else None
 
     def _to(self, template: str, image: str) -> Transform:
         if template == image:
@@ -191,6 +203,7 @@ class Held(Routes):
     given: tuple[Atlas, ...]
     transforms: Mapping[tuple[int, int], Transform]
     firsts: tuple[Transform | None, ...]
+    fits: tuple[float | None, ...]
 
     @staticmethod
     def of(routes: Routes) -> Held:
@@ -201,6 +214,7 @@ class Held(Routes):
             tuple(map(routes.atlas, atlases)),
             {(t, a): routes.to_atlas(t, a) for t in templates for a in routes.reached(t)},
             tuple(map(routes.between, templates)),
+            tuple(map(routes.fit, templates)),
         )
 
     @property
@@ -236,3 +250,7 @@ class Held(Routes):
     def between(self, t: int) -> Transform | None:
         """See `Routes`."""
         return self.firsts[t]
+
+    def fit(self, t: int) -> float | None:
+        """See `Routes`."""
+        return self.fits[t]

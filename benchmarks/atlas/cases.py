@@ -5,10 +5,12 @@ brain2d    slices z08, 1 mm. test: the 8 test people by the 14 training people. 
 brain3d    volumes of heads, 1 mm, not aligned. test: each of 6 people by the 5 others. training: each of 3 by 2. All labels
 hearts3d   end-diastole, 1.5 x 1.5 x 10 mm. test: the test patients by 12 training patients, evenly taken; training: every fourth
            of the other training patients by the same 12. Three labels
+hearts2d   the same people, the middle section of each, pixels: what networks of `python -m benchmarks run hearts` know
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -31,6 +33,7 @@ class Case:
     targets, atlases : names of images; a target is never its own atlas
     suffix : of the files of images, after the name
     least : voxels that a label needs in the target to be counted
+    folder : of the images, where it has not the name of the case
     """
 
     name: str
@@ -38,6 +41,7 @@ class Case:
     atlases: tuple[str, ...]
     suffix: str = ""
     least: int = 1
+    folder: str = ""
 
     def of(self, target: str) -> tuple[str, ...]:
         """The atlases of a target."""
@@ -45,8 +49,9 @@ class Case:
 
     def read(self, name: str) -> Atlas:
         """An image with its labels."""
-        stem = f"{DATA / self.name / name}{self.suffix}"
-        return Atlas(ar.read_image(f"{stem}.nii.gz"), ar.read_labels(f"{stem}_labels.nii.gz"))
+        stem = f"{DATA / (self.folder or self.name) / name}{self.suffix}"
+        found = Atlas(ar.read_image(f"{stem}.nii.gz"), ar.read_labels(f"{stem}_labels.nii.gz"))
+        return _middle(found) if self.name == "hearts2d" else found
 
     def dice(self, found: ar.Labels, truth: ar.Labels) -> dict[int, float]:
         """Of every label that counts; 0 for one that was not found."""
@@ -65,10 +70,32 @@ def cases(split: Split) -> dict[str, Case]:
     hearts = patients_of("training")
     atlases = [hearts[i * len(hearts) // _HEARTS] for i in range(_HEARTS)]
     others = [name for name in hearts if name not in atlases][::4]
+    patients = tuple(patients_of("test") if split == "test" else others)
     return {
         "brain2d": Case(
             "brain2d", tuple(sorted(TEST_BRAINS) if split == "test" else trained), tuple(trained), "_z08", _FEW_PIXELS
         ),
         "brain3d": Case("brain3d", tuple(mine), tuple(mine)),
-        "hearts3d": Case("hearts3d", tuple(patients_of("test") if split == "test" else others), tuple(atlases), "_ed"),
+        "hearts3d": Case("hearts3d", patients, tuple(atlases), "_ed"),
+        "hearts2d": Case("hearts2d", patients, tuple(atlases), "_ed", folder="hearts3d"),
     }
+
+
+def boxed(here: Atlas, maps: Sequence[Atlas], side: int) -> tuple[Atlas, list[Atlas]]:
+    """What lies in a box amid the grid of a target and the maps on it."""
+    where = tuple(slice(max(n // 2 - side // 2, 0), n // 2 + side // 2) for n in here.image.grid.shape)
+
+    def cut(one: Atlas) -> Atlas:
+        values = one.image.values[where]
+        grid = ar.Grid(values.shape, one.image.grid.spacing)
+        return Atlas(ar.Image(values, grid), ar.Labels(np.asarray(one.labels.values)[where].astype(np.int64), grid))
+
+    return cut(here), [cut(one) for one in maps]
+
+
+def _middle(heart: Atlas) -> Atlas:
+    """Its middle section, as `benchmarks.experiments.sections` has it."""
+    k = heart.image.grid.shape[2] // 2
+    grid = ar.Grid(heart.image.grid.shape[:2])
+    image = ar.Image(heart.image.values[:, :, k].astype(np.float32), grid)
+    return Atlas(image, ar.Labels(heart.labels.values[:, :, k], grid))

@@ -22,7 +22,7 @@ import augreg as ar
 from augreg.atlas import Atlas, Fusion, JointFusion, Majority, fuse
 from augreg.threads import set_threads
 from benchmarks.atlas.ants import joint_fusion
-from benchmarks.atlas.cases import Case, cases
+from benchmarks.atlas.cases import Case, boxed, cases
 from benchmarks.harness.page import heading, table
 from benchmarks.harness.record import Record, Row, about, continued, write_record
 from benchmarks.harness.timing import timed
@@ -63,7 +63,7 @@ def run(options: argparse.Namespace) -> None:
             continue
         here, maps = _propagated(case, target, count)
         if box:
-            here, maps = _boxed(here, maps, box)
+            here, maps = boxed(here, maps, box)
         for way in left:
             row = {"case": name, "way": way, **_row(case, here, maps, way, repeats, options.ants_python)}
             record["rows"].append(row)
@@ -110,7 +110,8 @@ def _row(case: Case, here: Atlas, maps: Sequence[Atlas], way: str, repeats: int,
 
 
 def _compiled(here: Atlas, maps: Sequence[Atlas], fusion: Fusion) -> None:
-    fuse(*(lambda one, few: (one.image, few))(*_boxed(here, maps, 16)), fusion)
+    box, few = boxed(here, maps, 16)
+    fuse(box.image, few, fusion)
 
 
 def _propagated(case: Case, target: str, count: int) -> tuple[Atlas, list[Atlas]]:
@@ -118,16 +119,3 @@ def _propagated(case: Case, target: str, count: int) -> tuple[Atlas, list[Atlas]
     here, registration = case.read(target), ar.LPRegistration.for_people()
     others = map(case.read, case.of(target)[:count])
     return here, [one.through(registration(here.image, one.image), here.image.grid) for one in others]
-
-
-def _boxed(here: Atlas, maps: Sequence[Atlas], side: int) -> tuple[Atlas, list[Atlas]]:
-    """What lies in a box amid a grid."""
-    shape = here.image.grid.shape
-    where = tuple(slice(max(n // 2 - side // 2, 0), n // 2 + side // 2) for n in shape)
-
-    def cut(one: Atlas) -> Atlas:
-        values = [part.values[where] for part in (one.image, one.labels)]
-        grid = ar.Grid(values[0].shape, one.image.grid.spacing)
-        return Atlas(ar.Image(values[0], grid), ar.Labels(values[1], grid))
-
-    return cut(here), [cut(one) for one in maps]

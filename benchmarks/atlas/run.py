@@ -3,8 +3,9 @@
 A row is a target and a way: mean Dice over labels, CPU seconds of all threads for one target from its image in memory to its
 label map, with atlases and stored transforms in memory, too. Registrations that several ways need are made once and counted in
 each. For a template that all targets share, and for three drawn at random, the mean over templates and over draws is told. On
-training people more fusions stand beside each other: settings are chosen there. With `--ants-python`, ANTs fuses the same
-propagated maps. Rows are kept as they come; a run that was stopped goes on.
+training people more fusions, and weights of the choice, stand beside each other: settings are chosen there. With `--ants-python`
+ANTs fuses the same propagated maps. With `--weights` a network of `python -m benchmarks run hearts` registers their sections, and
+the marks that it makes of an image by itself stand beside. Rows are kept as they come; a run that was stopped goes on.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import argparse
 import resource
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -34,7 +35,7 @@ from augreg.atlas import (
 )
 from augreg.threads import set_threads
 from benchmarks.atlas.ants import joint_fusion
-from benchmarks.atlas.cases import Case, cases
+from benchmarks.atlas.cases import Case, boxed, cases
 from benchmarks.atlas.table import rendered
 from benchmarks.harness.places import ROOT
 from benchmarks.harness.record import Row, about, continued, write_record
@@ -57,6 +58,8 @@ _TRIED: dict[str, Fusion] = {
     "joint, radius 3": JointFusion(radius=3),
     "joint, search 1": JointFusion(search=1),
 }
+# of how well atlases fit a template, in the choice of one
+_WEIGHTS = (0.0, 0.5, 1.0, 2.0, 3.0, 5.0)
 _DRAWS, _THREE, _ANTS_TARGETS = 4, 3, 3
 
 
@@ -64,7 +67,8 @@ def options(parser: argparse.ArgumentParser) -> None:
     """Of the command."""
     parser.add_argument("--split", choices=SPLITS, default="test")
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--only", nargs="+", default=["brain2d", "brain3d", "hearts3d"], metavar="CASE")
+    parser.add_argument("--only", nargs="+", default=["brain2d", "brain3d", "hearts3d", "hearts2d"], metavar="CASE")
+    parser.add_argument("--weights", type=Path, metavar="FILE", help="a network of `run hearts` for hearts2d; left out without")
     parser.add_argument("--targets", type=int, default=10**6, help="stop after so many new targets")
     parser.add_argument("--ants-python", type=Path, metavar="PATH", help="an interpreter that has antspyx; left out without")
 
@@ -118,15 +122,8 @@ def _rows(case: Case, target: str, options: argparse.Namespace) -> Iterator[Row]
     for atlas, phi in zip(atlases, online, strict=True):
         direct.append(atlas.through(phi, here.image.grid))
     mapped = clock.took()
-    scores = [_mean(case, one.labels, here.labels) for one in direct]
     cost = (sum(spent) + mapped) / len(names)
-    yield {
-        "way": "single atlas: mean",
-        "dice": float(np.mean(scores)),
-        "best": max(scores),
-        "cpu_seconds": cost,
-        "registrations": 1,
-    }
+    yield {"way": "single atlas: mean", **_single(case, here, direct), "cpu_seconds": cost, "registrations": 1}
     fusions = _FUSIONS | (_TRIED if options.split == "training" else {})
     if case.name == "brain3d":
         # minutes, and below the majority on every slice
@@ -137,7 +134,42 @@ def _rows(case: Case, target: str, options: argparse.Namespace) -> Iterator[Row]
     if options.ants_python and case.name == "brain2d" and target in case.targets[:_ANTS_TARGETS]:
         yield _ants(case, here, direct, options.ants_python)
     if case.name == "brain2d":
-        yield from _through_templates(case, here, atlases, names, online, spent, registration)
+        yield from _through_templates(case, here, atlases, names, online, spent, options.split)
+    if case.name == "hearts2d" and options.weights:
+        yield from _by_network(case, here, atlases, options.weights)
+
+
+def _single(case: Case, here: Atlas, maps: Sequence[Atlas]) -> Row:
+    """Dice of each map by itself: the mean, the best, and the mean of each label where these are told."""
+    overlaps = [case.dice(one.labels, here.labels) for one in maps]
+    scores = [float(np.mean(list(one.values()))) for one in overlaps]
+    row: Row = {"dice": float(np.mean(scores)), "best": max(scores)}
+    return row | _labels(case, {name: float(np.mean([one[name] for one in overlaps])) for name in overlaps[0]})
+
+
+def _labels(case: Case, overlaps: Mapping[int, float]) -> Row:
+    return {f"label {name}": value for name, value in overlaps.items()} if case.name.startswith("hearts") else {}
+
+
+def _by_network(case: Case, here: Atlas, atlases: Sequence[Atlas], weights: Path) -> Iterator[Row]:
+    """The registrations of a network, fused; and the label map that its marker draws without any atlas, if it has one."""
+    from benchmarks.atlas.network import Marks, flow_of  # brings torch
+
+    flow = flow_of(weights)
+    flow(here.image, atlases[0].image)
+    clock = _Clock()
+    maps = [atlas.through(flow(here.image, atlas.image), here.image.grid) for atlas in atlases]
+    spent = clock.took()
+    cost = spent / len(atlases)
+    yield {"way": "network, single atlas: mean", **_single(case, here, maps), "cpu_seconds": cost, "registrations": 1}
+    for name in ("majority", "joint"):
+        yield _fused(case, here, maps, _FUSIONS[name], f"network, {name}", spent, len(atlases))
+    marks = Marks.of(flow)
+    if marks is not None:
+        clock.took()
+        overlaps = case.dice(marks(here.image), here.labels)
+        row: Row = {"way": "network's marks, no atlas", "cpu_seconds": clock.took(), "registrations": 0}
+        yield row | {"dice": float(np.mean(list(overlaps.values())))} | _labels(case, overlaps)
 
 
 def _fused(case: Case, here: Atlas, maps: Sequence[Atlas], fusion: Fusion, way: str, before: float, registrations: int) -> Row:
@@ -154,7 +186,7 @@ def _fused(case: Case, here: Atlas, maps: Sequence[Atlas], fusion: Fusion, way: 
         "registrations": registrations,
         "memory_gb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
     }
-    return row | ({f"label {name}": value for name, value in overlaps.items()} if case.name == "hearts3d" else {})
+    return row | _labels(case, overlaps)
 
 
 def _through_templates(
@@ -164,10 +196,10 @@ def _through_templates(
     names: Sequence[str],
     online: Sequence[ar.Transform],
     spent: Sequence[float],
-    registration: ar.LPRegistration,
+    split: str,
 ) -> Iterator[Row]:
     """Templates chosen, drawn, and shared by all."""
-    bank = _bank(case, atlases, registration)
+    bank = _bank(case, atlases, ar.LPRegistration.for_people())
     bank.choose(here.image, 1)
     clock, maps, mapping = _Clock(), [], []
     for t, phi in enumerate(online):
@@ -175,6 +207,9 @@ def _through_templates(
         mapping.append(clock.took())
     common = [_fused(case, here, one, JointFusion(), "", spent[t] + mapping[t], 1) for t, one in enumerate(maps)]
     yield _averaged(common, "one template, all the same: mean") | {"best": max(row["dice"] for row in common)}
+    for weight in _WEIGHTS if split == "training" else ():
+        first = max(bank.ranked(here.image), key=lambda choice: choice.likeness + weight * choice.fit)
+        yield {"way": f"one template chosen, weight of the fit {weight}", "dice": common[first.template]["dice"]}
     rng = np.random.default_rng(int(names[0]) + len(names) + int(here.labels.values.sum()) % 1000)
     draws = [rng.choice(len(maps), _THREE, replace=False) for _ in range(_DRAWS)]
     drawn = [
@@ -218,17 +253,8 @@ def _bank(case: Case, atlases: Sequence[Atlas], registration: ar.LPRegistration)
 def _warm(registration: ar.LPRegistration, here: Atlas, atlas: Atlas) -> None:
     maps = [atlas.through(registration(here.image, atlas.image), here.image.grid), here]
     for fusion in (*_FUSIONS.values(), JointFusion(search=1)):
-        few = [slice(n // 2 - min(n // 2, 10), n // 2 + 10) for n in here.image.grid.shape]
-        fuse(*_part(here, maps, few), fusion)
-
-
-def _part(here: Atlas, maps: Sequence[Atlas], where: Sequence[slice]) -> tuple[ar.Image, list[Atlas]]:
-    def cut(atlas: Atlas) -> Atlas:
-        values = [part.values[tuple(where)] for part in (atlas.image, atlas.labels)]
-        grid = ar.Grid(values[0].shape)
-        return Atlas(ar.Image(values[0], grid), ar.Labels(values[1], grid))
-
-    return cut(here).image, [cut(one) for one in maps]
+        box, few = boxed(here, maps, 20)
+        fuse(box.image, few, fusion)
 
 
 def _ants(case: Case, here: Atlas, maps: Sequence[Atlas], python: Path) -> Row:

@@ -11,6 +11,7 @@ _TITLES = {
     "brain2d": "Brain slices z08, 14 atlases: Dice of labels with 30 pixels or more",
     "brain3d": "Brain volumes of 1 mm, 5 atlases: Dice of all labels",
     "hearts3d": "Hearts at end-diastole, 12 atlases: Dice of right ventricle, myocardium, left ventricle",
+    "hearts2d": "Their middle sections, 12 atlases, and the network of sections of hearts",
 }
 
 

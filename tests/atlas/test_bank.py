@@ -1,11 +1,15 @@
 """Banks of templates: what they store, what they add, whom they choose."""
 
+import json
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from support.labelled import ByMass, Noted, atlas, scene
 
-from augreg import Affine, DenseRegistration, DisplacementField, Grid, Image, LPRegistration, dice
+from augreg import Affine, DenseRegistration, DisplacementField, Grid, Image, LPRegistration, dice, warp
 from augreg.atlas import Atlas, JointFusion, Majority, MultiAtlas, TemplateBank, TemplateRegistration, building, digests, fuse
+from augreg.atlas.likeness import likeness
 from augreg.atlas.rough import affine_part, rough
 
 SHAPES = [(52, 42), (16, 22, 18)]
@@ -97,6 +101,43 @@ def test_the_template_that_looks_like_an_image_is_chosen_wherever_that_lies(shap
         assert [c.template for c in bank.choose(moved, 2)] == [c.template for c in order[:2]]
         np.testing.assert_allclose(order[0].start.translation, -55, atol=0.3)
     assert [choice.template for choice in bank.choose(moved)] == [0, 1, 2]
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_a_bank_knows_how_well_its_atlases_fit_each_template(shape, tmp_path):
+    atlases, other = people(shape), scene(shape, 20, 0.6, (2, -1, 1))[0]
+    templates, folder = [other, atlases[1].image], tmp_path / "bank"
+    bank = TemplateBank.of(templates, atlases, ByMass(0.2), folder)
+    for t, template in enumerate(templates):
+        like = likeness(template)
+        through = [warp(one.image, bank.routes.to_atlas(t, a), template.grid) for a, one in enumerate(atlases)]
+        wanted = [like(image) for a, image in enumerate(through) if atlases[a].image is not template]
+        assert bank.routes.fit(t) == pytest.approx(np.mean(wanted), abs=2e-6)
+    # what is noise fits worse
+    assert bank.routes.fit(0) < bank.routes.fit(1) - 0.2
+    # it is found again, whoever has found it out, and a folder that does not know it learns it
+    before, listed = files(folder), folder / "bank.json"
+    text = json.loads(listed.read_text(encoding="utf-8"))
+    listed.write_text(json.dumps({name: part for name, part in text.items() if name != "likeness"}), encoding="utf-8")
+    older = TemplateBank.read(folder, ByMass(0.2))
+    assert older.routes.fit(0) is None
+    assert [choice.template for choice in older.choose(atlases[0].image, 1)]
+    TemplateBank.of(templates, atlases, ByMass(0.2), folder)
+    assert files(folder) == before
+
+
+def test_templates_are_chosen_by_their_look_and_by_how_well_atlases_fit_them(tmp_path):
+    atlases, target = people((52, 42)), scene((52, 42), 30, 0.05)[0]
+    held = TemplateBank.of([one.image for one in atlases], atlases, ByMass(), tmp_path / "bank").held()
+    look = [choice.likeness for choice in sorted(held.ranked(target), key=lambda choice: choice.template)]
+    for fits in ((0.1, 0.9, 0.5, 0.5), (0.5, 0.2, 0.3, 0.9), (0.5, 0.5, 0.5, 0.5)):
+        bank = TemplateBank(ByMass(), replace(held.routes, fits=fits))
+        order = bank.ranked(target)
+        assert [choice.template for choice in order] == sorted(range(4), key=lambda t: -look[t] - 2 * fits[t])
+        assert [choice.fit for choice in order] == [fits[choice.template] for choice in order]
+        # one that is not known says nothing of the others
+        bank = TemplateBank(ByMass(), replace(held.routes, fits=(*fits[:3], None)))
+        assert [choice.template for choice in bank.ranked(target)] == sorted(range(4), key=lambda t: -look[t])
 
 
 @pytest.mark.parametrize("shape", SHAPES)
