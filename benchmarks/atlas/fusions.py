@@ -21,7 +21,7 @@ import numpy as np
 import augreg as ar
 from augreg.atlas import Atlas, Fusion, JointFusion, Majority, fuse
 from augreg.threads import set_threads
-from benchmarks.atlas.ants import joint_fusion
+from benchmarks.atlas.ants_fusion import joint_fusion
 from benchmarks.atlas.cases import Case, boxed, cases
 from benchmarks.harness.page import heading, table
 from benchmarks.harness.record import Record, Row, about, continued, write_record

@@ -34,7 +34,7 @@ from augreg.atlas import (
     fuse,
 )
 from augreg.threads import set_threads
-from benchmarks.atlas.ants import joint_fusion
+from benchmarks.atlas.ants_fusion import joint_fusion
 from benchmarks.atlas.cases import Case, boxed, cases
 from benchmarks.atlas.table import rendered
 from benchmarks.harness.places import ROOT
