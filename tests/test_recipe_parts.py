@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from support import subjects
 
 from augreg import recipes
 from augreg.networks import AffineFlow, Antisymmetric, Cascade, FlowNetS, Marked, Moments, UNet, network_of
@@ -77,6 +78,19 @@ def test_pairs_are_moved_by_mm_and_lit_before_a_structure_is_drawn():
     ]
     torch.testing.assert_close(2 * centers[0], centers[1], atol=1.1, rtol=0)
     assert centers[1].abs().max() > 1
+
+
+def test_the_recipe_of_contrasts_shows_what_that_of_brains_shows_in_contrasts_of_its_own():
+    brain, contrasts = (recipes.named(name) for name in ("brain", "contrasts"))
+    plain, changed = (shown(recipe, recipes.fresh_pairs(recipe, subjects.model(), 3), 3)(0) for recipe in (brain, contrasts))
+    assert torch.equal(plain.flow.nan_to_num(), changed.flow.nan_to_num())
+    for name in ("fixed", "moving"):
+        for before, after in zip(getattr(plain, name), getattr(changed, name), strict=True):
+            order = before.flatten().argsort()
+            rises = after.flatten()[order][:: max(1, len(order) // 40)].diff()
+            # up and down again
+            assert rises.clamp(min=0).sum() > 0.05 * rises.abs().sum()
+            assert (-rises).clamp(min=0).sum() > 0.05 * rises.abs().sum()
 
 
 def test_a_unet_leaves_thin_axes_alone():

@@ -80,7 +80,7 @@ def asked(line: str, known: dict | None = None) -> Recipe:
 
 
 @pytest.mark.parametrize(
-    "recipe", [DEFAULT, HEART, BRAIN, DEMO, HEARTS, MULTIMODAL, OTHER, replace(OTHER, curriculum=0.0, pool=6)]
+    "recipe", [DEFAULT, HEART, BRAIN, DEMO, HEARTS, MULTIMODAL, recipes.CONTRASTS, OTHER, replace(OTHER, curriculum=0.0, pool=6)]
 )
 def test_a_recipe_becomes_json_and_comes_back_equal(recipe, tmp_path):
     text = json.dumps(recipe.described())

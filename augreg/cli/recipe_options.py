@@ -52,8 +52,8 @@ def add_recipe_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--recipe",
         metavar="R",
-        help="default, heart, brain, demo, pairs, hearts, multimodal, brains, lungs, or a JSON file with what --explain prints; "
-        "other options change single values",
+        help="default, heart, brain, demo, pairs, hearts, multimodal, brains, contrasts, lungs, or a JSON file with what "
+        "--explain prints; other options change single values",
     )
     parser.add_argument("--explain", action="store_true", help="print all values of the recipe as JSON, and do nothing else")
     length = parser.add_mutually_exclusive_group()

@@ -20,6 +20,7 @@ from augreg.recipes.lessons import (
 from augreg.recipes.named import (
     BRAIN,
     BRAINS,
+    CONTRASTS,
     DEFAULT,
     DEMO,
     HEART,
@@ -38,6 +39,7 @@ from augreg.recipes.words import objective_words
 __all__ = [
     "BRAIN",
     "BRAINS",
+    "CONTRASTS",
     "DEFAULT",
     "DEMO",
     "HEART",

@@ -2,7 +2,8 @@
 
     unsupervised   local correlation of the images, and smooth velocities
     labels         overlap of label maps, and smooth velocities; images of both people go into one trunk
-    targets        fields that match the outlines of label maps, made beforehand (SVF-Net, Rohe et al., MICCAI 2017)
+    targets        maps that match the outlines of label maps, made beforehand
+    velocities     the logarithms of these maps (SVF-Net, Rohe et al., MICCAI 2017)
     marked         overlap of label maps; each image is marked by itself first, and the trunk sees images and marks
 
 All predict antisymmetric velocities, on cells of two pixels of two.
@@ -38,6 +39,7 @@ from augreg.training import (
     seen_differently,
     shaded,
     supervised,
+    velocities,
 )
 from benchmarks.experiments.lessons import Lesson
 from benchmarks.experiments.people import Subject
@@ -46,7 +48,7 @@ from benchmarks.experiments.sections import Sections
 # pixels
 SPACING, _BATCH, _WIDTH = 2.0, 4, 0.5
 STEPS, RATE, SMOOTH = {"cardiac2d": 800, "hearts3d": 1200}, 3e-3, 0.1
-SEEDS = {"unsupervised": 1, "labels": 1, "targets": 1, "marked": 3}
+SEEDS = {"unsupervised": 1, "labels": 1, "targets": 1, "velocities": 1, "marked": 3}
 # pairs whose outlines are matched, tried at most, and the least mean Dice of a match
 _MATCHED, _TRIED, _GOOD = 60, 180, 0.8
 
@@ -58,10 +60,11 @@ def lesson(method: str, seed: int, study: Sections) -> Lesson:
         "unsupervised": Smooth(Likeness(), 0.5),
         "labels": Smooth(overlap, SMOOTH),
         "targets": supervised,
+        "velocities": velocities,
         "marked": Outlined(Smooth(overlap, SMOOTH), study.structures),
     }
     network = partial(seeded, seed, partial(_network, method == "marked", len(study.structures)))
-    batches = _targets(study.training, seed) if method == "targets" else _poses(study.training, seed)
+    batches = _targets(study.training, seed) if method in ("targets", "velocities") else _poses(study.training, seed)
     looks = seen_differently(shaded(batches, gain=0.2, seed=seed), gamma=0.3, noise=0.02, seed=seed)
     return Lesson(network, looks, known[method], STEPS[study.name], RATE)
 

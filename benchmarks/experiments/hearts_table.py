@@ -15,7 +15,8 @@ NAMES = {
     "syn_cc": "ANTs SyN, CC",
     "unsupervised": "velocities, local correlation alone",
     "labels": "velocities, labels",
-    "targets": "velocities, matched outlines (SVF-Net)",
+    "targets": "velocities, matched outlines",
+    "velocities": "velocities, logarithms of matched outlines (SVF-Net)",
     "marked": "velocities of marked images, labels",
 }
 TITLES = {

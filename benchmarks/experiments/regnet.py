@@ -26,12 +26,12 @@ import torch
 from torch import nn
 
 from augreg.lp import LPRegistration
-from augreg.networks import AtScale, Cascade, Displacement, FlowNetS, FlowRegistration, Map, Network, RegNet
+from augreg.networks import AtScale, Cascade, Displacement, FlowNetS, FlowRegistration, Map, Network, PatchNet, RegNet
 from augreg.recipes import BRAIN, shown
 from augreg.registration import Chained
 from augreg.synthesis import BSplineField, RandomDeformations, TrainingPair, ZeroField, make_pairs, training_pairs
 from augreg.threads import set_threads
-from augreg.training import Batches, pairs_from_generators
+from augreg.training import Batches, FlowLearner, Learner, pairs_from_generators, patches
 from benchmarks.experiments import trials
 from benchmarks.experiments.people import Study, read_study
 from benchmarks.experiments.software import nothing
@@ -53,6 +53,8 @@ WIDTH, STEPS, SEEDS = 0.25, 1000, (0, 1, 2)
 _NARROW = WIDTH / 3**0.5
 # of RegNet
 _HALF = 0.5
+# side of a patch, and patches of a pair, that together are about as large as the images
+_SIDE, _EACH = 40, 4
 _PAIRS, _SEED = 24, 1000
 NAMES = {
     "none": "no registration",
@@ -64,6 +66,8 @@ NAMES = {
     "composed": "trained apart, composed",
     "regnet": "RegNet's trunk, one scale",
     "regnets": "RegNet's trunk, three scales, composed",
+    "patchnet": "network of patches, one scale, whole images",
+    "patches": "the same, from balanced patches",
 }
 
 
@@ -93,7 +97,7 @@ def listed(study: Study) -> Iterator[tuple[str, Callable[[Path], list[Row]]]]:
         for name in ("one", "three"):
             yield f"{name}-s{seed}", functools.partial(_of_network, name, seed, study)
     yield "apart-s0", functools.partial(_published, 0, study)
-    for name, seed in (("regnet", 0), ("regnets", 0), ("regnets", 1)):
+    for name, seed in (("regnet", 0), ("regnets", 0), ("regnets", 1), ("patchnet", 0), ("patches", 0)):
         yield f"{name}-s{seed}", functools.partial(_of_network, name, seed, study)
 
 
@@ -103,6 +107,8 @@ def network(name: str) -> Network:
         return Cascade([stage(scale) for scale in SCALES])
     if name == "regnets":
         return Cascade([stage(scale, RegNet(2, 1, _HALF)) for scale in SCALES])
+    if name in ("patchnet", "patches"):
+        return PatchNet(2)
     return FlowNetS(2, 1, WIDTH) if name == "one" else RegNet(2, 1, _HALF)
 
 
@@ -172,8 +178,15 @@ class Added(Network):
         return [Displacement.of(total)]
 
 
+def _patched(seed: int, network: Network, batches: Batches, spacing: tuple[float, ...]) -> Learner:
+    cut = patches(batches, _SIDE, each=_EACH, prepare=network.prepare, seed=seed)
+    return FlowLearner(network, cut, spacing, prepared=True)
+
+
 def _of_network(name: str, seed: int, study: Study, folder: Path) -> list[Row]:
-    flow, said = taught(Lesson(functools.partial(network, name), known(study, seed), steps=STEPS), seed, folder, HALF)
+    teach = functools.partial(_patched, seed) if name == "patches" else None
+    lesson = Lesson(functools.partial(network, name), known(study, seed), steps=STEPS, teach=teach)
+    flow, said = taught(lesson, seed, folder, HALF)
     return _rows(name, {"alone": flow, "twice": Chained(flow, flow)}, study, {"seed": seed, **said})
 
 
