@@ -76,9 +76,10 @@ def _poses(subjects: Sequence[Subject], seed: int) -> Batches:
     return jittered(batches, rotation=10.0, scale=0.1, shift=6.0 / SPACING, bend=1.0, seed=seed)
 
 
-def known_pairs(subjects: Sequence[Subject], seed: int, count: int = _MATCHED) -> PairBatch:
+def known_pairs(subjects: Sequence[Subject], seed: int, count: int | None = None) -> PairBatch:
     """Pairs of two people whose outlines were matched; where they could not be, another pair is taken."""
     rng, seen, found = np.random.default_rng([seed, 12]), [_coarse(one) for one in subjects], []
+    wanted = _MATCHED if count is None else count
     for _ in range(_TRIED):
         i, j = rng.permutation(len(seen))[:2]
         (fixed, inside), (moving, other) = seen[i], seen[j]
@@ -88,7 +89,7 @@ def known_pairs(subjects: Sequence[Subject], seed: int, count: int = _MATCHED) -
             flow = displacement_to_flow(phi(fixed.grid.points()) - fixed.grid.points(), fixed.grid)
             pair = PairBatch.without_truth(image_to_tensor(fixed), image_to_tensor(moving))
             found.append(replace(pair, flow=flow, mask=torch.ones_like(pair.mask)))
-        if len(found) == count:
+        if len(found) == wanted:
             break
     return PairBatch.concatenate(found)
 
