@@ -97,13 +97,21 @@ def test_tables_are_means_over_pairs_and_comparisons_are_by_patient():
             "folding": 0.0,
             "cpu_ms": 2.0,
         }
-        for m, s, d, t in (("none", 0, 0.5, 9.0), ("marked", 0, 0.7, 7.0), ("marked", 1, 0.9, 5.0), ("bending", 0, 0.9, 6.0))
+        for m, s, d, t in (
+            ("none", 0, 0.5, 9.0),
+            ("marked", 0, 0.7, 7.0),
+            ("marked", 1, 0.9, 5.0),
+            ("bending", 0, 0.9, 6.0),
+            ("bending", 2, 0.9, 4.0),
+        )
         for p in "ab"
         for k in range(2)
     ]
     text = prostate_table.rendered({**ABOUT, "rows": rows, "trainings": [{"method": "marked", "seed": 0, "cpu_seconds": 120}]})
     assert "| marks of each image, moments | 2 | 0.800 ± 0.141 | 6.5 ± 1.4 | 1.0 ± 0.0 | 0.000 ± 0.000 | 2 | 2.0 |" in text
-    assert "| centres of the images | -3.00 | -3.00 to -3.00 | 0.500 | 2 of 2 |" in text
+    assert "| centres of the images | -4.00 | -4.00 to -4.00 | 0.500 | 2 of 2 |" in text
+    # networks by the seeds that both have
+    assert "| marks of each image, moments | -1.00 | -1.00 to -1.00 | 0.500 | 2 of 2 |" in text
     assert "4 pairs of 2 patients" in text
 
 

@@ -43,7 +43,13 @@ def rendered(record: Record) -> str:
     patients = len({row["patient"] for row in rows})
     scans = len({row["scan"] for row in rows})
     said = f"{scans} pairs of {patients} patients, who are in no training"
-    return table(header, lines) + "\n" + _comparisons(rows, methods) + heading(record, said) + "\n"
+    return (
+        table(header, lines)
+        + "\n"
+        + _comparisons(rows, methods, {one["method"] for one in trained})
+        + heading(record, said)
+        + "\n"
+    )
 
 
 def _title(name: str) -> str:
@@ -52,14 +58,17 @@ def _title(name: str) -> str:
     return NAMES[method] + (f", weight {weight}" if weight else "")
 
 
-def _comparisons(rows: list[Row], methods: list[str]) -> str:
+def _comparisons(rows: list[Row], methods: list[str], taught: set[str]) -> str:
+    """Patient by patient; of networks the seeds that both have, which begin with the same marks."""
     others = [method for method in methods if method != JUDGE]
     if JUDGE not in methods or not others:
         return ""
     header = [f"landmarks mm of marks, {NAMES[JUDGE]}, against", "difference", "95 % interval", "p", "better for"]
-    mine, lines = _patients(rows, JUDGE), []
+    lines = []
     for method in others:
-        found = compared(mine, _patients(rows, method))
+        seeds = [{row["seed"] for row in rows if row["method"] == name} for name in (method, JUDGE)]
+        both = [row for row in rows if method not in taught or row["seed"] in seeds[0] & seeds[1]]
+        found = compared(_patients(both, JUDGE), _patients(both, method))
         low, high = found.interval
         better = found.people - found.higher
         lines.append(
