@@ -64,8 +64,12 @@ def test_lessons_with_prostates_can_be_taken_one_after_the_other(tmp_path, monke
     taught("marked", 1)
     both = FlowRegistration.from_file(prostate_lessons.together(2, pairs.spacing, tmp_path))
     assert np.isfinite(glands.measured(scans[0], both(scans[0].fixed, scans[0].moving))["tre"])
-    whole, _ = taught("cascade")
-    assert np.isfinite(glands.measured(scans[0], whole(scans[0].fixed, scans[0].moving))["tre"])
+    first, _ = taught("affine")
+    for method in ("cascade", "frozen"):
+        whole, _ = taught(method)
+        assert np.isfinite(glands.measured(scans[0], whole(scans[0].fixed, scans[0].moving))["tre"])
+    kept, before = whole.network.networks[0].state_dict(), first.network.state_dict()
+    assert all(torch.equal(before[name], kept[name]) for name in before)
     for method in ("bending", "critic"):
         found, _ = taught(method)
         # the marks stay as they are

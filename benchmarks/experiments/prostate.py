@@ -139,7 +139,7 @@ PLAIN: dict[str, Callable[[Scan], Transform]] = {
 
 
 # in the order in which they need each other
-METHODS = (*PLAIN, "affine", "cascade", "marked", "together", *WEIGHTS_OF)
+METHODS = (*PLAIN, "affine", "cascade", "frozen", "marked", "together", *WEIGHTS_OF)
 
 
 def _rows(run: Run, register: Callable[[Scan], Transform], study: Glands) -> Iterator[Row]:

@@ -2,6 +2,7 @@
 
 affine        an affine map from features of both images at once (Hu et al., MICCAI 2018, its global part)
 cascade       such a map, then a U-net's flow of velocities on what it leaves, composed, in one lesson (their whole network)
+frozen        the map of `affine` as it is, then such a flow in a lesson of its own
 marked        each image is marked by itself, moments of the marks give scales and a shift
 together      the marks of all seeds of `marked`, averaged: nothing is learned any more
 bending ...   `marked` of the same seed, whose marks stay as they are, and a flow of velocities on what it leaves, learned from
@@ -67,7 +68,7 @@ AFFINE_RATE = 3e-4
 LATER_STEPS, LATER_RATE = 300, 2e-3
 # of each regulariser
 WEIGHTS_OF = {"bending": 3.0, "diffusion": 1.0, "plausible": 0.03, "critic": 0.02}
-SEEDS = {"affine": 1, "cascade": 1, "marked": 3, **dict.fromkeys(WEIGHTS_OF, 3)}
+SEEDS = {"affine": 1, "cascade": 1, "frozen": 1, "marked": 3, **dict.fromkeys(WEIGHTS_OF, 3)}
 # of an affine map that learns at a U-net's rate
 _GAIN = 0.01
 # fields of finite elements that a critic knows
@@ -85,6 +86,9 @@ def lesson(method: str, seed: int, pairs: RealPairs, folder: Path, weight: float
         return Lesson(partial(seeded, seed, _whole), batches, bent, STEPS, LATER_RATE)
     if method == "marked":
         return Lesson(partial(seeded, seed, _marked), batches, Outlined(overlap), STEPS, RATE)
+    if method == "frozen":
+        bent = Bending(overlap, WEIGHTS_OF["bending"])
+        return Lesson(partial(_frozen, seed, folder), batches, bent, LATER_STEPS, LATER_RATE)
     weight = WEIGHTS_OF[method] if weight is None else weight
     make = partial(_cascaded, seed, folder)
     if method == "critic":
@@ -153,6 +157,11 @@ def _affine() -> Network:
 
 def _whole() -> Network:
     return Cascade([AffineFlow(StackedEncoder(3, 1, 0.125), _GAIN), _flow(1)])
+
+
+def _frozen(seed: int, folder: Path) -> Network:
+    first = read_network(folder / f"affine-s{seed}" / WEIGHTS).network.requires_grad_(False)
+    return Cascade([first, seeded(seed, lambda: _flow(1))])
 
 
 def _flow(channels: int) -> Network:

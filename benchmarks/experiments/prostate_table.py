@@ -14,6 +14,7 @@ NAMES = {
     "oracle": "oracle: centroids of the true glands",
     "affine": "affine map from features of both images",
     "cascade": "that map and a U-net in one lesson, composed",
+    "frozen": "that map as it was, then velocities, bending",
     "marked": "marks of each image, moments",
     "together": "the same, marks of all seeds averaged",
     "bending": "then velocities, bending",
