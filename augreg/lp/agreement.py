@@ -25,7 +25,7 @@ from augreg.keypoints.boundary import find_keypoints
 from augreg.lp import _patch_kernels
 from augreg.lp.criteria import noise_floor
 from augreg.lp.level import Level
-from augreg.lp.start import Samples, samples
+from augreg.lp.translations import Samples, samples
 from augreg.threads import shared
 
 Values = npt.NDArray[np.float32]

@@ -2,8 +2,9 @@
 
     ncc      1 - NCC of the profile, per channel (invariant to brightness and contrast)
     ssd      mean squared difference / variance of the fixed image
-    mi       mean of rho(f, g) = -log P(f, g) / (P(f) P(g)) over intensity classes: a bound of mutual information by the joint
-             histogram P of the profiles at the current transform, estimated anew at every iteration
+    mi       mean of rho(f, g) = -log P(f, g) / (P(f) P(g)) over classes of brightness of equal numbers: a bound of mutual
+             information by the joint histogram P of the profiles at the current transform, smoothed, and estimated anew at every
+             iteration
     classes  the same over classes whose numbers mean nothing, such as those of superpixels
     labels   mean of rho(f, g) = -log P(g | f) over labels that mean the same in both images: P is estimated as before, with some
              trust in P(f | f)
@@ -19,6 +20,7 @@ from typing import ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
+import scipy.ndimage
 
 from augreg.geometry.grid import FloatArray
 from augreg.keypoints.pyramid import Raster
@@ -28,7 +30,8 @@ from augreg.threads import shared
 
 CriterionName = Literal["ncc", "ssd", "mi", "labels", "classes"]
 
-_BINS = 24
+# classes of brightness, and how far counts are spread over those beside them
+_BINS, _SPREAD = 24, 1.0
 # of a label's partner: how much is known beforehand, and the least probability of any
 _KINSHIP, _UNSEEN = 0.5, 1e-3
 # noise, as a share of the images' variance
@@ -184,18 +187,20 @@ class _Information(_Table):
         return _Information(_bins(fixed), _bins(moving))
 
     def table(self, histogram: FloatArray) -> FloatArray:
-        joint = _probabilities(histogram)
-        return -np.log(joint / (joint.sum(axis=1, keepdims=True) * joint.sum(axis=0, keepdims=True)))
+        # of few samples at a wrong pose a sharp table knows every pair that has met there, and the pose looks right
+        return _surprise(scipy.ndimage.gaussian_filter(histogram, _SPREAD))
 
 
 @dataclass(frozen=True, eq=False)
-class _Classes(_Information):
+class _Classes(_Table):
     of_labels = True
-    any_contrast = False
 
     @staticmethod
     def of(fixed: Raster, moving: Raster) -> _Classes:
         return _Classes(_between(np.unique(fixed.values)), _between(np.unique(moving.values)))
+
+    def table(self, histogram: FloatArray) -> FloatArray:
+        return _surprise(histogram)
 
 
 @dataclass(frozen=True, eq=False)
@@ -216,6 +221,12 @@ class _Likelihood(_Table):
         joint = _probabilities(histogram)
         fixed = joint.sum(axis=1, keepdims=True)
         return -np.log((1 - _KINSHIP) * joint / fixed + _KINSHIP * self.same + _UNSEEN)
+
+
+def _surprise(histogram: FloatArray) -> FloatArray:
+    """-log P(f, g) / (P(f) P(g)) from counts of pairs."""
+    joint = _probabilities(histogram)
+    return -np.log(joint / (joint.sum(axis=1, keepdims=True) * joint.sum(axis=0, keepdims=True)))
 
 
 def _probabilities(histogram: FloatArray) -> FloatArray:
@@ -265,8 +276,8 @@ def _variance(raster: Raster) -> FloatArray:
 
 
 def _bins(raster: Raster) -> FloatArray:
-    low, high = np.percentile(_inside(raster).mean(axis=-1), (0.5, 99.5))
-    return np.append(np.linspace(low, high, _BINS + 1)[1:-1], np.inf)
+    # of equal numbers: between equal steps of brightness most voxels of a dark image would be of one class
+    return np.append(np.unique(np.quantile(_inside(raster).mean(axis=-1), np.linspace(0, 1, _BINS + 1)[1:-1])), np.inf)
 
 
 def _between(labels: npt.NDArray[np.float32]) -> FloatArray:

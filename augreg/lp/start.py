@@ -1,8 +1,7 @@
 """A robust start: rotations, scales and all translations tried at a very coarse level.
 
-For every candidate rotation and scale the moving image is warped about the centre and correlated with the fixed one for all
-translations at once; the normalised correlation over the overlap only (Padfield 2012, IEEE TIP 21(5), eq. 7-12) does not
-reward an image for leaving the view. All candidates share their Fourier transforms.
+For every candidate rotation and scale the moving image is warped about the centre and compared with the fixed one under all
+translations at once (see `augreg.lp.translations`).
 
 Usual starts are near (`nearby`), or turned any way (`turned`); their mirror images stand behind one of `reflections`. Where they
 lead to no agreement, the whole circle, half and double size and centred grids are tried (`all_around`): so many that a plain
@@ -25,30 +24,24 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
-import numpy.typing as npt
-import scipy.fft
 
 from augreg.geometry.grid import FloatArray, Grid
 from augreg.geometry.transforms import Affine, Transform
 from augreg.keypoints.pyramid import Raster
-from augreg.lp.profiles import sampled
+from augreg.lp.translations import Samples, correlation_ratios, correlations, plain_correlations, samples
 
 # degrees between rotations, scales, and the rotations in 3-D from which on the turns of a cube are between them
 _TURN = {2: 5.0, 3: 10.0}
 CUBE = 90.0
 _SCALES = {2: (0.85, 1.0, 1.15), 3: (1.0,)}
-_OVERLAP = 0.4
 # shifts, as shares of the sides: usual ones, and where everything is tried
 _REACH, _FAR = 0.3, 0.5
 # of everything: degrees between rotations in 2-D, scales, and how many are left to the normalised correlation
 _WIDE_TURN = 15.0
 _WIDE_SCALES = (0.5, 0.63, 0.8, 1.0, 1.25, 1.6, 2.0)
 _LEFT = 16
-
-Samples = tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]
 
 
 def nearby(ndim: int, *, rigid: bool, degrees: float) -> list[FloatArray]:
@@ -111,7 +104,7 @@ def candidates(
     fixed, moving : a level of some 32 voxels along the longest axis
     matrices : rotations and scales about the fixed grid's centre
     far : shifts to half of the image, not to a third; matrices that correlate worst anyway are left out
-    contrast : negative correlations count as positive ones do
+    contrast : any relation of brightness counts
     left : how many matrices are left then
     apart : norm of what takes the matrix of a better start to another's, from which on that counts as another start
     """
@@ -120,9 +113,11 @@ def candidates(
     if far and len(tried) > left:
         # every other voxel suffices to see which are not worth more
         few = grid.with_shape([max(2, n // 2) for n in grid.shape])
-        plain = _plain_correlations(*_pair(fixed, moving, initial, tried, few), few, reach, contrast)
-        tried = tried[np.argsort(-plain, kind="stable")[:left]]
-    scores, shifts = _correlations(*_pair(fixed, moving, initial, tried, grid), grid, reach, contrast)
+        pair = _pair(fixed, moving, initial, tried, few)
+        likely = correlation_ratios(*pair, few, reach)[0] if contrast else plain_correlations(*pair, few, reach)
+        tried = tried[np.argsort(-likely, kind="stable")[:left]]
+    compared = correlation_ratios if contrast else correlations
+    scores, shifts = compared(*_pair(fixed, moving, initial, tried, grid), grid, reach)
     best: list[int] = []
     for k in np.argsort(-scores, kind="stable"):
         if len(best) == count:
@@ -162,71 +157,3 @@ def _rotations(ndim: int, degrees: float) -> list[FloatArray]:
             matrix = matrix @ turn
         products.append(matrix)
     return products
-
-
-def samples(raster: Raster, points: FloatArray) -> Samples:
-    """Mean over channels of a raster at points (..., D) mm, 0 where it is not known, and where it is."""
-    flat = np.ascontiguousarray(points.reshape(-1, raster.grid.ndim))
-    # bundles of a single sample; of labels, too, a mean counts
-    still = np.zeros_like(flat)
-    values = sampled(replace(raster, nearest=False), flat, still, still[:, None], 0, 1.0).mean(axis=1).reshape(points.shape[:-1])
-    valid = np.isfinite(values)
-    return np.where(valid, values, np.float32(0.0)), valid
-
-
-def _plain_correlations(fixed: Samples, moving: Samples, grid: Grid, reach: float, contrast: bool) -> FloatArray:
-    """Of every candidate (K, *shape) the greatest correlation over all shifts, (K,), what lies outside taken for the mean."""
-    shape = [scipy.fft.next_fast_len(n + int(reach * n), real=True) for n in grid.shape]
-    axes = tuple(range(-grid.ndim, 0))
-
-    def centred(values: npt.NDArray[np.float32], valid: npt.NDArray[np.bool_]) -> npt.NDArray[np.float32]:
-        mean = values.sum(axis=axes, keepdims=True) / np.maximum(valid.sum(axis=axes, keepdims=True), 1)
-        out = np.where(valid, values - mean, np.float32(0.0)).astype(np.float32)
-        return out / (np.sqrt((out**2).sum(axis=axes, keepdims=True)) + np.float32(1e-12))
-
-    still = np.conj(scipy.fft.rfftn(centred(*fixed), shape, axes))
-    sfg = scipy.fft.irfftn(scipy.fft.rfftn(centred(*moving), shape, axes) * still, shape, axes)
-    sfg = np.abs(sfg) if contrast else sfg
-    near = _near(shape, grid, reach)[1]
-    return np.where(near, sfg, -np.inf).reshape(len(sfg), -1).max(axis=1)
-
-
-def _near(shape: Sequence[int], grid: Grid, reach: float) -> tuple[tuple[npt.NDArray[np.int64], ...], npt.NDArray[np.bool_]]:
-    """Shifts of all places of a circular correlation, one array per axis, and which are within reach."""
-    steps = np.meshgrid(*[_signed(size) for size in shape], indexing="ij")
-    return steps, np.logical_and.reduce([np.abs(step) <= reach * size for step, size in zip(steps, grid.shape, strict=True)])
-
-
-def _correlations(fixed: Samples, moving: Samples, grid: Grid, reach: float, contrast: bool) -> tuple[FloatArray, FloatArray]:
-    """Of every candidate (K, *shape) the best score and its shift d (K, D), voxels: fixed(x) ~ moving(x + d)."""
-    shape = [scipy.fft.next_fast_len(n + int(reach * n), real=True) for n in grid.shape]
-    axes = tuple(range(-grid.ndim, 0))
-
-    def spectra(samples: Samples) -> list[npt.NDArray[np.complexfloating]]:
-        values, valid = samples
-        # centred and scaled: single precision suffices
-        inside = values[valid] if valid.any() else np.zeros(1, np.float32)
-        centred = np.where(valid, (values - inside.mean()) / (inside.std() + np.float32(1e-12)), np.float32(0.0))
-        return [scipy.fft.rfftn(part, shape, axes) for part in (valid.astype(np.float32), centred, centred**2)]
-
-    fm, f, ff = (np.conj(part) for part in spectra(fixed))
-    m, g, gg = spectra(moving)
-    products = (m * fm, m * f, m * ff, g * fm, gg * fm, g * f)
-    overlap, sf, sff, sg, sgg, sfg = (scipy.fft.irfftn(product, shape, axes) for product in products)
-    n = np.maximum(overlap, 1.0)
-    variance = np.maximum(sff - sf**2 / n, 0) * np.maximum(sgg - sg**2 / n, 0)
-    steps, near = _near(shape, grid, reach)
-    good = near & (overlap >= _OVERLAP * fixed[1].sum()) & (variance > 1e-6 * variance.max())
-    covariance = sfg - sf * sg / n
-    score = np.where(
-        good, (np.abs(covariance) if contrast else covariance) / np.sqrt(np.where(good, variance, 1)), -np.inf
-    ).reshape(len(overlap), -1)
-    best = np.argmax(score, axis=1)
-    shifts = np.stack([step.ravel()[best] for step in steps], axis=1).astype(float)
-    return score[np.arange(len(best)), best].astype(float), shifts
-
-
-def _signed(size: int) -> npt.NDArray[np.int64]:
-    """The shifts that the places of a circular correlation stand for."""
-    steps = np.arange(size)
-    return np.where(steps > size // 2, steps - size, steps)
