@@ -26,6 +26,7 @@ from benchmarks.registration.rivals import luminance
 from benchmarks.registration.run import completed
 from benchmarks.registration.table import BEFORE, rendered
 from benchmarks.silent import run as silent
+from benchmarks.silent import unrelated
 from benchmarks.start import run as start
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -243,6 +244,14 @@ def test_silent_failures_go_on_where_they_were_stopped(tmp_path, monkeypatch):
         main(["run", "silent", "--output", str(tmp_path / "r.json"), "--count", count])
     assert len(seen) == len(set(seen)) == 30
     assert len(read_record(tmp_path / "r.json")["rows"]) == 30
+
+
+def test_doubts_are_timed_where_they_are_asked():
+    values = np.random.default_rng(0).random((40, 40)).astype(np.float32)
+    image, points = Image(values, Grid(values.shape)), np.full((1, 2), 20.0)
+    row = unrelated.judged(unrelated.Related("known2d/noise/rigid/0", image, image, points, points, 1.0))
+    assert 0 < row["asking"] < 1
+    assert row["wrong"] is False
 
 
 WORKER = """

@@ -12,7 +12,6 @@ import sys
 import time
 from collections import defaultdict
 from collections.abc import Iterator
-from functools import partial
 from itertools import chain
 from statistics import median
 from unittest.mock import patch
@@ -23,7 +22,6 @@ import augreg as ar
 from augreg.geometry.transforms import Transform
 from augreg.lp.doubts import doubts
 from augreg.lp.level import Level
-from augreg.lp.walk import Walk
 from augreg.threads import set_threads
 from benchmarks.harness.page import heading, table
 from benchmarks.harness.record import Record, Row, about, continued, write_record
@@ -91,7 +89,7 @@ def judged(pair: Related) -> Row:
         return found
 
     register = ar.LPRegistration(transform=pair.transform, criterion="mi")
-    with patch("augreg.lp.register.Walk", partial(Walk, asked=asked)):
+    with patch("augreg.lp.register.doubts", asked):
         (*_, state), took = timed(lambda: list(register.steps(pair.fixed, pair.moving)))
     errors = np.linalg.norm(state.transform(pair.points) - pair.targets, axis=1)
     error = float(np.median(errors)) if len(errors) else float("inf")

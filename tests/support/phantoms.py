@@ -59,7 +59,9 @@ def elastic(seed: int) -> sitk.BSplineTransform:
     return transform
 
 
-def pair(values: np.ndarray, transform: sitk.Transform, seed: int) -> tuple[Image, Image, np.ndarray, np.ndarray]:
+def pair(
+    values: np.ndarray, transform: sitk.Transform, seed: int, noise: float = 0.02
+) -> tuple[Image, Image, np.ndarray, np.ndarray]:
     """Fixed, moving, and points x of the foreground with their images transform(x), (N, 2) each.
 
     fixed(x) = moving(transform(x)), then a gamma change, and independent noise on both images.
@@ -67,8 +69,8 @@ def pair(values: np.ndarray, transform: sitk.Transform, seed: int) -> tuple[Imag
     rng = np.random.default_rng(seed)
     original = sitk.GetImageFromArray(values)
     warped = sitk.GetArrayFromImage(sitk.Resample(original, original, transform, sitk.sitkBSpline, 0.0))
-    fixed = np.clip(warped, 0, 1) ** 1.3 + rng.normal(0, 0.02, values.shape)
-    moving = values + rng.normal(0, 0.02, values.shape)
+    fixed = np.clip(warped, 0, 1) ** 1.3 + rng.normal(0, noise, values.shape)
+    moving = values + rng.normal(0, noise, values.shape)
     axis = np.arange(16.0, SIZE, 16.0)
     x = np.stack(np.meshgrid(axis, axis, indexing="ij"), axis=-1).reshape(-1, 2)
     y = np.array([transform.TransformPoint(point.tolist()) for point in x])
