@@ -56,7 +56,8 @@ def check_units(fixed: ar.io.Slide | None, moving: ar.io.Slide | None, grids: tu
         grid.spacing == (1.0,) * grid.ndim or (slide is not None and not slide.noted)
         for grid, slide in zip(grids, (fixed, moving), strict=True)
     ]
-    for one, other, names in ((0, 1, ("FIXED", "MOVING")), (1, 0, ("MOVING", "FIXED"))):
+    names = ("FIXED", "MOVING")
+    for one, other in ((0, 1), (1, 0)):
         if known[one] and counted[other] and sides[other] > 20 * sides[one]:
             slide = (fixed, moving)[one]
             assert slide is not None

@@ -104,7 +104,12 @@ def test_millimetres_beside_pixels_are_refused_until_said(pair, capsys, tmp_path
     status, _, err = run(capsys, "register", fixed, bare, "-o", tmp_path / "t.tfm", "--transform", "rigid")
     assert status == 2
     assert err.count("\n") == 1
+    assert "FIXED: notes a pixel of 0.002 mm, MOVING none" in err
     assert "MOVING?pixel=MM" in err
+    status, _, err = run(capsys, "register", bare, fixed, "-o", tmp_path / "t.tfm", "--transform", "rigid")
+    assert status == 2
+    assert "MOVING: notes a pixel of 0.002 mm, FIXED none" in err
+    assert "FIXED?pixel=MM" in err
     words = ("-o", tmp_path / "t.tfm", "--transform", "rigid", "--json")
     status, out, _ = run(capsys, "register", fixed, f"{bare}?pixel={PIXEL}", *words)
     assert (status, json.loads(out)["units"].split(";")[0]) == (0, "mm")
