@@ -1,5 +1,7 @@
 """What the pages of the documentation show runs as it stands, on real images; links lead somewhere."""
 
+import ast
+import json
 import os
 import re
 import subprocess
@@ -45,9 +47,35 @@ def test_the_python_of_a_page(page, folder):
     subprocess.run([sys.executable, script], cwd=folder, check=True)
 
 
+def cells(tutorial):
+    """The cells with code of the notebook that the site offers of a tutorial."""
+    conf = pytest.importorskip("sphinx_gallery.gen_gallery", reason="the extra `docs` is not installed").DEFAULT_GALLERY_CONF
+    from sphinx_gallery.notebook import jupyter_notebook
+    from sphinx_gallery.py_source_parser import split_code_and_text_blocks
+
+    notebook = json.loads(json.dumps(jupyter_notebook(split_code_and_text_blocks(str(tutorial))[1], conf, str(tutorial.parent))))
+    assert notebook["nbformat"] >= 4
+    return ["".join(cell["source"]) for cell in notebook["cells"] if cell["cell_type"] == "code"]
+
+
+@pytest.mark.parametrize("tutorial", sorted(DOCS.glob("tutorials/*.py")), ids=lambda path: path.stem)
+def test_the_cells_of_a_notebook_are_the_tutorial_that_runs(tutorial):
+    """The site runs the file, block by block, whenever it is built; the notebook has the same statements, and all of them."""
+    code = cells(tutorial)
+    assert len(code) >= 3
+    file = ast.parse(tutorial.read_text(encoding="utf-8"))
+    file.body = file.body[1:]  # its text is a cell of its own
+    assert ast.dump(ast.parse("\n".join(code))) == ast.dump(file)
+    # a cell ends where a statement does, and asks for nothing but Python
+    for cell in code:
+        compile(cell, tutorial.name, "exec")
+
+
 def test_a_loop_meets_its_motion(tmp_path):
+    notebook = tmp_path / "loop.py"
+    notebook.write_text("\n".join(cells(DOCS / "tutorials" / "4_loop.py")), encoding="utf-8")
     run = subprocess.run(
-        [sys.executable, DOCS / "tutorials" / "4_loop.py"],
+        [sys.executable, notebook],
         cwd=tmp_path,
         check=True,
         stdout=subprocess.PIPE,

@@ -6,6 +6,10 @@ scaled alike, to mm. `square` are images on a square of that side, filled up wit
 task of it: small images on a square stand beside them. `augreg register`, and of squares `augreg warp` to a pyramid of full size,
 each in a process of its own, of which CPU seconds (with imports) and the peak of the resident memory are measured. rTRE is
 divided by the diagonal of the image without the square around it.
+
+Is rTRE of slides another one because something is shifted, or because any other size of the images changes it? `apart` is how far
+the map between slides takes the landmarks from where the map between the small images does, in pixels of the small moving image:
+the mean vector, which a shift would show in, and the median length. `--sizes` registers the small images at other sizes.
 """
 
 from __future__ import annotations
@@ -29,7 +33,7 @@ from augreg.io.slides import shrunk
 from benchmarks.harness.page import heading, table
 from benchmarks.harness.places import DATA
 from benchmarks.harness.process import surroundings
-from benchmarks.harness.record import Record, Row, about, write_record
+from benchmarks.harness.record import Record, Row, about, read_record, write_record
 
 PAIRS = {"kidney": ("kidney_HE", "kidney_PanCytokeratin"), "lesion": ("lesion_HE", "lesion_proSPC")}
 # what the rows are called
@@ -45,12 +49,19 @@ def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--kinds", nargs="+", default=list(_KINDS), choices=list(_KINDS))
     parser.add_argument("--folder", type=Path, help="where slides are made, and found again; default a temporary one")
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--sizes", nargs="+", type=int, default=[], help="longest sides of the small images, instead of slides")
 
 
 def run(options: argparse.Namespace) -> None:
     """Make, register, warp."""
     record: Record = about(options.threads, ("numba", "numpy", "tifffile", "imagecodecs", "pillow"))
-    record |= {"side": options.side, "rows": []}
+    before: Record = read_record(options.output) if options.output.exists() else {"rows": [], "sizes": []}
+    if options.sizes:
+        known = [row for row in before.get("sizes", []) if row["pair"] not in options.only]
+        record = before | {"sizes": known + [by_size(name, side) for name in options.only for side in options.sizes]}
+        write_record(options.output, record)
+        return
+    record |= {"side": options.side, "rows": [], "sizes": before.get("sizes", [])}
     with tempfile.TemporaryDirectory() as temporary:
         folder = options.folder or Path(temporary)
         folder.mkdir(parents=True, exist_ok=True)
@@ -87,12 +98,32 @@ def measured(name: str, kind: str, folder: Path, side: int, threads: int) -> Row
     error = ar.tre(ar.read_transform(transform), *points) / diagonal * 100
     found: Row = {"rtre": float(np.median(error)), "rtre_mean": float(error.mean()), "rtre_max": float(error.max())}
     found |= {"register": row, "seconds": json.loads(told)["seconds"]}
+    if kind == "slides" and (small_map := folder / f"{name}.small.h5").exists():
+        start = ar.read_points(smalls[0].with_suffix(".csv"))
+        there = (ar.read_transform(transform)(points[0]) / _PIXEL + 0.5) / _scale(smalls[1], side) - 0.5
+        apart = there - ar.read_transform(small_map)(start)
+        found["apart"] = {"mean": apart.mean(axis=0).tolist(), "median": float(np.median(np.linalg.norm(apart, axis=1)))}
     if kind == "square":
         moved = folder / f"{name}.moved.ome.tif"
         found["warp"] = _command(["warp", str(files[1]), "-t", str(transform), "-r", str(files[0]), "-o", str(moved)], threads)[1]
         found["warp"]["megabytes"] = moved.stat().st_size / 1e6
         moved.unlink()
     return found
+
+
+def by_size(name: str, side: int) -> Row:
+    """The small images at another size, registered by the library."""
+    smalls = [DATA / "histology" / f"{part}.jpg" for part in PAIRS[name]]
+    images, points = [], []
+    for small in smalls:
+        factor, picture = _scale(small, side), Pillow.open(small).convert("RGB")
+        size = tuple(round(n * factor) for n in picture.size)
+        values = np.asarray(picture.resize(size, Pillow.Resampling.BICUBIC)).swapaxes(0, 1)
+        images.append(ar.Image(np.ascontiguousarray(values), ar.Grid(values.shape[:2])))
+        points.append((ar.read_points(small.with_suffix(".csv")) + 0.5) * factor - 0.5)
+    phi = ar.LPRegistration()(*images)
+    error = ar.tre(phi, *points) / images[0].grid.diagonal * 100
+    return {"pair": name, "side": side, "rtre": float(np.median(error)), "rtre_mean": float(error.mean())}
 
 
 def _scale(small: Path, side: int) -> float:
@@ -186,4 +217,25 @@ def rendered(record: Record) -> str:
             ]
         )
     header = ("pair", "rTRE, median %", "mean", "max", "register, CPU s", "peak MB", "warp, CPU s", "peak MB")
-    return f"{heading(record)}\n\n{table(header, rows)}"
+    return f"{heading(record)}\n\n{table(header, rows)}{_sizes(record)}"
+
+
+def _sizes(record: Record) -> str:
+    """What other sizes of the small images do, and whether slides are shifted."""
+    lines = []
+    for name in dict.fromkeys(row["pair"] for row in record.get("sizes", [])):
+        mine = [row for row in record["sizes"] if row["pair"] == name]
+        sides = [row["side"] for row in mine]
+        both = [[row[part] for row in mine] for part in ("rtre", "rtre_mean")]
+        apart = next((row["apart"] for row in record["rows"] if row["pair"] == name and "apart" in row), None)
+        spread = [f"{np.median(values):.3f} ({min(values):.3f} to {max(values):.3f})" for values in both]
+        shift = "" if apart is None else f"({apart['mean'][0]:.2f}, {apart['mean'][1]:.2f}); {apart['median']:.2f}"
+        lines.append([name, f"{len(sides)} from {min(sides)} to {max(sides)}", *spread, shift])
+    header = (
+        "pair",
+        "sizes, pixels",
+        "rTRE, median %: of all sizes (least to most)",
+        "mean",
+        "slides against small, px: mean; median",
+    )
+    return f"\n{table(header, lines)}" if lines else ""

@@ -27,9 +27,11 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import scipy.interpolate
 import torch
 
@@ -62,6 +64,7 @@ def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--volumes", type=int, default=50, help="pairs of every 3-D data set")
     parser.add_argument("--shortcuts", type=int, default=20, help="the first so many pairs, for the wrong shortcuts")
     parser.add_argument("--device", default="cpu", help="where pairs are rendered")
+    parser.add_argument("--folder", type=Path, help="what is known so far is kept there: a run that was stopped goes on")
 
 
 def run(options: argparse.Namespace) -> None:
@@ -71,7 +74,8 @@ def run(options: argparse.Namespace) -> None:
     for name in options.only:
         people = PEOPLE[name]()
         count = options.pairs if people.images[0].grid.ndim == 2 else options.volumes
-        row = measured(people.model(), count, options.shortcuts, options.device)
+        kept = None if options.folder is None else options.folder / f"exactness-{name}.npz"
+        row = measured(people.model(), count, options.shortcuts, options.device, kept=kept)
         record["rows"].append({"data": name, "device": options.device, **row})
         record |= about(2, ("numpy", "scipy", "numba", "torch"))
         write_record(options.output, record)
@@ -145,64 +149,136 @@ def twins(generator: AppearancePairs, seed: int, indices: Sequence[int], batch: 
     return out
 
 
-def measured(model: AppearanceModel, count: int, shortcuts: int, device: str, seed: int = 0) -> dict[str, Any]:
-    """All figures of one model."""
-    generator = AppearancePairs(model)
-    columns: dict[str, list[FloatArray]] = {name: [] for name in ("error", "template", "back", "drawn", "reverse")}
-    means: dict[str, list[float]] = {name: [] for name in ("kept", "inside", "photometric", "photometric twin", "none")}
-    least: dict[str, list[float]] = {name: [] for name in ("splines", "id + u")}
-    wrong: dict[str, dict[str, list[Any]]] = {name: {"error": [], "photometric": []} for name in _SHORTCUTS}
-    shrunk = rejected = 0
+# errors are counted in bins half a per cent wide, voxels
+_BINS = np.geomspace(1e-10, 1e3, 6001)
+
+
+class Tally:
+    """What quantiles need of many errors: how many lie in each bin, their sum, the largest, how many are below TOLERANCE."""
+
+    def __init__(self, known: npt.NDArray[np.float64] | None = None) -> None:
+        # in an array, to be kept in a file: bins, sum, largest, below
+        self.known = np.zeros(len(_BINS) + 4) if known is None else known
+
+    def add(self, errors: FloatArray) -> None:
+        """Count some more."""
+        finite = np.ravel(errors)[np.isfinite(np.ravel(errors))]
+        self.known[: len(_BINS) + 1] += np.bincount(np.searchsorted(_BINS, finite), minlength=len(_BINS) + 1)
+        self.known[-3] += finite.sum(dtype=np.float64)
+        self.known[-2] = max(self.known[-2], finite.max(initial=0.0))
+        self.known[-1] += np.count_nonzero(finite < TOLERANCE)
+
+    @property
+    def count(self) -> float:
+        """How many there are."""
+        return float(self.known[: len(_BINS) + 1].sum())
+
+    def told(self) -> dict[str, float]:
+        """Mean, quantiles (to half a per cent), largest."""
+        reached = np.cumsum(self.known[: len(_BINS) + 1]) / self.count
+        largest = float(self.known[-2])
+        median, p99, p999 = (
+            min(float(_BINS[min(np.searchsorted(reached, q), len(_BINS) - 1)]), largest) for q in (0.5, 0.99, 0.999)
+        )
+        return {"mean": float(self.known[-3] / self.count), "median": median, "p99": p99, "p999": p999, "max": largest}
+
+
+_COLUMNS = ("error", "template", "back", "drawn", "reverse")
+_MEANS = ("kept", "inside", "photometric", "photometric twin", "none")
+_LEAST = ("splines", "id + u")
+
+
+@dataclass(frozen=True, eq=False)
+class Progress:
+    """What was measured of the first pairs, kept in a file after every batch: a run that was stopped goes on.
+
+    Parameters
+    ----------
+    tallies : errors, by name; those of shortcuts too
+    lists : a number of each pair, by name
+    """
+
+    tallies: dict[str, Tally]
+    lists: dict[str, list[float]]
+
+    @staticmethod
+    def read(path: Path | None) -> Progress:
+        """From a file, or nothing yet."""
+        names = (*_COLUMNS, *_SHORTCUTS)
+        lists = (*_MEANS, *_LEAST, "shrunk", "rejected", *(f"photometric {name}" for name in _SHORTCUTS))
+        if path is None or not path.exists():
+            return Progress({name: Tally() for name in names}, {name: [] for name in lists})
+        with np.load(path, allow_pickle=False) as kept:
+            return Progress({name: Tally(kept[name]) for name in names}, {name: kept[f"each {name}"].tolist() for name in lists})
+
+    def write(self, path: Path | None) -> None:
+        """To a file."""
+        if path is None:
+            return
+        parts: dict[str, Any] = {name: tally.known for name, tally in self.tallies.items()}
+        parts |= {f"each {name}": np.array(values, dtype=np.float64) for name, values in self.lists.items()}
+        with ar.io.atomic(path) as temporary, open(temporary, "wb") as file:
+            np.savez_compressed(file, **parts)
+
+
+def measured(
+    model: AppearanceModel, count: int, shortcuts: int, device: str, seed: int = 0, kept: Path | None = None
+) -> dict[str, Any]:
+    """All figures of one model; what is known of the first pairs is in the file `kept`."""
+    generator, progress = AppearancePairs(model), Progress.read(kept)
+    tallies, lists = progress.tallies, progress.lists
     begin = time.perf_counter()
-    for start in range(0, count, _BATCH):
+    for start in range(len(lists["kept"]), count, _BATCH):
         indices = range(start, min(start + _BATCH, count))
         batch = make_pairs(generator, seed, indices, device)
-        shrunk, rejected = shrunk + batch.shrunk, rejected + int(batch.rejected.sum())
-        least["splines"] += batch.least_det.tolist()
+        lists["shrunk"] += (batch.scale < 1).sum(dim=1).tolist()
+        lists["rejected"] += batch.rejected.tolist()
+        lists["splines"] += batch.least_det.tolist()
         known = zip(indices, training_pairs(batch, model.template), twins(generator, seed, indices, batch), strict=True)
         for index, pair, maps in known:
             u, v, exact, y = pair.displacement.values, pair.reverse.values, maps.displacement(), maps.pixels
             inside = maps.grid.contains(maps.grid.points() + exact, margin=0.0)
             mask, back = inside & (pair.mask.values > 0), pair.reverse_mask.values > 0
-            columns["error"].append(maps.length(u - exact)[inside].astype(np.float32))
+            tallies["error"].add(maps.length(u - exact)[inside])
             apart = maps.images[1](y + maps.voxels(u)) - maps.images[0](y)
-            columns["template"].append(np.linalg.norm(apart, axis=-1)[inside].astype(np.float32))
-            columns["back"].append(np.linalg.norm(maps.phi(y + maps.voxels(v)) - y, axis=-1)[back].astype(np.float32))
-            columns["drawn"].append(maps.length(u - maps.drawn_displacement())[inside].astype(np.float32))
-            means["kept"].append(float(mask.sum() / inside.sum()))
-            means["inside"].append(float(inside.mean()))
+            tallies["template"].add(np.linalg.norm(apart, axis=-1)[inside])
+            tallies["back"].add(np.linalg.norm(maps.phi(y + maps.voxels(v)) - y, axis=-1)[back])
+            tallies["drawn"].add(maps.length(u - maps.drawn_displacement())[inside])
+            lists["kept"].append(float(mask.sum() / inside.sum()))
+            lists["inside"].append(float(inside.mean()))
             for name, field in (("photometric", u), ("photometric twin", exact), ("none", np.zeros_like(u))):
-                means[name].append(photometric(pair, field, inside))
-            columns["reverse"].append(maps.length(_at(maps.grid, v, u) + u)[_inner(maps.grid, u) & mask].astype(np.float32))
-            least["id + u"].append(_least_determinant(maps.grid, u, mask))
+                lists[name].append(photometric(pair, field, inside))
+            tallies["reverse"].add(maps.length(_at(maps.grid, v, u) + u)[_inner(maps.grid, u) & mask])
+            lists["id + u"].append(_least_determinant(maps.grid, u, mask))
             if index < shortcuts:
                 for name, made in zip(_SHORTCUTS, (_direct_spline(model, maps), _negated(maps)), strict=True):
-                    wrong[name]["error"].append(maps.length(made - exact)[inside])
-                    wrong[name]["photometric"].append(photometric(pair, made, inside))
+                    tallies[name].add(maps.length(made - exact)[inside])
+                    lists[f"photometric {name}"].append(photometric(pair, made, inside))
+        progress.write(kept)
         print(f"{indices[-1] + 1} of {count} pairs, {time.perf_counter() - begin:.0f} s", file=sys.stderr, flush=True)
     return {
         "shape": model.template.shape,
-        "pairs": count,
-        "shrunk": shrunk,
-        "rejected": rejected,
-        "inside": float(np.mean(means["inside"])),
-        "kept": float(np.mean(means["kept"])),
-        "least_kept": float(np.min(means["kept"])),
-        **{name: _quantiles(values) for name, values in columns.items()},
+        "pairs": len(lists["kept"]),
+        "shrunk": int(sum(lists["shrunk"])),
+        "rejected": int(sum(lists["rejected"])),
+        "inside": float(np.mean(lists["inside"])),
+        "kept": float(np.mean(lists["kept"])),
+        "least_kept": float(np.min(lists["kept"])),
+        **{name: tallies[name].told() for name in _COLUMNS},
         "itself": itself(generator, device),
         "transitivity": transitivity(generator, device),
-        "photometric": float(np.mean(means["photometric"])),
-        "photometric_twin": float(np.mean(means["photometric twin"])),
-        "photometric_none": float(np.mean(means["none"])),
-        "least_det": {name: float(np.min(values)) for name, values in least.items()},
+        "photometric": float(np.mean(lists["photometric"])),
+        "photometric_twin": float(np.mean(lists["photometric twin"])),
+        "photometric_none": float(np.mean(lists["none"])),
+        "least_det": {name: float(np.min(lists[name])) for name in _LEAST},
         "shortcuts": {
             name: {
-                "pairs": len(found["photometric"]),
-                "error": _quantiles(found["error"]),
-                "below_tolerance": float(np.mean(np.concatenate(found["error"]) < TOLERANCE)),
-                "photometric": float(np.mean(found["photometric"])),
+                "pairs": len(lists[f"photometric {name}"]),
+                "error": tallies[name].told(),
+                "below_tolerance": float(tallies[name].known[-1] / tallies[name].count),
+                "photometric": float(np.mean(lists[f"photometric {name}"])),
             }
-            for name, found in wrong.items()
+            for name in _SHORTCUTS
         },
     }
 
@@ -295,10 +371,10 @@ def _least_determinant(grid: Grid, u: FloatArray, mask: FloatArray) -> float:
 
 
 def _quantiles(errors: Sequence[FloatArray]) -> dict[str, float]:
-    together = np.concatenate([np.ravel(e) for e in errors])
-    together = together[np.isfinite(together)]
-    median, p99, p999 = (float(q) for q in np.quantile(together, (0.5, 0.99, 0.999)))
-    return {"mean": float(together.mean()), "median": median, "p99": p99, "p999": p999, "max": float(together.max())}
+    tally = Tally()
+    for some in errors:
+        tally.add(some)
+    return tally.told()
 
 
 def rendered(record: Record) -> str:

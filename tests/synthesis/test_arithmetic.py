@@ -13,7 +13,7 @@ from augreg.geometry.velocity import Exponential
 from augreg.sam.textures import mirrored_points
 from augreg.synthesis import AppearancePairs, make_pairs
 from augreg.synthesis.render import renderer
-from augreg.synthesis.render.arithmetic import ACCEPTED
+from augreg.synthesis.render.arithmetic import ACCEPTED, Textures
 from augreg.synthesis.render.compiled import CompiledArithmetic
 from augreg.synthesis.render.folding import FoldingCheck
 from augreg.synthesis.render.frame import ControlFrame
@@ -95,6 +95,40 @@ def test_compiled_and_tensor_functions_agree_with_each_other_and_with_bsplines(n
     for count in (1, 2):
         texture = torch.randn(count, *grid.shape, dtype=torch.float64)
         assert torch.allclose(TENSORS.interpolate(texture, points), COMPILED.interpolate(texture, points), atol=1e-12)
+
+
+@pytest.mark.kernels
+@pytest.mark.parametrize("ndim", [2, 3])
+@pytest.mark.parametrize("count", [1, 3, 6], ids=["one texture", "one a pair", "one an image"])
+def test_pairs_in_one_go_are_those_of_their_steps(ndim, count):
+    grid = Grid((12, 9, 7)[:ndim], (1.3, 0.7, 2.0)[:ndim])
+    control = BSpline.zeros(grid, 3.0).grid
+    c = np.zeros((2, 3, *control.shape, ndim))
+    free = (slice(None), slice(None), *(slice(3, -3),) * ndim)
+    c[free] = rng().normal(0, 0.4, c[free].shape)
+    frame, splines = ControlFrame.of(control, grid), torch.tensor(c)
+    turn = np.eye(ndim) + rng(2).normal(0, 0.1, (2, 3, ndim, ndim))
+    affine = torch.tensor(np.concatenate([turn, rng(3).normal(0, 2, (2, 3, ndim, 1))], axis=3))
+    drawn, swapped = (
+        torch.tensor(rng(4).normal(size=(count, *grid.shape)), dtype=torch.float32),
+        torch.tensor([False, True, False]),
+    )
+    bounds = torch.tensor(rng(5).uniform(0.5, 1.5, (2, count)), dtype=torch.float32)
+    own = renderer._numbers(count, swapped)
+    textures = Textures(TENSORS.prefilter(drawn), -bounds[0], bounds[1], own)
+    theirs, ours = (one.shown(splines, frame, affine, textures, swapped) for one in (TENSORS, COMPILED))
+    assert 0.2 < ours[1].double().mean() < 0.98
+    assert torch.equal(ours[1], theirs[1])
+    for ours_of, theirs_of in zip(ours, theirs, strict=True):
+        assert torch.allclose(ours_of.double(), theirs_of.double(), atol=2e-5)
+    # the base of the second pair is its fixed image: that has B alone, the other one B after phi
+    base = TENSORS.spread(splines[1], frame, affine[1])
+    for b, image in enumerate((ours[3], ours[2], ours[3])):
+        mine = textures.coefficients[own[1, b], None]
+        expected = TENSORS.interpolate(mine, base[b : b + 1])[0].clamp(-bounds[0][own[1, b]], bounds[1][own[1, b]])
+        assert torch.allclose(image[b], expected, atol=2e-5)
+    if count == 6:
+        assert own.tolist() == [[0, 3, 4], [1, 2, 5]]
 
 
 @pytest.mark.parametrize("ndim", [2, 3])

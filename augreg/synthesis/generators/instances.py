@@ -153,5 +153,6 @@ class InstanceRenderer:
             textures = (both + held(draw.modes, device) @ known.basis).flatten(0, 1)
         gain = held(draw.gain[:, : len(textures) // B].reshape(-1, 1), device)
         low, high = ((bound * gain).clamp(*model.range) for bound in model.intensities)
-        textures = (textures.clamp(*model.intensities) * gain).clamp(low, high)
+        # in place, since each step would take as long as the memory it asks for
+        textures = textures.clamp(*model.intensities).mul_(gain).clamp_(low, high)
         return Looks(textures.reshape(-1, *shape), draw.light.reshape(2 * B, -1), (low[:, 0], high[:, 0]), labels)

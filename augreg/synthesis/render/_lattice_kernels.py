@@ -8,7 +8,71 @@ import numpy as np
 from augreg.geometry.kernels.cubic import slopes, weights
 from augreg.geometry.kernels.small import determinant
 from augreg.synthesis.render._map_kernels import across, dot, knot
-from solvers._compile import kernel
+from solvers._compile import inlined, kernel
+
+
+@inlined
+def lattice_line(start, step, size, where, weight):
+    """Places and weights of the four coefficients around all pixels of a line, where (n,), weight (4, n); 0 outside."""
+    for k in range(len(where)):
+        j, t = knot(k, start, step, size)
+        where[k] = max(j, 0)
+        w = weights(t)
+        for p in range(4):
+            weight[p, k] = w[p] if j >= 0 else 0.0
+
+
+@inlined
+def lattice_plane(c, A, start, step, shape, i, where, weight, rows, u, plane, out):
+    """A (y + u(y)) + t at the pixels y of plane i (3-D) or line i (2-D), out (pixels, D).
+
+    where, weight : of the last axis, see `lattice_line`
+    rows, u, plane : buffers (D, coefficients of the last axis), (D, its pixels), (D, coefficients of the last two axes)
+    """
+    ndim = len(shape)
+    line, last, middle = len(where), rows.shape[1], 1
+    deep = c.shape[0] if c.ndim == 3 else c.shape[1]
+    first, s = knot(i, start[0], step[0], deep)
+    w = weights(s)
+    if first < 0:
+        w = (0.0, 0.0, 0.0, 0.0)
+        first = 0
+    if c.ndim == 3:
+        for d in range(2):
+            for m in range(last):
+                rows[d, m] = across(c, first, m, d, w)
+    else:
+        middle = shape[1]
+        for d in range(3):
+            for q in range(plane.shape[1]):
+                for m in range(last):
+                    total = w[0] * c[d, first, q, m] + w[1] * c[d, first + 1, q, m]
+                    plane[d, q, m] = total + w[2] * c[d, first + 2, q, m] + w[3] * c[d, first + 3, q, m]
+    for j in range(middle):
+        if ndim == 3:
+            second, t = knot(j, start[1], step[1], plane.shape[1])
+            v = weights(t)
+            if second < 0:
+                v = (0.0, 0.0, 0.0, 0.0)
+                second = 0
+            for d in range(3):
+                for m in range(last):
+                    total = v[0] * plane[d, second, m] + v[1] * plane[d, second + 1, m]
+                    rows[d, m] = total + v[2] * plane[d, second + 2, m] + v[3] * plane[d, second + 3, m]
+        for d in range(ndim):
+            for k in range(line):
+                m = where[k]
+                total = weight[0, k] * rows[d, m] + weight[1, k] * rows[d, m + 1]
+                u[d, k] = total + weight[2, k] * rows[d, m + 2] + weight[3, k] * rows[d, m + 3]
+        at = j * line
+        for k in range(line):
+            x, y, z = i + u[0, k], k + u[ndim - 1, k], 0.0
+            if ndim == 3:
+                y, z = j + u[1, k], y
+            for d in range(ndim):
+                out[at + k, d] = (
+                    A[d, 0] * x + A[d, 1] * y + A[d, 2] * z + A[d, ndim] if ndim == 3 else A[d, 0] * x + A[d, 1] * y + A[d, 2]
+                )
 
 
 @kernel
@@ -19,62 +83,17 @@ def spread_at(begin, end, coefficients, start, step, affine, shape, out):
     places and weights of pixels are the same on all lines.
     """
     ndim = len(shape)
-    line, last, middle, wide = shape[ndim - 1], coefficients.shape[2], 1, 1
+    line, last, wide = shape[ndim - 1], coefficients.shape[2], 1
     if coefficients.ndim == 5:
         last, wide = coefficients.shape[4], coefficients.shape[3]
-        middle = shape[1]
-    deep = coefficients.shape[1] if ndim == 2 else coefficients.shape[2]
-    where, weight = np.empty(line, np.int64), np.zeros((4, line))
-    for k in range(line):
-        j, t = knot(k, start[ndim - 1], step[ndim - 1], last)
-        where[k] = max(j, 0)
-        if j >= 0:
-            weight[0, k], weight[1, k], weight[2, k], weight[3, k] = weights(t)
+    pixels = out.shape[1] // shape[0]
+    where, weight = np.empty(line, np.int64), np.empty((4, line))
+    lattice_line(start[ndim - 1], step[ndim - 1], last, where, weight)
     rows, u, plane = np.zeros((ndim, last)), np.empty((ndim, line)), np.zeros((ndim, wide, last))
     for job in range(begin, end):
         b, i = job // shape[0], job % shape[0]
-        A = affine[b]
-        first, s = knot(i, start[0], step[0], deep)
-        w = weights(s)
-        if first < 0:
-            w = (0.0, 0.0, 0.0, 0.0)
-            first = 0
-        c = coefficients[b]
-        if coefficients.ndim == 4:
-            for d in range(2):
-                for m in range(last):
-                    rows[d, m] = across(c, first, m, d, w)
-        else:
-            for d in range(3):
-                for q in range(wide):
-                    for m in range(last):
-                        total = w[0] * c[d, first, q, m] + w[1] * c[d, first + 1, q, m]
-                        plane[d, q, m] = total + w[2] * c[d, first + 2, q, m] + w[3] * c[d, first + 3, q, m]
-        for j in range(middle):
-            if ndim == 3:
-                second, t = knot(j, start[1], step[1], wide)
-                v = weights(t)
-                if second < 0:
-                    v = (0.0, 0.0, 0.0, 0.0)
-                    second = 0
-                for d in range(3):
-                    for m in range(last):
-                        total = v[0] * plane[d, second, m] + v[1] * plane[d, second + 1, m]
-                        rows[d, m] = total + v[2] * plane[d, second + 2, m] + v[3] * plane[d, second + 3, m]
-            for d in range(ndim):
-                for k in range(line):
-                    m = where[k]
-                    total = weight[0, k] * rows[d, m] + weight[1, k] * rows[d, m + 1]
-                    u[d, k] = total + weight[2, k] * rows[d, m + 2] + weight[3, k] * rows[d, m + 3]
-            at = (i * middle + j) * line
-            for k in range(line):
-                x, y, z = i + u[0, k], k + u[ndim - 1, k], 0.0
-                if ndim == 3:
-                    y, z = j + u[1, k], y
-                for d in range(ndim):
-                    out[b, at + k, d] = (
-                        A[d, 0] * x + A[d, 1] * y + A[d, 2] * z + A[d, ndim] if ndim == 3 else A[d, 0] * x + A[d, 1] * y + A[d, 2]
-                    )
+        here = out[b, i * pixels : (i + 1) * pixels]
+        lattice_plane(coefficients[b], affine[b], start, step, shape, i, where, weight, rows, u, plane, here)
 
 
 @kernel

@@ -90,7 +90,7 @@ def _field(c, start, step, x, u, J, rows):
 
 
 @inlined(fastmath=_SUMS)
-def _value(c, start, step, x, u, rows):
+def value(c, start, step, x, u, rows):
     """u (D,) alone, see `_field`."""
     for d in range(x.size):
         u[d] = 0.0
@@ -213,7 +213,7 @@ def move_at(begin, end, coefficients, start, step, affine, points, out):
         c, A = coefficients[b], affine[b]
         for i in range(max(begin - b * count, 0), min(end - b * count, count)):
             x = points[b, i]
-            _value(c, start, step, x, u, rows)
+            value(c, start, step, x, u, rows)
             for d in range(ndim):
                 total = A[d, ndim]
                 for a in range(ndim):
@@ -260,15 +260,15 @@ def exponential_at(begin, end, coefficients, start, step, points, sign, steps, o
         for d in range(ndim):
             x[d] = points[i, d]
         for _ in range(steps):
-            _value(c, start, step, x, k1, rows)
+            value(c, start, step, x, k1, rows)
             for d in range(ndim):
                 y[d] = x[d] + 0.5 * h * k1[d]
-            _value(c, start, step, y, k2, rows)
+            value(c, start, step, y, k2, rows)
             for d in range(ndim):
                 y[d] = x[d] + 0.5 * h * k2[d]
-            _value(c, start, step, y, k3, rows)
+            value(c, start, step, y, k3, rows)
             for d in range(ndim):
                 y[d] = x[d] + h * k3[d]
-            _value(c, start, step, y, k4, rows)
+            value(c, start, step, y, k4, rows)
             for d in range(ndim):
                 x[d] += h / 6.0 * (k1[d] + 2.0 * (k2[d] + k3[d]) + k4[d])

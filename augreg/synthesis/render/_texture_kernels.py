@@ -128,27 +128,36 @@ def _inner(c, first, shape, x, y, z, i, j, k):
     return total
 
 
+@inlined
+def textured(coefficients, first, shape, x, y, z, weight, where):
+    """A cubic B-spline, of flat values that begin at `first`, mirrored, at a point; buffers weight, where (12,), see `taps`.
+
+    Where all neighbours exist, as nearly everywhere, there is a shorter way in the values' own precision.
+    """
+    i, j, k = np.int64(np.floor(x)) - 1, np.int64(np.floor(y)) - 1, np.int64(np.floor(z)) - 1
+    layers = 4 if shape[0] > 1 else 1
+    inner = j >= 0 and k >= 0 and j + 4 <= shape[1] and k + 4 <= shape[2]
+    if inner and (layers == 1 or (i >= 0 and i + 4 <= shape[0])):
+        return _inner(coefficients, first, shape, x, y, z, i, j, k)
+    taps(x, y, z, shape, weight, where)
+    return cubic(coefficients, first, layers, weight, where)
+
+
 @kernel
 def interpolate_at(begin, end, coefficients, shape, points, out):
     """Cubic B-splines, flat, of K images of `shape` (n0, n1, n2, 1), mirrored, at points (B N, D); out (B N,).
 
-    B / K images share one. Where all neighbours exist, as nearly everywhere, there is a shorter way in the values' own precision.
+    B / K images share one.
     """
     ndim = points.shape[1]
-    size, layers = shape[0] * shape[1] * shape[2], 4 if shape[0] > 1 else 1
+    size = shape[0] * shape[1] * shape[2]
     count = points.shape[0] * size // coefficients.size
     weight, where = np.empty(12), np.empty(12, np.int64)
     weight[0], where[0] = 1.0, 0
     for image in range(begin // count, -(-end // count)):
         for p in range(max(begin, image * count), min(end, (image + 1) * count)):
             x, y, z = points[p, 0], points[p, ndim - 2], points[p, ndim - 1]
-            i, j, k = np.int64(np.floor(x)) - 1, np.int64(np.floor(y)) - 1, np.int64(np.floor(z)) - 1
-            inner = j >= 0 and k >= 0 and j + 4 <= shape[1] and k + 4 <= shape[2]
-            if inner and (layers == 1 or (i >= 0 and i + 4 <= shape[0])):
-                out[p] = _inner(coefficients, image * size, shape, x, y, z, i, j, k)
-            else:
-                taps(x, y, z, shape, weight, where)
-                out[p] = cubic(coefficients, image * size, layers, weight, where)
+            out[p] = textured(coefficients, image * size, shape, x, y, z, weight, where)
 
 
 @kernel

@@ -1,4 +1,4 @@
-"""What rendering computes with: the same nine functions by tensor operations on any device, or by compiled kernels on the CPU.
+"""What rendering computes with: the same functions by tensor operations on any device, or by compiled kernels on the CPU.
 
 All of them work on batches, in index units: points are indices of one image grid, displacements count in its voxels. u is a
 spline over a control grid, u(x) = sum_j b_j(x) c_j with b_j cubic B-splines, and 0 outside the control grid's domain.
@@ -8,12 +8,32 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
 
 from augreg.synthesis.render.frame import ControlFrame, Tensor
 
 # a point is left with one last Newton step when its residual, in voxels, has fallen so far
 ACCEPTED = 2e-3
 ITERATIONS = 40
+
+
+@dataclass(frozen=True, eq=False)
+class Textures:
+    """What images are sampled from.
+
+    Parameters
+    ----------
+    coefficients : of cubic B-splines, see `Arithmetic.prefilter`, (K, *shape)
+    low, high : bounds of the images of each, (K,): cubic splines go beyond
+    own : numbers of the textures of the other image and of the base, (2, B) int64
+    """
+
+    coefficients: Tensor
+    low: Tensor
+    high: Tensor
+    own: Tensor
 
 
 class Arithmetic(ABC):
@@ -75,3 +95,31 @@ class Arithmetic(ABC):
     @abstractmethod
     def nearest(self, labels: Tensor, points: Tensor) -> Tensor:
         """Labels (K, *shape) at the pixels nearest to points (B, N, D), mirrored, (B, N); B / K points share a map."""
+
+    def shown(
+        self, splines: Tensor, frame: ControlFrame, affine: Tensor, textures: Textures, swapped: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """phi - id of B pairs, (B, D, N), whether it ends inside, (B, N), and the fixed and the moving images, (B, N) each.
+
+        Parameters
+        ----------
+        splines : coefficients of w_o and w_b, (2, B, *frame.shape, D), see `augreg.synthesis.render.maps`
+        frame : of their control grid
+        affine : A and T_b^-1, (2, B, D, D + 1)
+        textures : of the images
+        swapped : where the base is the fixed image, (B,) bool
+        """
+        target = self.spread(splines[0], frame, affine[0])
+        flow, inside = self.ends(frame, target)
+        places = self.move(splines[1], frame, target, affine[1]), self.spread(splines[1], frame, affine[1])
+        images = []
+        for points, own in zip(places, textures.own, strict=True):
+            low, high = (bound[own, None] for bound in (textures.low, textures.high))
+            images.append(self.interpolate(textures.coefficients[own], points).clamp(low, high))
+        return flow, inside, *exchanged(swapped, *images)
+
+
+def exchanged(swapped: Tensor, other: Tensor, base: Tensor) -> tuple[Tensor, Tensor]:
+    """What belongs to fixed and to moving, (B, N) each, of what belongs to the other image and to the base."""
+    turned = swapped[:, None]
+    return torch.where(turned, base, other), torch.where(turned, other, base)

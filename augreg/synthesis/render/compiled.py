@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from augreg.synthesis.render import _lattice_kernels, _map_kernels, _texture_kernels
-from augreg.synthesis.render.arithmetic import ACCEPTED, ITERATIONS, Arithmetic
+from augreg.synthesis.render import _lattice_kernels, _map_kernels, _pair_kernels, _texture_kernels
+from augreg.synthesis.render.arithmetic import ACCEPTED, ITERATIONS, Arithmetic, Textures
 from augreg.synthesis.render.frame import ControlFrame, Tensor
 from augreg.synthesis.render.tensor_splines import per_axis
 from augreg.threads import shared
@@ -110,6 +110,21 @@ class CompiledArithmetic(Arithmetic):
         arrays = _array(rows), _array(basis.T), _array(textures), out.numpy(), chosen.numpy()
         shared(_texture_kernels.mosaic_at, batch * rows.shape[2], _BLEND * n * len(basis), *arrays)
         return out, chosen
+
+    def shown(
+        self, splines: Tensor, frame: ControlFrame, affine: Tensor, textures: Textures, swapped: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """See `Arithmetic.shown`."""
+        ndim, batch, count, planes = len(frame.pixels), len(swapped), math.prod(frame.pixels), frame.pixels[0]
+        flow = torch.empty((batch, ndim, count), dtype=torch.float32)
+        mask = torch.empty((batch, count), dtype=torch.bool)
+        fixed, moving = (torch.empty((batch, count), dtype=textures.coefficients.dtype) for _ in range(2))
+        drawn = *_raster(textures.coefficients), _array(textures.low), _array(textures.high), _array(swapped)
+        out = flow.numpy(), mask.numpy(), fixed.numpy(), moving.numpy()
+        maps = *_splines(splines.flatten(0, 1), frame), _array(affine.flatten(0, 1)), frame.pixels
+        work = (2 * (_SPREAD[ndim] + _TEXTURE[ndim]) + _FIELD[ndim] + _ENDS) * count / planes
+        shared(_pair_kernels.shown_at, batch * planes, work, *maps, _array(textures.own.flatten()), *drawn, *out)
+        return flow, mask, fixed, moving
 
 
 def least_determinants(coefficients: Tensor, frame: ControlFrame, per_cell: int) -> Tensor:

@@ -25,7 +25,7 @@ from augreg.geometry.splines import control_grid, cubic
 from augreg.sam.alignment import pose_transform
 from augreg.sam.motion import Motion
 from augreg.synthesis.pairs import TOLERANCE, Back, PairBatch
-from augreg.synthesis.render.arithmetic import Arithmetic
+from augreg.synthesis.render.arithmetic import Arithmetic, Textures, exchanged
 from augreg.synthesis.render.compiled import CompiledArithmetic
 from augreg.synthesis.render.folding import FoldingCheck
 from augreg.synthesis.render.frame import ControlFrame, Tensor
@@ -113,17 +113,16 @@ class Renderer:
     def pairs(self, shapes: Shapes, looks: Looks) -> PairBatch:
         """The pairs of shapes and looks."""
         maps = self.maps(shapes)
-        B, shape, pixels = len(maps.swapped), self.grid.shape, self.frame
-        target = self.arithmetic.spread(maps.other, pixels, maps.there)
-        flow, mask = self.arithmetic.ends(pixels, target)
-        places = [
-            self.arithmetic.move(maps.base, pixels, target, maps.home),
-            self.arithmetic.spread(maps.base, pixels, maps.home),
-        ]
-        images, labels = self._seen(looks, places, maps.swapped)
-        light = self.gains(looks.light)
-        images = [image * (light if light.ndim == 0 else light[k::2]) for k, image in enumerate(images)]
-        forth, residual = (flow, mask), torch.zeros(B, dtype=target.dtype, device=self.device)
+        B, shape = len(maps.swapped), self.grid.shape
+        splines, affine = torch.stack([maps.other, maps.base]), torch.stack([maps.there, maps.home])
+        textures = self._textures(looks, maps.swapped)
+        flow, mask, *images = self.arithmetic.shown(splines, self.frame, affine, textures, maps.swapped)
+        images = [image.reshape(B, 1, *shape) for image in images]
+        if looks.light.any():
+            light = self.gains(looks.light)[:, None]
+            images = [image * light[k::2] for k, image in enumerate(images)]
+        labels = None if looks.labels is None else self._labels(looks.labels, maps)
+        forth, residual = (flow, mask), torch.zeros(B, dtype=splines.dtype, device=self.device)
         # where the fixed image is the base, what is known is the way back
         turned = maps.swapped.nonzero()[:, 0]
         if len(turned):
@@ -137,8 +136,8 @@ class Renderer:
             return found[0].reshape(B, -1, *shape), found[1].reshape(B, 1, *shape)
 
         return PairBatch(
-            fixed=images[0][:, None],
-            moving=images[1][:, None],
+            fixed=images[0],
+            moving=images[1],
             flow=forth[0].reshape(B, -1, *shape),
             mask=forth[1].reshape(B, 1, *shape),
             back=Back(back),
@@ -146,8 +145,8 @@ class Renderer:
             residual=residual,
             scale=maps.scale,
             rejected=torch.zeros(B, dtype=torch.int64, device=self.device),
-            fixed_labels=None if labels is None else labels[0][:, None],
-            moving_labels=None if labels is None else labels[1][:, None],
+            fixed_labels=None if labels is None else labels[0],
+            moving_labels=None if labels is None else labels[1],
         )
 
     def maps(self, shapes: Shapes) -> PairMaps:
@@ -167,24 +166,24 @@ class Renderer:
         flow, inside = self.arithmetic.ends(self.frame, points)
         return flow, inside & (residual < TOLERANCE), residual.amax(dim=1)
 
-    def _seen(self, looks: Looks, places: Sequence[Tensor], swapped: Tensor) -> tuple[list[Tensor], list[Tensor] | None]:
-        """Images and labels (B, *shape) of fixed and moving; `places` (B, N, D) are those of the other image and of the base."""
-        B, shape = len(swapped), self.grid.shape
-        if swapped.any():
-            chosen = swapped[:, None, None]
-            places = [torch.where(chosen, *both) for both in ((places[1], places[0]), (places[0], places[1]))]
-        each = looks.textures.flatten(1)
-        bounds = looks.bounds or each.aminmax(dim=1)
-        coefficients, step = self.arithmetic.prefilter(looks.textures), len(each) // B
-        images, labels = [], []
-        for k, points in enumerate(places):
-            own = slice(k if step == 2 else 0, None, step)
-            values = self.arithmetic.interpolate(coefficients[own], points)
-            images.append(clipped(values, [bound[own] for bound in bounds]).reshape(B, *shape))
-            if looks.labels is not None:
-                known = looks.labels[own] if len(looks.labels) == len(each) else looks.labels
-                labels.append(self.arithmetic.nearest(known, points).reshape(B, *shape))
-        return images, labels or None
+    def _textures(self, looks: Looks, swapped: Tensor) -> Textures:
+        """The textures of all images, prefiltered, with their bounds."""
+        low, high = looks.bounds or looks.textures.flatten(1).aminmax(dim=1)
+        own = _numbers(len(looks.textures), swapped)
+        return Textures(self.arithmetic.prefilter(looks.textures), low, high, own)
+
+    def _labels(self, labels: Tensor, maps: PairMaps) -> tuple[Tensor, Tensor]:
+        """Label maps of fixed and moving images, (B, 1, *shape) each, of maps on the template: one, or one of each texture."""
+        target = self.arithmetic.spread(maps.other, self.frame, maps.there)
+        base = self.arithmetic.spread(maps.base, self.frame, maps.home)
+        places = self.arithmetic.move(maps.base, self.frame, target, maps.home), base
+        found = []
+        for points, own in zip(places, _numbers(len(labels), maps.swapped), strict=True):
+            known = labels if len(labels) == 1 else labels[own]
+            found.append(self.arithmetic.nearest(known, points))
+        fixed, moving = exchanged(maps.swapped, *found)
+        shape = (-1, 1, *self.grid.shape)
+        return fixed.reshape(shape), moving.reshape(shape)
 
     def _poses(self, shapes: Shapes) -> tuple[Tensor, Tensor]:
         """T and T^-1 of all images in index units, (2 B, D, D + 1) each."""
@@ -216,10 +215,14 @@ def arithmetic_on(device: torch.device) -> Arithmetic:
     return CompiledArithmetic() if device.type == "cpu" else TensorArithmetic()
 
 
-def clipped(values: Tensor, bounds: Sequence[Tensor]) -> Tensor:
-    """Values (K, N) between the least and largest of their texture, (L,) each, L | K: cubic splines go beyond."""
-    low, high = (bound.repeat_interleave(len(values) // len(bound))[:, None] for bound in bounds)
-    return values.clamp(low, high)
+def _numbers(count: int, swapped: Tensor) -> Tensor:
+    """Which of `count` textures, one for all, a pair or an image, is that of the other image and of the base, (2, B)."""
+    pairs = torch.arange(len(swapped), device=swapped.device)
+    if count == 1:
+        return torch.zeros_like(pairs).expand(2, -1)
+    if count == len(pairs):
+        return pairs.expand(2, -1)
+    return torch.stack([2 * pairs + swapped, 2 * pairs + ~swapped])
 
 
 def _put(parts: Sequence[Tensor], where: Tensor, by: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
