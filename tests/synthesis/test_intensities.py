@@ -132,7 +132,7 @@ def test_what_a_spline_overshoots_is_clipped_and_nothing_else(arithmetic):
             assert low[texture] <= after[k].min()
             assert after[k].max() <= high[texture]
             within = (before[k] >= low[texture]) & (before[k] <= high[texture])
-            assert 0.8 < within.float().mean() < 1
+            assert 0.3 < within.float().mean() < 1
             assert torch.equal(before[k][within], after[k][within])
 
 
