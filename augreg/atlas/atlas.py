@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +12,9 @@ from augreg.geometry.grid import FloatArray, Grid
 from augreg.geometry.image import Image, Labels
 from augreg.geometry.resampling import sample
 from augreg.geometry.transforms import Transform
+
+# of a table of labels
+_LONGEST = 1 << 16
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,8 +49,9 @@ class Atlas:
     def at(self, points: FloatArray, grid: Grid) -> Atlas:
         """The same where points (*grid.shape, D) of its space are those that the other grid's nodes go to."""
         image = sample(self.image, points, fill=0.0).astype(np.float32)
-        labels = sample(self.labels, points, fill=0).astype(self.labels.values.dtype)
-        inside = self.image.grid.contains(points)
+        named = sample(self.labels, points, fill=np.nan)
+        inside = np.isfinite(named)
+        labels = np.where(inside, named, 0).astype(self.labels.values.dtype)
         seen = inside if self.seen is None else inside & (sample(self.seen, points, fill=0) != 0)
         return Atlas(Image(image, grid), Labels(labels, grid), Labels(seen.astype(np.uint8), grid))
 
@@ -89,16 +93,18 @@ class Candidates:
                 raise ValueError(f"{name}: expected finite intensities, got {bad} NaN or infinite voxels; fill them first")
         shape = (1, *target.grid.shape)[-3:]
         wanted = target.luminance().values.astype(np.float32).reshape(shape)
-        ids = np.unique(np.concatenate([np.unique(atlas.labels.values) for atlas in atlases]))
+        ids, ranked = _ranked([atlas.labels.values for atlas in atlases])
         images = np.empty((len(atlases), *shape), dtype=np.float32)
         labels = np.empty((len(atlases), *shape), dtype=np.int32)
         for image, ranks, atlas in zip(images, labels, atlases, strict=True):
             seen = np.ones(shape, dtype=bool) if atlas.seen is None else (atlas.seen.values != 0).reshape(shape)
-            ranks[...] = np.where(seen, np.searchsorted(ids, atlas.labels.values).reshape(shape), -1)
+            ranks[...] = ranked(atlas.labels.values).reshape(shape)
+            ranks[~seen] = -1
             image[...] = _matched(atlas.image.luminance().values.astype(np.float32).reshape(shape), wanted, seen)
         most = labels.max(axis=0)
-        least = np.where(labels < 0, np.int32(len(ids)), labels).min(axis=0)
-        return Candidates(wanted, images, labels, ids, np.flatnonzero(least < most))
+        # -1 is the greatest number without a sign
+        least = labels.view(np.uint32).min(axis=0)
+        return Candidates(wanted, images, labels, ids, np.flatnonzero((most >= 0) & (least != most.view(np.uint32))))
 
     def agreed(self) -> npt.NDArray[np.int32]:
         """The rank that all name, (n0, n1, n2); that of 0, or the least, where none shows anything. Undefined where disputed."""
@@ -109,6 +115,24 @@ class Candidates:
     def votes(self) -> npt.NDArray[np.int32]:
         """Ranks named at the disputed voxels, (V, n); -1 for nothing."""
         return np.ascontiguousarray(self.labels.reshape(len(self.labels), -1)[:, self.disputed].T)
+
+
+def _ranked(
+    maps: Sequence[npt.NDArray[np.integer]],
+) -> tuple[npt.NDArray[np.integer], Callable[[npt.NDArray[np.integer]], npt.NDArray[np.int32]]]:
+    """The numbers that stand in label maps, ascending, and the function label map -> their places among these."""
+    least, most = min(int(values.min()) for values in maps), max(int(values.max()) for values in maps)
+    kind = np.result_type(*(values.dtype for values in maps))
+    if most - least > _LONGEST:
+        ids = np.unique(np.concatenate([np.unique(values) for values in maps]))
+        return ids, lambda values: np.searchsorted(ids, values).astype(np.int32)
+    # a table is read faster than a list is searched
+    there = np.zeros(most - least + 1, dtype=bool)
+    for values in maps:
+        there[values.ravel().astype(np.int64) - least] = True
+    table = (np.cumsum(there) - 1).astype(np.int32)
+    found = (np.flatnonzero(there) + least).astype(kind)
+    return found, lambda values: table[values.astype(np.int64) - least]
 
 
 def _matched(

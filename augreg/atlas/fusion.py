@@ -2,6 +2,8 @@
 
     support(x, l) = max(0, sum_i w_i(x) [l_i(x) = l]) / the same summed over l,      label(x) = argmax_l support(x, l)
 
+where nothing else decides (`augreg.atlas.overlap`).
+
 Majority        w_i = 1
 LocalWeights    w_i = max(0, NCC_i(x))^power, NCC over a window around x of the target and atlas i   (Artaechevarria et al., IEEE
                 TMI 2009)
@@ -40,10 +42,12 @@ class Votes:
     ----------
     named : ranks of the labels that they name, (V, n); -1 for nothing
     support : support of the label that each names, (V, n), 0 for nothing
+    worth : what decides in place of the support, (V, n); the greatest wins
     """
 
     named: npt.NDArray[np.int32]
     support: npt.NDArray[np.float32]
+    worth: npt.NDArray[np.floating] | None = None
 
 
 class Fusion(Protocol):
@@ -60,7 +64,7 @@ class Fused:
     Parameters
     ----------
     labels : the label map
-    agreement : support of every voxel's label, 1 where all atlases agree
+    agreement : support of every voxel's label, 1 where all atlases agree; below one half where another has more, but less to gain
     """
 
     labels: Labels
@@ -134,16 +138,16 @@ def fuse(target: Image, atlases: Sequence[Atlas], fusion: Fusion) -> Fused:
     """
     candidates = Candidates.of(target, atlases)
     votes = fusion.votes(candidates)
-    chosen = np.argmax(votes.support, axis=1)
+    worth = votes.support if votes.worth is None else votes.worth
+    chosen = np.argmax(worth, axis=1)
     rows = np.arange(len(chosen))
-    best = votes.support[rows, chosen]
     ranks = votes.named[rows, chosen]
-    near = (votes.support > best[:, None] - _TIE) & (votes.named >= 0)
+    near = (worth > worth[rows, chosen][:, None] - _TIE) & (votes.named >= 0)
     tied = np.flatnonzero((near & (votes.named != ranks[:, None])).any(axis=1))
     ranks[tied] = _unbound(candidates, candidates.disputed[tied], np.where(near[tied], votes.named[tied], -1))
     result, agreement = candidates.agreed(), np.ones(candidates.target.shape, dtype=np.float32)
     result.ravel()[candidates.disputed] = ranks
-    agreement.ravel()[candidates.disputed] = best
+    agreement.ravel()[candidates.disputed] = np.where(votes.named == ranks[:, None], votes.support, 0).max(axis=1)
     shape = target.grid.shape
     labels = Labels(candidates.ids[result].reshape(shape), target.grid)
     return Fused(labels, Image(agreement.reshape(shape), target.grid), candidates, votes)

@@ -10,7 +10,7 @@ it comes from, and labels of neighbours count where two are about equal:
     v_i(x) = mean of w_i over the disputed voxels x + p,
     support(x, l) ~ own sum_i v_i(x) [l_i(x) = l] + sum over x and its neighbours y of sum_i v_i(y) [l_i(y) = l]
 
-Where all atlases agree the sum over i is 1.
+Where all atlases agree the sum over i is 1. The label is that which makes the expected overlap greatest (`augreg.atlas.overlap`).
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ import scipy.ndimage
 from augreg.atlas import _joint_kernels
 from augreg.atlas.atlas import Candidates
 from augreg.atlas.fusion import Votes
+from augreg.atlas.overlap import worth
 from augreg.threads import shared
 
 # nanoseconds per value of a patch that is compared, per term of a matrix, and per label of a neighbour
@@ -42,6 +43,7 @@ class JointFusion:
         registrations make alike in the wrong place, too; with 2 and more a few good atlases no longer stand against many
     search : how far around a voxel the best patch is looked for, voxels
     own : how many times more than a neighbour's the label of a voxel itself counts
+    overlap : power of a structure's size in what it gains by a voxel; None for the label of most support, as in the paper
     """
 
     radius: int = 2
@@ -49,6 +51,7 @@ class JointFusion:
     alpha: float = 0.3
     search: int = 0
     own: float = 3.0
+    overlap: float | None = 0.5
 
     def __post_init__(self) -> None:
         if self.radius < 0 or self.search < 0 or not self.beta > 0 or not self.alpha > 0 or not self.own >= 0:
@@ -56,6 +59,8 @@ class JointFusion:
                 "radius, search, own, beta, alpha: expected 0 or more for the first three, above 0 for the others, got "
                 f"{self.radius}, {self.search}, {self.own}, {self.beta}, {self.alpha}"
             )
+        if self.overlap is not None and not 0 <= self.overlap <= 1:
+            raise ValueError(f"overlap: expected a power from 0 to 1 or None, got {self.overlap}")
 
     def votes(self, candidates: Candidates) -> Votes:
         """At the disputed voxels."""
@@ -74,7 +79,7 @@ class JointFusion:
         around = place, candidates.agreed(), named, weights
         work = _VALUE * 3**axes * n * n
         shared(_joint_kernels.gathered_support, count, work, candidates.disputed, *around, float(self.own), support)
-        return Votes(named, support)
+        return Votes(named, support, None if self.overlap is None else worth(candidates, named, support, self.overlap))
 
     def _average(self, where: npt.NDArray[np.bool_], disputed: npt.NDArray[np.int64], weights: npt.NDArray[np.float32]) -> None:
         """Each atlas's weights by their means over the disputed voxels of a patch, in place."""

@@ -47,6 +47,7 @@ _FUSIONS: dict[str, Fusion] = {
     "majority": Majority(),
     "local weights": LocalWeights(),
     "joint": JointFusion(),
+    "joint, most support": JointFusion(overlap=None),
     "STAPLE": Staple(),
 }
 _TRIED: dict[str, Fusion] = {
@@ -57,6 +58,9 @@ _TRIED: dict[str, Fusion] = {
     "joint, radius 1": JointFusion(radius=1),
     "joint, radius 3": JointFusion(radius=3),
     "joint, search 1": JointFusion(search=1),
+    "joint, overlap 0": JointFusion(overlap=0.0),
+    "joint, overlap 0.25": JointFusion(overlap=0.25),
+    "joint, overlap 1": JointFusion(overlap=1.0),
 }
 # of how well atlases fit a template, in the choice of one
 _WEIGHTS = (0.0, 0.5, 1.0, 2.0, 3.0, 5.0)

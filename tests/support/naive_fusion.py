@@ -76,3 +76,21 @@ def staple(named, L, iterations, expected):
             score[[label for label in range(L) if label not in named[v]]] = 0
             W[v] = score / score.sum()
     return W
+
+
+def expected_overlap(count, p, power, turns=50):
+    """The label map whose expected overlap is greatest, one voxel at a time; p of a voxel: {label: support}, 0 is background."""
+    found = [max(sorted(one), key=one.get) for one in p]
+    for _ in range(turns):
+        V = [sum(one.get(k, 0) for one in p) + sum(own == k for own in found) for k in range(count)]
+        D = [2 * sum(one[k] for one, own in zip(p, found, strict=True) if own == k) / max(V[k], 1e-9) for k in range(count)]
+        scale = np.mean(V)
+
+        def best(one, V=V, D=D, scale=scale):
+            gains = {k: 0 if k == 0 else (2 * one[k] - D[k]) / (V[k] / scale) ** power for k in sorted(one)}
+            return max(gains, key=gains.get)
+
+        before, found = found, [best(one) for one in p]
+        if found == before:
+            break
+    return found
