@@ -23,11 +23,13 @@ from augreg.atlas.atlas import Candidates
 
 # turns, at most: they settle in three or four
 _TURNS = 8
+# voxels at a time
+_CHUNK = 1 << 16
 
 
 def worth(
     candidates: Candidates, named: npt.NDArray[np.int32], support: npt.NDArray[np.float32], power: float
-) -> npt.NDArray[np.float64]:
+) -> npt.NDArray[np.float32]:
     """What the label that each atlas names at the disputed voxels is worth, (V, n); -inf where it names nothing.
 
     Parameters
@@ -36,28 +38,43 @@ def worth(
     named, support : labels and their support, as in `augreg.atlas.fusion.Votes`
     power : of a label's size
     """
-    count, known = len(candidates.ids), named >= 0
-    ranks, p = np.maximum(named, 0), np.where(known, support, 0).astype(np.float64)
-    # a label that several atlases name counts once
-    names = np.zeros(named.shape, dtype=np.int64)
-    for column in named.T:
-        names += named == column[:, None]
-    agreed = candidates.agreed().ravel().copy()
-    agreed[candidates.disputed] = count
-    certain = np.bincount(agreed, minlength=count + 1)[:count].astype(np.float64)
-    expected = certain + np.bincount(ranks.ravel(), (p / names).ravel(), count)
+    count, chunks = len(candidates.ids), [slice(begin, begin + _CHUNK) for begin in range(0, len(named), _CHUNK)]
+    agreed = candidates.agreed().ravel()
+    certain = np.bincount(agreed, minlength=count) - np.bincount(agreed[candidates.disputed], minlength=count)
+    expected = certain.astype(np.float64)
+    found = np.where(named >= 0, support, -np.inf).astype(np.float32)
+    for part in chunks:
+        expected += np.bincount(np.maximum(named[part], 0).ravel(), _once(named[part], support[part]).ravel(), count)
     background = int(np.searchsorted(candidates.ids, 0)) if 0 in candidates.ids else -1
-    rows, found = np.arange(len(named)), np.where(known, p, -np.inf)
-    chosen = np.argmax(found, axis=1) if found.size else np.zeros(0, dtype=np.int64)
+    labels, shares = _greatest(found, named, support)
     for _ in range(_TURNS):
-        labels = ranks[rows, chosen]
         sizes = expected + certain + np.bincount(labels, minlength=count)
-        overlap = 2 * (certain + np.bincount(labels, p[rows, chosen], count)) / np.maximum(sizes, 1e-9)
+        overlap = 2 * (certain + np.bincount(labels, shares, count)) / np.maximum(sizes, 1e-9)
         weight = (sizes / max(sizes.mean(), 1e-9)).clip(1e-9) ** -power
-        found = (2 * p - overlap[ranks]) * weight[ranks]
-        found[ranks == background] = 0.0
-        found[~known] = -np.inf
-        before, chosen = labels, np.argmax(found, axis=1) if found.size else chosen
-        if np.array_equal(ranks[rows, chosen], before):
+        if background >= 0:
+            weight[background] = 0
+        for part in chunks:
+            ranks = np.maximum(named[part], 0)
+            gains = (2 * support[part] - overlap[ranks]) * weight[ranks]
+            found[part] = np.where(named[part] >= 0, gains, -np.inf)
+        before = labels
+        labels, shares = _greatest(found, named, support)
+        if np.array_equal(labels, before):
             break
     return found
+
+
+def _once(named: npt.NDArray[np.int32], support: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
+    """Support of labels, shared among the atlases that name them; 0 of nothing."""
+    names = np.zeros(named.shape, dtype=np.int32)
+    for column in named.T:
+        names += named == column[:, None]
+    return np.where(named >= 0, support / names, 0.0)
+
+
+def _greatest(
+    found: npt.NDArray[np.float32], named: npt.NDArray[np.int32], support: npt.NDArray[np.float32]
+) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.float32]]:
+    """The labels (V,) that are worth most, and their support."""
+    rows, chosen = np.arange(len(named)), np.argmax(found, axis=1)
+    return named[rows, chosen], support[rows, chosen]
