@@ -3,7 +3,8 @@
 Every command runs twice: once with a cache of compiled kernels of its own, empty, once with what the first run left there. CPU
 seconds are user and system time of the process and its children, imports, reading and writing included; all on one core with one
 thread. With `--before`, the package of another checkout does the same, command by command in turns. The second table says what
-a cold command consists of: the interpreter's imports, numba's own start-up (the first trivial kernel), and each kernel.
+a cold command consists of: the interpreter's imports, numba's own start-up (the first trivial kernel), and each kernel. Commands
+that the output has are not run again.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from augreg.datasets import hearts
 from benchmarks.harness.page import heading, table
 from benchmarks.harness.places import ROOT
 from benchmarks.harness.process import finished, surroundings
-from benchmarks.harness.record import Record, Row, about, write_record
+from benchmarks.harness.record import Record, Row, about, continued, write_record
 
 # CPU seconds that a command should need at most, cold
 _GOALS = {
@@ -69,12 +70,13 @@ def options(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    """Run every command twice."""
-    record: Record = about(1, ("numba", "numpy", "torch", "SimpleITK")) | {"rows": []}
+    """Run every command twice, those that the output lacks."""
+    record = continued(options.output, about(1, ("numba", "numpy", "torch", "SimpleITK")) | {"rows": []})
+    done = {row["command"] for row in record["rows"]}
     trees = {"now": ROOT, **({"before": options.before.resolve()} if options.before else {})}
     with tempfile.TemporaryDirectory() as folder:
         commands = _commands(Path(folder))
-        for name in options.only:
+        for name in (name for name in options.only if name not in done):
             row: Row = {"command": name, "goal": _GOALS[name]}
             for when, tree in trees.items():
                 if name == "compile" and when == "before":
@@ -85,7 +87,7 @@ def run(options: argparse.Namespace) -> None:
             with tempfile.TemporaryDirectory() as cache:
                 row["kernels"] = _kernels(commands[name], cache)
             record["rows"].append(row)
-    write_record(options.output, record)
+            write_record(options.output, record)
 
 
 def _commands(folder: Path) -> dict[str, list[str]]:

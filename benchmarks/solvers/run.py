@@ -1,7 +1,8 @@
 """Solvers of piecewise-linear programs, on recorded sequences of programs (`run programs`).
 
 Every program goes through all methods before the next one, in one thread. Some programs of a sequence are taken, evenly spread;
-a warm or hot start is the solution of the program before: where steps compose (matrix groups) as the increment 0.
+a warm or hot start is the solution of the program before: where steps compose (matrix groups) as the increment 0. Sequences that
+the output has are not solved again.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from statistics import median
 import numpy as np
 
 from benchmarks.harness.page import heading, table
-from benchmarks.harness.record import Record, Row, about, write_record
+from benchmarks.harness.record import Record, Row, about, continued, write_record
 from benchmarks.harness.timing import timed
 from benchmarks.solvers.programs import read_program
 from solvers import HiGHS, InteriorPoint, PiecewiseLinearProgram, Solution
@@ -68,15 +69,16 @@ def options(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    """Solve them all."""
-    record: Record = about(1, _PACKAGES) | {"limit": options.limit, "rows": []}
+    """Solve what the output lacks."""
+    record = continued(options.output, about(1, _PACKAGES) | {"limit": options.limit, "rows": []})
+    done = {row["sequence"] for row in record["rows"]}
     for solver, _ in _methods("affine", 1e-6, options.limit).values():
         # compile, and load libraries
         solver(read_program(next(options.programs.glob("affine*/*.npz"))), None)
     for group, (_, tolerance, count) in _GROUPS.items():
         methods = _methods(group, tolerance, options.limit)
         for folder in sorted(options.programs.glob(f"{group}*")):
-            if folder.name.startswith(tuple(options.only) or ("",)):
+            if folder.name.startswith(tuple(options.only) or ("",)) and folder.name not in done:
                 for row in _measured(folder, methods, tolerance, count):
                     record["rows"].append({"group": group, "sequence": folder.name, **row})
                 print(folder.name, flush=True)
