@@ -126,22 +126,23 @@ _HEAD = partial(_files, "brain3d/1000.nii.gz", "brain3d/1003.nii.gz")
 
 
 def _large() -> dict[str, Recipe]:
-    affine, elastic = ar.LPRegistration(transform="affine"), ar.LPRegistration()
+    # without a polish: where one follows there are few programs, and none of many unknowns
+    affine, elastic = ar.LPRegistration(transform="affine", polish=0), ar.LPRegistration(polish=0, dense=None)
     found = {}
     for name in ("512/camera", "512/coins", "512/retina", "512/immunohistochemistry", "1024/retina", "brain/r16"):
         found[f"affine-{name.replace('/', '-')}"] = Recipe(partial(_case, f"affine-{name}"), affine)
     found["affine-people"] = Recipe(_BRAIN, affine)
     found["affine-head"] = Recipe(_HEAD, affine)
     for name in ("512/camera", "512/retina", "brain/r16"):
-        found[f"spline-{name.replace('/', '-')}"] = Recipe(partial(_case, f"elastic-{name}"), elastic, 100)
-    found["spline-people"] = Recipe(_BRAIN, elastic, 100)
+        found[f"spline-{name.replace('/', '-')}"] = Recipe(partial(_case, f"elastic-{name}"), elastic, 300)
+    found["spline-people"] = Recipe(_BRAIN, elastic, 300)
     fine = replace(elastic, keypoints=2000)
     for name, spacing in (("512/coins", 18.0), ("512/camera", 16.0)):
-        recipe = Recipe(partial(_case, f"elastic-{name}"), replace(fine, grid_spacing=spacing), 100)
+        recipe = Recipe(partial(_case, f"elastic-{name}"), replace(fine, grid_spacing=spacing), 1000)
         found[f"fine-{name.replace('/', '-')}"] = recipe
     for spacing in (26.0, 15.2):
-        registration = replace(elastic, keypoints=3000, grid_spacing=spacing)
-        found[f"head-{spacing:g}mm"] = Recipe(_HEAD, registration, 100)
+        registration = replace(fine, keypoints=3000, grid_spacing=spacing)
+        found[f"head-{spacing:g}mm"] = Recipe(_HEAD, registration, 3000)
     return found
 
 

@@ -25,7 +25,7 @@ _OWN = "InteriorPoint"
 # beginning of a sequence's name: title, tolerance, programs per sequence
 _GROUPS = {
     "affine": ("Affine, 6 and 12 unknowns", 1e-6, 8),
-    "spline": ("B-splines in 2-D, 300 to 400 unknowns", 1e-6, 2),
+    "spline": ("B-splines in 2-D, 680 and 800 unknowns", 1e-6, 2),
     "fine": ("B-splines in 2-D, 1664 and 2450 unknowns", 1e-6, 2),
     "head-26mm": ("B-spline in 3-D, 3600 unknowns", 1e-6, 2),
     "head-15.2mm": ("B-spline in 3-D, 10 584 unknowns, gap 1e-3", 1e-3, 2),
@@ -87,15 +87,15 @@ def run(options: argparse.Namespace) -> None:
 
 def _measured(folder: Path, methods: dict[str, tuple[Method, bool]], tolerance: float, count: int) -> Iterator[Row]:
     paths = sorted(folder.glob("*.npz"))
-    # from the second on: each of them has one before it
-    for number in sorted(set(np.linspace(1, len(paths) - 1, count).astype(int).tolist())):
-        before, program = read_program(paths[number - 1]), read_program(paths[number])
-        start = InteriorPoint(tolerance)(before)
-        if folder.name.startswith("affine"):
-            still = np.zeros_like(start.x)
-            start = Solution.judged(before, still, start.multipliers, start.status, 0, 0.0)
+    # from the second on, if there are two: each of them has one before it
+    first = min(1, len(paths) - 1)
+    for number in sorted(set(np.linspace(first, len(paths) - 1, count).astype(int).tolist())):
+        program = read_program(paths[number])
+        start = _start(folder, tolerance, paths[number - 1]) if number else None
         rows: list[Row] = []
         for name, (solver, started) in methods.items():
+            if started and start is None:
+                continue
             answer, took = timed(lambda: solver(program, start if started else None))  # noqa: B023
             rows.append(
                 {
@@ -114,6 +114,15 @@ def _measured(folder: Path, methods: dict[str, tuple[Method, bool]], tolerance: 
                 }
             )
         yield from compared(rows)
+
+
+def _start(folder: Path, tolerance: float, path: Path) -> Solution:
+    """What is known when the program after that of a file comes."""
+    before = read_program(path)
+    start = InteriorPoint(tolerance)(before)
+    if not folder.name.startswith("affine"):
+        return start
+    return Solution.judged(before, np.zeros_like(start.x), start.multipliers, start.status, 0, 0.0)
 
 
 def compared(rows: list[Row]) -> Iterator[Row]:
