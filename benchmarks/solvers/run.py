@@ -25,7 +25,7 @@ _OWN = "InteriorPoint"
 # beginning of a sequence's name: title, tolerance, programs per sequence
 _GROUPS = {
     "affine": ("Affine, 6 and 12 unknowns", 1e-6, 8),
-    "spline": ("B-splines in 2-D, 680 and 800 unknowns", 1e-6, 2),
+    "spline": ("B-splines in 2-D, 300 to 800 unknowns", 1e-6, 2),
     "fine": ("B-splines in 2-D, 1664 and 2450 unknowns", 1e-6, 2),
     "head-26mm": ("B-spline in 3-D, 3600 unknowns", 1e-6, 2),
     "head-15.2mm": ("B-spline in 3-D, 10 584 unknowns, gap 1e-3", 1e-3, 2),
