@@ -22,6 +22,9 @@ _KEYPOINTS = {2: (700, 2000), 3: (2000, 32000)}
 # half length and half width of the bundles, voxels of the level
 _PROFILE = {2: (6, 2), 3: (6, 1)}
 _SMOOTHNESS = {2: 0.003, 3: 0.00004}
+# share of it at the finest level in 2-D: as much as that bends known warps less than they are bent, most of all near borders;
+# a tenth lets noise in (`python -m benchmarks run smoothness`)
+_LAST = 0.4
 # of the B-spline along the longest side, unless its spacing is given
 _CELLS = 16
 # windows of the programs
@@ -45,6 +48,7 @@ class Stage:
     polish : Gauss-Newton steps at the end, at most
     keypoints : approximate number of keypoints
     control : spacing of the B-spline's control points in units of the finest one; None for the matrix group
+    smooth : share of the plan's smoothness that holds here
     """
 
     level: int
@@ -52,6 +56,7 @@ class Stage:
     polish: int
     keypoints: int
     control: float | None = None
+    smooth: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -145,7 +150,7 @@ def _flat_spline_stages(levels: int, keypoints: int, polish: int, unknowns: int)
     if polish > 0 and unknowns > _MANY:
         middle = [replace(coarse, level=second, windows=_NEAR)] if second < last else []
         fine = [Stage(level, (), polish if level == last else min(polish, 3), keypoints, 1.0) for level in range(first, levels)]
-        return [coarse, *middle, *fine[len(middle) :]]
+        return [coarse, *middle, *fine[len(middle) : -1], replace(fine[-1], smooth=_LAST)]
     stages = [coarse]
     for level in range(second, levels):
         windows: tuple[Window, ...] = _NEAR if level == second else _FINE
@@ -153,6 +158,8 @@ def _flat_spline_stages(levels: int, keypoints: int, polish: int, unknowns: int)
             # one program is enough where a polish follows
             windows = windows[:1] if polish else windows + _NARROW
         stages.append(Stage(level, windows, polish if level == last else min(polish, 2), keypoints, 1.0))
+    if polish > 0:
+        stages[-1] = replace(stages[-1], smooth=_LAST)
     return stages
 
 

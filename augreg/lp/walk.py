@@ -166,7 +166,7 @@ class Walk:
         if stage.control is None:
             return pose
         # the more keypoints, the more cost there is to balance
-        weight = self.plan.smoothness * len(level.keypoints) / 1000 / min(self.grid.spacing)
+        weight = self.plan.smoothness * stage.smooth * len(level.keypoints) / 1000 / min(self.grid.spacing)
         if isinstance(pose, SplinePose) and before is not None and before.control == stage.control:
             return SplinePose(replace(pose.model, smoothness=weight), pose.base, pose.c)
         model = SplineModel(BSpline.zeros(self.grid, self.plan.control * stage.control), weight, self.plan.fold_free)

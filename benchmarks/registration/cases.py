@@ -95,6 +95,18 @@ def _recipes() -> dict[str, Callable[[str, str], Case]]:
     return recipes
 
 
+def training_warps() -> Iterator[Case]:
+    """Known elastic warps to choose settings by: other images than the tables', or the fundus under other warps."""
+    for number in range(8):
+        yield _warped("fundus", f"{number}", kind="elastic", read=_LARGE["retina"], size=512, seed=101 + number)
+    for number, name in enumerate(("astronaut", "chelsea", "coffee", "moon", "page")):
+        yield _warped("photographs", name, kind="elastic", read=partial(_sample, name), size=512, seed=105 + number)
+    for round_ in range(3):
+        for number, name in enumerate(("r30", "r64", "r85")):
+            read = partial(_shared, f"ants2d/{name}slice.jpg")
+            yield _warped("brains", f"{name}-{round_}", kind="elastic", read=read, size=256, seed=120 + number + 10 * round_)
+
+
 def _shared(path: str) -> Array:
     return skimage.io.imread(DATA / path).swapaxes(0, 1).astype(float)
 

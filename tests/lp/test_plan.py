@@ -82,6 +82,26 @@ def a_walk(clock, kind="bspline", criterion="ncc"):
     return Walk(plan, levels, Descent(InteriorPoint(tolerance=1e-3)), grid, clock), pose
 
 
+@pytest.mark.parametrize("spacing", [None, 12.0])
+def test_only_the_last_b_spline_in_2d_that_is_polished_is_less_stiff(spacing):
+    def shares(grid, polish):
+        return [stage.smooth for stage in plan_of(grid, "bspline", polish=polish, grid_spacing=spacing).stages]
+
+    *before, last = shares(GRIDS[0], 4)
+    assert set(before) == {1.0}
+    assert 0 < last < 1
+    assert set(shares(GRIDS[0], 0)) == set(shares(GRIDS[2], 4)) == {1.0}
+
+
+def test_a_walk_weighs_second_differences_as_its_stage_says():
+    walk, pose = a_walk(Clock())
+    stage = walk.plan.stages[-1]
+    level = walk.levels[stage.level].with_count(stage.keypoints)
+    stiff, half = (walk._posed(pose, replace(stage, smooth=share), None, level).smoothness[1] for share in (1.0, 0.5))
+    again = walk._posed(walk._posed(pose, stage, None, level), replace(stage, smooth=1.0), stage, level).smoothness[1]
+    assert stiff == again == 2 * half > 0
+
+
 def test_a_walk_that_runs_out_of_time_ends_with_what_it_had():
     walk, pose = a_walk(Clock())
     points = walk.grid.points()[::8, ::8]
