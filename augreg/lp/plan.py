@@ -22,8 +22,8 @@ _KEYPOINTS = {2: (700, 2000), 3: (2000, 32000)}
 # half length and half width of the bundles, voxels of the level
 _PROFILE = {2: (6, 2), 3: (6, 1)}
 _SMOOTHNESS = {2: 0.003, 3: 0.00004}
-# share of it at the finest level in 2-D: as much as that bends known warps less than they are bent, most of all near borders;
-# a tenth lets noise in (`python -m benchmarks run smoothness`)
+# share of it at the finest level in 2-D, of images that agree by correlation: stiffer B-splines bend known warps less than they
+# are bent, most of all near borders, and a tenth lets noise in (`python -m benchmarks run smoothness`)
 _LAST = 0.4
 # of the B-spline along the longest side, unless its spacing is given
 _CELLS = 16
@@ -48,7 +48,7 @@ class Stage:
     polish : Gauss-Newton steps at the end, at most
     keypoints : approximate number of keypoints
     control : spacing of the B-spline's control points in units of the finest one; None for the matrix group
-    smooth : share of the plan's smoothness that holds here
+    smooth : share of the plan's smoothness that holds here where the images agree
     """
 
     level: int
@@ -98,10 +98,12 @@ def plan_of(
     grid_spacing: float | None = None,
     smoothness: float | None = None,
     rough: bool = False,
+    alike: bool = True,
 ) -> Plan:
     """The plan for a fixed image's grid, options as those of `LPRegistration`; None for what is usual in its dimension.
 
-    With `rough` matrices are only where a dense stage begins: finer levels than the second are not made.
+    With `rough` matrices are only where a dense stage begins: finer levels than the second are not made. Images that are `alike`
+    are compared by correlation: unless it is given, smoothness falls at the end.
     """
     ndim = grid.ndim
     spacings = level_spacings(grid, _COARSEST[ndim])
@@ -112,7 +114,9 @@ def plan_of(
     stages = _matrix_stages(len(spacings), few, polish, rough=rough or transform == "bspline")
     if transform == "bspline" and ndim == 2:
         unknowns = int(BSpline.zeros(grid, control).free.sum()) * ndim
-        stages += _flat_spline_stages(len(spacings), many, polish, unknowns)
+        found = _flat_spline_stages(len(spacings), many, polish, unknowns)
+        falls = alike and smoothness is None and polish > 0
+        stages += [*found[:-1], replace(found[-1], smooth=_LAST if falls else 1.0)]
     elif transform == "bspline":
         stages += _solid_spline_stages(len(spacings), many, polish)
     return Plan(
@@ -150,7 +154,7 @@ def _flat_spline_stages(levels: int, keypoints: int, polish: int, unknowns: int)
     if polish > 0 and unknowns > _MANY:
         middle = [replace(coarse, level=second, windows=_NEAR)] if second < last else []
         fine = [Stage(level, (), polish if level == last else min(polish, 3), keypoints, 1.0) for level in range(first, levels)]
-        return [coarse, *middle, *fine[len(middle) : -1], replace(fine[-1], smooth=_LAST)]
+        return [coarse, *middle, *fine[len(middle) :]]
     stages = [coarse]
     for level in range(second, levels):
         windows: tuple[Window, ...] = _NEAR if level == second else _FINE
@@ -158,8 +162,6 @@ def _flat_spline_stages(levels: int, keypoints: int, polish: int, unknowns: int)
             # one program is enough where a polish follows
             windows = windows[:1] if polish else windows + _NARROW
         stages.append(Stage(level, windows, polish if level == last else min(polish, 2), keypoints, 1.0))
-    if polish > 0:
-        stages[-1] = replace(stages[-1], smooth=_LAST)
     return stages
 
 

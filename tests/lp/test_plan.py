@@ -83,23 +83,30 @@ def a_walk(clock, kind="bspline", criterion="ncc"):
 
 
 @pytest.mark.parametrize("spacing", [None, 12.0])
-def test_only_the_last_b_spline_in_2d_that_is_polished_is_less_stiff(spacing):
-    def shares(grid, polish):
-        return [stage.smooth for stage in plan_of(grid, "bspline", polish=polish, grid_spacing=spacing).stages]
+def test_smoothness_falls_at_the_end_of_2d_images_that_correlate_unless_it_is_given(spacing):
+    def shares(grid=GRIDS[0], polish=4, **more):
+        return [stage.smooth for stage in plan_of(grid, "bspline", polish=polish, grid_spacing=spacing, **more).stages]
 
-    *before, last = shares(GRIDS[0], 4)
+    *before, last = shares()
     assert set(before) == {1.0}
     assert 0 < last < 1
-    assert set(shares(GRIDS[0], 0)) == set(shares(GRIDS[2], 4)) == {1.0}
+    for others in (shares(polish=0), shares(GRIDS[2]), shares(smoothness=0.003), shares(alike=False)):
+        assert set(others) == {1.0}
 
 
-def test_a_walk_weighs_second_differences_as_its_stage_says():
+def test_a_walk_weighs_second_differences_as_its_stage_says_where_images_agree():
     walk, pose = a_walk(Clock())
     stage = walk.plan.stages[-1]
     level = walk.levels[stage.level].with_count(stage.keypoints)
-    stiff, half = (walk._posed(pose, replace(stage, smooth=share), None, level).smoothness[1] for share in (1.0, 0.5))
-    again = walk._posed(walk._posed(pose, stage, None, level), replace(stage, smooth=1.0), stage, level).smoothness[1]
-    assert stiff == again == 2 * half > 0
+
+    def weight(share, objective, pose=pose, before=None):
+        return walk._posed(Outcome(pose, objective), replace(stage, smooth=share), before, level).smoothness[1]
+
+    stiff = weight(1.0, 0.1)
+    assert weight(0.5, 0.1) == stiff / 2 > 0
+    assert weight(0.5, 0.5) == weight(0.5, float("nan")) == stiff
+    # a B-spline that goes on takes the new weight
+    assert weight(1.0, 0.1, walk._posed(Outcome(pose, 0.1), replace(stage, smooth=0.5), None, level), stage) == stiff
 
 
 def test_a_walk_that_runs_out_of_time_ends_with_what_it_had():
