@@ -20,7 +20,7 @@ from augreg.lp import LPRegistration
 from augreg.training import WEIGHTS, FlowRegistration, torch_threads
 from benchmarks.experiments.hearts_lessons import SEEDS, SPACING, STEPS, lesson
 from benchmarks.experiments.hearts_table import NAMES, rendered
-from benchmarks.experiments.lessons import learned, once
+from benchmarks.experiments.lessons import learned, once, shortened
 from benchmarks.experiments.measures import measured
 from benchmarks.experiments.outlines import Shown, write_page
 from benchmarks.experiments.people import Pair
@@ -79,8 +79,8 @@ def run(options: argparse.Namespace) -> None:
                     continue
                 print(f"{one.key} ...", file=sys.stderr, flush=True)
                 found = once(folder / one.key, partial(_measured, one, study, folder / one.key, options.ants_python))
-                for part in ("rows", "trainings"):
-                    record[part] += found[part]
+                record["rows"] += shortened(found["rows"])
+                record["trainings"] += found["trainings"]
                 record["versions"] |= found["versions"]
     write_record(options.output, record)
     if options.page is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,9 +25,10 @@ from augreg.training import (
     TrainingOptions,
     learn,
 )
+from benchmarks.harness.record import Row
 
 _TOLD, _ROWS = "training.json", "rows.json"
-_LOOKS = 30
+_LOOKS, _DIGITS = 30, 5
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,6 +63,11 @@ def once(folder: Path, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
             temporary.write_text(json.dumps(made) + "\n", encoding="utf-8")
     known: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     return known
+
+
+def shortened(rows: Iterable[Row]) -> list[Row]:
+    """Rows with the digits that say something."""
+    return [{name: round(value, _DIGITS) if isinstance(value, float) else value for name, value in row.items()} for row in rows]
 
 
 def learned(lesson: Lesson, spacing: tuple[float, ...], folder: Path) -> tuple[FlowRegistration, float]:

@@ -22,7 +22,7 @@ from augreg.registration import Centred, Chained
 from augreg.training import WEIGHTS, RealPairs, real_pairs, torch_threads
 from benchmarks.experiments import glands
 from benchmarks.experiments.glands import Glands, Scan
-from benchmarks.experiments.lessons import learned, once
+from benchmarks.experiments.lessons import learned, once, shortened
 from benchmarks.experiments.outlines import Shown, write_page
 from benchmarks.experiments.prostate_lessons import RATE, SEEDS, SPACING, STEPS, WEIGHTS_OF, lesson, together
 from benchmarks.experiments.prostate_table import NAMES, rendered
@@ -61,7 +61,7 @@ def run(options: argparse.Namespace) -> None:
         for one in _runs(wanted, options.weights):
             print(f"{one.key} ...", file=sys.stderr, flush=True)
             found = once(folder / one.key, partial(_measured, one, study, pairs, folder))
-            record["rows"] += found["rows"]
+            record["rows"] += shortened(found["rows"])
             record["trainings"] += found["trainings"]
     write_record(options.output, record)
     if options.page is not None:
