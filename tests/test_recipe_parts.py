@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from support import subjects
+from support import flows, subjects
 
 from augreg import recipes
 from augreg.networks import AffineFlow, Antisymmetric, Cascade, FlowNetS, Marked, Moments, UNet, network_of
@@ -12,7 +12,7 @@ from augreg.recipes import DEFAULT, HEARTS, MULTIMODAL, first_network, objective
 from augreg.recipes.shapes import MAPS, TRUNKS, fitting_strides, network_as
 from augreg.recipes.words import WORDS, objective_of
 from augreg.synthesis import PairBatch
-from augreg.training import Outlined
+from augreg.training import Machine, Outlined, Place, supervised
 
 
 @pytest.mark.parametrize(("kind", "trunk"), [*((kind, "RegNet") for kind in MAPS), *(("velocity", trunk) for trunk in TRUNKS)])
@@ -91,6 +91,21 @@ def test_the_recipe_of_contrasts_shows_what_that_of_brains_shows_in_contrasts_of
             # up and down again
             assert rises.clamp(min=0).sum() > 0.05 * rises.abs().sum()
             assert (-rises).clamp(min=0).sum() > 0.05 * rises.abs().sum()
+
+
+def test_patches_of_a_recipe_are_as_bright_as_parts_of_whole_images():
+    recipe = replace(DEFAULT, architecture="UNet", width=0.25, tile=16, batch=2)
+    network, seen = first_network(recipe, 2, 0, (16, 16)), []
+    network.register_forward_pre_hook(lambda _, images: seen.append(images))
+    learner = recipes.learner_of(recipe, network, lambda step: flows.pairs(step, 2), (1.0, 1.0), supervised)
+    learner.begin(Place.of(Machine("cpu", threads=1)))
+    learner.step(3, 1e-3)
+    whole = flows.pairs(3, 2)
+    for side, images in zip((whole.fixed, whole.moving), seen[0], strict=True):
+        assert images.shape == (2, 1, 16, 16)
+        for patch, image in zip(images[:, 0], network.prepare(side)[:, 0], strict=True):
+            windows = image.unfold(0, 16, 1).unfold(1, 16, 1)
+            assert (windows - patch).abs().amax(dim=(-1, -2)).min() < 1e-5
 
 
 def test_a_unet_leaves_thin_axes_alone():

@@ -66,6 +66,17 @@ def test_what_is_not_known_does_not_matter():
     assert velocity_loss([phi], torch.full_like(truth, torch.nan), nothing) == 0
 
 
+def test_a_shift_that_is_known_in_a_part_is_a_shift():
+    like = velocity()
+    shift = torch.tensor([7.0, -5.0]).reshape(1, 2, 1, 1).expand(2, 2, 96, 80)
+    mask = torch.zeros(2, 1, 96, 80, dtype=torch.bool)
+    mask[:, :, 20:60, 31:70] = True
+    found, share = logarithm(like, torch.where(mask, shift, torch.nan), mask)
+    known = share.expand_as(found) > 0
+    assert 0.1 < known.float().mean() < 0.4
+    torch.testing.assert_close(found[known], shift[..., :24, :40][known], atol=1e-3, rtol=0)
+
+
 @pytest.mark.parametrize("phi", [Displacement.of(torch.zeros(1, 2, 8, 8)), AffineMap.identity(1, (8, 8))])
 def test_maps_that_are_no_velocities_are_refused(phi):
     with pytest.raises(TypeError, match="velocity_loss: expected a network that predicts velocities, got"):

@@ -117,6 +117,14 @@ def test_both_directions_of_pairs_have_patches_in_teams_as_alone():
     both = in_both_directions(pairs)
     whole = patches(both, 16, seed=3, doubled=True)(2)
     assert torch.equal(whole.fixed[:4], patches(pairs, 16, seed=3)(2).fixed)
+    assert len(whole) == 8
+    # the images of the second half are exchanged, each patch at a place of its own
+    exchanged = in_both_directions(pairs)(2)
+    for number in range(4, 8):
+        corner = [whole.fixed[number, 0, 0, 0], whole.moving[number, 0, 0, 0]]
+        found = (exchanged.fixed[number, 0] == corner[0]) & (exchanged.moving[number, 0] == corner[1])
+        assert found.any()
+    assert not torch.equal(whole.moving[4:], whole.fixed[:4])
     half = slice(2, 4)
     alone = patches(in_both_directions(lambda step: pairs(step)[half]), 16, seed=3, batch=4, part=half, doubled=True)(2)
     assert torch.equal(alone.fixed, torch.cat([whole.fixed[2:4], whole.fixed[6:]]))
