@@ -32,6 +32,7 @@ _STEPS = (
     (Fitting, "_inverted", "inversion at the nodes"),
     (Fitting, "_moved", "the other map at the nodes"),
     (Fitting, "_through", "splines through the nodes"),
+    (CompiledArithmetic, "shown", "flow and both images"),
     (CompiledArithmetic, "spread", "splines on the lattice"),
     (TensorArithmetic, "spread", "splines on the lattice"),
     (CompiledArithmetic, "move", "spline at points"),

@@ -33,6 +33,7 @@ print(json.dumps({f"{d.py_func.__module__}.{d.py_func.__name__}": [str(s) for s 
 SEVERAL = {
     "pull_at": 2,
     "spread_at": 2,
+    "shown_at": 2,
     "move_at": 2,
     "ends_at": 2,
     "least_at": 2,
