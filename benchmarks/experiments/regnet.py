@@ -66,8 +66,8 @@ NAMES = {
     "composed": "trained apart, composed",
     "regnet": "RegNet's trunk, one scale",
     "regnets": "RegNet's trunk, three scales, composed",
-    "patchnet": "network of patches, one scale, whole images",
-    "patches": "the same, from balanced patches",
+    "patchnet": "network of patches, from whole images",
+    "patches": "network of patches, from balanced patches",
 }
 
 
