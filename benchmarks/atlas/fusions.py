@@ -2,8 +2,8 @@
 
 Maps of people are carried to a test person by direct registrations, which are not timed. Ours stands with its defaults, and with
 the numbers that ANTs has (radius 2, search 3, beta 4, small alpha). ANTs' runs in a process of its own with its defaults, one
-thread, and within a mask of the voxels that some map labels (`--ants-python`); it takes hours for a volume, so that it gets a box
-around the middle of it there, which ours gets, too. CPU seconds, the least of some runs of ours; ANTs' one run.
+thread, and within a mask of the voxels that some map labels (`--ants-python`); of volumes it gets a box around the middle, which
+ours gets, too. CPU seconds, the least of some runs of ours; ANTs' one run.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ __all__ = ["options", "rendered", "run"]
 
 _WAYS: dict[str, Fusion] = {
     "augreg, joint": JointFusion(),
+    "augreg, joint, overlap": JointFusion(overlap=0.5),
     "augreg, joint with ANTs' numbers": JointFusion(radius=2, search=3, beta=4.0, alpha=0.01),
     "augreg, majority": Majority(),
 }

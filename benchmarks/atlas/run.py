@@ -47,7 +47,7 @@ _FUSIONS: dict[str, Fusion] = {
     "majority": Majority(),
     "local weights": LocalWeights(),
     "joint": JointFusion(),
-    "joint, most support": JointFusion(overlap=None),
+    "joint, overlap": JointFusion(overlap=0.5),
     "STAPLE": Staple(),
 }
 _TRIED: dict[str, Fusion] = {
@@ -166,7 +166,7 @@ def _by_network(case: Case, here: Atlas, atlases: Sequence[Atlas], weights: Path
     spent = clock.took()
     cost = spent / len(atlases)
     yield {"way": "network, single atlas: mean", **_single(case, here, maps), "cpu_seconds": cost, "registrations": 1}
-    for name in ("majority", "joint"):
+    for name in ("majority", "joint", "joint, overlap"):
         yield _fused(case, here, maps, _FUSIONS[name], f"network, {name}", spent, len(atlases))
     marks = Marks.of(flow)
     if marks is not None:
@@ -209,39 +209,36 @@ def _through_templates(
     for t, phi in enumerate(online):
         maps.append(list(bank.carried(Choice(t), phi, here.image.grid)))
         mapping.append(clock.took())
-    common = [_fused(case, here, one, JointFusion(), "", spent[t] + mapping[t], 1) for t, one in enumerate(maps)]
-    yield _averaged(common, "one template, all the same: mean") | {"best": max(row["dice"] for row in common)}
-    for weight in _WEIGHTS if split == "training" else ():
-        first = max(bank.ranked(here.image), key=lambda choice: choice.likeness + weight * choice.fit)
-        yield {"way": f"one template chosen, weight of the fit {weight}", "dice": common[first.template]["dice"]}
     rng = np.random.default_rng(int(names[0]) + len(names) + int(here.labels.values.sum()) % 1000)
     draws = [rng.choice(len(maps), _THREE, replace=False) for _ in range(_DRAWS)]
-    drawn = [
-        _fused(
-            case,
-            here,
-            [one for t in draw for one in maps[t]],
-            JointFusion(),
-            "",
-            sum(spent[t] + mapping[t] for t in draw),
-            _THREE,
-        )
-        for draw in draws
-    ]
-    yield _averaged(drawn, "three templates drawn: mean")
-    for count, way in ((1, "one template chosen"), (2, "two templates chosen"), (_THREE, "three templates chosen")):
+    ways = ((1, "one template chosen"), (2, "two templates chosen"), (_THREE, "three templates chosen"))
+    propagated = []
+    for count, way in ways:
         clock.took()
         chosen = bank.choose(here.image, count)
-        propagated = list(bank.propagate(here.image, chosen))
-        took = clock.took()
-        yield _fused(case, here, propagated, JointFusion(), f"{way}, joint", took, count)
+        propagated.append((way, count, list(bank.propagate(here.image, chosen)), clock.took()))
+    for name in ("joint", "joint, overlap"):
+        fusion = _FUSIONS[name]
+        common = [_fused(case, here, one, fusion, "", spent[t] + mapping[t], 1) for t, one in enumerate(maps)]
+        yield _averaged(common, f"one template, all the same: mean, {name}") | {"best": max(row["dice"] for row in common)}
+        for weight in _WEIGHTS if split == "training" else ():
+            first = max(bank.ranked(here.image), key=lambda choice, w=weight: choice.likeness + w * choice.fit)
+            yield {"way": f"one template chosen, weight of the fit {weight}, {name}", "dice": common[first.template]["dice"]}
+        drawn = []
+        for draw in draws:
+            before = sum(spent[t] + mapping[t] for t in draw)
+            drawn.append(_fused(case, here, [one for t in draw for one in maps[t]], fusion, "", before, _THREE))
+        yield _averaged(drawn, f"three templates drawn: mean, {name}")
+        for way, count, some, took in propagated:
+            yield _fused(case, here, some, fusion, f"{way}, {name}", took, count)
+    for way, count, some, took in propagated:
         if count != 2:
-            yield _fused(case, here, propagated, Majority(), f"{way}, majority", took, count)
+            yield _fused(case, here, some, Majority(), f"{way}, majority", took, count)
 
 
 def _averaged(rows: Sequence[Row], way: str) -> Row:
     numbers = [name for name in rows[0] if name != "way"]
-    return {"way": f"{way}, joint"} | {name: float(np.mean([row[name] for row in rows])) for name in numbers}
+    return {"way": way} | {name: float(np.mean([row[name] for row in rows])) for name in numbers}
 
 
 def _bank(case: Case, atlases: Sequence[Atlas], registration: ar.LPRegistration) -> TemplateBank:

@@ -10,7 +10,7 @@ from augreg import Affine, Grid, Image, Labels, dice, get_threads, set_threads
 from augreg.atlas import Atlas, JointFusion, LocalWeights, Majority, Staple, fuse
 from augreg.atlas.atlas import Candidates
 
-ALL = [Majority(), LocalWeights(), JointFusion(), JointFusion(search=1, overlap=None), Staple()]
+ALL = [Majority(), LocalWeights(), JointFusion(overlap=0.5), JointFusion(search=1), Staple()]
 SHAPES = [(52, 42), (16, 22, 18)]
 
 

@@ -37,7 +37,9 @@ def segment(folder, out, *more, who=(3,), bank="bank"):
     return ["atlas", "segment", *images, "-b", str(folder / bank), "-o", str(folder / out), *more]
 
 
-@pytest.mark.parametrize("how", [["--templates", "1"], ["--direct", "--fusion", "majority"], ["--fusion", "local"], []])
+@pytest.mark.parametrize(
+    "how", [["--templates", "1"], ["--direct", "--fusion", "majority"], ["--fusion", "local"], ["--overlap"], []]
+)
 def test_a_new_image_is_segmented_by_those_before(how, people, capsys):
     assert cli.main(segment(people, "found.nii.gz", "--agreement", "--json", *how)) == 0
     [told] = json.loads(capsys.readouterr().out)["images"]
@@ -126,6 +128,7 @@ def test_two_dask_workers_one_of_which_is_killed_make_the_bank_of_one_process(tm
             "nan.nii.gz: expected an",
         ),
         (lambda f: segment(f, "x", who=(3,)), "expected a file name ending in"),
+        (lambda f: segment(f, "x.nii.gz", "--overlap", "--fusion", "local"), "--overlap: expected --fusion joint"),
         (lambda f: segment(f, "3.nii.gz", who=(3, 0)), "expected a folder for 2 images, got a file"),
         (lambda f: segment(f, "3.nii.gz", who=(3,)), "expected a file of its own"),
     ],

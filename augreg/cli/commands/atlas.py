@@ -39,6 +39,8 @@ from augreg.registration.scenes import check_contrast
 
 _FUSIONS: dict[str, type[Fusion]] = {"majority": Majority, "local": LocalWeights, "joint": JointFusion, "staple": Staple}
 _PRESET = "people"
+# power of a structure's size, see `augreg.atlas.overlap`
+_OVERLAP = 0.5
 # templates of a bank, and of a segmentation, where nothing is said
 _MOST, _COUNT = 10, 3
 # bytes of a bank on disk up to which it is kept in memory
@@ -89,6 +91,11 @@ def add(commands: Commands) -> None:
     )
     how.add_argument("--direct", action="store_true", help="register every atlas to the image: slow, and most accurate")
     used.add_argument("--fusion", choices=tuple(_FUSIONS), default="joint", help="of the propagated maps (default joint)")
+    used.add_argument(
+        "--overlap",
+        action="store_true",
+        help="of joint fusion the labels of greatest expected overlap: for many small structures, not for few large ones",
+    )
     used.add_argument("--agreement", action="store_true", help="also write the support of each label: OUT_agreement")
     json_option(used)
 
@@ -138,6 +145,8 @@ def build(options: argparse.Namespace) -> None:
 def segment(options: argparse.Namespace) -> None:
     """`augreg atlas segment`."""
     begin = time.perf_counter()
+    if options.overlap and options.fusion != "joint":
+        raise ValueError(f"--overlap: expected --fusion joint, which it belongs to, got {options.fusion}; leave one of them out")
     outputs = _outputs(options)
     bank = TemplateBank.read(options.bank, _registration_of(options.bank))
     for path in options.images if len(options.images) > 1 else ():
@@ -187,7 +196,7 @@ def _segmented(
             say_warning(f"{path}, template {choice.template}: {warning}")
         maps += bank.carried(choice, state.transform, image.grid)
         update((k + 1) / (len(chosen) + 1))
-    found = fuse(image, maps, _FUSIONS[options.fusion]())
+    found = fuse(image, maps, JointFusion(overlap=_OVERLAP) if options.overlap else _FUSIONS[options.fusion]())
     with all_or_none(labels, agreement) as [first, *others]:
         ar.write_image(found.labels, first)
         if agreement is not None:
