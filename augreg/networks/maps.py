@@ -12,8 +12,8 @@ are batches: B maps of images of one shape.
 
 exp(v) is integrated at every point that is asked for, as `augreg.geometry.velocity.Exponential` does. Scaling and squaring
 interpolates its own result: of velocities between two people's hearts (up to 36 voxels, cells of 2) six squarings on voxels miss
-exp(v) by 0.039 voxels in the mean and 2.2 at most, the four steps here by 0.005 and 0.19, at twice the time; of glands in 3-D
-0.034 and 0.60 against 0.0014 and 0.037, at 2.8 times the time (`python -m benchmarks run squarings`, 2026-11-27).
+exp(v) by 0.039 voxels in the mean and 2.2 at most, the four steps here by 0.005 and 0.19, in 2.6 times the time; of glands in
+3-D 0.034 and 0.60 against 0.0014 and 0.037, in 3 times the time (`python -m benchmarks run squarings`, 2026-11-27).
 """
 
 from __future__ import annotations
