@@ -59,6 +59,7 @@ BENCHMARKS = {
     "budgets": Benchmark("benchmarks.registration.budgets", _PAGE),
     "descriptors": Benchmark("benchmarks.registration.descriptors"),
     "settings": Benchmark("benchmarks.registration.settings"),
+    "information": Benchmark("benchmarks.registration.information"),
     "smoothness": Benchmark("benchmarks.registration.smoothness"),
     "spacings": Benchmark("benchmarks.registration.spacings", _PAGE),
     "tracking": Benchmark("benchmarks.registration.tracking", _PAGE),

@@ -3,8 +3,8 @@
     ncc      1 - NCC of the profile, per channel (invariant to brightness and contrast)
     ssd      mean squared difference / variance of the fixed image
     mi       mean of rho(f, g) = -log P(f, g) / (P(f) P(g)) over classes of brightness of equal numbers: a bound of mutual
-             information by the joint histogram P of the profiles at the current transform, smoothed, and estimated anew at every
-             iteration
+             information by the joint histogram P of the profiles at the current transform and some shifts to each
+             side, estimated anew at every iteration
     classes  the same over classes whose numbers mean nothing, such as those of superpixels
     labels   mean of rho(f, g) = -log P(g | f) over labels that mean the same in both images: P is estimated as before, with some
              trust in P(f | f)
@@ -20,7 +20,6 @@ from typing import ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
-import scipy.ndimage
 
 from augreg.geometry.grid import FloatArray
 from augreg.keypoints.pyramid import Raster
@@ -30,8 +29,8 @@ from augreg.threads import shared
 
 CriterionName = Literal["ncc", "ssd", "mi", "labels", "classes"]
 
-# classes of brightness, and how far counts are spread over those beside them
-_BINS, _SPREAD = 24, 1.0
+# classes of brightness; shifts to each side whose counts are pooled, where these are whole voxels and where they are finer
+_BINS, _POOLED = 24, (3, 2)
 # of a label's partner: how much is known beforehand, and the least probability of any
 _KINSHIP, _UNSEEN = 0.5, 1e-3
 # noise, as a share of the images' variance
@@ -156,9 +155,14 @@ class _Ssd(Criterion):
 
 @dataclass(frozen=True, eq=False)
 class _Table(Criterion):
-    """Classes are the intervals between ascending upper bounds (the last one infinite)."""
+    """Classes are the intervals between ascending upper bounds (the last one infinite).
+
+    A table that is learned at a wrong pose alone knows every pair of classes that has met there, and the pose looks right: so
+    many shifts to each side as are `pooled` count alike.
+    """
 
     learned = True
+    pooled: ClassVar[tuple[int, int]] = (0, 0)
 
     fixed_bounds: FloatArray
     moving_bounds: FloatArray
@@ -168,7 +172,9 @@ class _Table(Criterion):
         f = _classes(profiles.fixed, self.fixed_bounds)
         m = _classes(profiles.moving, self.moving_bounds)
         histogram = np.zeros((len(self.fixed_bounds), len(self.moving_bounds)))
-        _cost_kernels.joint_histogram(f, m, lines, window.ratio, window.shifts, histogram)
+        pooled = min(self.pooled[window.ratio > 1], window.shifts)
+        for shift in range(window.shifts - pooled, window.shifts + pooled + 1):
+            _cost_kernels.joint_histogram(f, m, lines, window.ratio, shift, histogram)
         work = _PAIR * f.shape[1] * out.shape[1]
         shared(_cost_kernels.table_costs, len(out), work, f, m, lines, window.ratio, self.table(histogram), profiles.least, out)
         return out
@@ -181,14 +187,14 @@ class _Table(Criterion):
 @dataclass(frozen=True, eq=False)
 class _Information(_Table):
     any_contrast = True
+    pooled = _POOLED
 
     @staticmethod
     def of(fixed: Raster, moving: Raster) -> _Information:
         return _Information(_bins(fixed), _bins(moving))
 
     def table(self, histogram: FloatArray) -> FloatArray:
-        # of few samples at a wrong pose a sharp table knows every pair that has met there, and the pose looks right
-        return _surprise(scipy.ndimage.gaussian_filter(histogram, _SPREAD))
+        return _surprise(histogram)
 
 
 @dataclass(frozen=True, eq=False)

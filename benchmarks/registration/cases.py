@@ -107,6 +107,13 @@ def training_warps() -> Iterator[Case]:
             yield _warped("brains", f"{name}-{round_}", kind="elastic", read=read, size=256, seed=120 + number + 10 * round_)
 
 
+def training_turns() -> Iterator[Case]:
+    """Known affine warps of photographs to choose settings by, under other maps than the tables'."""
+    for name in ("retina", "coins", "moon", "coffee", "camera", "rocket"):
+        for number in range(6):
+            yield _warped(name, f"{number}", kind="affine", read=partial(_sample, name), size=512, seed=140 + number)
+
+
 def _shared(path: str) -> Array:
     return skimage.io.imread(DATA / path).swapaxes(0, 1).astype(float)
 
