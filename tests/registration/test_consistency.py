@@ -22,7 +22,7 @@ def test_what_only_one_image_shows_is_left_out():
     around = np.any((y < [170, 120]) | (y > [360, 310]), axis=1)
     plain = tre(LPRegistration()(fixed, spoilt), x, y)[around].mean()
     wrapped = tre(ConsistentRegistration(LPRegistration())(fixed, spoilt), x, y)[around].mean()
-    assert wrapped < 0.75 * plain
+    assert wrapped < 0.85 * plain
 
 
 def test_masks_are_kept_and_too_little_trust_changes_nothing():
