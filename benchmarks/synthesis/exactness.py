@@ -31,7 +31,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import scipy.interpolate
 import torch
 
@@ -48,13 +47,13 @@ from augreg.synthesis.pairs import TOLERANCE
 from benchmarks.harness.page import heading, table
 from benchmarks.harness.record import Record, Row, about, read_record, write_record
 from benchmarks.synthesis.people import PEOPLE
+from benchmarks.synthesis.tally import COLUMNS, LEAST, SHORTCUTS, Progress, Tally
 
 # pairs that are made together
 _BATCH = 10
 # pixels at the border that interpolated fields are not judged at: there the interpolation itself is one-sided
 _BORDER = 4
 _DATA = ["brain2d", "cardiac2d", "brain3d"]
-_SHORTCUTS = "thin-plate spline of landmarks", "minus the displacement"
 
 
 def options(parser: argparse.ArgumentParser) -> None:
@@ -71,6 +70,8 @@ def run(options: argparse.Namespace) -> None:
     """Measure every data set."""
     record: Record = read_record(options.output) if options.output.exists() else {"rows": []}
     record["rows"] = [row for row in record["rows"] if row["data"] not in options.only]
+    if options.folder is not None:
+        options.folder.mkdir(parents=True, exist_ok=True)
     for name in options.only:
         people = PEOPLE[name]()
         count = options.pairs if people.images[0].grid.ndim == 2 else options.volumes
@@ -149,78 +150,6 @@ def twins(generator: AppearancePairs, seed: int, indices: Sequence[int], batch: 
     return out
 
 
-# errors are counted in bins half a per cent wide, voxels
-_BINS = np.geomspace(1e-10, 1e3, 6001)
-
-
-class Tally:
-    """What quantiles need of many errors: how many lie in each bin, their sum, the largest, how many are below TOLERANCE."""
-
-    def __init__(self, known: npt.NDArray[np.float64] | None = None) -> None:
-        # in an array, to be kept in a file: bins, sum, largest, below
-        self.known = np.zeros(len(_BINS) + 4) if known is None else known
-
-    def add(self, errors: FloatArray) -> None:
-        """Count some more."""
-        finite = np.ravel(errors)[np.isfinite(np.ravel(errors))]
-        self.known[: len(_BINS) + 1] += np.bincount(np.searchsorted(_BINS, finite), minlength=len(_BINS) + 1)
-        self.known[-3] += finite.sum(dtype=np.float64)
-        self.known[-2] = max(self.known[-2], finite.max(initial=0.0))
-        self.known[-1] += np.count_nonzero(finite < TOLERANCE)
-
-    @property
-    def count(self) -> float:
-        """How many there are."""
-        return float(self.known[: len(_BINS) + 1].sum())
-
-    def told(self) -> dict[str, float]:
-        """Mean, quantiles (to half a per cent), largest."""
-        reached = np.cumsum(self.known[: len(_BINS) + 1]) / self.count
-        largest = float(self.known[-2])
-        median, p99, p999 = (
-            min(float(_BINS[min(np.searchsorted(reached, q), len(_BINS) - 1)]), largest) for q in (0.5, 0.99, 0.999)
-        )
-        return {"mean": float(self.known[-3] / self.count), "median": median, "p99": p99, "p999": p999, "max": largest}
-
-
-_COLUMNS = ("error", "template", "back", "drawn", "reverse")
-_MEANS = ("kept", "inside", "photometric", "photometric twin", "none")
-_LEAST = ("splines", "id + u")
-
-
-@dataclass(frozen=True, eq=False)
-class Progress:
-    """What was measured of the first pairs, kept in a file after every batch: a run that was stopped goes on.
-
-    Parameters
-    ----------
-    tallies : errors, by name; those of shortcuts too
-    lists : a number of each pair, by name
-    """
-
-    tallies: dict[str, Tally]
-    lists: dict[str, list[float]]
-
-    @staticmethod
-    def read(path: Path | None) -> Progress:
-        """From a file, or nothing yet."""
-        names = (*_COLUMNS, *_SHORTCUTS)
-        lists = (*_MEANS, *_LEAST, "shrunk", "rejected", *(f"photometric {name}" for name in _SHORTCUTS))
-        if path is None or not path.exists():
-            return Progress({name: Tally() for name in names}, {name: [] for name in lists})
-        with np.load(path, allow_pickle=False) as kept:
-            return Progress({name: Tally(kept[name]) for name in names}, {name: kept[f"each {name}"].tolist() for name in lists})
-
-    def write(self, path: Path | None) -> None:
-        """To a file."""
-        if path is None:
-            return
-        parts: dict[str, Any] = {name: tally.known for name, tally in self.tallies.items()}
-        parts |= {f"each {name}": np.array(values, dtype=np.float64) for name, values in self.lists.items()}
-        with ar.io.atomic(path) as temporary, open(temporary, "wb") as file:
-            np.savez_compressed(file, **parts)
-
-
 def measured(
     model: AppearanceModel, count: int, shortcuts: int, device: str, seed: int = 0, kept: Path | None = None
 ) -> dict[str, Any]:
@@ -251,7 +180,7 @@ def measured(
             tallies["reverse"].add(maps.length(_at(maps.grid, v, u) + u)[_inner(maps.grid, u) & mask])
             lists["id + u"].append(_least_determinant(maps.grid, u, mask))
             if index < shortcuts:
-                for name, made in zip(_SHORTCUTS, (_direct_spline(model, maps), _negated(maps)), strict=True):
+                for name, made in zip(SHORTCUTS, (_direct_spline(model, maps), _negated(maps)), strict=True):
                     tallies[name].add(maps.length(made - exact)[inside])
                     lists[f"photometric {name}"].append(photometric(pair, made, inside))
         progress.write(kept)
@@ -264,13 +193,13 @@ def measured(
         "inside": float(np.mean(lists["inside"])),
         "kept": float(np.mean(lists["kept"])),
         "least_kept": float(np.min(lists["kept"])),
-        **{name: tallies[name].told() for name in _COLUMNS},
+        **{name: tallies[name].told() for name in COLUMNS},
         "itself": itself(generator, device),
         "transitivity": transitivity(generator, device),
         "photometric": float(np.mean(lists["photometric"])),
         "photometric_twin": float(np.mean(lists["photometric twin"])),
         "photometric_none": float(np.mean(lists["none"])),
-        "least_det": {name: float(np.min(lists[name])) for name in _LEAST},
+        "least_det": {name: float(np.min(lists[name])) for name in LEAST},
         "shortcuts": {
             name: {
                 "pairs": len(lists[f"photometric {name}"]),
@@ -278,7 +207,7 @@ def measured(
                 "below_tolerance": float(tallies[name].known[-1] / tallies[name].count),
                 "photometric": float(np.mean(lists[f"photometric {name}"])),
             }
-            for name in _SHORTCUTS
+            for name in SHORTCUTS
         },
     }
 

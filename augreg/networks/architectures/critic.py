@@ -16,7 +16,7 @@ from typing import Any, final
 import torch
 from torch import nn
 
-from augreg.networks.architectures.layers import activated, convolution, features
+from augreg.networks.architectures.layers import activated, checked_sizes, convolution, features
 
 _WIDTHS = (64, 128, 256)
 _KERNELS = (7, 5, 5)
@@ -39,8 +39,7 @@ class Critic(nn.Module):
 
     def __init__(self, ndim: int, channels: int, width: float = 0.25) -> None:
         super().__init__()
-        if ndim not in (2, 3) or channels < 1 or not width > 0:
-            raise ValueError(f"Critic: expected 2 or 3 dimensions, channels and width above 0, got {ndim}, {channels}, {width}")
+        checked_sizes("Critic", ndim, channels, width)
         self.ndim, self.channels, self.width = ndim, channels, width
         widths = (channels, *(features(n, width) for n in _WIDTHS))
         stages = [

@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from augreg.networks.architectures.correlation import correlation, displacements
-from augreg.networks.architectures.layers import activated, activation, convolution, features
+from augreg.networks.architectures.layers import activated, activation, checked_sizes, convolution, features
 
 _WIDTHS = (64, 128, 256, 512, 512, 1024)
 _KERNELS = (7, 5, 5, 3, 3, 3)
@@ -44,9 +44,7 @@ class Encoder(nn.Module, ABC):
 
     def __init__(self, ndim: int, channels: int, width: float) -> None:
         super().__init__()
-        if ndim not in (2, 3) or channels < 1 or not width > 0:
-            name = type(self).__name__
-            raise ValueError(f"{name}: expected 2 or 3 dimensions, channels and width above 0, got {ndim}, {channels}, {width}")
+        checked_sizes(type(self).__name__, ndim, channels, width)
         self.ndim, self.channels, self.width = ndim, channels, width
         self.widths = _widths(width)
 

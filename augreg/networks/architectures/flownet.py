@@ -14,6 +14,7 @@ import torch
 
 from augreg.networks.architectures.decoder import FlowDecoder
 from augreg.networks.architectures.encoder import Encoder, SiameseEncoder, StackedEncoder
+from augreg.networks.architectures.layers import checked_sizes
 from augreg.networks.maps import Displacement
 from augreg.networks.network import Network, seeded
 from augreg.networks.windows import local_contrast
@@ -41,8 +42,7 @@ class FlowNet(Network):
     def __init__(self, ndim: int, channels: int = 1, width: float = 1.0, window: int | None = None) -> None:
         super().__init__()
         name = type(self).__name__
-        if ndim not in (2, 3) or channels < 1 or not width > 0:
-            raise ValueError(f"{name}: expected 2 or 3 dimensions, channels and width above 0, got {ndim}, {channels}, {width}")
+        checked_sizes(name, ndim, channels, width)
         if window is not None and (window < 3 or window % 2 == 0):
             raise ValueError(f"{name}: expected a window of 3 voxels or more, an odd number, got {window}")
         self.ndim, self.channels, self.width, self.window = ndim, channels, width, window

@@ -11,6 +11,17 @@ from torch import nn
 _SLOPE = 0.1
 
 
+def checked_sizes(name: str, ndim: int, channels: int, width: float) -> None:
+    """What every network is made from.
+
+    Raises
+    ------
+    ValueError : for other dimensions than 2 and 3, no channel, and no width.
+    """
+    if ndim not in (2, 3) or channels < 1 or not width > 0:
+        raise ValueError(f"{name}: expected 2 or 3 dimensions, channels and width above 0, got {ndim}, {channels}, {width}")
+
+
 def checked_strides(name: str, ndim: int, strides: Sequence[Sequence[int]]) -> tuple[tuple[int, ...], ...]:
     """Strides of the stages of a U-net, one per axis each.
 

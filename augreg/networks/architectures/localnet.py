@@ -18,7 +18,15 @@ from typing import Any, final
 import torch
 from torch import nn
 
-from augreg.networks.architectures.layers import activated, activation, checked_strides, convolution, features, in_full
+from augreg.networks.architectures.layers import (
+    activated,
+    activation,
+    checked_sizes,
+    checked_strides,
+    convolution,
+    features,
+    in_full,
+)
 from augreg.networks.cells import at_voxels, averages
 from augreg.networks.maps import Displacement
 from augreg.networks.network import Network
@@ -53,8 +61,7 @@ class LocalNet(Network):
         finest: int = 1,
     ) -> None:
         super().__init__()
-        if ndim not in (2, 3) or channels < 1 or not width > 0:
-            raise ValueError(f"LocalNet: expected 2 or 3 dimensions, channels and width above 0, got {ndim}, {channels}, {width}")
+        checked_sizes("LocalNet", ndim, channels, width)
         self.strides = checked_strides("LocalNet", ndim, [(2,) * ndim] * 4 if strides is None else strides)
         if not 0 <= finest <= len(self.strides):
             raise ValueError(f"LocalNet: expected finest from 0 to {len(self.strides)}, the stages, got {finest}")

@@ -19,7 +19,7 @@ from typing import Any, final
 import torch
 from torch import nn
 
-from augreg.networks.architectures.layers import convolution, features, in_full, standardised
+from augreg.networks.architectures.layers import checked_sizes, convolution, features, in_full, standardised
 from augreg.networks.cells import averages
 from augreg.networks.maps import Displacement
 from augreg.networks.network import Network
@@ -45,8 +45,7 @@ class RegNet(Network):
 
     def __init__(self, ndim: int, channels: int = 1, width: float = 1.0) -> None:
         super().__init__()
-        if ndim not in (2, 3) or channels < 1 or not width > 0:
-            raise ValueError(f"RegNet: expected 2 or 3 dimensions, channels and width above 0, got {ndim}, {channels}, {width}")
+        checked_sizes("RegNet", ndim, channels, width)
         self.ndim, self.channels, self.width = ndim, channels, width
 
         def chain(inputs: int, *widths: int) -> nn.Sequential:

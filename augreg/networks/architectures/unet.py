@@ -15,7 +15,15 @@ from typing import Any, final
 import torch
 from torch import nn
 
-from augreg.networks.architectures.layers import activated, checked_strides, convolution, cropped, features, in_full
+from augreg.networks.architectures.layers import (
+    activated,
+    checked_sizes,
+    checked_strides,
+    convolution,
+    cropped,
+    features,
+    in_full,
+)
 from augreg.networks.maps import Displacement
 from augreg.networks.network import Network
 
@@ -51,8 +59,7 @@ class UNet(Network):
         finest: int = 1,
     ) -> None:
         super().__init__()
-        if ndim not in (2, 3) or channels < 1 or not width > 0:
-            raise ValueError(f"UNet: expected 2 or 3 dimensions, channels and width above 0, got {ndim}, {channels}, {width}")
+        checked_sizes("UNet", ndim, channels, width)
         self.strides = checked_strides("UNet", ndim, [(2,) * ndim] * 4 if strides is None else strides)
         if not 0 <= finest <= len(self.strides) <= finest + 4:
             raise ValueError(
