@@ -171,6 +171,7 @@ def _in_time(pair: Pair, start: Transform, clock: Clock) -> _Seen | None:
     """The pair as it can be seen in time; None if it cannot."""
     bent = _affine(start) is None
     settings = SETTINGS[pair.fixed.ndim, bent]
+    pair = thinned(pair, settings.thinning(min(max(image.grid.shape) for image in (pair.fixed, pair.moving))))
     if not clock.limited:
         return _Seen(pair, settings, _levels(pair, start, settings), 0)
     count = min(_count(pair.fixed.grid.sides.max() / min(pair.fixed.grid.spacing)), settings.most)
