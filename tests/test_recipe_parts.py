@@ -63,7 +63,7 @@ def test_pairs_are_moved_by_mm_and_lit_before_a_structure_is_drawn():
     labels = torch.zeros(2, 1, 24, 24, dtype=torch.int32)
     labels[:, :, 8:16, 8:16] = 1
     labels[:, :, 10:14, 10:14] = 2
-    pairs = replace(PairBatch.without_truth(labels.float(), labels.float()), fixed_labels=labels, moving_labels=labels)
+    pairs = PairBatch.without_truth(labels.float(), labels.float()).labelled(labels, labels)
     recipe = replace(MULTIMODAL, batch=2, noise=0.0, gamma=0.0)
     kept = shown(recipe, lambda _: pairs, 0, spacing=(3.0, 3.0))(0)
     assert set(kept.fixed_labels.unique().tolist()) == {0, 1, 2}
@@ -136,7 +136,7 @@ def test_words_are_objectives_and_add_up():
     images = torch.rand(2, 2, 1, 24, 20, generator=generator)
     pairs = PairBatch.without_truth(*images)
     labels = (images[0] > 0.5).int(), (images[1] > 0.4).int()
-    pairs.__dict__.update(flow=torch.randn(2, 2, 24, 20, generator=generator), fixed_labels=labels[0], moving_labels=labels[1])
+    pairs = replace(pairs, flow=torch.randn(2, 2, 24, 20, generator=generator)).labelled(*labels)
     with torch.no_grad():
         maps = network_as("velocity", "RegNet", (1,), 2, 0.1)(*images)
     alone = {word: float(objective_of(word)(maps, pairs)) for word in WORDS}
@@ -157,7 +157,7 @@ def test_an_objective_with_labels_sees_one_structure_at_a_time():
     images = torch.rand(2, 3, 1, 16, 16)
     maps = torch.randint(0, 5, (2, 3, 1, 16, 16), dtype=torch.int32)
     pairs = PairBatch.without_truth(*images)
-    pairs.__dict__.update(fixed_labels=maps[0], moving_labels=maps[1])
+    pairs = pairs.labelled(*maps)
     recipe = recipes.Recipe(objective="likeness+labels", batch=3)
     shown = recipes.shown(recipe, lambda _: pairs, 0)(0)
     assert set(shown.fixed_labels.unique().tolist()) == {0, 1}

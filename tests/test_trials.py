@@ -124,7 +124,7 @@ def test_lessons_of_real_pairs_need_no_truth(name):
     batch = lesson.batches(0)
     assert torch.isnan(batch.flow).all()
     still, moved = (Displacement.of(torch.full((len(batch), 2, *batch.fixed.shape[2:]), value)) for value in (0.0, 4.0))
-    alike = replace(batch, moving=batch.fixed, moving_labels=batch.fixed_labels)
+    alike = replace(batch.labelled(batch.fixed_labels, batch.fixed_labels), moving=batch.fixed)
     assert lesson.objective([still], alike).item() < lesson.objective([moved], alike).item()
 
 

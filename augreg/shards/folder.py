@@ -23,8 +23,9 @@ import torch
 from augreg.geometry.grid import Grid
 from augreg.io import remove_partial
 from augreg.shards.manifest import SHARDS, Manifest, claim, read_manifest
-from augreg.shards.shard import DamagedShardError, Sample, finish_shard, read_shard
-from augreg.synthesis.pairs import Back, PairBatch, PairGenerator
+from augreg.shards.shard import LEFT_OUT, DamagedShardError, Sample, finish_shard, read_shard
+from augreg.synthesis.later import Later
+from augreg.synthesis.pairs import PairBatch, PairGenerator
 from augreg.tasks import at_work, place
 from augreg.tensors import displacements_to_flows
 
@@ -81,6 +82,7 @@ def write_shards(
     shard_size: int = 256,
     workers: int = 1,
     scheduler: str | None = None,
+    without: Sequence[str] = (),
 ) -> Iterator[ShardState]:
     """Write the pairs of a generator into shards, yielding a state after each.
 
@@ -93,6 +95,7 @@ def write_shards(
     shard_size : number of pairs per shard; the last may hold fewer
     workers : number of processes of this machine
     scheduler : address of a Dask cluster that does the work instead; all its machines must see the directory
+    without : what is neither made nor written: "reverse", the way back, and "labels"; by default all is that a pair has
 
     Raises
     ------
@@ -102,9 +105,11 @@ def write_shards(
     for name, value in (("count", count), ("shard_size", shard_size), ("workers", workers)):
         if value < 1:
             raise ValueError(f"{name}: expected at least 1, got {value}")
+    if unknown := sorted({*without} - {*LEFT_OUT}):
+        raise ValueError(f"without: expected some of {', '.join(LEFT_OUT)}, got {', '.join(unknown)}")
     # workers elsewhere have another current folder
     folder = Path(directory).absolute()
-    manifest = Manifest(dict(generator.describe()), seed, count, shard_size, generator.grid)
+    manifest = Manifest(dict(generator.describe()), seed, count, shard_size, generator.grid, tuple(sorted({*without})))
     state = ShardState(0, count, 0, 0, 0, 0, 0)
     with place(workers, scheduler) as finished:
         folder.mkdir(parents=True, exist_ok=True)
@@ -181,17 +186,17 @@ def pair_batch(samples: Sequence[Sample], grid: Grid) -> PairBatch:
     def told(name: str) -> torch.Tensor:
         return torch.tensor([sample["json"][name] for sample in samples])
 
-    labelled = "fixed_labels" in samples[0]
+    labels = Later.known(stacked("fixed_labels"), stacked("moving_labels")) if "fixed_labels" in samples[0] else None
+    back = Later.known(flow("reverse"), stacked("reverse_mask").bool()) if "reverse" in samples[0] else None
     return PairBatch(
         fixed=stacked("fixed"),
         moving=stacked("moving"),
         flow=flow("displacement"),
         mask=stacked("mask").bool(),
-        back=Back.known(flow("reverse"), stacked("reverse_mask").bool()),
+        back=back,
         least_det=told("least_det").double(),
         residual=told("residual").double(),
         scale=told("scale").double(),
         rejected=told("rejected"),
-        fixed_labels=stacked("fixed_labels") if labelled else None,
-        moving_labels=stacked("moving_labels") if labelled else None,
+        labels=labels,
     )

@@ -30,6 +30,7 @@ class Manifest:
     count : number of pairs
     shard_size : number of pairs per shard; the last may hold fewer
     grid : grid of both images
+    without : what pairs are written without: "reverse", "labels"
     """
 
     generator: Mapping[str, Any]
@@ -37,6 +38,7 @@ class Manifest:
     count: int
     shard_size: int
     grid: Grid
+    without: tuple[str, ...] = ()
 
     @property
     def shards(self) -> range:
@@ -60,13 +62,14 @@ def claim(folder: Path, manifest: Manifest) -> None:
     ValueError : if the folder holds another data set.
     """
     # as JSON would give it back
-    wanted = json.loads(json.dumps({"kind": _KIND, "version": _VERSION, **asdict(manifest)}))
+    told = {name: value for name, value in asdict(manifest).items() if name != "without" or value}
+    wanted = json.loads(json.dumps({"kind": _KIND, "version": _VERSION, **told}))
     found = _read(folder / _NAME)
     if found is None:
         with atomic(folder / _NAME) as temporary:
             temporary.write_text(json.dumps(wanted, indent=1, sort_keys=True) + "\n", encoding="utf-8")
     elif found != wanted:
-        other = sorted(name for name in wanted if found.get(name) != wanted[name])
+        other = sorted(name for name in {*found, *wanted} if found.get(name) != wanted.get(name))
         raise ValueError(
             f"{folder}: expected an empty folder or the same data set, got one of another {', '.join(other)}; choose another"
         )
@@ -90,7 +93,7 @@ def read_manifest(directory: str | os.PathLike[str]) -> Manifest:
         seed, count, size = numbers = [found[name] for name in ("seed", "count", "shard_size")]
         if not all(type(n) is int for n in numbers) or seed < 0 or min(count, size) < 1:
             raise TypeError(numbers)
-        return Manifest(dict(found["generator"]), seed, count, size, grid)
+        return Manifest(dict(found["generator"]), seed, count, size, grid, tuple(found.get("without", ())))
     except (KeyError, TypeError, AttributeError, ValueError, OverflowError) as error:
         raise ValueError(f"{path}: expected generator, seed, count, shard_size and grid, got a file without some") from error
 

@@ -1,6 +1,6 @@
 """One shard: a tar file of some pairs, as WebDataset readers stream it.
 
-    per pair KEY.fixed.npy KEY.moving.npy KEY.displacement.npy KEY.mask.npy KEY.reverse.npy KEY.reverse_mask.npy
+    per pair KEY.fixed.npy KEY.moving.npy KEY.displacement.npy KEY.mask.npy [KEY.reverse.npy KEY.reverse_mask.npy]
              [KEY.fixed_labels.npy KEY.moving_labels.npy] KEY.json
 
 Its bytes are a function of (generator, seed, number) alone: a pair has its own stream of random numbers, pairs are rendered in
@@ -17,7 +17,7 @@ import tarfile
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -28,11 +28,12 @@ import torch
 
 from augreg.io import array_of, atomic
 from augreg.shards.manifest import Manifest
-from augreg.synthesis.pairs import PairGenerator, TrainingPair, make_pairs, training_pairs
+from augreg.synthesis.pairs import PARTS, PairGenerator, TrainingPair, make_pairs, training_pairs
 from augreg.threads import get_threads, set_threads
 
 _BATCH = 4
-_PARTS = ("fixed", "moving", "displacement", "mask", "reverse", "reverse_mask")
+# what shards may be without
+LEFT_OUT = {"reverse": ("reverse", "reverse_mask"), "labels": ("fixed_labels", "moving_labels")}
 _ONE_AT_A_TIME = Lock()
 
 
@@ -117,7 +118,7 @@ def read_shard(path: Path, indices: range, wanted: range | None = None) -> Itera
 def _write(generator: PairGenerator[Any], manifest: Manifest, shard: int, path: Path) -> list[Mapping[str, Any]]:
     """Write a shard; what is said of each pair."""
     said: list[Mapping[str, Any]] = []
-    indices = manifest.indices(shard)
+    indices, spared = manifest.indices(shard), {name for kind in manifest.without for name in LEFT_OUT[kind]}
     with one_thread(), tarfile.open(path, "w", format=tarfile.USTAR_FORMAT) as tar:
         for begin in range(0, len(indices), _BATCH):
             some = indices[begin : begin + _BATCH]
@@ -132,7 +133,7 @@ def _write(generator: PairGenerator[Any], manifest: Manifest, shard: int, path: 
                     "scale": batch.scale[i].tolist(),
                     "rejected": int(batch.rejected[i]),
                 }
-                _add_pair(tar, index, pair, about)
+                _add_pair(tar, index, pair, [name for name in pair.names if name not in spared], about)
                 said.append(about)
     return said
 
@@ -154,12 +155,10 @@ def one_thread() -> Iterator[None]:
             torch.set_num_threads(before[1])
 
 
-def _add_pair(tar: tarfile.TarFile, index: int, pair: TrainingPair, about: Mapping[str, Any]) -> None:
+def _add_pair(tar: tarfile.TarFile, index: int, pair: TrainingPair, parts: Sequence[str], about: Mapping[str, Any]) -> None:
     key, contents = f"{index:09d}", []
-    for part in (field.name for field in fields(pair)):
-        values = getattr(getattr(pair, part), "values", None)
-        if values is None:
-            continue
+    for part in parts:
+        values = getattr(pair, part).values
         _check_finite(f"pair {index} of the generator", part, values)
         buffer = io.BytesIO()
         np.save(buffer, values.astype(np.float32) if values.dtype == np.float64 else values, allow_pickle=False)
@@ -212,7 +211,8 @@ def _sample(tar: tarfile.TarFile, path: Path, entries: list[tarfile.TarInfo]) ->
     try:
         for entry, content in zip(entries, arrays, strict=False):
             sample[entry.name.split(".")[1]] = array_of(content)
-        shapes = {part: sample[part].shape[: len(about["grid"]["shape"])] for part in _PARTS}
+        needed = dict.fromkeys((*PARTS[:4], *(part for part in sample if part != "json")))
+        shapes = {part: sample[part].shape[: len(about["grid"]["shape"])] for part in needed}
         fitting = set(shapes.values()) == {tuple(about["grid"]["shape"])}
     except (ValueError, KeyError, TypeError, IndexError) as error:
         raise DamagedShardError(f"{path}: expected the arrays of a pair in {entries[0].name}, got something else") from error

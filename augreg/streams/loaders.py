@@ -4,7 +4,8 @@ Every pair comes once an epoch, whatever the number of ranks and of workers: the
 among its workers. The ranks' shares differ by one pair at most; where no rank may run dry before another, take a count that their
 number divides. Ranks and workers change the order of pairs, not what they are: a pair follows from seed and index alone.
 
-Items are dictionaries of tensors, a pair each: the parts of `augreg.synthesis.PairBatch` without its first axis, and `index`.
+Items are dictionaries of tensors, a pair each: the parts of `augreg.synthesis.PairBatch` without its first axis, and `index`. The
+way back and label maps cost about as much as the rest of a pair: name the parts that you want, and the others are not made.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from torch.utils.data import IterableDataset, get_worker_info
 from augreg.shards.folder import pair_batch, whole_pairs
 from augreg.shards.manifest import Manifest, read_manifest
 from augreg.shards.shard import one_thread
-from augreg.synthesis.pairs import PairBatch, PairGenerator, make_pairs
+from augreg.synthesis.pairs import PairGenerator, make_pairs
 
 Item = dict[str, torch.Tensor]
 
@@ -40,6 +41,7 @@ class PairStream(IterableDataset[Item]):
     together : number of pairs that are rendered at once
     device : device that renders, and where the items lie; by default the CPU. A GPU wants a DataLoader without workers.
     ranks : number of this rank, and of all ranks; by default those of torch.distributed, or of RANK and WORLD_SIZE
+    parts : names of what is wanted, such as ("fixed", "moving", "flow", "mask"); by default all, see `PairBatch.names`
 
     Raises
     ------
@@ -53,6 +55,7 @@ class PairStream(IterableDataset[Item]):
     together: int = 8
     device: str = "cpu"
     ranks: tuple[int, int] | None = None
+    parts: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         for name, least in (("count", 1), ("start", 0), ("together", 1)):
@@ -66,7 +69,7 @@ class PairStream(IterableDataset[Item]):
 
         Raises
         ------
-        ValueError : where draw after draw folds.
+        ValueError : where draw after draw folds; for parts that the pairs do not have.
         """
         worker, workers = _worker()
         own = self._of_rank[worker::workers]
@@ -75,8 +78,8 @@ class PairStream(IterableDataset[Item]):
         while own:
             some, own = own[: self.together], own[self.together :]
             with threads():
-                batch = make_pairs(self.generator, self.seed, some, self.device)
-            yield from _items(batch, some)
+                parts = make_pairs(self.generator, self.seed, some, self.device).chosen(self.parts)
+            yield from _items(parts, some)
 
     def __len__(self) -> int:
         """Pairs of this rank in an epoch. TypeError : where it has no end."""
@@ -101,10 +104,12 @@ class ShardStream(IterableDataset[Item]):
     ----------
     directory : folder that `write_shards` has written
     ranks : number of this rank, and of all ranks; by default those of torch.distributed, or of RANK and WORLD_SIZE
+    parts : names of what is wanted, by default all that the shards have
     """
 
     directory: str | os.PathLike[str]
     ranks: tuple[int, int] | None = None
+    parts: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         _check_ranks(self.ranks)
@@ -118,11 +123,11 @@ class ShardStream(IterableDataset[Item]):
 
         Raises
         ------
-        ValueError : if the directory holds no data set, shards are missing, or pairs have NaN.
+        ValueError : if the directory holds no data set, shards are missing, pairs have NaN or lack a part.
         """
         manifest = read_manifest(self.directory)
         for index, sample in whole_pairs(self.directory, manifest, _block(self._of_rank(manifest), *_worker())):
-            yield from _items(pair_batch([sample], manifest.grid), [index])
+            yield from _items(pair_batch([sample], manifest.grid).chosen(self.parts), [index])
 
     def _of_rank(self, manifest: Manifest) -> range:
         return _block(range(manifest.count), *(_known_ranks(self.ranks) or (0, 1)))
@@ -131,8 +136,7 @@ class ShardStream(IterableDataset[Item]):
         return {**self.__dict__, "ranks": _known_ranks(self.ranks)}
 
 
-def _items(batch: PairBatch, indices: Sequence[int]) -> Iterator[Item]:
-    parts = batch.parts
+def _items(parts: Item, indices: Sequence[int]) -> Iterator[Item]:
     for i, index in enumerate(indices):
         yield {**{name: part[i] for name, part in parts.items()}, "index": torch.tensor(index)}
 

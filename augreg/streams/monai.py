@@ -17,7 +17,7 @@ import torch
 
 from augreg.geometry.grid import Grid
 from augreg.ras import ras_affine
-from augreg.synthesis.pairs import PairBatch, PairGenerator, make_pairs
+from augreg.synthesis.pairs import PairBatch, PairGenerator, make_pairs, wanted_of
 
 try:
     from monai.config import KeysCollection
@@ -40,10 +40,12 @@ class RandPaird(Randomizable, Transform):
     Parameters
     ----------
     generator : generator of the pairs
+    parts : names of what is wanted of these, such as ("fixed", "moving", "ddf", "mask"); by default all
     """
 
-    def __init__(self, generator: PairGenerator[Any]) -> None:
+    def __init__(self, generator: PairGenerator[Any], parts: Sequence[str] | None = None) -> None:
         self.generator = generator
+        self.parts = parts
         self.pair_seed = 0
 
     def randomize(self, data: Any = None) -> None:
@@ -54,9 +56,7 @@ class RandPaird(Randomizable, Transform):
         """The dictionary with a pair."""
         self.randomize()
         batch, grid = make_pairs(self.generator, self.pair_seed, [0]), self.generator.grid
-        parts = {"fixed": batch.fixed, "moving": batch.moving, **_truth(batch)}
-        if batch.fixed_labels is not None and batch.moving_labels is not None:
-            parts |= {"fixed_labels": batch.fixed_labels, "moving_labels": batch.moving_labels}
+        parts = _named(batch, ("fixed", "moving", *_TRUTH, "fixed_labels", "moving_labels"), self.parts)
         return {**data, **{name: _on_grid(part[0], grid) for name, part in parts.items()}, "pair_seed": self.pair_seed}
 
 
@@ -74,6 +74,7 @@ class RandWarpPaird(Randomizable, MapTransform):
     mode : interpolation of `monai.networks.blocks.Warp`, "bilinear" or "nearest", for all keys or for each; label maps need
         "nearest"
     allow_missing_keys : whether keys may be absent from a dictionary
+    parts : names of what is wanted of `ddf`, `mask`, `reverse_ddf` and `reverse_mask`; by default all
     """
 
     def __init__(
@@ -82,9 +83,11 @@ class RandWarpPaird(Randomizable, MapTransform):
         generator: PairGenerator[Any],
         mode: str | Sequence[str] = "bilinear",
         allow_missing_keys: bool = False,
+        parts: Sequence[str] | None = None,
     ) -> None:
         MapTransform.__init__(self, keys, allow_missing_keys)
         self.generator = generator
+        self.parts = parts
         self.modes = ensure_tuple_rep(mode, len(self.keys))
         with warnings.catch_warnings():
             # it says each time that it uses torch
@@ -111,12 +114,13 @@ class RandWarpPaird(Randomizable, MapTransform):
                     "resample the image first"
                 )
         self.randomize()
-        truth = _truth(make_pairs(self.generator, self.pair_seed, [0]))
+        batch = make_pairs(self.generator, self.pair_seed, [0])
+        truth = _named(batch, tuple(_TRUTH), self.parts)
         done = dict(data)
         placed: dict[Hashable, MetaTensor] = {}
         for key, mode, warp in self.key_iterator(data, self.modes, self.warps):
             image = data[key]
-            warped = (_moved if mode == "nearest" else _interpolated)(_tensor(image), truth["ddf"], warp)
+            warped = (_moved if mode == "nearest" else _interpolated)(_tensor(image), batch.flow, warp)
             if isinstance(image, MetaTensor):
                 placed[key] = image
                 warped = MetaTensor(warped, meta=deepcopy(image.meta))
@@ -127,8 +131,14 @@ class RandWarpPaird(Randomizable, MapTransform):
         return {**done, "pair_seed": self.pair_seed}
 
 
-def _truth(batch: PairBatch) -> dict[str, torch.Tensor]:
-    return {"ddf": batch.flow, "mask": batch.mask, "reverse_ddf": batch.reverse, "reverse_mask": batch.reverse_mask}
+# MONAI's names of a pair's parts, where they are not ours
+_TRUTH = {"ddf": "flow", "mask": "mask", "reverse_ddf": "reverse", "reverse_mask": "reverse_mask"}
+
+
+def _named(batch: PairBatch, names: Sequence[str], wanted: Sequence[str] | None) -> dict[str, torch.Tensor]:
+    """The wanted ones of some parts by MONAI's names, by default all that the pairs have."""
+    there = [name for name in names if _TRUTH.get(name, name) in batch.names]
+    return {name: getattr(batch, _TRUTH.get(name, name)) for name in wanted_of(there, wanted)}
 
 
 def _on_grid(tensor: torch.Tensor, grid: Grid) -> MetaTensor:

@@ -5,6 +5,7 @@ TorchIO's world is RAS and its images are volumes (C, X, Y, Z): planes have Z = 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from augreg.geometry.grid import Grid
 from augreg.geometry.image import Labels
 from augreg.geometry.transforms import DisplacementField
 from augreg.ras import ras_affine, ras_vectors
-from augreg.synthesis.pairs import PairGenerator, TrainingPair, make_pairs, training_pairs
+from augreg.synthesis.pairs import PairGenerator, TrainingPair, make_pairs, training_pairs, wanted_of
 
 try:
     import torchio
@@ -34,22 +35,24 @@ class Pair(Transform):
     ----------
     generator : generator of the pairs
     seed : seed of the pair, which is `make_pairs(generator, seed, [0])`
+    parts : names of what is wanted, such as ("fixed", "moving", "displacement", "mask"); by default all
     options : options of every TorchIO transform: p, copy, include and so on
     """
 
-    def __init__(self, generator: PairGenerator[Any], seed: int, **options: Any) -> None:
+    def __init__(self, generator: PairGenerator[Any], seed: int, parts: Sequence[str] | None = None, **options: Any) -> None:
         super().__init__(**options)
         self.generator = generator
         self.seed = seed
+        self.parts = parts
         # with these TorchIO makes the transform again from a subject's history
-        self.args_names = ["generator", "seed"]
+        self.args_names = ["generator", "seed", "parts"]
 
     def apply_transform(self, subject: torchio.Subject) -> torchio.Subject:
         """The subject with the pair."""
         # TorchIO makes numpy raise at overflows
         with np.errstate(all="warn"):
             [pair] = training_pairs(make_pairs(self.generator, self.seed, [0]), self.generator.grid)
-        for name, image in _images(pair).items():
+        for name, image in _images(pair, self.parts).items():
             subject.add_image(image, name)
         return subject
 
@@ -60,24 +63,25 @@ class RandomPair(RandomTransform):
     Parameters
     ----------
     generator : generator of the pairs
+    parts : see `Pair`
     options : options of every TorchIO transform: p, copy, include and so on
     """
 
-    def __init__(self, generator: PairGenerator[Any], **options: Any) -> None:
+    def __init__(self, generator: PairGenerator[Any], parts: Sequence[str] | None = None, **options: Any) -> None:
         super().__init__(**options)
         self.generator = generator
+        self.parts = parts
 
     def apply_transform(self, subject: torchio.Subject) -> torchio.Subject:
         """The subject with a pair, drawn with torch's random numbers."""
         seed = int(torch.randint(2**31, (1,)))
-        return Pair(self.generator, seed, **self._get_base_args())(subject)
+        return Pair(self.generator, seed, self.parts, **self._get_base_args())(subject)
 
 
-def _images(pair: TrainingPair) -> dict[str, torchio.Image]:
+def _images(pair: TrainingPair, wanted: Sequence[str] | None) -> dict[str, torchio.Image]:
     images = {}
-    for name, part in vars(pair).items():
-        if part is None:
-            continue
+    for name in wanted_of(pair.names, wanted):
+        part = getattr(pair, name)
         if isinstance(part, DisplacementField):
             volume = np.moveaxis(_as_volume(ras_vectors(part.values), part.grid), -1, 0).astype(np.float32)
         else:

@@ -13,16 +13,17 @@ from augreg.synthesis.generators.lungs import MixedField, RespiratoryField, lung
 from augreg.synthesis.generators.motions import CorrespondenceField
 from augreg.synthesis.generators.registered import StoredPairs, registered_pairs
 from augreg.synthesis.generators.shapes import ModelField
-from augreg.synthesis.pairs import Back, Draw, PairBatch, PairGenerator, TrainingPair, make_pairs, pair_rngs, training_pairs
+from augreg.synthesis.later import Later
+from augreg.synthesis.pairs import Draw, PairBatch, PairGenerator, TrainingPair, make_pairs, pair_rngs, training_pairs
 
 __all__ = [  # some come from `__getattr__`
     "AppearanceDraw",
     "AppearancePairs",
     "BSplineField",
-    "Back",
     "CorrespondenceField",
     "Draw",
     "ElasticField",
+    "Later",
     "MixedField",
     "ModelField",
     "PairBatch",

@@ -19,7 +19,7 @@ from augreg.synthesis.generators.motions import CorrespondenceField as Correspon
 from augreg.synthesis.generators.registered import StoredPairs as StoredPairs
 from augreg.synthesis.generators.registered import registered_pairs as registered_pairs
 from augreg.synthesis.generators.shapes import ModelField as ModelField
-from augreg.synthesis.pairs import Back as Back
+from augreg.synthesis.later import Later as Later
 from augreg.synthesis.pairs import Draw as Draw
 from augreg.synthesis.pairs import PairBatch as PairBatch
 from augreg.synthesis.pairs import PairGenerator as PairGenerator

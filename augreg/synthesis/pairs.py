@@ -25,6 +25,7 @@ from augreg.geometry import cards
 from augreg.geometry.grid import Grid
 from augreg.geometry.image import Image, Labels
 from augreg.geometry.transforms import DisplacementField
+from augreg.synthesis.later import Later
 from augreg.tensors import flows_to_displacements
 
 # a shape that must shrink more is not one of the model's
@@ -32,36 +33,6 @@ LEAST_SCALE = 0.3
 # pixels with a larger residual, in voxels, are not ground truth
 TOLERANCE = 0.01
 _ATTEMPTS = 20
-
-
-class Back:
-    """The way back of some pairs, from moving to fixed: made when it is first asked for, since it costs as much as the pairs.
-
-    Parameters
-    ----------
-    make : gives flows (B, D, *shape) float32 in voxels, and the pixels that count, (B, 1, *shape) bool
-    """
-
-    def __init__(self, make: Callable[[], tuple[torch.Tensor, torch.Tensor]]) -> None:
-        self.make = make
-
-    @staticmethod
-    def known(flow: torch.Tensor, mask: torch.Tensor) -> Back:
-        """A way back that is there."""
-        return Back(lambda: (flow, mask))
-
-    @cached_property
-    def found(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """Flows and masks."""
-        return self.make()
-
-    def then(self, change: Callable[[torch.Tensor], torch.Tensor]) -> Back:
-        """Both changed alike, when they are asked for."""
-        return Back(lambda: (change(self.found[0]), change(self.found[1])))
-
-    def __reduce__(self) -> tuple[Callable[..., Back], tuple[torch.Tensor, torch.Tensor]]:
-        """To other processes it goes as it is known."""
-        return Back.known, self.found
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,25 +44,26 @@ class PairBatch:
     fixed, moving : images, (B, 1, *shape) float32
     flow : u, (B, D, *shape) float32, voxels along the index axes of the fixed image's grid
     mask : pixels that count, (B, 1, *shape) bool: the target lies inside the moving image and the residual is below TOLERANCE
-    back : the same from moving to fixed, fixed(y + reverse(y)) = moving(y), made when `reverse` or `reverse_mask` is asked for
+    back : the same from moving to fixed, fixed(y + reverse(y)) = moving(y), made when `reverse` or `reverse_mask` is asked for;
+        None for pairs that were kept without it
     least_det : least determinant, poses excepted, of the splines that the two images are made with, (B,)
     residual : largest error, in voxels, of what was inverted for `flow`, (B,); 0 where nothing was
     scale : factor by which the shape of each image was shrunk to keep it from folding, (B, 2); 1 for most
     rejected : number of draws that folded all the same and were replaced, (B,)
-    fixed_labels, moving_labels : label maps, (B, 1, *shape), where the generator has labels; int32, or int64 where an id needs it
+    labels : label maps of fixed and moving, (B, 1, *shape) each, where the generator has labels, made when `fixed_labels` or
+        `moving_labels` is asked for; int32, or int64 where an id needs it
     """
 
     fixed: torch.Tensor
     moving: torch.Tensor
     flow: torch.Tensor
     mask: torch.Tensor
-    back: Back
+    back: Later | None
     least_det: torch.Tensor
     residual: torch.Tensor
     scale: torch.Tensor
     rejected: torch.Tensor
-    fixed_labels: torch.Tensor | None = None
-    moving_labels: torch.Tensor | None = None
+    labels: Later | None = None
 
     def __len__(self) -> int:
         """B."""
@@ -99,26 +71,50 @@ class PairBatch:
 
     @property
     def reverse(self) -> torch.Tensor:
-        """Flow from moving to fixed, (B, D, *shape)."""
-        return self.back.found[0]
+        """Flow from moving to fixed, (B, D, *shape). ValueError : for pairs that were kept without it."""
+        return self._way_back.found[0]
 
     @property
     def reverse_mask(self) -> torch.Tensor:
-        """Pixels of the moving image that count, (B, 1, *shape) bool."""
-        return self.back.found[1]
+        """Pixels of the moving image that count, (B, 1, *shape) bool. ValueError : as `reverse`."""
+        return self._way_back.found[1]
+
+    @property
+    def fixed_labels(self) -> torch.Tensor | None:
+        """Label maps of the fixed images, (B, 1, *shape)."""
+        return None if self.labels is None else self.labels.found[0]
+
+    @property
+    def moving_labels(self) -> torch.Tensor | None:
+        """Label maps of the moving images, (B, 1, *shape)."""
+        return None if self.labels is None else self.labels.found[1]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What is known or can be made, by name."""
+        later = {"back": _BACK, "labels": _LABELS}
+        known = (part.name for part in fields(self) if getattr(self, part.name) is not None)
+        return tuple(name for part in known for name in later.get(part, (part,)))
 
     @property
     def parts(self) -> dict[str, torch.Tensor]:
-        """All that is known, by name; the way back is made."""
-        told = {part.name: getattr(self, part.name) for part in fields(self) if part.name != "back"}
-        told |= {"reverse": self.reverse, "reverse_mask": self.reverse_mask}
-        return {name: part for name, part in told.items() if part is not None}
+        """All of that, made."""
+        return self.chosen(None)
+
+    def chosen(self, wanted: Sequence[str] | None) -> dict[str, torch.Tensor]:
+        """Some of that by `names`, by default all; nothing else is made. ValueError : for what is not known."""
+        return {name: getattr(self, name) for name in wanted_of(self.names, wanted)}
 
     @staticmethod
     def of(parts: Mapping[str, torch.Tensor]) -> PairBatch:
         """The inverse of `parts`."""
-        rest = {name: part for name, part in parts.items() if not name.startswith("reverse")}
-        return PairBatch(back=Back.known(parts["reverse"], parts["reverse_mask"]), **rest)
+        rest = {name: part for name, part in parts.items() if name not in (*_BACK, *_LABELS)}
+        back, labels = (Later.known(parts[a], parts[b]) if a in parts else None for a, b in (_BACK, _LABELS))
+        return PairBatch(back=back, labels=labels, **rest)
+
+    def labelled(self, fixed: torch.Tensor | None, moving: torch.Tensor | None) -> PairBatch:
+        """The same pairs with other label maps, (B, 1, *shape) each, or without any."""
+        return replace(self, labels=None if fixed is None or moving is None else Later.known(fixed, moving))
 
     def __getitem__(self, pairs: torch.Tensor | slice) -> PairBatch:
         """Some of the pairs."""
@@ -131,22 +127,22 @@ class PairBatch:
         everywhere = torch.ones_like(fixed[:, :1], dtype=torch.bool)
         numbers = unknown.new_full((len(fixed),), torch.nan)
         whole, none = unknown.new_ones((len(fixed), 2)), torch.zeros(len(fixed), dtype=torch.int64, device=fixed.device)
-        return PairBatch(fixed, moving, unknown, everywhere, Back.known(unknown, everywhere), numbers, numbers, whole, none)
+        return PairBatch(fixed, moving, unknown, everywhere, Later.known(unknown, everywhere), numbers, numbers, whole, none)
 
     def exchanged(self) -> PairBatch:
-        """The same pairs with fixed and moving image exchanged."""
+        """The same pairs with fixed and moving image exchanged. ValueError : for pairs that were kept without the way back."""
+        labels = self.labels
         return PairBatch(
             self.moving,
             self.fixed,
             self.reverse,
             self.reverse_mask,
-            Back.known(self.flow, self.mask),
+            Later.known(self.flow, self.mask),
             self.least_det,
             self.residual,
             self.scale.flip(1),
             self.rejected,
-            self.moving_labels,
-            self.fixed_labels,
+            None if labels is None else Later(lambda: labels.found[::-1]),
         )
 
     def to(self, device: torch.device | str) -> PairBatch:
@@ -161,14 +157,9 @@ class PairBatch:
     @staticmethod
     def concatenate(batches: Sequence[PairBatch]) -> PairBatch:
         """The pairs of all batches, in their order."""
-        ways = [batch.back for batch in batches]
-
-        def back() -> tuple[torch.Tensor, torch.Tensor]:
-            return torch.cat([way.found[0] for way in ways]), torch.cat([way.found[1] for way in ways])
-
-        columns = {name: [getattr(batch, name) for batch in batches] for name in _tensors()}
-        joined = {name: None if column[0] is None else torch.cat(column) for name, column in columns.items()}
-        return PairBatch(back=Back(back), **joined)  # type: ignore[arg-type]
+        columns = {name: torch.cat([getattr(batch, name) for batch in batches]) for name in _TENSORS}
+        ways = [_joined([getattr(batch, name) for batch in batches]) for name in ("back", "labels")]
+        return PairBatch(back=ways[0], labels=ways[1], **columns)
 
     def replaced(self, where: torch.Tensor, by: PairBatch) -> PairBatch:
         """These pairs, but for those at the indices `where` (k,), which are taken from `by`."""
@@ -176,36 +167,114 @@ class PairBatch:
         order[where] = len(self) + torch.arange(len(where), device=where.device)
         return PairBatch.concatenate([self, by])[order]
 
+    @property
+    def _way_back(self) -> Later:
+        if self.back is None:
+            raise ValueError("reverse: expected pairs with the way back, got pairs kept without it; make them with it")
+        return self.back
+
     def _each(self, change: Callable[[torch.Tensor], torch.Tensor]) -> PairBatch:
         """All parts changed alike."""
-        parts = {name: None if (part := getattr(self, name)) is None else change(part) for name in _tensors()}
-        return PairBatch(back=self.back.then(change), **parts)  # type: ignore[arg-type]
+        back, labels = (None if later is None else later.then(change) for later in (self.back, self.labels))
+        return PairBatch(back=back, labels=labels, **{name: change(getattr(self, name)) for name in _TENSORS})
 
 
-def _tensors() -> list[str]:
-    return [part.name for part in fields(PairBatch) if part.name != "back"]
+def wanted_of(known: Sequence[str], wanted: Sequence[str] | None) -> tuple[str, ...]:
+    """The wanted parts, by default all that are known. ValueError : for others."""
+    if wanted is None:
+        return tuple(known)
+    other = [name for name in wanted if name not in known]
+    if other:
+        raise ValueError(f"parts: expected some of {', '.join(known)}, which these pairs have, got {', '.join(other)}")
+    return tuple(wanted)
+
+
+_BACK, _LABELS = ("reverse", "reverse_mask"), ("fixed_labels", "moving_labels")
+_TENSORS = tuple(part.name for part in fields(PairBatch) if part.name not in ("back", "labels"))
+
+
+def _joined(ways: Sequence[Later | None]) -> Later | None:
+    """One behind the other; None where one is missing."""
+    known = [way for way in ways if way is not None]
+    if len(known) < len(ways):
+        return None
+    return Later(lambda: (torch.cat([way.found[0] for way in known]), torch.cat([way.found[1] for way in known])))
+
+
+# what a pair on its grid has
+PARTS = ("fixed", "moving", "displacement", "mask", *_BACK, *_LABELS)
 
 
 @dataclass(frozen=True, eq=False)
 class TrainingPair:
-    """A pair on its grid.
+    """A pair on its grid; the way back and label maps are made when they are asked for.
 
     Parameters
     ----------
-    fixed, moving : the images
-    displacement : displacement field of the fixed image, mm: moving(x + displacement(x)) = fixed(x) inside `mask`
-    reverse : displacement field of the moving image, mm: fixed(y + reverse(y)) = moving(y) inside `reverse_mask`
-    fixed_labels, moving_labels : label maps, where the generator has labels
+    batch : the pairs that it belongs to
+    number : its place among them
+    grid : grid of both images
     """
 
-    fixed: Image
-    moving: Image
-    displacement: DisplacementField
-    mask: Labels
-    reverse: DisplacementField
-    reverse_mask: Labels
-    fixed_labels: Labels | None = None
-    moving_labels: Labels | None = None
+    batch: PairBatch
+    number: int
+    grid: Grid
+
+    @cached_property
+    def fixed(self) -> Image:
+        """The fixed image."""
+        return Image(self._values(self.batch.fixed), self.grid)
+
+    @cached_property
+    def moving(self) -> Image:
+        """The moving image."""
+        return Image(self._values(self.batch.moving), self.grid)
+
+    @cached_property
+    def displacement(self) -> DisplacementField:
+        """Field of the fixed image, mm, with moving(x + u(x)) = fixed(x) inside `mask`."""
+        return self._field(self.batch.flow)
+
+    @cached_property
+    def mask(self) -> Labels:
+        """Where that holds."""
+        return self._labels(self.batch.mask.to(torch.uint8))
+
+    @cached_property
+    def reverse(self) -> DisplacementField:
+        """Field of the moving image, mm, with fixed(y + v(y)) = moving(y) inside `reverse_mask`."""
+        return self._field(self.batch.reverse)
+
+    @cached_property
+    def reverse_mask(self) -> Labels:
+        """Where that holds."""
+        return self._labels(self.batch.reverse_mask.to(torch.uint8))
+
+    @cached_property
+    def fixed_labels(self) -> Labels | None:
+        """Label map of the fixed image, where the generator has labels."""
+        return None if self.batch.fixed_labels is None else self._labels(self.batch.fixed_labels)
+
+    @cached_property
+    def moving_labels(self) -> Labels | None:
+        """Label map of the moving image, where the generator has labels."""
+        return None if self.batch.moving_labels is None else self._labels(self.batch.moving_labels)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What is known or can be made, by name."""
+        return tuple(name for name in PARTS if name in (*self.batch.names, "displacement"))
+
+    def _values(self, tensor: torch.Tensor) -> np.ndarray:
+        values: np.ndarray = tensor[self.number, 0].cpu().numpy()
+        return values
+
+    def _field(self, flow: torch.Tensor) -> DisplacementField:
+        [u] = flows_to_displacements(flow[self.number : self.number + 1], self.grid)
+        return DisplacementField(u, self.grid)
+
+    def _labels(self, tensor: torch.Tensor) -> Labels:
+        return Labels(self._values(tensor), self.grid)
 
     def _repr_html_(self) -> str:
         grid, lengths = self.fixed.grid, np.linalg.norm(self.displacement.values, axis=-1)[self.mask.values != 0]
@@ -289,27 +358,4 @@ def make_pairs(
 
 def training_pairs(batch: PairBatch, grid: Grid) -> Iterator[TrainingPair]:
     """The pairs of a batch as images on their grid; flows become displacements in mm, u = direction @ (spacing * flow)."""
-
-    def images(tensor: torch.Tensor) -> Iterator[Image]:
-        return (Image(values, grid) for values in tensor[:, 0].cpu().numpy())
-
-    def fields_of(flow: torch.Tensor) -> Iterator[DisplacementField]:
-        return (DisplacementField(u, grid) for u in flows_to_displacements(flow, grid))
-
-    def labels(tensor: torch.Tensor | None) -> Iterator[Labels | None]:
-        if tensor is None:
-            return (None for _ in range(len(batch)))
-        return (Labels(values, grid) for values in tensor[:, 0].cpu().numpy())
-
-    columns = (
-        images(batch.fixed),
-        images(batch.moving),
-        fields_of(batch.flow),
-        labels(batch.mask.to(torch.uint8)),
-        fields_of(batch.reverse),
-        labels(batch.reverse_mask.to(torch.uint8)),
-        labels(batch.fixed_labels),
-        labels(batch.moving_labels),
-    )
-    for parts in zip(*columns, strict=True):
-        yield TrainingPair(*parts)
+    return (TrainingPair(batch, number, grid) for number in range(len(batch)))

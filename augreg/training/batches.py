@@ -19,7 +19,7 @@ import torch
 
 from augreg.geometry.image import Image, Labels
 from augreg.sam import AppearanceModel
-from augreg.synthesis import AppearancePairs, Back, PairBatch, PairGenerator, make_pairs, read_shards
+from augreg.synthesis import AppearancePairs, Later, PairBatch, PairGenerator, make_pairs, read_shards
 from augreg.tensors import image_to_tensor, labels_to_tensor
 
 Batches = Callable[[int], PairBatch]
@@ -152,9 +152,7 @@ def pairs_from_images(
         chosen = torch.from_numpy(np.stack([rng.permutation(len(images))[:2] for _ in range(batch)])[part])
         fixed, moving = (tensors[chosen[:, side]] for side in range(2))
         pairs = PairBatch.without_truth(fixed, moving)
-        if known is None:
-            return pairs
-        return replace(pairs, fixed_labels=known[chosen[:, 0]], moving_labels=known[chosen[:, 1]])
+        return pairs if known is None else pairs.labelled(known[chosen[:, 0]], known[chosen[:, 1]])
 
     return batch_of
 
@@ -175,10 +173,11 @@ def mirrored(pairs: PairBatch, axes: Sequence[int]) -> PairBatch:
     along = [2 + axis for axis in axes]
     sign = torch.tensor([-1.0 if axis in axes else 1.0 for axis in range(pairs.flow.shape[1])], device=pairs.flow.device)
     signs = sign.reshape(1, -1, *[1] * (pairs.flow.ndim - 2))
-    names = ("fixed", "moving", "mask", "fixed_labels", "moving_labels")
-    images = {name: part.flip(along) for name in names if (part := getattr(pairs, name)) is not None}
-    back = Back(lambda: (pairs.reverse.flip(along) * signs, pairs.reverse_mask.flip(along)))
-    return replace(pairs, **images, flow=pairs.flow.flip(along) * signs, back=back)
+    images = {name: getattr(pairs, name).flip(along) for name in ("fixed", "moving", "mask")}
+    back = Later(lambda: (pairs.reverse.flip(along) * signs, pairs.reverse_mask.flip(along)))
+    labels = None if pairs.labels is None else pairs.labels.then(lambda part: part.flip(along))
+    flow = pairs.flow.flip(along) * signs
+    return replace(pairs, **images, flow=flow, back=None if pairs.back is None else back, labels=labels)
 
 
 def seen_differently(

@@ -19,7 +19,7 @@ import torch
 from augreg.networks.cells import counts
 from augreg.networks.maps import AffineMap, Displacement, Map
 from augreg.networks.warping import looked_up, positions
-from augreg.synthesis import Back, PairBatch
+from augreg.synthesis import Later, PairBatch
 from augreg.training.batches import ALL, Batches
 
 # voxels between which a displacement is linear
@@ -85,19 +85,30 @@ def jittered(
         sides: dict[str, Any] = {}
         moved: list[Map] = []
         for side in ("fixed", "moving"):
-            images, labels = getattr(pairs, side), getattr(pairs, f"{side}_labels")
+            images = getattr(pairs, side)
             pose = poses(len(pairs), tuple(images.shape[2:]), rng)
             moved.append(pose)
             sides[side] = pose.warp(images)
-            if labels is not None:
-                places = positions(images.shape[2:], images.device)
-                sides[f"{side}_labels"] = looked_up(labels, pose.at(places.expand(len(pairs), *places.shape)))
         if not torch.isnan(pairs.flow).all():
             sides["flow"], sides["mask"] = _moved(pairs.flow, pairs.mask, *moved)
-            sides["back"] = Back(lambda: _moved(pairs.reverse, pairs.reverse_mask, *moved[::-1]))
+            if pairs.back is not None:
+                sides["back"] = Later(lambda: _moved(pairs.reverse, pairs.reverse_mask, *moved[::-1]))
+        if pairs.labels is not None:
+            sides["labels"] = Later(lambda: _seen_at(pairs, *moved))
         return replace(pairs, **sides)
 
     return jittered_batch
+
+
+def _seen_at(pairs: PairBatch, fixed: Map, moving: Map) -> tuple[torch.Tensor, torch.Tensor]:
+    """The label maps of pairs as the poses move them."""
+    assert pairs.labels is not None
+
+    def seen(labels: torch.Tensor, pose: Map) -> torch.Tensor:
+        places = positions(labels.shape[2:], labels.device)
+        return looked_up(labels, pose.at(places.expand(len(labels), *places.shape)))
+
+    return seen(pairs.labels.found[0], fixed), seen(pairs.labels.found[1], moving)
 
 
 def _moved(flow: torch.Tensor, mask: torch.Tensor, here: Map, there: Map) -> tuple[torch.Tensor, torch.Tensor]:

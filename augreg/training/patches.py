@@ -23,11 +23,11 @@ import torch
 
 from augreg.geometry.grid import FloatArray
 from augreg.networks.warping import positions
-from augreg.synthesis import Back, PairBatch
+from augreg.synthesis import Later, PairBatch
 from augreg.training.batches import ALL, Batches
 
 CLASSES = (1.5, 4.0, 8.0)
-_PARTS = ("fixed", "moving", "flow", "mask", "fixed_labels", "moving_labels")
+_PARTS = ("fixed", "moving", "flow", "mask")
 
 
 def patches(
@@ -119,13 +119,14 @@ def _around(pair: PairBatch, center: tuple[int, ...], sides: tuple[int, ...]) ->
     shape = pair.fixed.shape[2:]
     begin = [min(max(0, c - side // 2), n - side) for c, side, n in zip(center, sides, shape, strict=True)]
     window = (slice(None), slice(None), *(slice(b, b + side) for b, side in zip(begin, sides, strict=True)))
-    cut = replace(pair, **{name: value[window] for name in _PARTS if (value := getattr(pair, name)) is not None})
+    cut = replace(pair, **{name: getattr(pair, name)[window] for name in _PARTS})
+    labels = None if pair.labels is None else pair.labels.then(lambda part: part[window])
 
     def back() -> tuple[torch.Tensor, torch.Tensor]:
         reverse, mask = pair.reverse[window], pair.reverse_mask[window]
         return reverse, mask & _inside(reverse)
 
-    return replace(cut, mask=cut.mask & _inside(cut.flow), back=Back(back))
+    return replace(cut, mask=cut.mask & _inside(cut.flow), back=None if pair.back is None else Later(back), labels=labels)
 
 
 def _inside(flow: torch.Tensor) -> torch.Tensor:

@@ -6,8 +6,6 @@ maps of 0 and 1.
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import torch
 
@@ -38,7 +36,7 @@ def one_structure(batch_of: Batches, seed: int = 0, *, batch: int | None = None,
         luck = rng.random(len(pairs) if batch is None else batch)[part]
         chosen = torch.stack([_drawn(f, m, float(share)) for f, m, share in zip(fixed, moving, luck, strict=True)])
         wanted = chosen.reshape(-1, *[1] * (fixed.ndim - 1))
-        return replace(pairs, fixed_labels=(fixed == wanted).int(), moving_labels=(moving == wanted).int())
+        return pairs.labelled((fixed == wanted).int(), (moving == wanted).int())
 
     return chosen_batch
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -134,7 +134,7 @@ def _on(lattice: Grid, pair: Pair, labelled: bool) -> PairBatch:
         raise ValueError(
             "labels: expected a structure of both images where they are looked at, got none; check grids and --spacing"
         )
-    return replace(found, fixed_labels=maps[0], moving_labels=maps[1])
+    return found.labelled(*maps)
 
 
 def _seen(image: Image, start: Transform, grid: Grid) -> torch.Tensor:

@@ -22,7 +22,7 @@ from augreg.geometry.resampling import warp
 from augreg.geometry.transforms import Transform
 from augreg.matching import ShapeRegistration
 from augreg.registration import Registration
-from augreg.synthesis import Back, PairBatch
+from augreg.synthesis import Later, PairBatch
 from augreg.tensors import displacement_to_flow
 from augreg.training.tables import RealPairs
 
@@ -90,4 +90,4 @@ def _with_truth(pair: PairBatch, phi: Transform, grid: Grid) -> PairBatch:
         return displacement_to_flow(ends - places, grid), inside
 
     flow, mask = flow_of(phi(places))
-    return replace(pair, flow=flow, mask=mask, back=Back.known(*flow_of(phi.solve(places))))
+    return replace(pair, flow=flow, mask=mask, back=Later.known(*flow_of(phi.solve(places))))

@@ -136,14 +136,14 @@ def _write_network(path: Path) -> None:
 def _write_shards(folder: Path, grid: Grid, rng: np.random.Generator) -> None:
     import torch
 
-    from augreg.synthesis import Back, PairBatch, StoredPairs, write_shards
+    from augreg.synthesis import Later, PairBatch, StoredPairs, write_shards
 
     shape = (2, 1, *grid.shape)
     images = [torch.from_numpy(rng.random(shape).astype(np.float32)) for _ in range(2)]
     flow = torch.zeros((2, 2, *grid.shape))
     mask, ones = torch.ones(shape, dtype=torch.bool), torch.ones(2, dtype=torch.float64)
     scale = torch.ones((2, 2), dtype=torch.float64)
-    pairs = PairBatch(*images, flow, mask, Back.known(flow, mask), ones, 0 * ones, scale, torch.zeros(2, dtype=torch.int64))
+    pairs = PairBatch(*images, flow, mask, Later.known(flow, mask), ones, 0 * ones, scale, torch.zeros(2, dtype=torch.int64))
     list(write_shards(StoredPairs(pairs, grid), folder, 2))
 
 

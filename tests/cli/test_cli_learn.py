@@ -90,9 +90,11 @@ def test_fields_are_shapes_and_pairs_drawn_as_asked_for(folder, capsys):
     model = ar.read_model(folder / "fields.npz")
     assert model.maps.name == "velocity"
     assert len(model.landmarks) == model.control.size
-    options = "--appearance 0.5 --amplitude 0.7 --pose 0 --intensity 0.1"
+    options = "--appearance 0.5 --amplitude 0.7 --pose 0 --intensity 0.1 --without reverse labels"
     assert run_in(folder, f"synthesize fields.npz -n 2 -o drawn {options}") == 0
-    about = json.loads((folder / "drawn" / "dataset.json").read_text(encoding="utf-8"))["generator"]
+    manifest = json.loads((folder / "drawn" / "dataset.json").read_text(encoding="utf-8"))
+    assert manifest["without"] == ["labels", "reverse"]
+    about = manifest["generator"]
     assert {name: about[name] for name in ("appearance", "amplitude", "pose", "intensity")} == {
         "appearance": 0.5,
         "amplitude": 0.7,

@@ -1,7 +1,6 @@
 """Networks that mark structures in each image and register what they have marked."""
 
 import re
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -146,7 +145,7 @@ def truth(batch, shape):
     spots = [blobs(shape, rng.uniform(10, 22, (4, 2)), [(4, 4)] * 4) for _ in range(2)]
     labels = [(spot > 0.5).int() for spot in spots]
     pairs = PairBatch.without_truth(*(spot + 0.05 * torch.from_numpy(rng.standard_normal(spot.shape)).float() for spot in spots))
-    return replace(pairs, fixed_labels=labels[0], moving_labels=labels[1])
+    return pairs.labelled(*labels)
 
 
 def test_marks_are_learned_from_labels_and_register_images_never_seen(tmp_path):

@@ -84,6 +84,23 @@ def test_shards_are_the_same_bytes_again_from_any_number_of_workers_and_after_in
         list(write_shards(pairs(amplitude=2.0), tmp_path / "c", 6, seed=1, shard_size=2))
 
 
+def test_shards_are_written_without_what_is_left_out(tmp_path):
+    list(write_shards(pairs(), tmp_path / "whole", 3, seed=1, shard_size=2))
+    list(write_shards(pairs(), tmp_path / "few", 3, seed=1, shard_size=2, without=("labels", "reverse")))
+    whole, few = (next(read_shards(tmp_path / name, 3)) for name in ("whole", "few"))
+    assert set(whole.names) - set(few.names) == {"reverse", "reverse_mask", "fixed_labels", "moving_labels"}
+    for name, part in few.parts.items():
+        assert torch.equal(part, whole.parts[name])
+    assert (few.back, few.fixed_labels) == (None, None)
+    again = list(write_shards(pairs(), tmp_path / "few", 3, seed=1, shard_size=2, without=["reverse", "labels"]))
+    assert again[-1].kept == 3
+    for without in ((), ("reverse",)):
+        with pytest.raises(ValueError, match=r"one of another without"):
+            list(write_shards(pairs(), tmp_path / "few", 3, seed=1, shard_size=2, without=without))
+    with pytest.raises(ValueError, match=r"without: expected some of reverse, labels, got flow"):
+        list(write_shards(pairs(), tmp_path / "other", 3, without=("flow",)))
+
+
 def alive(group):
     """Processes of a group that have not ended."""
     found = []

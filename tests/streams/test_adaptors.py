@@ -84,6 +84,11 @@ def test_torchio_pairs_follow_torch_s_seed_and_the_history():
     assert np.array_equal(second["moving"].numpy()[0, ..., 0], pair.moving.values)
     assert np.array_equal(second["fixed_labels"].numpy()[0, ..., 0], pair.fixed_labels.values)
     assert "fixed" not in subject
+    torch.manual_seed(5)
+    some = RandomPair(generator(), ("moving", "mask"))(subject)
+    assert set(some) == {"other", "moving", "mask"}
+    assert torch.equal(some["moving"].data, first["moving"].data)
+    assert set(some.history[0](subject)) == set(some)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -102,6 +107,14 @@ def test_monai_s_warp_takes_moving_to_fixed(kind):
     again = make_pairs(generator(kind), data["pair_seed"], [0])
     assert torch.equal(data["ddf"].as_tensor(), again.flow[0])
     assert ("fixed_labels" in data) == (kind == "labels")
+    some = RandPaird(generator(kind), ("moving", "ddf")).set_random_state(3)({})
+    assert some.keys() == {"moving", "ddf", "pair_seed"}
+    assert torch.equal(some["ddf"], data["ddf"])
+    image = {"image": data["moving"]}
+    warped = RandWarpPaird("image", generator(kind), parts=("mask",)).set_random_state(3)(image)
+    assert warped.keys() == {"image", "fixed_image", "mask", "pair_seed"}
+    with pytest.raises(ValueError, match=r"parts: expected some of ddf, mask, reverse_ddf, reverse_mask, .* got flow"):
+        RandWarpPaird("image", generator(kind), parts=("flow",))(image)
 
 
 def test_monai_s_random_states_decide():

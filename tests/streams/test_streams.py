@@ -1,5 +1,6 @@
 import shutil
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 import torch
@@ -107,3 +108,16 @@ def test_damaged_shards_are_left_out_with_a_warning(folder, tmp_path):
 def test_wrong_options_are_refused(wrong):
     with pytest.raises(ValueError, match=next(iter(wrong))):
         PairStream(AppearancePairs(model()), **wrong)
+
+
+@pytest.mark.parametrize("kind", ["generator", "shards"])
+def test_items_have_the_parts_that_are_named(kind, folder):
+    wanted = ("fixed", "moving", "flow", "mask")
+    plain = PairStream(AppearancePairs(model()), SEED, COUNT) if kind == "generator" else ShardStream(folder)
+    some, whole = (next(iter(replace(plain, parts=parts))) for parts in (wanted, None))
+    assert some.keys() == {*wanted, "index"}
+    assert {"reverse", "moving_labels"} < whole.keys()
+    for name in wanted:
+        assert torch.equal(some[name], whole[name])
+    with pytest.raises(ValueError, match=r"parts: expected some of fixed, moving, flow, .*, got ddf"):
+        next(iter(replace(plain, parts=("ddf",))))

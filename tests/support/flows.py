@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from augreg.networks import Displacement, normalised
-from augreg.synthesis import Back, PairBatch
+from augreg.synthesis import Later, PairBatch
 
 SHAPE = (64, 64)
 
@@ -27,7 +27,7 @@ def pairs(step, batch=4, size=4.0):
     flow = torch.from_numpy(np.stack(flows).astype(np.float32))
     everywhere, zero = torch.ones(batch, 1, *SHAPE, dtype=torch.bool), torch.zeros(batch)
     # the reverse is not exact: who learns from it inverts the flow first
-    return PairBatch(*images, flow, everywhere, Back.known(-flow, everywhere), zero + 1, zero, torch.ones(batch, 2), zero.long())
+    return PairBatch(*images, flow, everywhere, Later.known(-flow, everywhere), zero + 1, zero, torch.ones(batch, 2), zero.long())
 
 
 class Oracle(nn.Module):

@@ -1,5 +1,3 @@
-from dataclasses import replace
-
 import numpy as np
 import pytest
 import torch
@@ -255,7 +253,7 @@ def test_label_maps_go_with_the_images_of_registered_pairs(reading):
     stored = StoredPairs(PairBatch.concatenate(pairs), grid)
     drawn = make_pairs(stored, 0, range(3))
     assert torch.equal((drawn.moving > 5).int(), (drawn.moving_labels > 0).int())
-    bare = StoredPairs(replace(stored.pairs, fixed_labels=None, moving_labels=None), grid)
+    bare = StoredPairs(stored.pairs.labelled(None, None), grid)
     assert bare.describe() != stored.describe()
     with pytest.raises(ValueError, match="labels: expected 3, one per image, got 2"):
         next(registered_pairs(images, register, reading, labels=maps[:2]))

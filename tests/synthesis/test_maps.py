@@ -1,16 +1,22 @@
 """The maps of pairs: splines through psi^-1 and psi_2 o psi_1^-1 at the nodes, and from there on the maps by definition."""
 
+import pickle
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from support.draws import drawn
 from support.pair_maps import maps_of, pixels, twins
+from support.subjects import model
 
 from augreg import Image
 from augreg.geometry.resampling import sample
 from augreg.geometry.splines import least_determinant
 from augreg.sam.alignment import pose_transform
 from augreg.sam.textures import mirrored_points
+from augreg.synthesis import AppearancePairs, PairBatch, make_pairs, training_pairs
+from augreg.synthesis.render.compiled import CompiledArithmetic
 from augreg.synthesis.render.renderer import renderer_on
 
 KINDS = ["labels", "landmarks", "landmarks3d", "displacement", "velocity", "velocity3d"]
@@ -145,3 +151,42 @@ def test_the_way_back_is_made_when_it_is_asked_for():
     assert "found" in vars(batch.back)
     assert torch.equal(batch.exchanged().flow, batch.reverse)
     assert torch.equal(batch.exchanged().reverse, batch.flow)
+
+
+@pytest.mark.parametrize("labels", ["labels", "landmarks"])
+def test_label_maps_are_made_when_they_are_asked_for(labels, monkeypatch):
+    made = []
+    known = CompiledArithmetic.nearest
+    monkeypatch.setattr(CompiledArithmetic, "nearest", lambda *given: made.append(1) or known(*given))
+    generator = AppearancePairs(model(labels))
+    batch = make_pairs(generator, 3, range(4))
+    some = PairBatch.concatenate([batch[1:3], batch.exchanged()])
+    pair = next(training_pairs(batch, generator.grid))
+    assert np.array_equal(pair.fixed.values, batch.fixed[0, 0])
+    assert np.array_equal(pair.displacement.grid.shape, batch.flow.shape[2:])
+    assert not made
+    assert ("fixed_labels" in batch.names) == ("moving_labels" in pair.names) == (labels == "labels")
+    if labels == "landmarks":
+        assert batch.fixed_labels is None
+        assert batch.chosen(("fixed", "mask")).keys() == {"fixed", "mask"}
+        with pytest.raises(ValueError, match=r"parts: expected some of fixed, moving, .* got fixed_labels"):
+            batch.chosen(("fixed", "fixed_labels"))
+        return
+    # the bits do not tell when they were asked for, nor in which company
+    whole = make_pairs(generator, 3, range(4)).parts
+    assert torch.equal(some.moving_labels[:2], whole["moving_labels"][1:3])
+    assert torch.equal(some.fixed_labels[2:], whole["moving_labels"])
+    assert np.array_equal(pair.fixed_labels.values, whole["fixed_labels"][0, 0])
+    assert torch.equal(pickle.loads(pickle.dumps(batch)).moving_labels, whole["moving_labels"])
+    assert torch.equal(batch.labelled(None, None).flow, batch.flow)
+    assert PairBatch.of(whole).parts.keys() == whole.keys()
+
+
+def test_pairs_without_the_way_back_say_so():
+    batch = replace(make_pairs(AppearancePairs(model()), 3, range(2)), back=None)
+    assert "reverse" not in batch.names
+    assert batch[:1].back is None
+    assert PairBatch.of(batch.parts).back is None
+    assert PairBatch.concatenate([batch, batch]).back is None
+    with pytest.raises(ValueError, match="reverse: expected pairs with the way back"):
+        batch.exchanged()

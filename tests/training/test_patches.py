@@ -8,7 +8,7 @@ import torch
 from support.flows import pairs
 
 from augreg.networks import normalised, warped
-from augreg.synthesis import Back, PairBatch
+from augreg.synthesis import Later, PairBatch
 from augreg.training import in_both_directions, patches
 
 
@@ -17,7 +17,7 @@ def numbered(*shape, count=1, flow=None):
     image = torch.arange(np.prod(shape), dtype=torch.float32).reshape(1, 1, *shape).repeat(count, 1, *[1] * len(shape))
     batch = PairBatch.without_truth(image, image + 0.5)
     flow = torch.zeros(count, len(shape), *shape) if flow is None else flow
-    return replace(batch, flow=flow, back=Back.known(-flow, batch.mask), fixed_labels=image.int(), moving_labels=image.int() + 1)
+    return replace(batch, flow=flow, back=Later.known(-flow, batch.mask)).labelled(image.int(), image.int() + 1)
 
 
 def corners(batch, shape):
@@ -79,7 +79,7 @@ def test_patches_lie_at_edges(truth):
     image = torch.zeros(1, 1, 40, 44)
     image[..., 25:] = 1
     batch = replace(batch, moving=image) if truth else PairBatch.without_truth(batch.fixed, image)
-    seen = patches(lambda _: replace(batch.exchanged(), fixed_labels=batch.fixed.int(), moving_labels=batch.fixed.int()), 5)
+    seen = patches(lambda _: batch.exchanged().labelled(batch.fixed.int(), batch.fixed.int()), 5)
     columns = [int(seen(step).fixed_labels[0, 0, 0, 0]) % 44 + 2 for step in range(60)]
     assert set(columns) == {24, 25}
     flat = replace(batch, fixed=0 * image)

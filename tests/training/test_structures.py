@@ -9,7 +9,7 @@ from support.flows import pairs
 
 from augreg import Grid, Image, Labels
 from augreg.networks import AffineMap, Displacement, warped
-from augreg.synthesis import Back
+from augreg.synthesis import Later
 from augreg.training import (
     InverseConsistent,
     LabelOverlap,
@@ -125,7 +125,7 @@ def test_a_truth_goes_with_the_poses_of_its_images():
 
     assert missed(moved, moved.flow) < 0.02 < 0.3 < missed(moved, plain.flow)
     # the way back leads back, where both are known
-    known = replace(plain, back=Back.known(*_inverse(plain.flow)))
+    known = replace(plain, back=Later.known(*_inverse(plain.flow)))
     both = jittered(lambda _: known, rotation=10, scale=0.1, shift=3, bend=1.0, seed=4)(3)
     returned = both.flow + warped(both.reverse, both.flow)
     inside = both.mask & (warped(both.reverse_mask.float(), both.flow) > 0.99)
@@ -146,7 +146,7 @@ def test_poses_that_cannot_be_are_refused():
 def test_overlap_falls_with_the_true_map_and_pays_for_structures_that_both_have():
     images, labels = people()
     batch = pairs_from_images([images[0], images[0]], 1, labels=[labels[0], labels[0]])(0)
-    batch = replace(batch, moving_labels=batch.moving_labels.roll(2, 2))
+    batch = batch.labelled(batch.fixed_labels, batch.moving_labels.roll(2, 2))
     objective = LabelOverlap((1, 2, 9))
     truth = torch.zeros(1, 2, *SHAPE)
     truth[:, 0] = 2

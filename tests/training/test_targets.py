@@ -1,7 +1,5 @@
 """Truths of real pairs that their label maps know."""
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 import torch
@@ -25,7 +23,7 @@ def table(*moving):
     fixed = labels((20, 17), (12.0, 8.0))
     whole = PairBatch.without_truth(torch.zeros(len(moving), 1, *SHAPE), torch.zeros(len(moving), 1, *SHAPE))
     maps = torch.cat(moving)
-    return RealPairs(replace(whole, fixed_labels=fixed.expand_as(maps).clone(), moving_labels=maps), SPACING)
+    return RealPairs(whole.labelled(fixed.expand_as(maps).clone(), maps), SPACING)
 
 
 def pieces():
@@ -70,6 +68,6 @@ def test_pairs_whose_outlines_cannot_be_matched_are_left_out():
     assert told[0] == pytest.approx(0, abs=0.2) != told[1]
     with pytest.raises(ValueError, match="least: expected a Dice from 0 to 1, got 2"):
         matched(known, least=2)
-    bare = RealPairs(replace(known.pairs, fixed_labels=None, moving_labels=None), SPACING)
+    bare = RealPairs(known.pairs.labelled(None, None), SPACING)
     with pytest.raises(ValueError, match="targets: expected label maps of all pairs"):
         matched(bare)

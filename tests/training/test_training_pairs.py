@@ -13,7 +13,7 @@ from support.flows import pairs
 from augreg import Grid, Image
 from augreg.networks import warped
 from augreg.networks.warping import inverted
-from augreg.synthesis import AppearancePairs, Back, PairBatch, write_shards
+from augreg.synthesis import AppearancePairs, Later, PairBatch, write_shards
 from augreg.training import (
     Team,
     growing,
@@ -102,7 +102,7 @@ def test_both_directions_are_exact():
     batch = pairs(0, batch=2)
     reverse, _ = inverted(batch.flow, -batch.flow)
     both, wrong = (
-        in_both_directions(lambda _, u=u: replace(batch, back=Back.known(u, batch.reverse_mask)))(0)
+        in_both_directions(lambda _, u=u: replace(batch, back=Later.known(u, batch.reverse_mask)))(0)
         for u in (reverse, batch.flow)
     )
     right, left = ((warped(b.moving, b.flow) - b.fixed)[..., 8:-8, 8:-8].abs().mean((1, 2, 3)) for b in (both, wrong))

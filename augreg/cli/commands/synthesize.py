@@ -54,6 +54,13 @@ def add(commands: Commands) -> None:
         metavar="SPACING:RMS",
         help="random fields, mm, of which one is added to each shape: what the model knows nothing of",
     )
+    parser.add_argument(
+        "--without",
+        nargs="+",
+        choices=("reverse", "labels"),
+        default=[],
+        help="leave out the way back (reverse), label maps (labels), or both: pairs are made faster, shards are smaller",
+    )
     work_options(parser)
     json_option(parser)
 
@@ -67,7 +74,7 @@ def run(options: argparse.Namespace) -> None:
     rest = tuple(SmoothField(spacing, (size,)) for spacing, size in options.rest)
     generator = AppearancePairs(model, **how, rest=rest)
     begin, state = time.perf_counter(), None
-    settings = {name: getattr(options, name) for name in ("seed", "shard_size", "workers", "scheduler")}
+    settings = {name: getattr(options, name) for name in ("seed", "shard_size", "workers", "scheduler", "without")}
     with bar("synthesize", options.count) as update:
         for state in write_shards(generator, options.output, options.count, **settings):
             update(state.written, f"shard {state.shard}")

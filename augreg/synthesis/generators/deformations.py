@@ -139,7 +139,7 @@ class RandomDeformations:
         count, device = 2 * len(draw), renderer.device
         voxels = draw.coefficients.reshape(count, *draw.coefficients.shape[2:]) @ self.grid.world_to_index.T
         still = np.zeros((count, pose_size(self.grid.ndim)))
-        labels = None if self.labels is None else torch.from_numpy(self._known_labels[draw.chosen]).to(device)
+        labels = None if self.labels is None else lambda: torch.from_numpy(self._known_labels[draw.chosen]).to(device)
         with rendering(device):
             shapes = Shapes(held(voxels, device, torch.float64), Displacement(), still, self.grid.center)
             looks = Looks(held(self.images[draw.chosen], device), draw.light.reshape(count, -1), labels=labels)

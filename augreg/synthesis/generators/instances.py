@@ -137,6 +137,8 @@ class InstanceRenderer:
         model, known, device, B = self.model, self.arrays, self.renderer.device, len(draw)
         n, shape, size = len(model.textures), model.template.shape, model.template.size
         labels = known.labels
+        # which image weighs most, where that says the labels
+        most: Tensor | None = None
         if draw.mosaic.any():
             weights = held(draw.mosaic, device)
             # the commonest draw has one appearance in both images: it is made once
@@ -144,8 +146,7 @@ class InstanceRenderer:
             weights = weights[:, :1] if shared else weights
             fields = weights.reshape(-1, n, *[axis.shape[1] for axis in known.mixing])
             textures, chosen = self.renderer.arithmetic.mosaic(fields, known.mixing, known.textures)
-            if known.label_maps is not None:
-                labels = known.label_maps.gather(0, chosen.long()).reshape(-1, *shape)
+            most = None if known.label_maps is None else chosen
         else:
             textures = known.mean.expand(2 * B, -1)
         if draw.modes.any():
@@ -155,4 +156,12 @@ class InstanceRenderer:
         low, high = ((bound * gain).clamp(*model.range) for bound in model.intensities)
         # in place, since each step would take as long as the memory it asks for
         textures = textures.clamp(*model.intensities).mul_(gain).clamp_(low, high)
-        return Looks(textures.reshape(-1, *shape), draw.light.reshape(2 * B, -1), (low[:, 0], high[:, 0]), labels)
+
+        def label_maps() -> Tensor:
+            if most is None or known.label_maps is None:
+                assert labels is not None
+                return labels
+            return known.label_maps.gather(0, most.long()).reshape(-1, *shape)
+
+        told = None if labels is None and most is None else label_maps
+        return Looks(textures.reshape(-1, *shape), draw.light.reshape(2 * B, -1), (low[:, 0], high[:, 0]), told)

@@ -30,7 +30,8 @@ from augreg.geometry.transforms import Transform
 from augreg.registration import Registration
 from augreg.sam.checks import checked_labels
 from augreg.sam.textures import mirrored_points
-from augreg.synthesis.pairs import TOLERANCE, Back, Draw, PairBatch
+from augreg.synthesis.later import Later
+from augreg.synthesis.pairs import TOLERANCE, Draw, PairBatch
 from augreg.synthesis.render.held import narrow_labels
 from augreg.synthesis.render.renderer import INTENSITY_NODES, renderer_on
 from augreg.tensors import displacement_to_flow
@@ -131,7 +132,7 @@ def registered_pairs(
         if maps is None:
             return pair
         fixed = maps[i] if reading == "estimated" else warp(maps[j], phi(i, j), grid)
-        return replace(pair, fixed_labels=_labels(fixed), moving_labels=_labels(maps[j]))
+        return pair.labelled(_labels(fixed), _labels(maps[j]))
 
     for i, j in permutations(range(len(images)), 2):
         if reading == "estimated":
@@ -172,7 +173,7 @@ def _pair(
         moving=image(moving),
         flow=flow(target),
         mask=torch.from_numpy(grid.contains(target, margin=0.0))[None, None],
-        back=Back.known(flow(back), torch.from_numpy(grid.contains(back, margin=0.0) & (errors < TOLERANCE))[None, None]),
+        back=Later.known(flow(back), torch.from_numpy(grid.contains(back, margin=0.0) & (errors < TOLERANCE))[None, None]),
         least_det=torch.tensor([det.min()]),
         residual=torch.tensor([errors.max()]),
         scale=torch.ones((1, 2), dtype=torch.float64),

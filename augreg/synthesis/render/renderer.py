@@ -13,7 +13,7 @@ comes after that.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -24,7 +24,8 @@ from augreg.geometry.grid import FloatArray, Grid
 from augreg.geometry.splines import control_grid, cubic
 from augreg.sam.alignment import pose_transform
 from augreg.sam.motion import Motion
-from augreg.synthesis.pairs import TOLERANCE, Back, PairBatch
+from augreg.synthesis.later import Later
+from augreg.synthesis.pairs import TOLERANCE, PairBatch
 from augreg.synthesis.render.arithmetic import Arithmetic, Textures, exchanged
 from augreg.synthesis.render.compiled import CompiledArithmetic
 from augreg.synthesis.render.folding import FoldingCheck
@@ -65,13 +66,13 @@ class Looks:
     textures : intensities on the template's grid, one per image (2 B, *shape) or one per pair (B, *shape), float32
     light : coefficients of the logarithm of a smooth gain, (2 B, INTENSITY_NODES^D)
     bounds : least and largest intensity of every texture's images, (2 B,) or (B,) each; by default the texture's own
-    labels : label map of the template (1, *shape), or one per texture, where there are any
+    labels : gives the label map of the template (1, *shape), or one per texture, where there are any, for those who ask
     """
 
     textures: Tensor
     light: FloatArray
     bounds: tuple[Tensor, Tensor] | None = None
-    labels: Tensor | None = None
+    labels: Callable[[], Tensor] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,7 +122,6 @@ class Renderer:
         if looks.light.any():
             light = self.gains(looks.light)[:, None]
             images = [image * light[k::2] for k, image in enumerate(images)]
-        labels = None if looks.labels is None else self._labels(looks.labels, maps)
         forth, residual = (flow, mask), torch.zeros(B, dtype=splines.dtype, device=self.device)
         # where the fixed image is the base, what is known is the way back
         turned = maps.swapped.nonzero()[:, 0]
@@ -135,18 +135,19 @@ class Renderer:
             found = _put((flow, mask), others, self._inverse(maps, others)[:2]) if len(others) else (flow, mask)
             return found[0].reshape(B, -1, *shape), found[1].reshape(B, 1, *shape)
 
+        known = looks.labels
+        labels = None if known is None else Later(lambda: self._labels(known(), maps))
         return PairBatch(
             fixed=images[0],
             moving=images[1],
             flow=forth[0].reshape(B, -1, *shape),
             mask=forth[1].reshape(B, 1, *shape),
-            back=Back(back),
+            back=Later(back),
             least_det=maps.least,
             residual=residual,
             scale=maps.scale,
             rejected=torch.zeros(B, dtype=torch.int64, device=self.device),
-            fixed_labels=None if labels is None else labels[0],
-            moving_labels=None if labels is None else labels[1],
+            labels=labels,
         )
 
     def maps(self, shapes: Shapes) -> PairMaps:

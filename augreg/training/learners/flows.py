@@ -173,9 +173,8 @@ def ready(network: Network, batch: PairBatch, place: Place, *, prepared: bool = 
     images: dict[str, Any] = {
         name: seen(getattr(batch, name).to(device)).contiguous(memory_format=layout) for name in ("fixed", "moving")
     }
-    others = ("flow", "mask", "fixed_labels", "moving_labels")
-    images |= {name: part.to(device) for name in others if (part := getattr(batch, name)) is not None}
-    return replace(batch, **images)
+    images |= {name: getattr(batch, name).to(device) for name in ("flow", "mask")}
+    return replace(batch, **images, labels=None if batch.labels is None else batch.labels.then(lambda part: part.to(device)))
 
 
 @torch.no_grad()
