@@ -152,3 +152,16 @@ def test_lessons_with_hearts_can_be_taken(method, tmp_path, monkeypatch):
     points = pair.fixed.image.grid.points()[::9, ::9]
     # both directions are inverses of each other
     np.testing.assert_allclose(psi(phi(points)), points, atol=0.02)
+
+
+@pytest.mark.parametrize("method", ["unsupervised", "marked"])
+def test_lessons_with_volumes_of_hearts_can_be_taken(method, tmp_path, monkeypatch):
+    study = sections.read_sections("volumes", choosing=True)
+    assert {one.image.grid.shape for one in study.test} == {(128, 128, 12)}
+    assert {one.labels.grid for one in study.training} == {one.image.grid for one in study.test}
+    monkeypatch.setattr(hearts_lessons, "STEPS", {"volumes": 1})
+    flow, _ = learned(hearts_lessons.lesson(method, 0, study), hearts_lessons.SPACING["volumes"], tmp_path)
+    pair = study.pairs[0]
+    phi, psi = flow(pair.fixed.image, pair.moving.image), flow(pair.moving.image, pair.fixed.image)
+    points = pair.fixed.image.grid.points()[::9, ::9]
+    np.testing.assert_allclose(psi(phi(points)), points, atol=0.05)

@@ -123,10 +123,8 @@ def shown(recipe: Recipe, batches: Batches, seed: int, *, part: slice = ALL, spa
     these: dict[str, Any] = {"seed": seed, "batch": recipe.drawn, "part": part}
     if any(recipe.jitter) or recipe.bend:
         degrees, shift = recipe.jitter
-        # of voxels that are no cubes the mean side
-        side = 1.0 if spacing is None else float(np.mean(spacing))
-        sizes = _SIZES * bool(degrees)
-        batches = jittered(batches, rotation=degrees, scale=sizes, shift=shift / side, bend=recipe.bend / side, **these)
+        poses: dict[str, Any] = {"rotation": degrees, "scale": _SIZES * bool(degrees), "shift": shift, "bend": recipe.bend}
+        batches = jittered(batches, **poses, spacing=spacing, **these)
     if recipe.contrasts == "maps":
         batches = contrast_mapped(batches, **these)
     elif recipe.contrasts == "labels":

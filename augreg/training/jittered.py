@@ -2,13 +2,15 @@
 
 fixed'(x) = fixed(A (x + u(x))),     moving'(x) = moving(B (x + v(x)))
 
-A and B about the centre, of rotation, scales and shift; u and v linear between places of chance; all drawn anew. A truth phi
+A and B about the centre, of rotation, scales and shift; u and v linear between places of chance; all drawn anew. Of voxels with
+sides s a rotation R of the world is diag(1 / s) R diag(s): thin stacks of slices turn as bodies do. A truth phi
 goes with them: with P = A o (id + u), Q = B o (id + v) it becomes Q^-1 o phi o P, known where phi is at P(x) and it leads to a
 voxel of the moving image.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import combinations
 from typing import Any
@@ -33,6 +35,7 @@ def jittered(
     scale: float = 0.1,
     shift: float = 5.0,
     bend: float = 0.0,
+    spacing: Sequence[float] | None = None,
     seed: int = 0,
     batch: int | None = None,
     part: slice = ALL,
@@ -46,15 +49,16 @@ def jittered(
     batch_of : pairs such as those of `pairs_from_images`
     rotation : standard deviation of the angle in every plane of two axes, degrees
     scale : standard deviation of the logarithm of the scale along every axis
-    shift : standard deviation of the shift along every axis, voxels
-    bend : standard deviation of the components of a displacement on cells of 8 voxels, voxels; maps of more than 2 may fold
+    shift : standard deviation of the shift along every axis, mm
+    bend : standard deviation of the components of a displacement on cells of 8 voxels, mm; maps of more than 2 voxels may fold
+    spacing : size of a voxel, mm; None is 1 along every axis, and shifts are in voxels then
     seed : seed of all random numbers
     batch : pairs of a step, of all processes; None is as many as there are
     part : which of a step's pairs these are; see `Team.part`
 
     Raises
     ------
-    ValueError : for negative numbers.
+    ValueError : for negative numbers; when pairs are asked for, for pairs of another dimension than the spacing's.
     """
     if not min(rotation, scale, shift, bend) >= 0:
         given = f"{rotation}, {scale}, {shift} and {bend}"
@@ -62,6 +66,9 @@ def jittered(
 
     def poses(count: int, shape: tuple[int, ...], rng: np.random.Generator) -> Map:
         D = len(shape)
+        sides = np.ones(D) if spacing is None else np.asarray(spacing, dtype=float)
+        if len(sides) != D:
+            raise ValueError(f"spacing: expected {D} numbers for these pairs, got {spacing}")
         drawn = rng.standard_normal((count if batch is None else batch, D * (D - 1) // 2 + 2 * D))[part]
         turns, sizes, shifts = np.split(drawn, [D * (D - 1) // 2, D * (D - 1) // 2 + D], axis=1)
         matrices = np.zeros((len(drawn), D, D))
@@ -72,13 +79,15 @@ def jittered(
             turn[:, a, a] = turn[:, b, b] = np.cos(angle)
             turn[:, a, b], turn[:, b, a] = -np.sin(angle), np.sin(angle)
             matrices = turn @ matrices
-        matrix, translation = (torch.from_numpy(values.astype(np.float32)) for values in (matrices, shift * shifts))
+        matrices = matrices * (sides / sides[:, None])
+        matrix, translation = (torch.from_numpy(values.astype(np.float32)) for values in (matrices, shift * shifts / sides))
         pose = AffineMap(matrix, translation, shape)
         if not bend:
             return pose
         cells = (_CELL,) * D
         grains = rng.standard_normal((count if batch is None else batch, D, *counts(shape, cells)), dtype=np.float32)[part]
-        return pose @ Displacement(torch.from_numpy(bend * grains), shape, cells)
+        lengths = (bend / sides).astype(np.float32).reshape(-1, *[1] * D)
+        return pose @ Displacement(torch.from_numpy(lengths * grains), shape, cells)
 
     def jittered_batch(step: int) -> PairBatch:
         pairs, rng = batch_of(step), np.random.default_rng([seed, step, 3])

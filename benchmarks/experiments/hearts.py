@@ -1,6 +1,7 @@
-"""Hearts of two people in sections: velocities learned from labels, from outlines matched beforehand (SVF-Net) or from likeness.
+"""Hearts of two people: velocities learned from labels, from outlines matched beforehand (SVF-Net) or from likeness.
 
-`cardiac2d` and `hearts3d` are two studies, see `benchmarks.experiments.sections`. `--choosing` keeps test people out.
+`cardiac2d` and `hearts3d`, sections, and `volumes` are three studies, see `benchmarks.experiments.sections`.
+`--choosing` keeps test people out.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from benchmarks.harness.record import Record, Row, about, write_record
 __all__ = ["options", "rendered", "run"]
 
 _PACKAGES = ("numpy", "torch")
-STUDIES = ("cardiac2d", "hearts3d")
+STUDIES = ("cardiac2d", "hearts3d", "volumes")
 PLAIN: dict[str, Callable[[Image, Image], Transform]] = {"none": nothing, "program": LPRegistration()}
 RIVALS = ("syn_cc",)
 _CORNER, _SHOWN = 6, 4
@@ -116,7 +117,7 @@ def _measured(run: Run, study: Sections, folder: Path, ants: Path | None) -> Rec
             return {"rows": list(_rows(run, method, study)), "trainings": [], "versions": versions}
     if run.method in PLAIN:
         return {"rows": list(_rows(run, timed(PLAIN[run.method]), study)), "trainings": [], "versions": {}}
-    flow, seconds = learned(lesson(run.method, run.seed, study), (SPACING, SPACING), folder)
+    flow, seconds = learned(lesson(run.method, run.seed, study), SPACING[run.study], folder)
     training = {"study": run.study, "method": run.method, "seed": run.seed, "cpu_seconds": seconds}
     return {"rows": list(_rows(run, timed(flow), study)), "trainings": [training], "versions": {}}
 
@@ -146,8 +147,10 @@ def _rows(run: Run, method: Method, study: Sections) -> Iterator[Row]:
 
 
 def _returned(phi: Transform, pair: Pair) -> float:
-    """The largest |phi^-1(phi(x)) - x| at pixels away from the border, pixels; NaN where there is no inverse."""
-    points = pair.fixed.image.grid.points()[_CORNER:-_CORNER, _CORNER:-_CORNER]
+    """The largest |phi^-1(phi(x)) - x| at voxels away from the border, mm; NaN where there is no inverse."""
+    grid = pair.fixed.image.grid
+    # of few slices none is away from the border
+    points = grid.points()[tuple(slice(_CORNER, -_CORNER) if n > 4 * _CORNER else slice(1, -1) for n in grid.shape)]
     try:
         back = phi.inverse()
     except (ValueError, NotImplementedError, AttributeError):

@@ -22,8 +22,9 @@ NAMES = {
 TITLES = {
     "cardiac2d": ("People of `cardiac2d`, centred", (("distance", "distance px", 2), ("dice", "Dice", 3))),
     "hearts3d": ("Middle slices of `hearts3d`, three structures", (("dice", "Dice", 3), ("jaccard", "Jaccard", 3))),
+    "volumes": ("`hearts3d` as volumes, three structures", (("dice", "Dice", 3), ("jaccard", "Jaccard", 3))),
 }
-_MORE = (("folding", "folding %", 3, 100), ("returned", "inverse, largest, px", 4, 1))
+_MORE = (("folding", "folding %", 3, 100), ("returned", "inverse, largest, px or mm", 4, 1))
 
 
 def rendered(record: Record) -> str:

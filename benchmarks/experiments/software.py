@@ -113,5 +113,6 @@ def rival(name: str, python: str, threads: int, warm_up: Pair) -> Iterator[tuple
 
 def _case(pair: Pair) -> Case:
     images = (np.asarray(one.image.values, dtype=np.float32) for one in (pair.fixed, pair.moving))
-    none = np.empty((0, 2))
-    return Case(pair.group, pair.fixed.name, "elastic", *images, none, none)
+    grids = (pair.fixed.image.grid, pair.moving.image.grid)
+    none = np.empty((0, grids[0].ndim))
+    return Case(pair.group, pair.fixed.name, "elastic", *images, none, none, spacings=(grids[0].spacing, grids[1].spacing))

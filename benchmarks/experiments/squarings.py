@@ -25,6 +25,7 @@ from augreg.registration import Centred
 from augreg.synthesis import PairBatch
 from augreg.training import matched, real_pairs, torch_threads
 from benchmarks.experiments import glands
+from benchmarks.experiments.hearts_lessons import SPACING as HEARTS
 from benchmarks.experiments.hearts_lessons import known_pairs
 from benchmarks.experiments.prostate_lessons import SPACING
 from benchmarks.experiments.sections import read_sections
@@ -92,7 +93,7 @@ def run(options: argparse.Namespace) -> None:
 
 
 def _sections() -> PairBatch:
-    return known_pairs(read_sections("hearts3d").training, 0, _PAIRS)
+    return known_pairs(read_sections("hearts3d").training, 0, HEARTS["hearts3d"], _PAIRS)
 
 
 def _glands() -> PairBatch:

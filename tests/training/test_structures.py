@@ -138,9 +138,28 @@ def _inverse(flow):
     return back, torch.ones_like(back[:, :1], dtype=torch.bool)
 
 
+def test_poses_of_thin_stacks_are_those_of_the_world():
+    x, y, z = np.moveaxis(Grid((16, 18, 24)).points(), -1, 0)
+    body = np.exp(-(((x - 8) / 3) ** 2 + ((y - 9) / 6) ** 2 + ((z - 12) / 5) ** 2))
+    # slices in the middle of every fourth
+    thin = body.reshape(16, 18, 6, 4).mean(axis=-1)
+
+    def posed(values, spacing):
+        images = [Image(values, Grid(values.shape))] * 2
+        about = {"rotation": 12.0, "scale": 0.1, "shift": 1.5, "seed": 5}
+        return jittered(pairs_from_images(images, 2, 0), **about, spacing=spacing)(0).fixed[:, 0]
+
+    seen = posed(thin, (1.0, 1.0, 4.0))
+    meant = posed(body, None).unflatten(-1, (6, 4)).mean(dim=-1)
+    blind = posed(thin, None)
+    assert (seen - meant).abs().max() < 0.12 < 0.3 < (blind - meant).abs().max()
+
+
 def test_poses_that_cannot_be_are_refused():
     with pytest.raises(ValueError, match="expected numbers of at least 0, got -1"):
         jittered(pairs, rotation=-1)
+    with pytest.raises(ValueError, match="spacing: expected 2 numbers for these pairs"):
+        jittered(pairs, spacing=(1.0, 1.0, 4.0))(0)
 
 
 def test_overlap_falls_with_the_true_map_and_pays_for_structures_that_both_have():
