@@ -62,6 +62,8 @@ OTHER = Recipe(
     prior="plausible:0.5+critic=model",
     contrasts="maps",
     targets="shapes",
+    patience=3,
+    descriptor="edges",
 )
 
 
@@ -118,6 +120,8 @@ def test_every_value_of_a_recipe_is_in_its_json():
         ({"prior": "plausible+plausible"}, "prior: expected none, or one or more of"),
         ({"prior": 3}, "prior: expected none, or one or more of"),
         ({"prior": "plausible", "map": "affine"}, "prior: expected a map that bends, affine ones cost nothing, got affine"),
+        ({"patience": 0}, "patience: expected a positive whole number, got 0"),
+        ({"descriptor": "sift"}, "descriptor: expected one of none, mind, edges, got 'sift'"),
         ({"contrasts": "all"}, "contrasts: expected one of none, maps, labels"),
         ({"pool": 12}, "pool: expected a multiple of the 8 pairs"),
         ({"pool": 16, "curriculum": 0.5}, "curriculum: expected 0 beside a pool"),
@@ -152,7 +156,7 @@ def test_options_change_single_values_of_a_recipe():
     rest = (
         "--architecture FlowNetC --width 0.125 --window 31 --batch 4 --steps 7 --learning-rate 3e-4 --likeness 2 --smoothness 0.5"
         " --map cascade --scales 4 1 --objective mind+labels:2 --bending 0.25"
-        " --prior plausible:0.5+critic=model --contrasts maps --targets shapes"
+        " --prior plausible:0.5+critic=model --contrasts maps --targets shapes --patience 3 --descriptor edges"
     )
     written = {"halvings": 3, "warm_up": 20, "weight_decay": 4e-4, "clip": 5.0}
     assert asked(f"{turns} {looks} {rest}") == replace(OTHER, **written)

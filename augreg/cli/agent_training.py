@@ -58,6 +58,8 @@ _STRANGE = (
     "bend",
     "shade",
     "prior",
+    "patience",
+    "descriptor",
     "shapes",
     "init",
 )

@@ -40,8 +40,10 @@ _VALUES = (
     "bending",
     "prior",
     "contrasts",
+    "descriptor",
     "targets",
     "tile",
+    "patience",
 )
 # of these a folder of pairs has settled all
 OF_DRAWING = ("turns", "intensity", "pool")
@@ -63,6 +65,13 @@ def add_recipe_options(parser: argparse.ArgumentParser) -> None:
         type=positive(float),
         metavar="M",
         help="as many steps as fit into them, settled by timing some at the start and kept with the run",
+    )
+    parser.add_argument(
+        "--patience",
+        type=positive(int),
+        metavar="LOOKS",
+        help="end after so many looks at pairs held out, one in 100 steps, without a better one, and keep the best network, with "
+        "its critic; for a model and a folder of pairs (default: all steps, the last network)",
     )
     parser.add_argument("--batch", type=positive(int), metavar="B", help="pairs per step (default 8; of PAIRS.csv 4)")
     parser.add_argument(
@@ -181,7 +190,13 @@ def add_recipe_options(parser: argparse.ArgumentParser) -> None:
         "--contrasts",
         choices=("none", "maps", "labels"),
         help="each image in a contrast of its own: through a random map of intensities, or each label with a random mean and "
-        "texture (default none; little was learned so from nothing; begin by --init with a network of one contrast)",
+        "texture (default none; take --descriptor edges with it)",
+    )
+    parser.add_argument(
+        "--descriptor",
+        choices=("none", "mind", "edges"),
+        help="what the network sees of images: self-similarities or directions of edges, which another contrast leaves mostly as "
+        "they are (default none: images)",
     )
     pairs.add_argument(
         "--targets",
@@ -248,4 +263,9 @@ def recipe_of(options: argparse.Namespace, known: Mapping[str, Any], *, labelled
     if published[0] != published[1] and "width" not in asked:
         # widths of FlowNet are a quarter of what was published, others are narrow as they are
         asked["width"] = 1.0 if published[1] else Recipe.width
-    return replace(base, **asked)
+    recipe = replace(base, **asked)
+    if recipe.patience is not None and is_table(options.source):
+        raise ValueError(
+            "--patience: expected a model or a folder of pairs, some of which are held out, got a table of pairs; leave it out"
+        )
+    return recipe

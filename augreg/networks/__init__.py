@@ -9,6 +9,7 @@ from augreg.networks.architectures.patchnet import PatchNet
 from augreg.networks.architectures.regnet import RegNet
 from augreg.networks.architectures.unet import UNet
 from augreg.networks.catalogue import ARCHITECTURES, coarsest_cells, network_of
+from augreg.networks.described import DESCRIPTORS, Described, described_channels
 from augreg.networks.files import NetworkFile, read_network, write_network
 from augreg.networks.heads import AffineFlow, Antisymmetric, Cascade, VelocityFlow
 from augreg.networks.losses.affine_free import affine_free
@@ -33,6 +34,7 @@ from augreg.tensors import flow_to_displacement, image_to_tensor
 
 __all__ = [
     "ARCHITECTURES",
+    "DESCRIPTORS",
     "AffineFlow",
     "AffineMap",
     "Antisymmetric",
@@ -41,6 +43,7 @@ __all__ = [
     "Committee",
     "Composed",
     "Critic",
+    "Described",
     "Displacement",
     "FlowNet",
     "FlowNetC",
@@ -71,6 +74,7 @@ __all__ = [
     "bending",
     "coarsest_cells",
     "curvature",
+    "described_channels",
     "diffusion",
     "edge_difference",
     "end_point_error",

@@ -19,6 +19,7 @@ from augreg.networks.architectures.marker import Committee, Marker
 from augreg.networks.architectures.patchnet import PatchNet
 from augreg.networks.architectures.regnet import RegNet
 from augreg.networks.architectures.unet import UNet
+from augreg.networks.described import Described
 from augreg.networks.heads import AffineFlow, Antisymmetric, Cascade, VelocityFlow
 from augreg.networks.marked import Marked, Moments
 from augreg.networks.network import Network
@@ -113,6 +114,11 @@ def _steered(about: Mapping[str, Any], parts: Sequence[nn.Module]) -> nn.Module:
     return Steered(_network(network), about["kernels"], about["reach"], about["cell"])
 
 
+def _described(about: Mapping[str, Any], parts: Sequence[nn.Module]) -> nn.Module:
+    (network,) = parts
+    return Described(_network(network), about["kind"])
+
+
 def _marker(about: Mapping[str, Any], _: Sequence[nn.Module]) -> nn.Module:
     return Marker(about["ndim"], about["channels"], about["marks"], about["width"], about["strides"], about["finest"])
 
@@ -142,6 +148,7 @@ _KNOWN: dict[str, Make] = {
     "AffineFlow": _affine,
     "AtScale": _at_scale,
     "Steered": _steered,
+    "Described": _described,
     "Marker": _marker,
     "Committee": lambda _, parts: Committee(_of(parts, (Marker,))),
     "Marked": _marked,

@@ -10,7 +10,7 @@ process alone.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -125,10 +125,7 @@ def shown(recipe: Recipe, batches: Batches, seed: int, *, part: slice = ALL, spa
         degrees, shift = recipe.jitter
         poses: dict[str, Any] = {"rotation": degrees, "scale": _SIZES * bool(degrees), "shift": shift, "bend": recipe.bend}
         batches = jittered(batches, **poses, spacing=spacing, **these)
-    if recipe.contrasts == "maps":
-        batches = contrast_mapped(batches, **these)
-    elif recipe.contrasts == "labels":
-        batches = contrast_drawn(batches, **these)
+    batches = _in_contrasts(recipe, batches, these)
     if recipe.shade:
         batches = shaded(batches, gain=recipe.shade, **these)
     if recipe.gamma or recipe.noise:
@@ -146,10 +143,16 @@ def pairs_held_out(recipe: Recipe, model: AppearanceModel, seed: int, count: int
     """Some `count` pairs that no training sees, of every turn alike, with shapes of full size."""
     batches = max(_LOOKS, len(recipe.turns))
     each = max(1, count // batches)
-    drawn = _drawn(recipe, model, seed, lambda _: 1.0, each, ALL, None)
+    drawn = _in_contrasts(recipe, _drawn(recipe, model, seed, lambda _: 1.0, each, ALL, None), {"seed": seed})
     if recipe.gamma or recipe.noise:
         drawn = seen_differently(drawn, gamma=recipe.gamma, noise=recipe.noise, seed=seed)
     return held_out(drawn, batches)
+
+
+def _in_contrasts(recipe: Recipe, batches: Batches, these: Mapping[str, Any]) -> Batches:
+    if recipe.contrasts == "none":
+        return batches
+    return contrast_mapped(batches, **these) if recipe.contrasts == "maps" else contrast_drawn(batches, **these)
 
 
 def objective(
@@ -214,6 +217,7 @@ def first_network(
         marks=0 if recipe.marks == "none" else len(structures),
         markers=2 if recipe.marks == "two" else 1,
         antisymmetric=recipe.antisymmetric,
+        descriptor=recipe.descriptor,
     )
 
 
@@ -258,7 +262,7 @@ def learner_of(
 
 def training_options(recipe: Recipe, machine: Machine, *, checkpoint_seconds: float = 120.0) -> TrainingOptions:
     """Steps and rates; where to compute and how often to keep a checkpoint is no part of a recipe."""
-    names = ("steps", "learning_rate", "halvings", "warm_up", "weight_decay", "clip")
+    names = ("steps", "learning_rate", "halvings", "warm_up", "weight_decay", "clip", "patience")
     known = {name: getattr(recipe, name) for name in names}
     return TrainingOptions(**known, checkpoint_seconds=checkpoint_seconds, machine=machine)
 

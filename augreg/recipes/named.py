@@ -122,9 +122,9 @@ where nothing moves; on people it was as good as one scale used twice (`python -
 0.383 of Jaccard against 0.375, but 0.345 against 0.352 on slices of another height, one seed (`run steering`).
 """
 
-CONTRASTS = replace(BRAIN, contrasts="maps")
-"""BRAIN with every image through a random map of its intensities: for images whose contrast is not known before, with `--init`
-of a network that BRAIN has taught.
+CONTRASTS = replace(BRAIN, contrasts="maps", descriptor="edges")
+"""BRAIN with every image through a random map of its intensities, seen by the directions of its edges: for images whose contrast
+is not known before.
 
 From nothing, 600 steps, it brought a Jaccard of 0.308 in any contrast and 0.340 on people as they are (no registration 0.298,
 BRAIN 0.286 and 0.375; `python -m benchmarks run contrast`); begun with the network of BRAIN, on training people, 0.311 and 0.372

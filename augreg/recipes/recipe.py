@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal, get_args
 
+from augreg.networks import DESCRIPTORS
 from augreg.recipes.priors import prior_words
 from augreg.recipes.shapes import MAPS, MARKERS, TRUNKS
 from augreg.recipes.words import objective_words
@@ -103,6 +104,10 @@ class Recipe:
     smoothness : weight of the flow's mean squared gradient beside the objective
     bending : weight of the flow's mean squared second differences beside the objective; affine maps have none
     prior : what maps are held to beside it, in words: see `augreg.recipes.priors`
+    descriptor : what a network sees of images: none, themselves, or what a change of contrast leaves, mind or edges, see
+        `augreg.networks.Described`
+    patience : looks at pairs held out, one in 100 steps, without a better one, after which training ends with the best network;
+        None takes all steps
     contrasts : whether each image gets a contrast of its own: none, maps (random maps of intensities) or labels (random means and
         textures of labels), see `augreg.training.contrast_mapped` and `contrast_drawn`
     targets : truth of real pairs: none, or shapes, maps that match the outlines of label maps, see `augreg.training.matched`
@@ -145,8 +150,10 @@ class Recipe:
     bending: float = 0.0
     prior: str = "none"
     contrasts: str = "none"
+    descriptor: str = "none"
     targets: str = "none"
     tile: int | None = None
+    patience: int | None = None
 
     def __post_init__(self) -> None:
         zero = ("intensity", "gamma", "noise", "bend", "shade", "halvings", "weight_decay", "likeness", "smoothness", "bending")
@@ -155,7 +162,7 @@ class Recipe:
         _check(self, "a positive whole number", lambda value: value > 0 and value == int(value), "batch", "steps", "warm_up")
         _check(self, "a share from 0 to 1", lambda value: 0 <= value <= 1, "curriculum")
         known = {"mirrored": get_args(Mirrored), "architecture": TRUNKS, "map": MAPS, "marks": MARKERS, "contrasts": CONTRASTS}
-        known["targets"] = TARGETS
+        known |= {"targets": TARGETS, "descriptor": ("none", *DESCRIPTORS)}
         for name, values in known.items():
             if getattr(self, name) not in values:
                 raise ValueError(f"{name}: expected one of {', '.join(values)}, got {getattr(self, name)!r}")
@@ -182,6 +189,8 @@ class Recipe:
                 raise ValueError(f"tile: expected a map that looks nearby, got {self.map}, which needs the whole; leave it out")
             if prior_words(self.prior):
                 raise ValueError(f"tile: expected no prior, which knows whole maps, got {self.prior}; leave one out")
+        if self.patience is not None:
+            _check(self, "a positive whole number", lambda value: value > 0 and value == int(value), "patience")
         if prior_words(self.prior) and self.map in ("affine", "moments"):
             raise ValueError(f"prior: expected a map that bends, affine ones cost nothing, got {self.map}; leave it out")
         if self.pool is not None:

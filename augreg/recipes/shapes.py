@@ -8,7 +8,7 @@ moments         scales and a shift between the moments of what is marked; for ne
 
 With structures each image is marked by itself first (`augreg.networks.Marked`): by one marker for both images, or by two, for
 images of two scanners; an affine map then is that of moments. An antisymmetric flow of velocities is the inverse of that of
-exchanged images.
+exchanged images. Described networks see descriptors of images instead (`augreg.networks.Described`).
 
 scales (4, 2, 1)    one such network per scale, from coarse to fine, each on what those before leave
 """
@@ -23,6 +23,7 @@ from augreg.networks import (
     Antisymmetric,
     AtScale,
     Cascade,
+    Described,
     LocalNet,
     Marked,
     Marker,
@@ -33,6 +34,7 @@ from augreg.networks import (
     StackedEncoder,
     UNet,
     VelocityFlow,
+    described_channels,
     seeded,
     seeded_network,
 )
@@ -67,6 +69,7 @@ def network_as(
     marks: int = 0,
     markers: int = 1,
     antisymmetric: bool = False,
+    descriptor: str = "none",
 ) -> Network:
     """A network with first weights that depend on the seed alone.
 
@@ -81,6 +84,7 @@ def network_as(
     marks : structures that are marked first, 0 for none
     markers : 1 for both images, 2 for each image its own
     antisymmetric : whether flows of velocities are to be inverted by exchanged images
+    descriptor : what networks see, none for images themselves
 
     Raises
     ------
@@ -94,12 +98,13 @@ def network_as(
         raise ValueError(f"antisymmetric: expected the map velocity, whose inverse is known, got {kind}; leave it out")
     if shape is not None:
         _check_shape("affine" if kind == "moments" else kind, trunk, scales, shape)
-    if kind == "displacement" and scales == (1,) and trunk in ARCHITECTURES and not marks:
+    if kind == "displacement" and scales == (1,) and trunk in ARCHITECTURES and not marks and descriptor == "none":
         return seeded_network(seed, ndim, width, architecture=ARCHITECTURES[trunk], window=window)
-    channels = 1 + marks
+    seen_channels = 1 if descriptor == "none" else described_channels(descriptor, ndim)
+    channels = seen_channels + marks
 
     def affine() -> Network:
-        return Moments(ndim, channels, marks) if marks else AffineFlow(StackedEncoder(ndim, 1, width), _GAIN)
+        return Moments(ndim, channels, marks) if marks else AffineFlow(StackedEncoder(ndim, seen_channels, width), _GAIN)
 
     def at(scale: int) -> Network:
         seen = None if shape is None else tuple(-(-n // scale) for n in shape)
@@ -112,11 +117,12 @@ def network_as(
         return found if scale == 1 else AtScale(found, scale)
 
     def make() -> Network:
-        marked = [_marker(ndim, marks, width, shape) for _ in range(markers * bool(marks))]
+        marked = [_marker(ndim, seen_channels, marks, width, shape) for _ in range(markers * bool(marks))]
         first = [affine()] if kind == "cascade" else []
         parts = [*first, *map(at, scales)]
         found = parts[0] if len(parts) == 1 else Cascade(parts)
-        return Marked(marked, found) if marked else found
+        found = Marked(marked, found) if marked else found
+        return found if descriptor == "none" else Described(found, descriptor)
 
     return seeded(seed, make)
 
@@ -134,14 +140,14 @@ def fitting_strides(shape: tuple[int, ...]) -> tuple[tuple[int, ...], ...]:
     return tuple(stages)
 
 
-def _marker(ndim: int, marks: int, width: float, shape: tuple[int, ...] | None) -> Marker:
+def _marker(ndim: int, channels: int, marks: int, width: float, shape: tuple[int, ...] | None) -> Marker:
     """With marks at every pixel; of volumes on cells of the first stage, which takes half the time."""
     strides = ((2,) * ndim,) * _STAGES if shape is None else fitting_strides(shape) or ((2,) * ndim,)
     if ndim == 2:
-        return Marker(ndim, 1, marks, width, strides, finest=0)
+        return Marker(ndim, channels, marks, width, strides, finest=0)
     # of small volumes three stages see all
     strides = strides[:3]
-    return Marker(ndim, 1, marks, width, strides, finest=min(1, len(strides) - 1))
+    return Marker(ndim, channels, marks, width, strides, finest=min(1, len(strides) - 1))
 
 
 def _trunk(trunk: str, ndim: int, width: float, window: int | None, shape: tuple[int, ...] | None, channels: int) -> Network:

@@ -3,7 +3,8 @@
     network.encoder.steps.0.0.weight                   a tensor of the module `network`
     adam.network.encoder.steps.0.0.weight.exp_avg      what the optimiser `adam` keeps for this parameter
 
-and as JSON, in the metadata, the kind of learner, its description, and the number of steps.
+and as JSON, in the metadata, the kind of learner, its description, and the number of steps. Of a run with patience the best state
+(`augreg.training.best`) is in the same file, below names that begin with `best:`, so that both are of one moment.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -19,18 +21,21 @@ from augreg.training.learner import Learner
 
 CHECKPOINT = "checkpoint.safetensors"
 _KIND = "augreg checkpoint"
+_BEST = "best:"
+_NOTHING: Mapping[str, torch.Tensor] = {}
 # names, shapes or kinds that a message shows
 _SHOWN = 3
 
 
-def save(learner: Learner, step: int, path: Path) -> None:
-    """Write a checkpoint with `step` steps behind it."""
-    about = {"learner": type(learner).__name__, "description": dict(learner.description), "step": step}
-    write_tensors(named_state(learner), about, path, _KIND)
+def save(learner: Learner, step: int, path: Path, best: Mapping[str, torch.Tensor] = _NOTHING, **numbers: float) -> None:
+    """Write a checkpoint with `step` steps behind it, a state that is kept beside it, and what else the run has to know."""
+    about = {"learner": type(learner).__name__, "description": dict(learner.description), "step": step, **numbers}
+    kept = {f"{_BEST}{name}": tensor for name, tensor in best.items()}
+    write_tensors({**named_state(learner), **kept}, about, path, _KIND)
 
 
-def load(learner: Learner, path: Path) -> int:
-    """Put a checkpoint into a learner; the number of steps it has behind it.
+def load(learner: Learner, path: Path) -> tuple[int, dict[str, torch.Tensor], dict[str, Any]]:
+    """Put a checkpoint into a learner; the number of steps it has behind it, the state that is kept beside it, and all numbers.
 
     Raises
     ------
@@ -47,10 +52,11 @@ def load(learner: Learner, path: Path) -> int:
         wanted, got = (", ".join(f"{name} {of.get(name)}" for name in other) for of in (ours, theirs))
         raise ValueError(f"{path}: expected a checkpoint of this learner, {wanted}, got one with {got}")
     try:
-        restore(learner, tensors)
+        restore(learner, {name: tensor for name, tensor in tensors.items() if not name.startswith(_BEST)})
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
-    return int(about["step"])
+    best = {name.removeprefix(_BEST): tensor for name, tensor in tensors.items() if name.startswith(_BEST)}
+    return int(about["step"]), best, about
 
 
 def named_state(learner: Learner) -> dict[str, torch.Tensor]:
@@ -70,6 +76,12 @@ def named_state(learner: Learner) -> dict[str, torch.Tensor]:
         if not isinstance(tensor, torch.Tensor):
             raise TypeError(f"{name}: expected a tensor, got {type(tensor).__name__}; keep it as a buffer of a module")
     return tensors
+
+
+def spoilt(learner: Learner) -> list[str]:
+    """Names of what a learner remembers that is not finite: no file is read that holds such tensors."""
+    state = named_state(learner).items()
+    return [name for name, tensor in state if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all())]
 
 
 def restore(learner: Learner, tensors: Mapping[str, torch.Tensor]) -> None:

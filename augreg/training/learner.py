@@ -66,7 +66,10 @@ class Learner(ABC):
         they are moved to the device, in training mode
     optimisers : optimisers of parameters of these modules, by names that files show
     description : properties that a checkpoint must share with a learner that goes on from it, as JSON
+    goal : name of the number of `look` that is to become small, for runs that end early; none by default
     """
+
+    goal: str = ""
 
     modules: Mapping[str, nn.Module]
     optimisers: Mapping[str, torch.optim.Optimizer]

@@ -50,6 +50,14 @@ class Team:
             distributed.all_reduce(numbers)
         return numbers / self.size
 
+    def told(self, number: float, device: torch.device) -> float:
+        """What the first process says; the others may say anything."""
+        if self.size == 1:
+            return number
+        said = torch.tensor([number], dtype=torch.float64, device=device)
+        distributed.broadcast(said, 0)
+        return float(said)
+
     def gathered(self, part: torch.Tensor) -> torch.Tensor:
         """What all processes have, in their order: equally long parts (N, ...) -> (size * N, ...)."""
         if self.size == 1:

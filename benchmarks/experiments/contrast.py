@@ -7,6 +7,9 @@
     model                                   pairs of the appearance model, the truth and how alike images are
     maps                                    the same pairs, each image through a random map of intensities
     drawn                                   the same pairs, every label of an image with a mean and a noise of its own
+    edges maps, similarities maps           as maps; the network sees descriptors (`Described`): directions of edges, or MIND
+    edges maps longer                       in four times the steps
+    edges likeness                          as likeness, seen by directions of edges
 
 Each is trained on training people as they are ("same") or through their maps ("any"), and registers test people both ways.
 Networks are FlowNetS at a quarter of its width and see heads at half of the resolution, 80 x 96 at 2 mm. A critic is judged by
@@ -29,10 +32,12 @@ from augreg.geometry.grid import Grid
 from augreg.lp import LPRegistration
 from augreg.networks import (
     Critic,
+    Described,
     Displacement,
     FlowNetS,
     Map,
     Network,
+    described_channels,
     local_correlation,
     mean_squared_difference,
     mutual_information_loss,
@@ -100,7 +105,19 @@ METHODS = {
     "model": "appearance model",
     "maps": "appearance model, maps of intensities",
     "drawn": "appearance model, random contrasts",
+    "similarities maps": "appearance model, maps of intensities, MIND seen",
+    "edges maps": "appearance model, maps of intensities, edges seen",
+    "edges maps longer": "the same in four times the steps",
+    "edges likeness": "local correlation, edges seen",
 }
+# descriptors that a network sees, and what it learns from otherwise
+SEEN = {
+    "edges maps": ("edges", "maps"),
+    "edges maps longer": ("edges", "maps"),
+    "similarities maps": ("mind", "maps"),
+    "edges likeness": ("edges", "likeness"),
+}
+LONGER = 4
 # with the contrast that is learned from
 LEARNED = (
     ("likeness", "same"),
@@ -116,6 +133,10 @@ LEARNED = (
     ("likeness+labels", "same"),
     ("labels", "same"),
     ("likeness+labels", "any"),
+    ("edges maps", "any"),
+    ("edges maps longer", "any"),
+    ("similarities maps", "any"),
+    ("edges likeness", "same"),
 )
 SEEDS = (0,)
 # factors on the weight of the roughness, and steps, when settings are chosen
@@ -152,7 +173,7 @@ def listed(study: Study, kept: Path) -> Iterator[tuple[str, Callable[[Path], lis
         yield name.replace(" ", "-"), functools.partial(_rows, name, "", method, people, {})
     for seed in SEEDS:
         for name, contrast in LEARNED:
-            yield f"{name}-{contrast}-s{seed}", functools.partial(_learned, name, contrast, seed, people, kept)
+            yield f"{name.replace(' ', '-')}-{contrast}-s{seed}", functools.partial(_learned, name, contrast, seed, people, kept)
 
 
 def choosing(study: Study, kept: Path) -> Iterator[tuple[str, Callable[[Path], list[Row]]]]:
@@ -173,11 +194,11 @@ def _learned(
     folder: Path,
     *,
     factor: float = 1.0,
-    steps: int = STEPS,
+    steps: int | None = None,
 ) -> list[Row]:
     study = at_half(people[contrast])
     lesson = lesson_of(name, contrast, seed, study, lambda: fitted(at_half(people["same"]), kept), factor)
-    lesson = replace(lesson, steps=steps)
+    lesson = replace(lesson, steps=steps or STEPS * (LONGER if name.endswith("longer") else 1))
     flow, said = taught(lesson, seed, folder, HALF)
     about = {"seed": seed, **said}
     if name == "adversarial":
@@ -195,7 +216,8 @@ def _rows(name: str, trained: str, method: Registration, people: dict[str, Study
 
 def lesson_of(name: str, contrast: str, seed: int, study: Study, model: Callable[[], AppearanceModel], factor: float) -> Lesson:
     """What a network learns from; `factor` multiplies the weight of the roughness."""
-    lesson = functools.partial(Lesson, _network, steps=STEPS, rate=RATE)
+    described, name = SEEN.get(name, (None, name))
+    lesson = functools.partial(Lesson, functools.partial(_network, described), steps=STEPS, rate=RATE)
     if name in ("model", "maps", "drawn"):
         generator = turn_pairs(BRAIN, BRAIN.turns[0], model())
         pairs = pairs_from_generators(lambda _: generator, BRAIN.drawn, seed)
@@ -222,8 +244,10 @@ def lesson_of(name: str, contrast: str, seed: int, study: Study, model: Callable
     return lesson(batches, Smooth(found, factor * weight))
 
 
-def _network() -> Network:
-    return FlowNetS(2, 1, WIDTH)
+def _network(described: str | None) -> Network:
+    if described is None:
+        return FlowNetS(2, 1, WIDTH)
+    return Described(FlowNetS(2, described_channels(described, 2), WIDTH), described)
 
 
 def fitted(study: Study, kept: Path) -> AppearanceModel:
@@ -311,23 +335,27 @@ def rendered(record: Record) -> str:
 
 
 def _against(rows: Sequence[Row]) -> str:
-    """The critic against the others, person by person, in any contrast."""
+    """Edges and the critic against the others, person by person, in any contrast."""
     found: dict[str, list[list[float]]] = {}
     for row in rows:
         if row["tested"] == "any" and row["trained"] != "same":
             found.setdefault(row["method"], []).append(row["jaccard"])
-    means = {name: dict(enumerate(np.mean(values, axis=0).tolist())) for name, values in found.items()}
-    if "adversarial" not in means:
-        return ""
-    own = {str(person): value for person, value in means["adversarial"].items()}
+    means = {
+        name: {str(person): value for person, value in enumerate(np.mean(values, axis=0).tolist())}
+        for name, values in found.items()
+    }
+    return "\n\n".join(_of(name, means).rstrip("\n") for name in ("edges maps", "adversarial") if name in means)
+
+
+def _of(own: str, means: dict[str, dict[str, float]]) -> str:
     lines = []
     for name, title in METHODS.items():
-        if name in means and name not in ("adversarial", "none"):
-            one = compared(own, {str(person): value for person, value in means[name].items()})
+        if name in means and name not in (own, "none"):
+            one = compared(means[own], means[name])
             low, high = one.interval
             cells = [f"{one.difference:+.3f}", f"{low:+.3f} to {high:+.3f}", f"{one.p:.3f}", f"{one.higher} of {one.people}"]
             lines.append([title, *cells])
-    return table(["adversarial similarity in any contrast, against", "difference", "95 % interval", "p", "better for"], lines)
+    return table([f"{METHODS[own]} in any contrast, against", "difference", "95 % interval", "p", "better for"], lines)
 
 
 def _verdicts(rows: Sequence[Row]) -> str:

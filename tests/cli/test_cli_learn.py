@@ -253,6 +253,18 @@ def test_training_writes_curves_and_looks_at_pairs_held_out(folder, capsys):
     assert len(list((folder / "curves" / "logs").iterdir())) == 1
 
 
+def test_training_with_patience_ends_with_the_best_network_and_says_so(folder, capsys, monkeypatch):
+    monkeypatch.setattr("augreg.training.loop.TrainingOptions.look_every", 2)
+    errors = iter([3.0, 1.0, 2.0, 2.0, 2.0])
+    monkeypatch.setattr("augreg.training.learners.flows.pairs_error", lambda *_: next(errors))
+    line = "train model.npz -o patient --steps 12 --batch 2 --width 0.0625 --device cpu --patience 2 --json"
+    assert run_in(folder, line) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert (told["steps"], told["best_step"], told["epe_held_out"]) == (8, 4, 2.0)
+    settings = json.loads((folder / "patient" / "settings.json").read_text(encoding="utf-8"))["settings"]
+    assert settings["patience"] == 2
+
+
 def test_training_minimises_what_it_is_asked_to(folder, capsys):
     losses = {}
     for wanted in ("", "--likeness 0", "--likeness 0 --smoothness 2", "--symmetric", "--symmetric --batch 3"):

@@ -65,6 +65,18 @@ def weights(folder, name):
     return (folder / name / "weights.safetensors").read_bytes()
 
 
+def test_a_network_of_descriptors_is_trained_says_what_it_sees_and_bears_a_negative(folder):
+    line = f"train pairs.csv {SMALL} --descriptor edges --map velocity --marks one --objective labels --steps 2"
+    assert run(folder, f"{line} -o edges") == 0
+    flow = FlowRegistration.from_file(folder / "edges" / "weights.safetensors")
+    assert flow.network.description["architecture"] == "Described"
+    fixed, moving = (ar.read_image(folder / f"i{number}.mha") for number in (2, 3))
+    negative = moving.with_values(100 - moving.values.astype(float))
+    points = fixed.grid.points()[5:-5, 5:-5]
+    found, known = flow(fixed, negative)(points), flow(fixed, moving)(points)
+    np.testing.assert_allclose(found, known, atol=1e-3)
+
+
 def test_a_table_is_learned_from_and_a_run_that_goes_on_is_the_same_run(folder, capsys, monkeypatch):
     line = f"train pairs.csv {SMALL} --map velocity --scales 2 1"
     assert run(folder, f"{line} -o whole --steps 4 --json") == 0
@@ -93,6 +105,7 @@ def test_a_table_is_learned_from_and_a_run_that_goes_on_is_the_same_run(folder, 
         ("half.csv --objective labels", "--objective: expected label maps of all pairs for labels"),
         ("pairs.csv --objective truth", "--objective: expected words without truth"),
         ("pairs.csv --objective beauty", "objective: expected one or more of truth, velocity, likeness"),
+        ("pairs.csv --patience 3", "--patience: expected a model or a folder of pairs, some of which are held out, got a table"),
         ("pairs.csv --curriculum 0.5", "--curriculum: expected a model to draw from, got a table of pairs"),
         (
             "pairs.csv --prior critic",

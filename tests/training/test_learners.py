@@ -246,7 +246,7 @@ def test_every_number_that_is_known_has_a_curve(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", types.SimpleNamespace(SummaryWriter=Writer))
     states = []
     with tensorboard_log(tmp_path) as log:
-        for state in learn(Plain(start=float("nan")), tmp_path, replace(OPTIONS, look_every=2)):
+        for state in learn(Plain(seen=float("nan")), tmp_path, replace(OPTIONS, look_every=2)):
             states.append(state)
             if state.step > 2:
                 log(state)
@@ -261,8 +261,8 @@ def test_every_number_that_is_known_has_a_curve(tmp_path, monkeypatch):
 class Plain(Learner):
     """One parameter, and what the loop has said to it."""
 
-    def __init__(self, start=1.0):
-        self.module = torch.nn.ParameterDict({"w": torch.nn.Parameter(torch.tensor([start, -2 * start]))})
+    def __init__(self, seen=None):
+        self.seen, self.module = seen, torch.nn.ParameterDict({"w": torch.nn.Parameter(torch.tensor([1.0, -2.0]))})
         self.sgd = torch.optim.SGD(self.module.parameters())
         self.modules, self.optimisers, self.description, self.rates = {"module": self.module}, {"sgd": self.sgd}, {}, []
 
@@ -276,7 +276,7 @@ class Plain(Learner):
         return {"norm": norm, "number": torch.tensor(float(number))}
 
     def look(self):
-        return {"seen": self.module["w"][0].item()}
+        return {"seen": self.module["w"][0].item() if self.seen is None else self.seen}
 
     def write(self, path):
         write_tensors(self.module.state_dict(), {}, path, "plain")

@@ -38,7 +38,7 @@ _HELD_OUT = 16
 # steps from which on it is worth knowing before how long they take
 _LONG = 20
 # what is told of the last step
-_TOLD = ("loss", "epe", "epe_without", "learning_rate", "seconds", "epe_held_out")
+_TOLD = ("loss", "epe", "epe_without", "learning_rate", "seconds", "epe_held_out", "best_step")
 
 
 def add(commands: Commands) -> None:
@@ -97,7 +97,6 @@ def run(options: argparse.Namespace) -> None:
     from augreg import recipes, training  # torch: only here
 
     machine = training.Machine(options.device, options.threads, options.precision, compiled=options.compile)
-    # before the work
     known = training.run_settings(options.output) if options.resume else None
     lines = _lines(options)
     recipe = recipe_of(options, known or {}, labelled=bool(lines) and all(line.labelled for line in lines))
@@ -132,10 +131,12 @@ def run(options: argparse.Namespace) -> None:
     if team.rank > 0:
         return
     weights = Path(options.output) / training.WEIGHTS
-    result: dict[str, Any] = {"weights": str(weights), "steps": recipe.steps}
-    text = f"{weights}: {recipe.steps} steps"
+    steps = recipe.steps if state is None else state.step
+    result: dict[str, Any] = {"weights": str(weights), "steps": steps}
+    text = f"{weights}: {steps} steps"
     if state is not None:
         result |= {name: getattr(state, name) for name in _TOLD}
+        text += f", the best after {state.best_step}" * (state.best_step is not None)
         if math.isfinite(state.epe):
             text += f", EPE {state.epe:.2f} voxels on the last pairs (without registration {state.epe_without:.2f})"
         else:

@@ -66,11 +66,16 @@ def edge_difference(fixed: torch.Tensor, moved: torch.Tensor, share: float = 0.5
         return (1 - both.square() / lengths.clamp(min=_TINY**2)).mean()
 
 
+def slopes(images: torch.Tensor) -> torch.Tensor:
+    """Central differences of images (B, C, *shape), 1 / voxel: (B, C, D, *shape)."""
+    return torch.stack([(_moved(images, a, 1) - _moved(images, a, -1)) / 2 for a in range(images.ndim - 2)], dim=2)
+
+
 def _gradients(images: torch.Tensor, share: float) -> tuple[torch.Tensor, torch.Tensor]:
-    """Central differences (B, C, D, *shape), and the length below which they are noise, (B, C, 1, ...)."""
-    slopes = torch.stack([(_moved(images, a, 1) - _moved(images, a, -1)) / 2 for a in range(images.ndim - 2)], dim=2)
-    lengths = torch.sqrt(slopes.square().sum(dim=2, keepdim=True) + _TINY)
-    return slopes, share * lengths.mean(tuple(range(2, lengths.ndim)), keepdim=True)
+    """Slopes, and the length below which they are noise, (B, C, 1, ...)."""
+    found = slopes(images)
+    lengths = torch.sqrt(found.square().sum(dim=2, keepdim=True) + _TINY)
+    return found, share * lengths.mean(tuple(range(2, lengths.ndim)), keepdim=True)
 
 
 def _moved(images: torch.Tensor, axis: int, step: int) -> torch.Tensor:

@@ -38,7 +38,7 @@ class FlowLearner(Learner):
     batch_of : pairs of a step; in a team those of this process
     spacing : voxel size of the pairs, mm, kept with the weights
     objective : function that is minimised
-    held_out : pairs that are looked at, not learned from
+    held_out : pairs that are looked at, not learned from; without a truth by the objective, `objective_held_out`
     weight_decay : weight decay of the original loss; divided by the network's unit, as the loss is, since it is not scale-free
     clip : largest norm of the gradient
     centred : whether the pairs' grids were centred first, kept with the weights
@@ -63,6 +63,7 @@ class FlowLearner(Learner):
         self.objective, self.held_out, self.clip = objective, held_out, clip
         self.adam = torch.optim.Adam(network.parameters(), weight_decay=weight_decay / network.unit)
         self.modules, self.optimisers, self.description = {"network": network}, {"adam": self.adam}, network.description
+        self.goal = goal_of(held_out)
 
     def begin(self, place: Place) -> None:
         """See `Learner`, as for the others."""
@@ -92,8 +93,8 @@ class FlowLearner(Learner):
         self._restore()
 
     def look(self) -> dict[str, float]:
-        """The end-point error of what is held out."""
-        return {} if self.held_out is None else {"epe_held_out": pairs_error(self.network, self.held_out)}
+        """The end-point error of what is held out; its objective where no truth is known."""
+        return {} if self.held_out is None else looked_at(self.network, self.objective, self.held_out, self._place)
 
     def write(self, path: Path) -> None:
         """The network's file, see `augreg.networks.read_network`."""
@@ -124,7 +125,7 @@ def train(
     spacing : voxel size of the pairs, mm, kept with the weights
     directory : folder of the run, made if it does not exist
     objective : function that is minimised
-    held_out : pairs that are looked at, not learned from
+    held_out : pairs that are looked at, not learned from; with `options.patience` they say when to end
     team : the processes that train together
     resume : go on from the folder's checkpoint
     centred : whether the pairs' grids were centred first, kept with the weights
@@ -161,6 +162,27 @@ def pairs_error(network: Network | None, pairs: PairBatch) -> float:
     if network is not None:
         network.train(learning)
     return total / len(pairs)
+
+
+def goal_of(held_out: PairBatch | None) -> str:
+    """The number that `looked_at` says, if there is something to look at."""
+    if held_out is None:
+        return ""
+    return "objective_held_out" if bool(torch.isnan(held_out.flow).all()) else "epe_held_out"
+
+
+@torch.no_grad()
+def looked_at(network: Network, objective: Objective, pairs: PairBatch, place: Place) -> dict[str, float]:
+    """How good a network is on pairs that are not learned from: the end-point error, without a truth the objective."""
+    if goal_of(pairs) == "epe_held_out":
+        return {"epe_held_out": pairs_error(network, pairs)}
+    total, learning = 0.0, network.training
+    network.eval()
+    for begin in range(0, len(pairs), _LOOK):
+        batch = ready(network, pairs[begin : begin + _LOOK], place)
+        total += len(batch) * float(objective(network(batch.fixed, batch.moving), batch))
+    network.train(learning)
+    return {"objective_held_out": total / len(pairs)}
 
 
 def ready(network: Network, batch: PairBatch, place: Place, *, prepared: bool = False) -> PairBatch:

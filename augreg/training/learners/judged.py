@@ -24,7 +24,7 @@ from augreg.networks import Critic, Network, write_network
 from augreg.synthesis import PairBatch
 from augreg.training.batches import Batches
 from augreg.training.learner import Learner, descend, measures_kept, not_finite
-from augreg.training.learners.flows import errors, pairs_error, ready, spoilt
+from augreg.training.learners.flows import errors, goal_of, looked_at, ready, spoilt
 from augreg.training.objectives import Objective, supervised
 from augreg.training.place import Place
 from augreg.training.sights import Sight
@@ -101,6 +101,7 @@ class JudgedLearner(Learner):
         self.modules = {"network": network, "critic": critic}
         self.optimisers = {"adam": self.adam, "critic_adam": self.critic_adam}
         self.description = {"network": network.description, "critic": critic.description}
+        self.goal = goal_of(held_out)
 
     def begin(self, place: Place) -> None:
         """See `Learner`, as for the others."""
@@ -155,8 +156,8 @@ class JudgedLearner(Learner):
         self._restore()
 
     def look(self) -> dict[str, float]:
-        """The end-point error of what is held out."""
-        return {} if self.held_out is None else {"epe_held_out": pairs_error(self.network, self.held_out)}
+        """The end-point error of what is held out; its objective where no truth is known."""
+        return {} if self.held_out is None else looked_at(self.network, self.objective, self.held_out, self._place)
 
     def write(self, path: Path) -> None:
         """The network's file, see `augreg.networks.read_network`; the critic, of no use without it, is in the checkpoint."""
