@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import augreg as ar
-from augreg import cli, datasets
+from augreg import cli, datasets, recipes
 from augreg.networks import FlowNetS, read_network, write_network
 from augreg.training import read_pairs, seeded_network
 
@@ -254,7 +254,8 @@ def test_training_writes_curves_and_looks_at_pairs_held_out(folder, capsys):
 
 
 def test_training_with_patience_ends_with_the_best_network_and_says_so(folder, capsys, monkeypatch):
-    monkeypatch.setattr("augreg.training.loop.TrainingOptions.look_every", 2)
+    usual = recipes.training_options
+    monkeypatch.setattr(recipes, "training_options", lambda *how: replace(usual(*how), look_every=2))
     errors = iter([3.0, 1.0, 2.0, 2.0, 2.0])
     monkeypatch.setattr("augreg.training.learners.flows.pairs_error", lambda *_: next(errors))
     line = "train model.npz -o patient --steps 12 --batch 2 --width 0.0625 --device cpu --patience 2 --json"
