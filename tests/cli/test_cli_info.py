@@ -3,6 +3,7 @@
 import importlib.metadata
 import json
 import os
+import sys
 
 import augreg as ar
 from augreg.cli import main
@@ -27,3 +28,10 @@ def test_a_person_reads_lines(capsys):
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].split() == ["augreg", ar.__version__]
     assert any(line.startswith("packages") and "numpy" in line for line in lines)
+
+
+def test_an_installation_without_torch_is_told_of(monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "augreg.training.machine", None)
+    assert main(["info"]) == 0
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("devices")]
+    assert line.split() == ["devices", "unknown"]

@@ -30,8 +30,6 @@ def add(commands: Commands) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """`augreg info`."""
-    from augreg.training.machine import devices
-
     needed, extra = _versions()
     found = {
         "augreg": ar.__version__,
@@ -41,12 +39,21 @@ def run(options: argparse.Namespace) -> None:
         "cores": os.cpu_count(),
         "threads": ar.get_threads(),
         "memory_gib": _memory(),
-        "devices": devices(),
+        "devices": _devices(),
         "kernels": _kernels(),
         "packages": needed,
         "extras": extra,
     }
     report(found, "\n".join(_lines(found)), as_json=options.json)
+
+
+def _devices() -> list[str] | None:
+    """Where networks can be; None without torch: an installation that lacks it is what people report, too."""
+    try:
+        from augreg.training.machine import devices
+    except ModuleNotFoundError:
+        return None
+    return list(devices())
 
 
 def _lines(found: dict[str, Any]) -> list[str]:
