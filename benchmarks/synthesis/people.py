@@ -45,11 +45,26 @@ def brain2d(slices: str = "z08") -> People:
     return People(f"brain2d {slices}", images, [ar.read_labels(DATA / f"brain2d/{i}_{slices}_labels.nii.gz") for i in ids])
 
 
-def cardiac2d() -> People:
-    """Short-axis slices of 20 hearts at end-diastole, 256 x 256, the left ventricle's cavity."""
+def cardiac2d(across: float | None = None) -> People:
+    """Short-axis slices of 20 hearts at end-diastole, 256 x 256, the left ventricle's cavity; or with oblong pixels.
+
+    Parameters
+    ----------
+    across : mm between pixels along the second axis, on axes turned by 20 degrees; pixels are 1 mm along the first one
+    """
     ids = sorted(path.name.removesuffix("_ed.png") for path in (DATA / "cardiac2d").glob("*_ed.png"))[:-_CARDIAC_TEST]
     images = [ar.read_image(DATA / f"cardiac2d/{i}_ed.png") for i in ids]
-    return People("cardiac2d", images, [ar.read_labels(DATA / f"cardiac2d/{i}_ed_lv.png") for i in ids])
+    labels = [ar.read_labels(DATA / f"cardiac2d/{i}_ed_lv.png") for i in ids]
+    if across is None:
+        return People("cardiac2d", images, labels)
+    grid, turn = images[0].grid, np.deg2rad(20)
+    direction = ((np.cos(turn), -np.sin(turn)), (np.sin(turn), np.cos(turn)))
+    shape, spacing = (200, int(200 / across)), (1.0, across)
+    start = grid.center - np.asarray(direction) @ (np.asarray(spacing) * (np.asarray(shape) - 1) / 2)
+    oblong = ar.Grid(shape, spacing, tuple(start), direction)
+    # what lies outside the picture is as dark as its border
+    seen = [ar.Image(np.nan_to_num(ar.resample(image, oblong).values), oblong) for image in images]
+    return People("cardiac2d-oblong", seen, [ar.resample(one, oblong) for one in labels])
 
 
 def brain3d(voxel: float = 4.0, shape: tuple[int, ...] = (48, 56, 48)) -> People:

@@ -30,7 +30,7 @@ def shown_at(
     lattice_line(start[ndim - 1], step[ndim - 1], last, where, weight)
     rows, along, plane = np.zeros((ndim, last)), np.empty((ndim, line)), np.zeros((ndim, wide, last))
     points, buffer, u = np.empty((pixels, ndim)), np.empty((3, 4)), np.empty(ndim)
-    taps_weight, taps_where = np.empty(12), np.empty(12, np.int64)
+    seen, taps_weight, taps_where = np.empty(pixels, np.float32), np.empty(12), np.empty(12, np.int64)
     taps_weight[0], taps_where[0] = 1.0, 0
     for job in range(begin, end):
         b, i = job // shape[0], job % shape[0]
@@ -55,9 +55,10 @@ def shown_at(
                         for a in range(ndim):
                             total += A[d, a] * u[a]
                         x[d] = total
-                t = textured(textures, own[n] * size, raster, x[0], x[ndim - 2], x[ndim - 1], taps_weight, taps_where)
-                t = min(max(t, low[own[n]]), high[own[n]])
+            textured(textures, own[n] * size, raster, points, 0, pixels, taps_weight, taps_where, seen)
+            for p in range(pixels):
+                t = min(max(seen[p], low[own[n]]), high[own[n]])
                 if (k == 0) == swapped[b]:
-                    moving[b, at] = t
+                    moving[b, i * pixels + p] = t
                 else:
-                    fixed[b, at] = t
+                    fixed[b, i * pixels + p] = t

@@ -101,46 +101,85 @@ def prefilter_along(begin, end, values):
                 c[i, j] *= np.float32(6.0)
 
 
-@inlined(fastmath=_SUMS)
-def _line(c, at, along, w0, w1, w2, w3):
-    """Four neighbours along an axis; places without a sign: it is not asked whether they count from the end."""
-    return w0 * c[at] + w1 * c[at + along] + w2 * c[at + along + along] + w3 * c[at + along + along + along]
+@inlined
+def _narrow(w):
+    """Four weights in the values' precision."""
+    return np.float32(w[0]), np.float32(w[1]), np.float32(w[2]), np.float32(w[3])
 
 
 @inlined(fastmath=_SUMS)
-def _inner(c, first, shape, x, y, z, i, j, k):
+def _sums(c, at, beside, w):
+    """sum_q w_q c[at + q beside + r], r = 0 .. 3; places without a sign: it is not asked whether they count from the end."""
+    one, two, three = np.uint64(1), np.uint64(2), np.uint64(3)
+    b = at + beside
+    d = b + beside
+    e = d + beside
+    return (
+        w[0] * c[at] + w[1] * c[b] + w[2] * c[d] + w[3] * c[e],
+        w[0] * c[at + one] + w[1] * c[b + one] + w[2] * c[d + one] + w[3] * c[e + one],
+        w[0] * c[at + two] + w[1] * c[b + two] + w[2] * c[d + two] + w[3] * c[e + two],
+        w[0] * c[at + three] + w[1] * c[b + three] + w[2] * c[d + three] + w[3] * c[e + three],
+    )
+
+
+@inlined(fastmath=_SUMS)
+def _dot(w, v):
+    return w[0] * v[0] + w[1] * v[1] + w[2] * v[2] + w[3] * v[3]
+
+
+@inlined(fastmath=_SUMS)
+def _inner_2(c, first, shape, y, z, j, k):
+    """A cubic B-spline, of flat values that begin at `first`, at a point (y, z) whose neighbours j .., k .. exist."""
+    sums = _sums(c, np.uint64(first + j * shape[2] + k), np.uint64(shape[2]), _narrow(weights(y - j - 1.0)))
+    return _dot(_narrow(weights(z - k - 1.0)), sums)
+
+
+@inlined(fastmath=_SUMS)
+def _inner_3(c, first, shape, x, y, z, i, j, k):
     """A cubic B-spline, of flat values that begin at `first`, at a point (x, y, z) whose neighbours i .., j .., k .. exist."""
-    a, b, e = weights(x - i - 1.0), weights(y - j - 1.0), weights(z - k - 1.0)
-    b0, b1, b2, b3 = np.float32(b[0]), np.float32(b[1]), np.float32(b[2]), np.float32(b[3])
     beside, above = np.uint64(shape[2]), np.uint64(shape[1] * shape[2])
-    at, total = np.uint64(first + (i * shape[1] + j) * shape[2] + k), np.float32(0.0)
-    if shape[0] == 1:
-        at = np.uint64(first + j * shape[2] + k)
-    for r in range(4):
-        place = at + np.uint64(r)
-        line = _line(c, place, beside, b0, b1, b2, b3)
-        if shape[0] > 1:
-            line *= np.float32(a[0])
-            line += np.float32(a[1]) * _line(c, place + above, beside, b0, b1, b2, b3)
-            line += np.float32(a[2]) * _line(c, place + above + above, beside, b0, b1, b2, b3)
-            line += np.float32(a[3]) * _line(c, place + above + above + above, beside, b0, b1, b2, b3)
-        total += np.float32(e[0] if r == 0 else e[1] if r == 1 else e[2] if r == 2 else e[3]) * line
-    return total
+    at, b = np.uint64(first + (i * shape[1] + j) * shape[2] + k), _narrow(weights(y - j - 1.0))
+    p, q = _sums(c, at, beside, b), _sums(c, at + above, beside, b)
+    r, s = _sums(c, at + above + above, beside, b), _sums(c, at + above + above + above, beside, b)
+    a, e = _narrow(weights(x - i - 1.0)), _narrow(weights(z - k - 1.0))
+    both = (
+        _dot(a, (p[0], q[0], r[0], s[0])),
+        _dot(a, (p[1], q[1], r[1], s[1])),
+        _dot(a, (p[2], q[2], r[2], s[2])),
+        _dot(a, (p[3], q[3], r[3], s[3])),
+    )
+    return _dot(e, both)
 
 
 @inlined
-def textured(coefficients, first, shape, x, y, z, weight, where):
-    """A cubic B-spline, of flat values that begin at `first`, mirrored, at a point; buffers weight, where (12,), see `taps`.
-
-    Where all neighbours exist, as nearly everywhere, there is a shorter way in the values' own precision.
-    """
+def _inner(shape, x, y, z):
+    """Whether all neighbours of a point exist."""
     i, j, k = np.int64(np.floor(x)) - 1, np.int64(np.floor(y)) - 1, np.int64(np.floor(z)) - 1
-    layers = 4 if shape[0] > 1 else 1
-    inner = j >= 0 and k >= 0 and j + 4 <= shape[1] and k + 4 <= shape[2]
-    if inner and (layers == 1 or (i >= 0 and i + 4 <= shape[0])):
-        return _inner(coefficients, first, shape, x, y, z, i, j, k)
-    taps(x, y, z, shape, weight, where)
-    return cubic(coefficients, first, layers, weight, where)
+    within = j >= 0 and k >= 0 and j + 4 <= shape[1] and k + 4 <= shape[2]
+    return within and (shape[0] == 1 or (i >= 0 and i + 4 <= shape[0]))
+
+
+@inlined
+def textured(coefficients, first, shape, points, begin, end, weight, where, out):
+    """A cubic B-spline, of flat values that begin at `first`, mirrored, at points begin .. end (N, D), out (N,).
+
+    Where all neighbours exist, as nearly everywhere, there is a shorter way in the values' own precision; the others have a loop
+    of their own, for one loop of both takes four times as long. Buffers weight, where (12,), see `taps`.
+    """
+    ndim = points.shape[1]
+    for p in range(begin, end):
+        x, y, z = points[p, 0], points[p, ndim - 2], points[p, ndim - 1]
+        if _inner(shape, x, y, z):
+            i, j, k = np.int64(np.floor(x)) - 1, np.int64(np.floor(y)) - 1, np.int64(np.floor(z)) - 1
+            if shape[0] == 1:
+                out[p] = _inner_2(coefficients, first, shape, y, z, j, k)
+            else:
+                out[p] = _inner_3(coefficients, first, shape, x, y, z, i, j, k)
+    for p in range(begin, end):
+        x, y, z = points[p, 0], points[p, ndim - 2], points[p, ndim - 1]
+        if not _inner(shape, x, y, z):
+            taps(x, y, z, shape, weight, where)
+            out[p] = cubic(coefficients, first, 4 if shape[0] > 1 else 1, weight, where)
 
 
 @kernel
@@ -149,15 +188,13 @@ def interpolate_at(begin, end, coefficients, shape, points, out):
 
     B / K images share one.
     """
-    ndim = points.shape[1]
     size = shape[0] * shape[1] * shape[2]
     count = points.shape[0] * size // coefficients.size
     weight, where = np.empty(12), np.empty(12, np.int64)
     weight[0], where[0] = 1.0, 0
     for image in range(begin // count, -(-end // count)):
-        for p in range(max(begin, image * count), min(end, (image + 1) * count)):
-            x, y, z = points[p, 0], points[p, ndim - 2], points[p, ndim - 1]
-            out[p] = textured(coefficients, image * size, shape, x, y, z, weight, where)
+        first, last = max(begin, image * count), min(end, (image + 1) * count)
+        textured(coefficients, image * size, shape, points, first, last, weight, where, out)
 
 
 @kernel
