@@ -12,6 +12,18 @@ def _difference(target, image, c0, c1, c2, o0, o1, o2, r0, r1, r2, out):
     """|image(c + o + p) - target(c + p)| over a patch, border values going on, to out; the sum of squares."""
     n0, n1, n2 = target.shape
     total, at = F(0.0), 0
+    # most patches lie inside, with every offset
+    near = min(c0 + min(o0, 0) - r0, c1 + min(o1, 0) - r1, c2 + min(o2, 0) - r2)
+    far = max(c0 + max(o0, 0) + r0 - n0, c1 + max(o1, 0) + r1 - n1, c2 + max(o2, 0) + r2 - n2)
+    if near >= 0 and far < 0:
+        for p0 in range(-r0, r0 + 1):
+            for p1 in range(-r1, r1 + 1):
+                for p2 in range(-r2, r2 + 1):
+                    d = abs(image[c0 + o0 + p0, c1 + o1 + p1, c2 + o2 + p2] - target[c0 + p0, c1 + p1, c2 + p2])
+                    out[at] = d
+                    total += d * d
+                    at += 1
+        return total
     for p0 in range(-r0, r0 + 1):
         a, x = min(max(c0 + p0, 0), n0 - 1), min(max(c0 + o0 + p0, 0), n0 - 1)
         for p1 in range(-r1, r1 + 1):
@@ -34,20 +46,18 @@ def _product(a, b):
 
 
 @kernel
-def joint_votes(begin, end, disputed, target, images, labels, radius, search, beta, alpha, named, weights):
-    """Labels (V, n) that the best patches around every disputed voxel name, and the weights w = M^-1 1 / (1^T M^-1 1)."""
+def nearest_patches(begin, end, disputed, target, images, labels, radius, search, places):
+    """Flat indices (V, n) of the places around every disputed voxel whose patches are nearest to the target's; -1 for none."""
     n = images.shape[0]
     n0, n1, n2 = target.shape
     r0, r1, r2 = radius if n0 > 1 else 0, radius if n1 > 1 else 0, radius if n2 > 1 else 0
     s0, s1, s2 = search if n0 > 1 else 0, search if n1 > 1 else 0, search if n2 > 1 else 0
-    size = (2 * r0 + 1) * (2 * r1 + 1) * (2 * r2 + 1)
-    patches, trial = np.zeros((n, size), F), np.zeros(size, F)
-    M, w, root = np.zeros((n, n)), np.zeros(n), np.zeros(n)
+    trial = np.zeros((2 * r0 + 1) * (2 * r1 + 1) * (2 * r2 + 1), F)
     for v in range(begin, end):
         flat = disputed[v]
         c0, c1, c2 = flat // (n1 * n2), flat // n2 % n1, flat % n2
         for i in range(n):
-            best, rank = F(np.inf), -1
+            best, place = F(np.inf), -1
             for o0 in range(-s0, s0 + 1):
                 for o1 in range(-s1, s1 + 1):
                     for o2 in range(-s2, s2 + 1):
@@ -57,70 +67,82 @@ def joint_votes(begin, end, disputed, target, images, labels, radius, search, be
                         total = _difference(target, images[i], c0, c1, c2, o0, o1, o2, r0, r1, r2, trial)
                         # of equal patches the nearest: the one without an offset
                         if total < best or (total == best and o0 == 0 and o1 == 0 and o2 == 0):
-                            best, rank = total, labels[i, x, y, z]
-                            for p in range(size):
-                                patches[i, p] = trial[p]
-            named[v, i] = rank
-        diagonal, known = 0.0, 0
+                            best, place = total, (x * n1 + y) * n2 + z
+            places[v, i] = place
+
+
+@kernel(fastmath=FAST)
+def joint_weights(begin, end, disputed, places, target, images, radius, beta, alpha, weights):
+    """w = M^-1 1 / (1^T M^-1 1), (V, n), at voxels (V,) from the patches at `places` (V, n); 0 where there is none."""
+    n = images.shape[0]
+    n0, n1, n2 = target.shape
+    r0, r1, r2 = radius if n0 > 1 else 0, radius if n1 > 1 else 0, radius if n2 > 1 else 0
+    size = (2 * r0 + 1) * (2 * r1 + 1) * (2 * r2 + 1)
+    patches, shown = np.zeros((n, size), F), np.zeros(n, np.int64)
+    M, w = np.zeros((n, n)), np.zeros(n)
+    for v in range(begin, end):
+        flat = disputed[v]
+        c0, c1, c2 = flat // (n1 * n2), flat // n2 % n1, flat % n2
+        known = 0
         for i in range(n):
-            for j in range(i + 1):
+            weights[v, i] = F(0.0)
+            at = places[v, i]
+            if at < 0:
+                continue
+            o0, o1, o2 = at // (n1 * n2) - c0, at // n2 % n1 - c1, at % n2 - c2
+            _difference(target, images[i], c0, c1, c2, o0, o1, o2, r0, r1, r2, patches[known])
+            shown[known] = i
+            known += 1
+        diagonal = 0.0
+        for i in range(known):
+            for j in range(i, known):
                 alike = float(_product(patches[i], patches[j])) / size
                 M[i, j] = alike * alike if beta == 2.0 else alike**beta
-                M[j, i] = M[i, j]
-            if named[v, i] >= 0:
-                diagonal += M[i, i]
-                known += 1
+            diagonal += M[i, i]
         # patches that are equal to the target's leave nothing to weigh
         more = alpha * diagonal / max(known, 1) if diagonal > 0.0 else 1.0
-        for i in range(n):
-            w[i] = 1.0
+        for i in range(known):
             M[i, i] += more
-            if named[v, i] < 0:
-                w[i] = 0.0
-                for j in range(n):
-                    M[i, j] = 0.0
-                    M[j, i] = 0.0
-                M[i, i] = 1.0
-        if not _factored(M, root):
-            _solve(M, w)
-        else:
-            for i in range(n):
-                for k in range(i):
-                    w[i] -= M[i, k] * w[k]
-                w[i] /= root[i]
-            for i in range(n - 1, -1, -1):
-                w[i] /= root[i]
-                for k in range(i):
-                    w[k] -= M[i, k] * w[i]
+        _solved(M, w, known)
         total = 0.0
-        for i in range(n):
+        for i in range(known):
             total += w[i]
-        for i in range(n):
-            weights[v, i] = w[i] / total if total != 0.0 else 0.0
+        if total != 0.0:
+            for i in range(known):
+                weights[v, shown[i]] = w[i] / total
 
 
 @kernel
-def gathered_support(begin, end, disputed, place, agreed, named, weights, own, out):
-    """Support (V, n) of the label that each atlas names: that of the voxel, `own` times more, and of its neighbours, summed.
-
-    place : row of a voxel in `named` and `weights`, (n0, n1, n2); -1 where all atlases agree on `agreed`
-    """
+def tallied(begin, end, named, weights, ranks, sums, counts):
+    """The different labels of each row of `named` (V, n) as `ranks` (V, n), -1 after them, and the sums of their weights."""
     n = named.shape[1]
-    n0, n1, n2 = place.shape
-    r0, r1, r2 = 1 if n0 > 1 else 0, 1 if n1 > 1 else 0, 1 if n2 > 1 else 0
-    ranks, sums, slot = np.zeros(n, np.int32), np.zeros(n), np.zeros(n, np.int64)
     for v in range(begin, end):
         different = 0
         for i in range(n):
-            slot[i] = -1
-            for k in range(different):
-                if ranks[k] == named[v, i]:
-                    slot[i] = k
-            if slot[i] < 0 and named[v, i] >= 0:
-                ranks[different] = named[v, i]
-                sums[different] = 0.0
-                slot[i] = different
+            ranks[v, i], sums[v, i] = -1, F(0.0)
+            if named[v, i] < 0:
+                continue
+            k = 0
+            while k < different and ranks[v, k] != named[v, i]:
+                k += 1
+            if k == different:
+                ranks[v, k] = named[v, i]
                 different += 1
+            sums[v, k] += weights[v, i]
+        counts[v] = different
+
+
+@kernel
+def gathered_support(begin, end, disputed, place, agreed, ranks, sums, counts, own, out):
+    """Support (V, K) of the different labels of a voxel: its own weights, `own` times more, and its neighbours', summed.
+
+    place : row of a voxel in `ranks` and `sums`, (n0, n1, n2); -1 where all atlases agree on `agreed`
+    """
+    n0, n1, n2 = place.shape
+    r0, r1, r2 = 1 if n0 > 1 else 0, 1 if n1 > 1 else 0, 1 if n2 > 1 else 0
+    for v in range(begin, end):
+        different = counts[v]
+        out[v] = F(0.0)
         flat = disputed[v]
         c0, c1, c2 = flat // (n1 * n2), flat // n2 % n1, flat % n2
         for o0 in range(-r0, r0 + 1):
@@ -129,50 +151,68 @@ def gathered_support(begin, end, disputed, place, agreed, named, weights, own, o
                     x = min(max(c0 + o0, 0), n0 - 1)
                     y = min(max(c1 + o1, 0), n1 - 1)
                     z = min(max(c2 + o2, 0), n2 - 1)
-                    factor = 1.0 + own if o0 == 0 and o1 == 0 and o2 == 0 else 1.0
+                    factor = F(1.0 + own) if o0 == 0 and o1 == 0 and o2 == 0 else F(1.0)
                     row = place[x, y, z]
                     if row < 0:
                         for k in range(different):
-                            if ranks[k] == agreed[x, y, z]:
-                                sums[k] += factor
+                            if ranks[v, k] == agreed[x, y, z]:
+                                out[v, k] += factor
                     else:
-                        for j in range(n):
+                        for j in range(counts[row]):
                             for k in range(different):
-                                if ranks[k] == named[row, j]:
-                                    sums[k] += factor * weights[row, j]
-        total = 0.0
+                                if ranks[v, k] == ranks[row, j]:
+                                    out[v, k] += factor * sums[row, j]
+        total = F(0.0)
         for k in range(different):
-            sums[k] = max(sums[k], 0.0)
-            total += sums[k]
-        for i in range(n):
-            out[v, i] = sums[slot[i]] / total if slot[i] >= 0 and total > 0.0 else 0.0
+            out[v, k] = max(out[v, k], F(0.0))
+            total += out[v, k]
+        for k in range(different):
+            out[v, k] = out[v, k] / total if total > F(0.0) else F(0.0)
 
 
 @inlined(fastmath=FAST)
-def _factored(M, root):
-    """L of M = L L^T below the diagonal, its diagonal in root; where M is not positive definite it is as before, and False."""
-    n = len(root)
+def _solved(M, w, n):
+    """M w = 1 for the first n: M = U^T U in the upper triangle, the lower one is not looked at; where that fails, by pivots."""
     for i in range(n):
-        for j in range(i + 1):
-            total = M[i, j]
-            for k in range(j):
-                total -= M[i, k] * M[j, k]
-            if i != j:
-                M[i, j] = total / root[j]
-            elif total > 1e-12 * M[i, i]:
-                root[i] = np.sqrt(total)
-            else:
-                for p in range(n):
-                    for q in range(p):
-                        M[p, q] = M[q, p]
-                return False
-    return True
+        for j in range(i):
+            M[i, j] = M[j, i]
+        w[i] = M[i, i]
+    good = True
+    for k in range(n):
+        if not M[k, k] > 1e-12 * w[k]:
+            good = False
+            break
+        root = 1.0 / np.sqrt(M[k, k])
+        for j in range(k, n):
+            M[k, j] *= root
+        for i in range(k + 1, n):
+            share = M[k, i]
+            for j in range(i, n):
+                M[i, j] -= share * M[k, j]
+    if not good:
+        for i in range(n):
+            M[i, i] = w[i]
+            w[i] = 1.0
+            for j in range(i):
+                M[j, i] = M[i, j]
+        _by_pivots(M, w, n)
+        return
+    for i in range(n):
+        w[i] = 1.0
+    for k in range(n):
+        w[k] /= M[k, k]
+        for j in range(k + 1, n):
+            w[j] -= M[k, j] * w[k]
+    for k in range(n - 1, -1, -1):
+        total = w[k]
+        for j in range(k + 1, n):
+            total -= M[k, j] * w[j]
+        w[k] = total / M[k, k]
 
 
 @inlined
-def _solve(M, x):
-    """M x = b by elimination with pivots; b comes in x, M is spoilt."""
-    n = len(x)
+def _by_pivots(M, x, n):
+    """M[:n, :n] x = b by elimination with pivots; b comes in x, M is spoilt."""
     for k in range(n):
         pivot = k
         for i in range(k + 1, n):

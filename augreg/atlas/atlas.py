@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from augreg.geometry.grid import FloatArray, Grid
 from augreg.geometry.image import Image, Labels
-from augreg.geometry.resampling import sample
+from augreg.geometry.resampling import read_at, sample
 from augreg.geometry.transforms import Transform
 
 # of a table of labels
@@ -48,10 +48,7 @@ class Atlas:
 
     def at(self, points: FloatArray, grid: Grid) -> Atlas:
         """The same where points (*grid.shape, D) of its space are those that the other grid's nodes go to."""
-        image = sample(self.image, points, fill=0.0).astype(np.float32)
-        named = sample(self.labels, points, fill=np.nan)
-        inside = np.isfinite(named)
-        labels = np.where(inside, named, 0).astype(self.labels.values.dtype)
+        image, labels, inside = read_at(self.image, self.labels, points)
         seen = inside if self.seen is None else inside & (sample(self.seen, points, fill=0) != 0)
         return Atlas(Image(image, grid), Labels(labels, grid), Labels(seen.astype(np.uint8), grid))
 

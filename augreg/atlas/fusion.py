@@ -40,9 +40,9 @@ class Votes:
 
     Parameters
     ----------
-    named : ranks of the labels that they name, (V, n); -1 for nothing
-    support : support of the label that each names, (V, n), 0 for nothing
-    worth : what decides in place of the support, (V, n); the greatest wins
+    named : ranks of the labels that they name, (V, K); -1 for nothing. A column an atlas, or every label once
+    support : support of those labels, (V, K), 0 for nothing
+    worth : what decides in place of the support, (V, K); the greatest wins
     """
 
     named: npt.NDArray[np.int32]
@@ -171,7 +171,7 @@ def supports(named: npt.NDArray[np.int32], weights: npt.NDArray[np.float32]) -> 
 
 
 def _unbound(candidates: Candidates, places: npt.NDArray[np.int64], tied: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
-    """Of tied ranks (T, n) at flat indices the one that is named most around; the smaller one of equals."""
+    """Of tied ranks (T, K) at flat indices the one that is named most around; the smaller one of equals."""
     shape = candidates.target.shape
     index = np.stack(np.unravel_index(places, shape), axis=1)
     counts = np.zeros(tied.shape, dtype=np.int64)

@@ -30,12 +30,12 @@ _CHUNK = 1 << 16
 def worth(
     candidates: Candidates, named: npt.NDArray[np.int32], support: npt.NDArray[np.float32], power: float
 ) -> npt.NDArray[np.float32]:
-    """What the label that each atlas names at the disputed voxels is worth, (V, n); -inf where it names nothing.
+    """What each of the labels that are named at the disputed voxels is worth, (V, K); -inf for nothing.
 
     Parameters
     ----------
     candidates : atlases on the grid of a target
-    named, support : labels and their support, as in `augreg.atlas.fusion.Votes`
+    named, support : different labels and their support, as in `augreg.atlas.fusion.Votes`
     power : of a label's size
     """
     count, chunks = len(candidates.ids), [slice(begin, begin + _CHUNK) for begin in range(0, len(named), _CHUNK)]
@@ -44,7 +44,7 @@ def worth(
     expected = certain.astype(np.float64)
     found = np.where(named >= 0, support, -np.inf).astype(np.float32)
     for part in chunks:
-        expected += np.bincount(np.maximum(named[part], 0).ravel(), _once(named[part], support[part]).ravel(), count)
+        expected += np.bincount(np.maximum(named[part], 0).ravel(), np.where(named[part] >= 0, support[part], 0).ravel(), count)
     background = int(np.searchsorted(candidates.ids, 0)) if 0 in candidates.ids else -1
     labels, shares = _greatest(found, named, support)
     for _ in range(_TURNS):
@@ -62,14 +62,6 @@ def worth(
         if np.array_equal(labels, before):
             break
     return found
-
-
-def _once(named: npt.NDArray[np.int32], support: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
-    """Support of labels, shared among the atlases that name them; 0 of nothing."""
-    names = np.zeros(named.shape, dtype=np.int32)
-    for column in named.T:
-        names += named == column[:, None]
-    return np.where(named >= 0, support / names, 0.0)
 
 
 def _greatest(

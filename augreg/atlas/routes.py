@@ -11,6 +11,7 @@ import numpy as np
 from augreg.atlas import digests
 from augreg.atlas.atlas import Atlas
 from augreg.atlas.folder import Folder, Manifest
+from augreg.atlas.rough import affine_part
 from augreg.geometry.image import Image
 from augreg.geometry.transforms import Affine, Transform
 
@@ -48,9 +49,13 @@ class Routes(ABC):
     def find(self, image: Image) -> int | None:
         """The number of the atlas with that image; None if there is none."""
 
+    def hub(self) -> Image:
+        """The image that knows the way to all templates."""
+        return self.template(0)
+
     @abstractmethod
     def between(self, t: int) -> Transform | None:
-        """Space of the first template -> template space; None where that is not known."""
+        """Space of the hub -> template space; None where that is not known."""
 
     def fit(self, t: int) -> float | None:
         """How much the atlases look like a template when they are carried to it, on average; None where that is not known."""
@@ -148,9 +153,13 @@ class Alone(Routes):
         """See `Routes`."""
         return self.others.find(image)
 
+    def hub(self) -> Image:
+        """The first of the templates of the others."""
+        return self.others.hub()
+
     def between(self, t: int) -> Transform | None:
-        """See `Routes`."""
-        return None
+        """See `Routes`: what a bank has stored."""
+        return self.others.to_atlas(0, t) if t in self.others.reached(0) else None
 
 
 @dataclass(frozen=True, eq=False)
@@ -202,18 +211,21 @@ class Held(Routes):
     images: tuple[Image, ...]
     given: tuple[Atlas, ...]
     transforms: Mapping[tuple[int, int], Transform]
-    firsts: tuple[Transform | None, ...]
+    center: Image
+    firsts: tuple[Affine | None, ...]
     fits: tuple[float | None, ...]
 
     @staticmethod
     def of(routes: Routes) -> Held:
         """All of them."""
         templates, atlases = range(routes.templates), range(routes.atlases)
+        center, between = routes.hub(), map(routes.between, templates)
         return Held(
             tuple(map(routes.template, templates)),
             tuple(map(routes.atlas, atlases)),
             {(t, a): routes.to_atlas(t, a) for t in templates for a in routes.reached(t)},
-            tuple(map(routes.between, templates)),
+            center,
+            tuple(None if phi is None else affine_part(phi, center.grid) for phi in between),
             tuple(map(routes.fit, templates)),
         )
 
@@ -247,8 +259,12 @@ class Held(Routes):
         """See `Routes`."""
         return AtHand(self.given).find(image)
 
-    def between(self, t: int) -> Transform | None:
+    def hub(self) -> Image:
         """See `Routes`."""
+        return self.center
+
+    def between(self, t: int) -> Affine | None:
+        """The affine part, see `augreg.atlas.rough`: nobody asks for more."""
         return self.firsts[t]
 
     def fit(self, t: int) -> float | None:

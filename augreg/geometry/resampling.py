@@ -164,6 +164,36 @@ def sample(
     return out.reshape((*array.shape[:-1], *tail))
 
 
+def read_at(image: Image, labels: Labels, points: FloatArray) -> tuple[npt.NDArray[np.float32], Any, npt.NDArray[np.bool_]]:
+    """What an image, linear, and its label map, nearest, show at points of their space, and which of these lie inside.
+
+    As `sample` on each, in their own types and one look at where the points lie.
+
+    Parameters
+    ----------
+    image, labels : on one grid
+    points : (..., D) mm
+
+    Returns
+    -------
+    Values (...) or (..., C) float32 and labels (...), 0 outside; whether a point is inside, (...).
+    """
+    flat, shape = np.ascontiguousarray(points.reshape(-1, image.ndim)), points.shape[:-1]
+    places = np.empty(len(flat), dtype=np.int64)
+    shared(points_kernels.nearest_at, len(flat), _SAMPLE, _sizes(image), flat, *_frame(image.grid), places)
+    kind = np.dtype(f"u{labels.values.dtype.itemsize}")
+    names = np.empty((len(flat), 1), dtype=labels.values.dtype)
+    given = np.ascontiguousarray(labels.values).view(kind).reshape(-1, 1)
+    shared(points_kernels.gathered, len(flat), _SAMPLE, given, places, np.zeros(1, dtype=kind), names.view(kind))
+    source = _source(image, "linear").astype(np.float32, copy=False)
+    channels = source.shape[-1]
+    values = np.empty((len(flat), channels), dtype=np.float32)
+    outside = np.zeros(channels, dtype=np.float32)
+    shared(points_kernels.linear_at, len(flat), _SAMPLE * channels, source, flat, *_frame(image.grid), outside, values)
+    tail = image.values.shape[image.ndim :]
+    return values.reshape((*shape, *tail)), names.reshape(shape), (places >= 0).reshape(shape)
+
+
 def _interpolation(image: Image | Labels, wanted: Interpolation | None) -> Interpolation:
     if wanted is None:
         return "nearest" if isinstance(image, Labels) else "linear"

@@ -163,6 +163,12 @@ class LPRegistration(Method):
         dense = self._dense_stage(constrained=bool(constraints))
         return tracker_of(self, place, plan, criterion, Descent(self.solver, tuple(constraints)), dense, self.budget)
 
+    def near(self) -> Method:
+        """The dense stage of an affine registration; itself, if it has none, or bends before."""
+        if self.transform == "bspline" or not isinstance(self.dense, DenseRegistration):
+            return self
+        return replace(self.dense, budget=self.budget)
+
     def _plan(self, grid: Grid, criterion: type[Criterion], *, constrained: bool) -> Plan:
         """What is done for a fixed image's grid."""
         return plan_of(

@@ -2,10 +2,11 @@
 
 A row is a target and a way: mean Dice over labels, CPU seconds of all threads for one target from its image in memory to its
 label map, with atlases and stored transforms in memory, too. Registrations that several ways need are made once and counted in
-each. For a template that all targets share, and for three drawn at random, the mean over templates and over draws is told. On
-training people more fusions, and weights of the choice, stand beside each other: settings are chosen there. With `--ants-python`
-ANTs fuses the same propagated maps. With `--weights` a network of `python -m benchmarks run hearts` registers their sections, and
-the marks that it makes of an image by itself stand beside. Rows are kept as they come; a run that was stopped goes on.
+each. For a template that all targets share, and for three drawn at random, the mean over templates and over draws is told. Direct
+registrations that a bank's rough maps begin are shorter. On training people more fusions, and weights of the choice, stand beside
+each other: settings are chosen there. With `--ants-python` ANTs fuses the same propagated maps. With `--weights` a network of
+`python -m benchmarks run hearts` registers their sections, and the marks that it makes of an image by itself stand beside. Rows
+are kept as they come; a run that was stopped goes on.
 """
 
 from __future__ import annotations
@@ -205,7 +206,13 @@ def _through_templates(
     """Templates chosen, drawn, and shared by all."""
     bank = _bank(case, atlases, ar.LPRegistration.for_people())
     bank.choose(here.image, 1)
+    begun = TemplateBank.direct(bank)
     clock, maps, mapping = _Clock(), [], []
+    direct = list(begun.propagate(here.image))
+    took = clock.took()
+    for name in ("joint", "joint, overlap"):
+        yield _fused(case, here, direct, _FUSIONS[name], f"direct, begun by the bank's rough maps, {name}", took, len(atlases))
+    clock.took()
     for t, phi in enumerate(online):
         maps.append(list(bank.carried(Choice(t), phi, here.image.grid)))
         mapping.append(clock.took())

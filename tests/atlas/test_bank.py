@@ -1,7 +1,7 @@
 """Banks of templates: what they store, what they add, whom they choose."""
 
 import json
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -11,6 +11,7 @@ from augreg import Affine, DenseRegistration, DisplacementField, Grid, Image, LP
 from augreg.atlas import Atlas, JointFusion, Majority, MultiAtlas, TemplateBank, TemplateRegistration, building, digests, fuse
 from augreg.atlas.likeness import likeness
 from augreg.atlas.rough import affine_part, rough
+from augreg.registration import Method, State
 
 SHAPES = [(52, 42), (16, 22, 18)]
 
@@ -173,6 +174,64 @@ def test_direct_segmentation_is_the_fusion_of_all_registrations(shape, tmp_path)
     through = MultiAtlas(bank, count=1)(target)
     assert min(dice(through.labels, truth).values()) > 0.85
     assert len(MultiAtlas(TemplateBank.direct(bank), count=2, fusion=JointFusion()).bank.choose(target, 2)) == 2
+
+
+@dataclass(frozen=True)
+class Twofold(Method):
+    """By mass, then a bend; near the truth the bend alone, from where it begins."""
+
+    bend: bool = True
+    start: bool = True
+
+    def near(self):
+        return replace(self, start=False)
+
+    def _states(self, pair, clock):
+        yield State(0, 0, 0.0, 0.0, pair.start, clock.seconds, stage="start")
+        phi = ByMass(0.0)(pair.fixed, pair.moving) if self.start else pair.start
+        yield State(0, 1, 0.0, 0.0, phi, clock.seconds, stage="mass" if self.start else "near")
+        if self.bend:
+            u = np.full((*pair.fixed.grid.shape, pair.fixed.ndim), 0.4)
+            yield State(1, 0, 0.0, 0.0, phi @ DisplacementField(u, pair.fixed.grid), clock.seconds, stage="bent")
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_a_rough_map_is_the_affine_one_that_a_registration_finds_before_it_bends(shape):
+    fixed, moving = scene(shape, 1, 0.05)[0], scene(shape, 2, 0.05, (2, -1, 1))[0]
+    found = rough(Twofold(), fixed, moving)
+    np.testing.assert_allclose(found.translation, ByMass(0.0)(fixed, moving).translation, atol=1e-9)
+    # one that only bends has no other affine part than that of the bend
+    bent = rough(Twofold(start=False), fixed, moving)
+    np.testing.assert_allclose(bent(fixed.grid.center), fixed.grid.center + 0.4, atol=0.05)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_direct_registrations_begin_where_a_bank_expects_images_that_look_alike(shape, tmp_path):
+    atlases, registration = people(shape), Twofold(bend=False)
+    bank = TemplateBank.direct(TemplateBank.of([atlases[0].image], atlases, registration, tmp_path / "bank"))
+    target, truth = scene(shape, 30, 0.05, (-2, 2, 1))
+    noise = target.with_values(np.random.default_rng(0).normal(size=shape).astype(np.float32))
+    for known in (bank, bank.held()):
+        choices = known.choose(target)
+        assert all(choice.near for choice in choices)
+        assert [known.online(target, choice).stage for choice in choices] == ["near"] * 4
+        found = MultiAtlas(known, count=None)(target)
+        assert min(dice(found.labels, truth).values()) > 0.85
+        # where nothing looks alike all is done, from nothing
+        choices = known.choose(noise)
+        assert [choice.start for choice in choices] == [None] * 4
+        assert known.online(noise, choices[1]).stage == "mass"
+    # as is where atlases alone are known
+    alone = TemplateBank.direct(atlases, registration)
+    assert alone.online(target, alone.choose(target)[1]).stage == "mass"
+
+
+def test_near_the_truth_the_dense_stage_of_an_affine_registration_is_left():
+    people = LPRegistration.for_people()
+    assert people.near() == people.dense
+    assert replace(people, budget=0.5).near() == DenseRegistration(budget=0.5)
+    for whole in (LPRegistration(), LPRegistration.quick(), LPRegistration(transform="affine", dense=None)):
+        assert whole.near() is whole
 
 
 def test_the_affine_part_is_the_nearest_affine_map():

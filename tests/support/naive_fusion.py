@@ -34,15 +34,25 @@ def joint_weights(target, images, labels, x, radius, beta, alpha, search):
     return named, w / w.sum()
 
 
-def joint_support(known, labels, x, radius, own):
-    """Support of what each atlas names at a disputed voxel; known: labels and weights of every disputed one, by its index."""
+def on_lattice(places, radius):
+    """Those of the disputed voxels that have weights: of the lattice, and others with none of these in their patch."""
+    ndim = len(places[0])
+    some = {x for x in places if sum((d + 1) * i for d, i in enumerate(x)) % (2 * ndim + 1) == 0}
+    return some | {x for x in places if not any(max(abs(np.subtract(x, y))) <= radius for y in some)}
+
+
+def joint_support(known, weighed, labels, x, radius, own):
+    """Support of every label that is named at a disputed voxel.
+
+    known : labels and weights of every disputed one, by its index. weighed : those whose weights count
+    """
     shape, n = labels.shape[1:], len(labels)
 
     def around(x, reach):
         return itertools.product(*(range(i - reach, i + reach + 1) for i in x))
 
     def average(y):
-        return np.mean([known[z][1] for z in around(y, radius) if z in known], axis=0)
+        return np.mean([known[z][1] for z in around(y, radius) if z in weighed], axis=0)
 
     sums = {}
     for y in around(x, 1):
@@ -55,7 +65,7 @@ def joint_support(known, labels, x, radius, own):
             sums[label] = sums.get(label, 0.0) + weight * (1 + own if y == tuple(x) else 1)
     named = known[tuple(x)][0]
     total = sum(max(0, sums[label]) for label in set(named))
-    return [max(0, sums[label]) / total for label in named]
+    return {label: max(0, sums[label]) / total for label in named}
 
 
 def staple(named, L, iterations, expected):
