@@ -35,9 +35,9 @@ from augreg.registration.scenes import check_contrast
 # the mean Dice is 0.655 with 0, 0.658 with 1, 0.665 with 2 (0.646 with any template), see `python -m benchmarks run atlas`
 _WEIGHT = 2.0
 # likeness after a rough map from which on it is near the truth. Of training people it is 0.32 to 0.56, and going on from there is
-# as good as from nothing; of hearts, cut out anywhere, -0.02 to 0.28, and one lost rough map loses a person: joint fusion of 12
-# hearts falls from 0.837 to 0.771, of their sections from 0.789 to 0.670. A chosen template carries all atlases: its registration
-# is done whole, which is worth 0.003 of Dice with one and 0.005 with three
+# as good as from nothing (test people: 0.008 worse); of hearts, cut out anywhere, -0.02 to 0.28, and one lost rough map loses a
+# person: joint fusion of 12 hearts falls from 0.837 to 0.771, their sections from 0.789 to 0.670. A chosen template carries all
+# atlases: its registration is done whole, which is worth 0.003 of Dice with one and 0.005 with three
 _ALIKE = 0.3
 
 
@@ -125,7 +125,7 @@ class TemplateBank:
         """Every atlas its own template: a registration per atlas, as accurate as can be. Needs no folder.
 
         A bank knows how its atlases lie to each other: one rough registration is made then, and where images look alike
-        through it the others do only what is left (see `Method.near`), which in 2-D is a third of the work.
+        through it the others do only what is left (see `Method.near`), which in 2-D is less than half of the work.
 
         Raises
         ------
