@@ -224,11 +224,19 @@ def _from_anywhere(scout: Level, pose: MatrixPose, search: Search, *, anything: 
     contrast = scout.criterion.any_contrast
     for initial in _initials(scout, pose):
         for family in _families(matrices, scout, search, any_turn=True):
-            for candidate in candidates(fixed, moving, initial, family, count=_COUNT, far=True, contrast=contrast):
-                alike = initial is pose.base and np.linalg.norm(back @ candidate.matrix - np.eye(ndim), 2) < _ALIKE
-                if alike and not anything:
-                    break
-                yield MatrixPose(pose.model, initial, pose.model.nearest(candidate))
+            for some in _by_size(family) if contrast else [family]:
+                for candidate in candidates(fixed, moving, initial, some, count=_COUNT, far=True, contrast=contrast):
+                    alike = initial is pose.base and np.linalg.norm(back @ candidate.matrix - np.eye(ndim), 2) < _ALIKE
+                    if alike and not anything:
+                        break
+                    yield MatrixPose(pose.model, initial, pose.model.nearest(candidate))
+
+
+def _by_size(family: list[FloatArray]) -> list[list[FloatArray]]:
+    """Those that keep sizes, and all others: what shows a part enlarged has fewer details, which any contrast explains easily."""
+    keep = [np.isclose(abs(np.linalg.det(matrix)), 1.0) for matrix in family]
+    sized = [[matrix for matrix, kept in zip(family, keep, strict=True) if kept == same] for same in (True, False)]
+    return [some for some in sized if some]
 
 
 def _beside(best: Outcome, others: Sequence[Outcome]) -> Outcome:

@@ -21,6 +21,7 @@ from typing import Any
 
 import torch
 
+from augreg.dense import DenseRegistration
 from augreg.geometry.image import Image
 from augreg.geometry.transforms import Transform
 from augreg.io import atomic
@@ -143,7 +144,7 @@ def performed(run: Run, study: Study, folder: Path, threads: int, python: str, d
 
 
 def ways(flow: FlowRegistration, settings: Settings) -> dict[str, Callable[[Image, Image], Transform]]:
-    """How a network is used: alone, again on what it has left, and followed by a linear program or by gradient steps."""
+    """How a network is used: alone, again on what it has left, and followed by a linear program, by gradient or dense steps."""
     twice = Chained(flow, flow)
     return {
         "alone": flow,
@@ -151,6 +152,7 @@ def ways(flow: FlowRegistration, settings: Settings) -> dict[str, Callable[[Imag
         "thrice": Chained(twice, flow),
         "then program": Chained(flow if settings.passes == 1 else twice, settings.afterwards),
         "then gradient": Chained(flow, FlowRegistration(RefinedFlow(flow.network, settings.refining), flow.spacing)),
+        "then dense": Chained(twice, DenseRegistration()),
     }
 
 

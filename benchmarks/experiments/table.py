@@ -1,8 +1,8 @@
 """Results of the experiment, and their tables in its README.
 
 The results of all runs are gathered in `benchmarks/results/experiment-STUDY.json`, from which the tables are made; without runs
-these are made anew. There a run has a line, the pairs of test people are listed once, and a run has for every way of registering
-and every measure a list of numbers, one per pair.
+these are made anew, and a run that was made again takes the place of what was kept of it. There a run has a line, the pairs of
+test people are listed once, and a run has for every way of registering and every measure a list of numbers, one per pair.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Iterator, Sequence
+from dataclasses import fields
 from itertools import product
 from math import isfinite
 from pathlib import Path
@@ -47,7 +48,7 @@ NAMES = {
 # width and factor on the steps, and what is added to a name
 _SCALES = {(WIDTH, 1): "", (WIDTH, 2): ", twice the steps", FULL: ", full width, ten times the steps"}
 # ways of using a network, besides alone
-FOLLOWED = ("twice", "thrice", "then program", "then gradient")
+FOLLOWED = ("twice", "thrice", "then program", "then gradient", "then dense")
 # of each group of pairs
 MEASURES = {
     ("brain", "people"): (("jaccard", "Jaccard", True), ("dice", "Dice", True)),
@@ -71,7 +72,9 @@ def run(options: argparse.Namespace) -> None:
     for study in STUDIES:
         found = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(options.out.glob(f"{study}/runs/*/{RESULT}"))]
         if found:
-            write_results(study, found)
+            anew = {_key(record): record for record in found}
+            before = {_key(record): record for record in read_results(study)}
+            write_results(study, list((before | anew).values()))
     put_into(README, MARK, tables())
 
 
@@ -143,7 +146,7 @@ def used_otherwise(records: Sequence[Record], group: str, measure: Measure, ever
     for name, runs in _kinds(records, everyone):
         if runs[0]["method"] in LEARNED:
             ways = [[over_seeds(runs, group, how, measure[0]), *_costs(runs, group, how)] for how in FOLLOWED]
-            lines.append([name, *["; ".join(way) for way in ways]])
+            lines.append([name, *["; ".join(filter(None, way)) for way in ways]])
     return [f"{measure[1]}; folding %; CPU ms", *FOLLOWED], lines
 
 
@@ -201,6 +204,10 @@ def of_method(records: Sequence[Record], method: str, people: int, width: float 
     return [run for run in records if all(run[part] == getattr(asked, part) for part in parts)]
 
 
+def _key(run: Record) -> str:
+    return Run(**{part.name: run[part.name] for part in fields(Run)}).key
+
+
 def rows_of(run: Record, group: str, how: str) -> list[Record]:
     """The rows of one group of pairs and one way of registering."""
     return [row for row in run["rows"] if row["group"] == group and row["how"] == how]
@@ -234,7 +241,9 @@ def _about(records: Sequence[Record]) -> str:
     machine = records[0]["machine"]
     versions = {name: version for record in records for name, version in record["versions"].items()}
     named = ", ".join(f"{name} {versions[name]}" for name in sorted(versions, key=str.lower))
+    first, last = (which(record["date"] for record in records) for which in (min, max))
+    dates = last if first == last else f"{first} to {last}"
     return (
         f"{machine['processor']}, {machine['cores']} cores, {machine['system']}, Python {machine['python']}; "
-        f"registrations with {records[0]['threads']} thread; {named}; {max(record['date'] for record in records)}."
+        f"registrations with {records[0]['threads']} thread; {named}; {dates}."
     )

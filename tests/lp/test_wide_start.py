@@ -18,24 +18,24 @@ from augreg.lp.start import reflections, turned
 N = 150
 
 
-def section(name: str, degrees: float, mirror: bool, bend: float = 0.0):
+def section(name: str, degrees: float, mirror: bool, bend: float = 0.0, side: int = N, air: float = 0.0):
     """Fixed, moving, points and targets: moving is mirrored, turned and lies on a larger canvas; fixed may be bent."""
-    values = phantoms.skimage.transform.resize(phantoms.photograph(name), (N, N), anti_aliasing=True)
+    values = phantoms.skimage.transform.resize(phantoms.photograph(name), (side, side), anti_aliasing=True)
     image = sitk.GetImageFromArray((255 * values).astype(np.float32))
-    size, a = int(1.5 * N), np.deg2rad(degrees)
+    size, a = int(1.5 * side), np.deg2rad(degrees)
     truth = sitk.AffineTransform(2)
-    truth.SetCenter([(N - 1) / 2] * 2)
+    truth.SetCenter([(side - 1) / 2] * 2)
     turn = np.array([[np.cos(a), -np.sin(a)], [np.sin(a), np.cos(a)]]) @ np.diag([-1.0 if mirror else 1.0, 1.0])
     truth.SetMatrix(turn.ravel().tolist())
-    truth.SetTranslation([(size - N) / 2 + 6, (size - N) / 2 - 4])
-    moved = sitk.Resample(image, [size, size], truth.GetInverse(), sitk.sitkLinear, (0, 0), (1, 1), (1, 0, 0, 1), 0.0)
+    truth.SetTranslation([(size - side) / 2 + 6, (size - side) / 2 - 4])
+    moved = sitk.Resample(image, [size, size], truth.GetInverse(), sitk.sitkLinear, (0, 0), (1, 1), (1, 0, 0, 1), air)
     elastic = sitk.BSplineTransformInitializer(image, [4, 4], 3)
     elastic.SetParameters((np.random.default_rng(3).uniform(-bend, bend, len(elastic.GetParameters()))).tolist())
     rng = np.random.default_rng(1)
-    seen = sitk.GetArrayFromImage(sitk.Resample(image, elastic)) + rng.normal(0, 2, (N, N))
-    points = rng.uniform(0.25, 0.75, (100, 2)) * N
+    seen = sitk.GetArrayFromImage(sitk.Resample(image, elastic)) + rng.normal(0, 2, (side, side))
+    points = rng.uniform(0.25, 0.75, (100, 2)) * side
     targets = np.array([truth.TransformPoint(elastic.TransformPoint(p)) for p in points.tolist()])
-    fixed = Image(seen.T.astype(np.float32), Grid((N, N)))
+    fixed = Image(seen.T.astype(np.float32), Grid((side, side)))
     moving = Image((sitk.GetArrayFromImage(moved) + rng.normal(0, 2, (size, size))).T.astype(np.float32), Grid((size, size)))
     return fixed, moving, points, targets
 
@@ -48,6 +48,14 @@ def test_sections_are_found_however_they_have_fallen(degrees, mirror):
         assert np.median(tre(state.transform, points, targets)) < 0.5
         assert mirrors(state.transform) == mirror
         assert state.warnings == ()
+
+
+@pytest.mark.parametrize("degrees", [49.0, 109.0, 214.0])
+def test_by_mutual_information_the_whole_circle_is_tried_without_being_asked(degrees):
+    """Enlarged parts of the moon show little, which any contrast explains: they are no better than its whole."""
+    fixed, moving, points, targets = section("moon", degrees, False, side=384, air=110.0)
+    phi = LPRegistration(transform="affine", criterion="mi")(fixed, moving)
+    assert np.median(np.linalg.norm(phi(points) - targets, axis=1)) < 1
 
 
 def test_a_mirror_is_found_within_the_usual_turns_along_either_axis():
