@@ -11,9 +11,9 @@ from augreg.recipes.shapes import network_as
 pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
 
 
-def moving_network(kind, trunk, shape):
+def moving_network(kind, trunk, shape, descriptor="none"):
     """A network that predicts far more than nothing."""
-    network = network_as(kind, trunk, (1,), len(shape), 0.125, shape=shape).eval()
+    network = network_as(kind, trunk, (1,), len(shape), 0.125, shape=shape, descriptor=descriptor).eval()
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for parameter in network.parameters():
@@ -21,9 +21,17 @@ def moving_network(kind, trunk, shape):
     return network
 
 
-@pytest.mark.parametrize(("kind", "trunk", "shape"), [("cascade", "UNet", (20, 26)), ("velocity", "RegNet", (12, 10, 8))])
-def test_a_script_says_the_same_of_images_that_it_was_not_made_with(kind, trunk, shape, tmp_path):
-    network = moving_network(kind, trunk, shape)
+@pytest.mark.parametrize(
+    ("kind", "trunk", "shape", "descriptor"),
+    [
+        ("cascade", "UNet", (20, 26), "none"),
+        ("velocity", "RegNet", (12, 10, 8), "none"),
+        ("displacement", "UNet", (20, 26), "edges"),
+        ("displacement", "UNet", (20, 26), "mind"),
+    ],
+)
+def test_a_script_says_the_same_of_images_that_it_was_not_made_with(kind, trunk, shape, descriptor, tmp_path):
+    network = moving_network(kind, trunk, shape, descriptor)
     assert export_network(network, shape, tmp_path / "net.pt") <= 1e-4
     images = [100 + 30 * torch.rand(1, 1, *shape) for _ in range(2)]
     with torch.no_grad():
