@@ -38,6 +38,7 @@ from augreg.sam.factors import GridFactor
 from augreg.sam.label_maps import commonest, sample_labels
 from augreg.sam.locality import Locality, grid_taper_factor
 from augreg.sam.maps import Maps
+from augreg.sam.one_thread import one_thread
 from augreg.sam.posterior import Posterior, posterior
 from augreg.sam.sampler import JointSampler
 from augreg.sam.subspace import Subspace
@@ -138,7 +139,9 @@ class AppearanceModel:
         They are those of displacements, or of velocities where the maps are exponentials.
         """
         deviations = (self.shape.basis * np.sqrt(self.shape.variance)).T.reshape(self.shape.rank, -1, self.ndim)
-        return self._lift(deviations)
+        # pairs are functions of these bits
+        with one_thread():
+            return self._lift(deviations)
 
     def _repr_html_(self) -> str:
         told = {

@@ -211,9 +211,11 @@ def _sample(tar: tarfile.TarFile, path: Path, entries: list[tarfile.TarInfo]) ->
     try:
         for entry, content in zip(entries, arrays, strict=False):
             sample[entry.name.split(".")[1]] = array_of(content)
-        needed = dict.fromkeys((*PARTS[:4], *(part for part in sample if part != "json")))
-        shapes = {part: sample[part].shape[: len(about["grid"]["shape"])] for part in needed}
-        fitting = set(shapes.values()) == {tuple(about["grid"]["shape"])}
+        named = sample.keys() - {"json"}
+        shapes = {part: sample[part].shape[: len(about["grid"]["shape"])] for part in {*PARTS[:4], *named}}
+        # what a pair may be without comes in twos
+        paired = named <= {*PARTS} and all(named & {*two} in (set(), {*two}) for two in LEFT_OUT.values())
+        fitting = paired and set(shapes.values()) == {tuple(about["grid"]["shape"])}
     except (ValueError, KeyError, TypeError, IndexError) as error:
         raise DamagedShardError(f"{path}: expected the arrays of a pair in {entries[0].name}, got something else") from error
     if not fitting:

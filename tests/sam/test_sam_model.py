@@ -4,6 +4,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from support.subjects import grid, model, people
+from threadpoolctl import threadpool_limits
 
 from augreg import Affine, Grid, Image, Labels, dice, fit_appearance_model, read_model, write_model
 from augreg.datasets import hearts
@@ -385,3 +386,13 @@ def test_models_of_real_hearts_generalise_to_other_patients():
     result = evaluate(m, unseen, find_landmarks(m, unseen, unseen_labels), np.random.default_rng(0), samples=20)
     assert result.shape_generalisation.mean < 1.5  # pixels; the ventricle's radius is about 25
     assert json.dumps(result.shape_compactness.tolist())
+
+
+def test_modes_have_the_same_bits_for_any_number_of_threads(tmp_path):
+    """Shards are functions of these bits; a command has other threads of BLAS than a program with a limit."""
+    write_model(model(), tmp_path / "model.npz")
+    found = []
+    for threads in (1, 2, 4):
+        with threadpool_limits(limits=threads, user_api="blas"):
+            found.append(read_model(tmp_path / "model.npz").mode_splines)
+    assert all(np.array_equal(found[0], other) for other in found[1:])
