@@ -6,6 +6,8 @@ pairs and all parts are equally large.
 
 from __future__ import annotations
 
+import atexit
+import gc
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -96,4 +98,8 @@ def joined(device: str = "auto") -> Iterator[Team]:
     try:
         yield team
     finally:
+        # networks that average gradients refer to the group and to themselves: while they live its threads do, and abort the
+        # process where they give back tensors when the interpreter has begun to end. What somebody still holds goes before that
+        gc.collect()
         distributed.destroy_process_group()
+        atexit.register(gc.collect)
