@@ -77,7 +77,8 @@ class DenseRegistration(Method):
             yield State.unmoved(pair, clock)
             return
         agreement = seen.agreement
-        said = (*seen.pair.warnings, *_unused(pair))
+        # without a budget there is time to look at all voxels once, and what is said counts them
+        said = (*(seen.pair if clock.limited else pair).warnings, *_unused(pair))
         if agreement < _HARDLY:
             said = (*said, f"local correlation is {agreement:.2f} at the start: expected images of one contrast that lie alike")
         yield State(0, 0, 1 - agreement, float("nan"), pair.start, clock.seconds, said, stage="start")

@@ -244,6 +244,14 @@ def test_behind_a_start_that_bends_large_images_keep_every_second_voxel(smaller)
     assert DenseRegistration()(fixed, moving).transforms[-1].grid.spacing[0] == 2.0
 
 
+def test_what_is_said_of_large_images_counts_all_of_their_voxels():
+    moving = scene(2, shape=(2100, 64))
+    fixed = moving.with_values(np.where(np.arange(2100)[:, None] % 2 == 0, np.float32("nan"), moving.values))
+    start = bent(moving.grid, 0.5, control=64.0)
+    *_, state = DenseRegistration().steps(fixed, moving, initial=start)
+    assert any("67200 of 134400 voxels of fixed" in text for text in state.warnings)
+
+
 def test_where_there_is_no_structure_nothing_is_pulled():
     # a scene in the middle of nothing: the far field is smooth and small, and the scene is found as without its surroundings
     fixed, moving, phi = pair_of(2)
