@@ -114,6 +114,13 @@ def training_turns() -> Iterator[Case]:
             yield _warped(name, f"{number}", kind="affine", read=partial(_sample, name), size=512, seed=140 + number)
 
 
+def large_warps() -> Iterator[Case]:
+    """Known elastic warps of 2048 pixels, of images that have about half as many: how many voxels of large ones are needed."""
+    more = {name: partial(_sample, name) for name in ("immunohistochemistry", "astronaut", "hubble_deep_field")}
+    for name, read in {**_LARGE, **more}.items():
+        yield _warped("large", name, kind="elastic", read=read, size=2048, seed=7)
+
+
 def _shared(path: str) -> Array:
     return skimage.io.imread(DATA / path).swapaxes(0, 1).astype(float)
 
