@@ -5,7 +5,7 @@ that tells where a boundary goes, and noise does less harm than their loss. Afte
 has left is sought, on two or three fine levels, and there noise is most of what is left. Chosen by `python -m benchmarks run
 settings` on training people, and on known warps of images with noise.
 
-What a bent start has left is wide, so of large images of it some voxels tell as much. Mean error, pixels, of elastic warps of 2048
+What a bent start has left is wide, so some voxels of large images tell as much. Mean error, pixels, of elastic warps of 2048
 pixels by what is looked at along the longer side (`python -m benchmarks run settings --only large --variants "as it is" "all
 voxels" "512 voxels"`), which takes 0.9, 0.2 and 0.07 CPU s:
 
