@@ -16,8 +16,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-import torch
 
+from augreg._torch import torch
 from augreg.geometry.grid import FloatArray, Grid
 from augreg.geometry.image import Image, Labels
 from augreg.geometry.transforms import Transform

@@ -17,7 +17,8 @@ ROOT = Path(__file__).resolve().parents[1]
 
 # from the ground up; modules of one layer do not import each other
 LAYERS = [
-    {"notebook", "progress", "threads"},
+    {"missing"},
+    {"_torch", "notebook", "progress", "threads"},
     {"geometry", "tasks"},
     {"io", "ras", "tensors"},
     {"metrics", "keypoints", "registration"},
@@ -47,6 +48,7 @@ HOMES = {
     "trimesh": ("augreg/io/meshes.py",),
     "vtkmodules": ("augreg/io/meshes.py",),
     "torch": (
+        "augreg/_torch.py",
         "augreg/agents/",
         "augreg/tensors.py",
         "augreg/bridges/",

@@ -1,5 +1,6 @@
 """Registration by agents that move step by step (after Ma et al., MICCAI 2017): views, networks, learners, and their use."""
 
+from augreg import _torch  # noqa: F401  # before whatever imports torch
 from augreg.agents.files import AgentFile, is_agent, read_agent, write_agent
 from augreg.agents.learners import STEPS, AdvantageLearner, DoubleQLearner
 from augreg.agents.lessons import Jitter, Lesson, any_contrast, gamma_and_noise

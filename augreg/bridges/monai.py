@@ -14,23 +14,24 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 
 from augreg.geometry.grid import Grid
 from augreg.geometry.image import Image, Labels
 from augreg.geometry.resampling import Interpolation, warp
 from augreg.geometry.transforms import Transform
+from augreg.missing import missing
 from augreg.ras import grid_of_ras
 from augreg.registration.method import Registration, as_method
 
 try:
+    import torch
     from monai.config import KeysCollection
     from monai.data import MetaTensor
     from monai.transforms import InvertibleTransform, MapTransform
     from monai.utils import ensure_tuple_rep
     from monai.utils.enums import SpaceKeys, TraceKeys
 except ModuleNotFoundError as error:
-    raise ValueError(f"monai: expected the package {error.name}, it is missing; pip install 'augreg[monai]'") from error
+    raise missing("monai", error, "monai") from error
 
 _WAYS: dict[str, Interpolation] = {"nearest": "nearest", "bilinear": "linear", "bicubic": "cubic"}
 _LABELS = ("fixed_labels", "moving_labels", "fixed_mask", "moving_mask", "rigid_mask")

@@ -12,19 +12,20 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import torch
 
 from augreg.geometry.image import Image
 from augreg.geometry.resampling import warp
 from augreg.geometry.transforms import Transform as Phi
+from augreg.missing import missing
 from augreg.ras import grid_of_ras
 from augreg.registration.method import Registration, as_method
 
 try:
+    import torch
     import torchio
     from torchio.transforms import Transform
 except ModuleNotFoundError as error:
-    raise ValueError(f"torchio: expected the package {error.name}, it is missing; pip install 'augreg[torchio]'") from error
+    raise missing("torchio", error, "torchio") from error
 
 # shape (3,) and affine (4, 4) of an image in RAS
 Place = tuple[tuple[int, ...], np.ndarray]

@@ -19,6 +19,7 @@ from collections.abc import Iterator, Sequence
 
 from augreg.cli.output import plain_warnings, results_alone
 from augreg.cli.parser import build_parser
+from augreg.missing import missing
 
 # what a wrong path or a missing permission raises
 _UNUSABLE = (ValueError, TypeError, FileNotFoundError, FileExistsError, PermissionError, IsADirectoryError, NotADirectoryError)
@@ -55,6 +56,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             return _fail(f"{where}expected room to write to, got {error.strerror}; free some and repeat the command", 1)
         unusable = isinstance(error, _UNUSABLE) or error.errno in _PATHS
         return _fail(str(error) or type(error).__name__, 2) if unusable else _internal(error)
+    except ModuleNotFoundError as error:
+        named = missing("this command", error)
+        return _fail(str(named), 2) if isinstance(named, _UNUSABLE) else _internal(error)
     except Exception as error:
         # LinAlgError is a ValueError that says nothing of the input
         if isinstance(error, _BROKEN) or type(error).__name__ == "LinAlgError":

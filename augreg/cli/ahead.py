@@ -9,20 +9,27 @@ import numpy as np
 
 from augreg import metrics
 from augreg.atlas import Atlas, JointFusion, fuse
+from augreg.cli.output import say_warning
 from augreg.dense import DenseRegistration
 from augreg.geometry.grid import Grid
 from augreg.geometry.image import Image, Labels
 from augreg.geometry.resampling import sample, warp
 from augreg.geometry.transforms import Affine, BSpline, DisplacementField
 from augreg.lp import LPRegistration, superpixel_classes
+from augreg.missing import MissingPackageError
 from augreg.registration import Method
 
 Job = Callable[[], object]
 
 
 def all_jobs() -> list[tuple[str, Job]]:
-    """What to do, and its name for those who watch."""
-    return [*_registrations(2), *_registrations(3), *_warps(2), *_warps(3), ("atlases", _atlases), *_learning()]
+    """What to do, and its name for those who watch; without torch all but what needs it, with a warning."""
+    jobs = [*_registrations(2), *_registrations(3), *_warps(2), *_warps(3), ("atlases", _atlases)]
+    try:
+        return [*jobs, *_learning()]
+    except MissingPackageError as error:
+        say_warning(f"{error}; all other kernels are compiled")
+        return jobs
 
 
 def _scene(ndim: int, shift: float = 0.0) -> Image:

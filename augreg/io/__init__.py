@@ -5,4 +5,7 @@ Nothing is imported before it is asked for: who reads arrays needs no reader of 
 
 import lazy_loader as _lazy
 
-__getattr__, __dir__, __all__ = _lazy.attach_stub(__name__, __file__)
+from augreg.missing import told as _told
+
+_attribute, __dir__, __all__ = _lazy.attach_stub(__name__, __file__)
+__getattr__ = _told(__name__, _attribute)

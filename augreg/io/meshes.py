@@ -23,6 +23,7 @@ import numpy.typing as npt
 from augreg.geometry.grid import FloatArray, Grid
 from augreg.geometry.image import Labels
 from augreg.io.files import existing_file
+from augreg.missing import missing
 
 MESH_SUFFIXES = (".ply", ".stl", ".obj", ".off", ".vtk", ".vtp")
 _SPACE = re.compile(rb"SPACE=(LPS|RAS)")
@@ -153,7 +154,7 @@ def _by_trimesh(path: Path) -> tuple[Any, Any]:
     try:
         import trimesh
     except ModuleNotFoundError as error:
-        raise ValueError(f"{path}: expected the package trimesh, it is missing; pip install 'augreg[meshes]'") from error
+        raise missing(str(path), error, "meshes") from error
     try:
         # as it stands in the file: nothing merged, nothing reordered
         mesh: Any = trimesh.load(path, process=False, force="mesh")
@@ -171,9 +172,7 @@ def _by_vtk(path: Path) -> tuple[Any, Any]:
         from vtkmodules.vtkIOLegacy import vtkPolyDataReader
         from vtkmodules.vtkIOXML import vtkXMLPolyDataReader
     except ModuleNotFoundError as error:
-        raise ValueError(
-            f"{path}: expected the package vtk, it is missing; pip install vtk, or write the mesh as .ply"
-        ) from error
+        raise missing(str(path), error, instead="or write the mesh as .ply") from error
     legacy = path.suffix.lower() == ".vtk"
     with open(path, "rb") as file:
         head = file.read(_HEAD)

@@ -20,6 +20,7 @@ import numpy as np
 
 from augreg.geometry.transforms import Affine
 from augreg.io.files import existing_file
+from augreg.missing import missing
 
 _SIGNS = np.array([-1.0, -1.0, 1.0, 1.0])
 
@@ -59,7 +60,7 @@ def _affine(path: Path, kind: str, **images: Any) -> Affine:
     try:
         from nitransforms import linear
     except ModuleNotFoundError as error:
-        raise ValueError(f"{path}: expected the package {error.name}, it is missing; pip install 'augreg[neuro]'") from error
+        raise missing(str(path), error, "neuro") from error
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

@@ -1,5 +1,6 @@
 """Networks that predict a map from two images, their losses and their files."""
 
+from augreg import _torch  # noqa: F401  # before whatever imports torch
 from augreg.networks.architectures.critic import Critic
 from augreg.networks.architectures.encoder import SiameseEncoder, StackedEncoder
 from augreg.networks.architectures.flownet import FlowNet, FlowNetC, FlowNetS, seeded_network

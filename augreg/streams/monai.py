@@ -16,6 +16,7 @@ import numpy as np
 import torch
 
 from augreg.geometry.grid import Grid
+from augreg.missing import missing
 from augreg.ras import ras_affine
 from augreg.synthesis.pairs import PairBatch, PairGenerator, make_pairs, wanted_of
 
@@ -27,7 +28,7 @@ try:
     from monai.utils import ensure_tuple_rep
     from monai.utils.enums import SpaceKeys
 except ModuleNotFoundError as error:
-    raise ValueError(f"monai: expected the package {error.name}, it is missing; pip install 'augreg[monai]'") from error
+    raise missing("monai", error, "monai") from error
 
 
 class RandPaird(Randomizable, Transform):

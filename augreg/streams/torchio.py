@@ -14,6 +14,7 @@ import torch
 from augreg.geometry.grid import Grid
 from augreg.geometry.image import Labels
 from augreg.geometry.transforms import DisplacementField
+from augreg.missing import missing
 from augreg.ras import ras_affine, ras_vectors
 from augreg.synthesis.pairs import PairGenerator, TrainingPair, make_pairs, training_pairs, wanted_of
 
@@ -22,7 +23,7 @@ try:
     from torchio.transforms import Transform
     from torchio.transforms.augmentation import RandomTransform
 except ModuleNotFoundError as error:
-    raise ValueError(f"torchio: expected the package {error.name}, it is missing; pip install 'augreg[torchio]'") from error
+    raise missing("torchio", error, "torchio") from error
 
 
 class Pair(Transform):

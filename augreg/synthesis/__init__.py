@@ -3,6 +3,7 @@
 from importlib import import_module
 from typing import Any
 
+from augreg import _torch  # noqa: F401  # before whatever imports torch
 from augreg.synthesis.generators.appearance import AppearancePairs
 from augreg.synthesis.generators.deformations import RandomDeformations, magnitudes_of
 from augreg.synthesis.generators.elastic import ElasticField

@@ -14,12 +14,13 @@ from contextlib import contextmanager
 from typing import Any
 from uuid import uuid4
 
+from augreg.missing import missing
 from augreg.tasks.processes import Finished, Place, Task
 
 try:
     from distributed import Client, KilledWorker, WorkerPlugin, as_completed, get_worker
 except ModuleNotFoundError as error:
-    raise ValueError(f"scheduler: expected the package {error.name}, it is missing; pip install 'augreg[cluster]'") from error
+    raise missing("scheduler", error, "cluster") from error
 
 # seconds in which a scheduler answers
 _PATIENCE = 5.0

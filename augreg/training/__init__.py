@@ -1,5 +1,6 @@
 """Learners, and the loop, checkpoints and teams of processes that serve them all; the pairs that networks learn from."""
 
+from augreg import _torch  # noqa: F401  # before whatever imports torch
 from augreg.networks.architectures.flownet import seeded_network
 from augreg.networks.registration import FlowRegistration
 from augreg.training.batches import (

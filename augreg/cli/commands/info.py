@@ -61,7 +61,7 @@ def _lines(found: dict[str, Any]) -> list[str]:
     lines = []
     for name, value in found.items():
         if isinstance(value, dict):
-            value = ", ".join(f"{part} {told}" for part, told in value.items() if told is not None)
+            value = ", ".join(f"{part} {'missing' if told is None else told}" for part, told in value.items())
         elif isinstance(value, list):
             value = ", ".join(value)
         lines.append(f"{name.replace('_', ' '):{width}}  {'unknown' if value is None else value}")
