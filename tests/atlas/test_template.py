@@ -2,12 +2,13 @@
 
 import numpy as np
 import pytest
+import scipy.ndimage
 from support.labelled import ByMass, scene
 from support.phantoms import bent, blobs
 
 from augreg import Affine, Grid, Image, LPRegistration, warp
 from augreg.atlas import JointFusion, Template, template, template_rounds
-from augreg.atlas.template import levelled, mean_image, most_typical
+from augreg.atlas.template import levelled, mean_image, most_typical, sharpened
 from augreg.geometry.transforms import BSpline
 from augreg.tasks import place
 
@@ -130,6 +131,33 @@ def test_a_mean_image_takes_what_is_shown():
     assert np.isfinite(found.values).all()
     # rows that only the first shows are its own, levelled by the two rows that both show
     assert np.diff(found.values[2:], axis=0).min() > 0
+
+
+@pytest.mark.parametrize("shape", [(40, 34), (20, 18, 12)])
+def test_sharpening_gives_edges_back_within_the_range(shape):
+    image = Image(scene(shape, 0)[0].values.astype(np.float32), Grid(shape))
+    smooth = image.with_values(scipy.ndimage.gaussian_filter(image.values, 1.0))
+    found = sharpened(smooth, 1.0)
+    apart = [np.abs(one.values - image.values).mean() for one in (found, smooth)]
+    assert apart[0] < 0.8 * apart[1]
+    assert found.values.min() >= smooth.values.min()
+    assert found.values.max() <= smooth.values.max()
+    np.testing.assert_array_equal(sharpened(smooth, 0.0).values, smooth.values)
+    flat = image.with_values(np.full(shape, 3.0, np.float32))
+    np.testing.assert_array_equal(sharpened(flat, 2.0).values, flat.values)
+
+
+def test_a_sharpened_template_has_steeper_edges_at_the_same_place():
+    _, _, images = population()
+    plain, sharp = (template(images, REGISTRATION, 2, sharpening=s).image.values.astype(float) for s in (0.0, 1.0))
+    energy = [sum(np.square(slope).mean() for slope in np.gradient(one)) for one in (plain, sharp)]
+    assert energy[1] > 1.1 * energy[0]
+    assert np.corrcoef(plain.ravel(), sharp.ravel())[0, 1] > 0.98
+
+
+def test_sharpening_below_nothing_is_refused():
+    with pytest.raises(ValueError, match="sharpening: expected a number of at least 0, got -1"):
+        template([np.zeros((9, 9))] * 2, ByMass(), 1, sharpening=-1)
 
 
 def test_the_most_typical_image_is_no_outlier():

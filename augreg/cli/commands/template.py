@@ -7,7 +7,7 @@ import time
 
 import augreg as ar
 from augreg.atlas import Template, template_rounds
-from augreg.cli.arguments import positive
+from augreg.cli.arguments import not_negative, positive
 from augreg.cli.methods import PRESETS, kind_or_preset
 from augreg.cli.options import Commands, command_of, json_option, kind_option, method_options, work_options
 from augreg.cli.output import all_or_none, check_distinct, check_image, report, say_warning
@@ -39,6 +39,13 @@ def add(commands: Commands) -> None:
     parser.add_argument(
         "--rounds", type=positive(int), default=_ROUNDS, metavar="R", help=f"of registrations of all images (default {_ROUNDS})"
     )
+    parser.add_argument(
+        "--sharpening",
+        type=not_negative,
+        default=1.0,
+        metavar="S",
+        help="of the mean: T + S (T - smooth T) (default 1; 0: as it is)",
+    )
     method_options(parser, PRESETS, _PRESET)
     kind_option(parser)
     work_options(parser)
@@ -59,7 +66,7 @@ def run(options: argparse.Namespace) -> None:
             raise ValueError(f"{path}: expected labels on the grid of their image, {image.grid.shape}, got {one.grid.shape}")
     found: Template | None = None
     with bar("template", options.rounds) as update, place(options.workers, options.scheduler) as at:
-        for found in template_rounds(images, method, options.rounds, at=at):
+        for found in template_rounds(images, method, options.rounds, sharpening=options.sharpening, at=at):
             update(found.round, f"moved by {found.shift:.2f} mm")
     assert found is not None
     for warning in found.doubts:
