@@ -36,8 +36,8 @@ from augreg.registration.scenes import check_contrast
 _WEIGHT = 2.0
 # likeness after a rough map from which on it is near the truth. Of training people it is 0.32 to 0.56, and going on from there is
 # as good as from nothing (test people: 0.008 worse); of hearts, cut out anywhere, -0.02 to 0.28, and one lost rough map loses a
-# person: joint fusion of 12 hearts falls from 0.837 to 0.771, their sections from 0.789 to 0.670. A chosen template carries all
-# atlases: its registration is done whole, which is worth 0.003 of Dice with one and 0.005 with three
+# person: joint fusion of 12 hearts falls from 0.837 to 0.771, their sections from 0.789 to 0.670. A chosen template that carries
+# many atlases has its registration done whole, which is worth 0.003 of Dice with one and 0.005 with three
 _ALIKE = 0.3
 
 
@@ -125,7 +125,8 @@ class TemplateBank:
         """Every atlas its own template: a registration per atlas, as accurate as can be. Needs no folder.
 
         A bank knows how its atlases lie to each other: one rough registration is made then, and where images look alike
-        through it the others do only what is left (see `Method.near`), which in 2-D is less than half of the work.
+        through it the others do only what is left (see `Method.near`), which in 2-D is less than half of the work. The same
+        likeness says which atlases an image needs most, where a number is asked for (`choose`, `MultiAtlas`).
 
         Raises
         ------
@@ -148,7 +149,8 @@ class TemplateBank:
 
         One rough map (`augreg.atlas.rough`) leads from the image to the first template, and stored ones go on from there, to all
         atlases too, if each is its own template (see `direct`); registrations begin with these. Where there is a choice,
-        the two terms of the module decide, or the likeness alone in banks that do not know how well atlases fit.
+        the two terms of the module decide, or the likeness alone in banks that do not know how well atlases fit. For one atlas,
+        itself or through a template that leads to no other, what is left after a rough map is enough where images look alike.
 
         Raises
         ------
@@ -158,12 +160,19 @@ class TemplateBank:
             raise ValueError(f"count: expected at least 1 template, got {count}")
         self.check(image)
         if count is None or count >= self.routes.templates:
-            method = as_method("registration", self.registration)
-            if method.near() is method:
-                return tuple(map(Choice, range(self.routes.templates)))
-            placed = self._placed(image)
-            return tuple(replace(one, near=True) if one.likeness >= _ALIKE else Choice(one.template) for one in placed)
-        return self.ranked(image)[:count]
+            method, templates = as_method("registration", self.registration), range(self.routes.templates)
+            if method.near() is method or not any(map(self._alone, templates)):
+                return tuple(map(Choice, templates))
+            placed = map(self._begun, self._placed(image))
+            return tuple(one if one.near else Choice(one.template) for one in placed)
+        return tuple(map(self._begun, self.ranked(image)[:count]))
+
+    def _begun(self, choice: Choice) -> Choice:
+        """Whether the rough map of a template is near enough for what it carries."""
+        return replace(choice, near=self._alone(choice.template) and choice.likeness >= _ALIKE)
+
+    def _alone(self, t: int) -> bool:
+        return len(self.routes.reached(t)) == 1
 
     def ranked(self, image: Image) -> tuple[Choice, ...]:
         """All templates, the best for an image first; see `choose`."""

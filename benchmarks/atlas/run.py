@@ -66,6 +66,8 @@ _TRIED: dict[str, Fusion] = {
 # of how well atlases fit a template, in the choice of one
 _WEIGHTS = (0.0, 0.5, 1.0, 2.0, 3.0, 5.0)
 _DRAWS, _THREE, _ANTS_TARGETS = 4, 3, 3
+# atlases that look most like the target, where not all are registered
+_LIKEST = (7, 5)
 
 
 def options(parser: argparse.ArgumentParser) -> None:
@@ -208,10 +210,13 @@ def _through_templates(
     bank.choose(here.image, 1)
     begun = TemplateBank.direct(bank)
     clock, maps, mapping = _Clock(), [], []
-    direct = list(begun.propagate(here.image))
-    took = clock.took()
-    for name in ("joint", "joint, overlap"):
-        yield _fused(case, here, direct, _FUSIONS[name], f"direct, begun by the bank's rough maps, {name}", took, len(atlases))
+    for count in (len(atlases), *_LIKEST):
+        clock.took()
+        direct = list(begun.propagate(here.image, begun.choose(here.image, count)))
+        took = clock.took()
+        way = "direct" if count == len(atlases) else f"direct, {count} most alike"
+        for name in ("joint", "joint, overlap"):
+            yield _fused(case, here, direct, _FUSIONS[name], f"{way}, begun by the bank's rough maps, {name}", took, count)
     clock.took()
     for t, phi in enumerate(online):
         maps.append(list(bank.carried(Choice(t), phi, here.image.grid)))

@@ -217,10 +217,18 @@ def test_direct_registrations_begin_where_a_bank_expects_images_that_look_alike(
         assert [known.online(target, choice).stage for choice in choices] == ["near"] * 4
         found = MultiAtlas(known, count=None)(target)
         assert min(dice(found.labels, truth).values()) > 0.85
+        # so do the atlases that look most like it, if not all are wanted
+        few = known.choose(target, 2)
+        assert [one.template for one in few] == [one.template for one in known.ranked(target)][:2]
+        assert [known.online(target, one).stage for one in few] == ["near"] * 2
         # where nothing looks alike all is done, from nothing
         choices = known.choose(noise)
         assert [choice.start for choice in choices] == [None] * 4
         assert known.online(noise, choices[1]).stage == "mass"
+    # as is where a template carries many
+    whole = bank.routes.others
+    many = TemplateBank(registration, whole)
+    assert not any(choice.near for count in (1, None) for choice in many.choose(target, count))
     # as is where atlases alone are known
     alone = TemplateBank.direct(atlases, registration)
     assert alone.online(target, alone.choose(target)[1]).stage == "mass"

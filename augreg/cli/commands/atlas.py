@@ -82,14 +82,15 @@ def add(commands: Commands) -> None:
     used.add_argument("images", nargs="+", metavar="IMAGE", help="image, or folder with a DICOM series")
     used.add_argument("-b", "--bank", required=True, metavar="BANK", help="of `augreg atlas build`")
     used.add_argument("-o", "--output", required=True, metavar="OUT", help="label map, for several images a folder of these")
-    how = used.add_mutually_exclusive_group()
-    how.add_argument(
+    used.add_argument(
         "--templates",
         type=positive(int),
         metavar="N",
-        help=f"so many registrations: the templates most like it (default {_COUNT})",
+        help=f"so many registrations: the templates most like it (default {_COUNT}), with --direct the atlases",
     )
-    how.add_argument("--direct", action="store_true", help="register every atlas to the image: slow, and most accurate")
+    used.add_argument(
+        "--direct", action="store_true", help="register every atlas to the image, or N with --templates: slow, and most accurate"
+    )
     used.add_argument("--fusion", choices=tuple(_FUSIONS), default="joint", help="of the propagated maps (default joint)")
     used.add_argument(
         "--overlap",
@@ -188,7 +189,7 @@ def _segmented(
     begin = time.perf_counter()
     image = ar.read_image(path)
     bank.check(image, path)
-    chosen = bank.choose(image, None if options.direct else options.templates or _COUNT)
+    chosen = bank.choose(image, options.templates or (None if options.direct else _COUNT))
     maps: list[Atlas] = []
     for k, choice in enumerate(chosen):
         state = bank.online(image, choice)
