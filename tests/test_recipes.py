@@ -122,6 +122,9 @@ def test_every_value_of_a_recipe_is_in_its_json():
         ({"prior": "plausible", "map": "affine"}, "prior: expected a map that bends, affine ones cost nothing, got affine"),
         ({"patience": 0}, "patience: expected a positive whole number, got 0"),
         ({"descriptor": "sift"}, "descriptor: expected one of none, mind, edges, got 'sift'"),
+        ({"steered": 1}, "steered: expected true or false, got 1"),
+        ({"steered": True, "map": "affine"}, "steered: expected the map displacement and no marks, got affine and none"),
+        ({"steered": True, "marks": "one"}, "steered: expected the map displacement and no marks, got displacement and one"),
         ({"contrasts": "all"}, "contrasts: expected one of none, maps, labels"),
         ({"pool": 12}, "pool: expected a multiple of the 8 pairs"),
         ({"pool": 16, "curriculum": 0.5}, "curriculum: expected 0 beside a pool"),
@@ -149,6 +152,7 @@ def test_options_change_single_values_of_a_recipe():
     assert asked("") == DEFAULT
     assert asked("--recipe heart") == HEART
     assert asked("--recipe heart --steps 5 --likeness 0") == replace(HEART, steps=5, likeness=0.0)
+    assert asked("--recipe contrasts --steered") == replace(recipes.named("contrasts"), steered=True)
     assert asked("--recipe heart --no-symmetric --gamma 0") == replace(HEART, symmetric=False, gamma=0.0)
     turns = "--turn 0.3,pose=0.2,amplitude=1.5,rest=20:0/1+9:0.5 --turn independent"
     looks = "--intensity 0.1 --gamma 0.2 --noise 0.01 --symmetric --mirrored sideways --curriculum 0.5"

@@ -41,6 +41,7 @@ _VALUES = (
     "prior",
     "contrasts",
     "descriptor",
+    "steered",
     "targets",
     "tile",
     "patience",
@@ -197,6 +198,11 @@ def add_recipe_options(parser: argparse.ArgumentParser) -> None:
         choices=("none", "mind", "edges"),
         help="what the network sees of images: self-similarities or directions of edges, which another contrast leaves mostly as "
         "they are (default none: images)",
+    )
+    parser.add_argument(
+        "--steered",
+        action=argparse.BooleanOptionalAction,
+        help="match the images first, so that the network learns what matching leaves; with --map displacement",
     )
     pairs.add_argument(
         "--targets",

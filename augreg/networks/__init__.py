@@ -26,7 +26,7 @@ from augreg.networks.network import Network, normalised, seeded
 from augreg.networks.predictor import Predictor
 from augreg.networks.registration import FlowRegistration
 from augreg.networks.scales import AtScale
-from augreg.networks.steering import Steered, similarity_maps
+from augreg.networks.steering import Steered, coupled_matching
 from augreg.networks.warping import warped
 from augreg.networks.wrappers.refined import RefinedFlow
 from augreg.networks.wrappers.symmetric import SymmetricFlow
@@ -74,6 +74,7 @@ __all__ = [
     "affine_free",
     "bending",
     "coarsest_cells",
+    "coupled_matching",
     "curvature",
     "described_channels",
     "diffusion",
@@ -94,7 +95,6 @@ __all__ = [
     "seeded_network",
     "self_similarity",
     "self_similarity_difference",
-    "similarity_maps",
     "velocity_loss",
     "warped",
     "write_network",

@@ -111,7 +111,7 @@ def _at_scale(about: Mapping[str, Any], parts: Sequence[nn.Module]) -> nn.Module
 
 def _steered(about: Mapping[str, Any], parts: Sequence[nn.Module]) -> nn.Module:
     (network,) = parts
-    return Steered(_network(network), about["kernels"], about["reach"], about["cell"])
+    return Steered(_network(network), about["looks"], about["stiffness"])
 
 
 def _described(about: Mapping[str, Any], parts: Sequence[nn.Module]) -> nn.Module:
@@ -170,6 +170,7 @@ def coarsest_cells(description: Mapping[str, Any]) -> int:
     if name in ("UNet", "LocalNet", "Marker"):
         return max(prod(stage[axis] for stage in description["strides"]) for axis in range(description["ndim"]))
     own = {"RegNet": 2, "PatchNet": 4, "AtScale": max(description.get("scale", [1]))}
+    own["Steered"] = lcm(*(cell for cell, *_ in description.get("looks", [[1]])))
     if not parts:
         return own.get(name, _COARSEST)
     return own.get(name, 1) * lcm(*map(coarsest_cells, parts))

@@ -218,6 +218,7 @@ def first_network(
         markers=2 if recipe.marks == "two" else 1,
         antisymmetric=recipe.antisymmetric,
         descriptor=recipe.descriptor,
+        steered=recipe.steered,
     )
 
 

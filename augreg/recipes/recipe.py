@@ -106,6 +106,7 @@ class Recipe:
     prior : what maps are held to beside it, in words: see `augreg.recipes.priors`
     descriptor : what a network sees of images: none, themselves, or what a change of contrast leaves, mind or edges, see
         `augreg.networks.Described`
+    steered : whether images are matched first, and the network learns what matching leaves, see `augreg.networks.Steered`
     patience : looks at pairs held out, one in 100 steps, without a better one, after which training ends with the best network;
         None takes all steps
     contrasts : whether each image gets a contrast of its own: none, maps (random maps of intensities) or labels (random means and
@@ -151,6 +152,7 @@ class Recipe:
     prior: str = "none"
     contrasts: str = "none"
     descriptor: str = "none"
+    steered: bool = False
     targets: str = "none"
     tile: int | None = None
     patience: int | None = None
@@ -166,9 +168,13 @@ class Recipe:
         for name, values in known.items():
             if getattr(self, name) not in values:
                 raise ValueError(f"{name}: expected one of {', '.join(values)}, got {getattr(self, name)!r}")
-        for name in ("symmetric", "antisymmetric", "centred"):
+        for name in ("symmetric", "antisymmetric", "centred", "steered"):
             if not isinstance(getattr(self, name), bool):
                 raise ValueError(f"{name}: expected true or false, got {getattr(self, name)!r}")
+        if self.steered and (self.map != "displacement" or self.marks != "none"):
+            raise ValueError(
+                f"steered: expected the map displacement and no marks, got {self.map} and {self.marks}; leave it out"
+            )
         if len(self.jitter) != 2 or not all(isinstance(n, int | float) and 0 <= n < math.inf for n in self.jitter):
             raise ValueError(f"jitter: expected degrees and mm, numbers of at least 0, got {self.jitter!r}")
         if self.window is not None and not (isinstance(self.window, int) and self.window >= 3 and self.window % 2):

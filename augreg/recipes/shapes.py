@@ -8,7 +8,8 @@ moments         scales and a shift between the moments of what is marked; for ne
 
 With structures each image is marked by itself first (`augreg.networks.Marked`): by one marker for both images, or by two, for
 images of two scanners; an affine map then is that of moments. An antisymmetric flow of velocities is the inverse of that of
-exchanged images. Described networks see descriptors of images instead (`augreg.networks.Described`).
+exchanged images. Described networks see descriptors of images instead (`augreg.networks.Described`), steered ones look at what matching
+leaves (`augreg.networks.Steered`).
 
 scales (4, 2, 1)    one such network per scale, from coarse to fine, each on what those before leave
 """
@@ -32,6 +33,7 @@ from augreg.networks import (
     PatchNet,
     RegNet,
     StackedEncoder,
+    Steered,
     UNet,
     VelocityFlow,
     described_channels,
@@ -50,6 +52,8 @@ TRUNKS = (*ARCHITECTURES, *_STAGED, *_PATCHED)
 _COARSEST = {"FlowNetS": 64, "FlowNetC": 64, "RegNet": 2, "PatchNet": 4}
 # voxels that coarse images need; 20 x 24 were measured to be enough, at blocks of 4 (`python -m benchmarks run regnet`)
 _COARSE = {"FlowNetS": 16, "FlowNetC": 16}
+# of matching: chosen on brains in 2-D and on fields of a chest in 3-D
+_STIFFNESS = {2: 1.0, 3: 10.0}
 # of an affine map: its encoder has six stages, but sees whole images anyway; and the gain with which it learns beside a U-net
 _AFFINE, _GAIN = 16, 0.01
 # of a U-net: stages, and cells that have to be left along an axis that is halved
@@ -70,6 +74,7 @@ def network_as(
     markers: int = 1,
     antisymmetric: bool = False,
     descriptor: str = "none",
+    steered: bool = False,
 ) -> Network:
     """A network with first weights that depend on the seed alone.
 
@@ -85,6 +90,7 @@ def network_as(
     markers : 1 for both images, 2 for each image its own
     antisymmetric : whether flows of velocities are to be inverted by exchanged images
     descriptor : what networks see, none for images themselves
+    steered : whether images are matched first
 
     Raises
     ------
@@ -98,7 +104,8 @@ def network_as(
         raise ValueError(f"antisymmetric: expected the map velocity, whose inverse is known, got {kind}; leave it out")
     if shape is not None:
         _check_shape("affine" if kind == "moments" else kind, trunk, scales, shape)
-    if kind == "displacement" and scales == (1,) and trunk in ARCHITECTURES and not marks and descriptor == "none":
+    plain = not marks and not steered and descriptor == "none"
+    if plain and kind == "displacement" and scales == (1,) and trunk in ARCHITECTURES:
         return seeded_network(seed, ndim, width, architecture=ARCHITECTURES[trunk], window=window)
     seen_channels = 1 if descriptor == "none" else described_channels(descriptor, ndim)
     channels = seen_channels + marks
@@ -121,6 +128,7 @@ def network_as(
         first = [affine()] if kind == "cascade" else []
         parts = [*first, *map(at, scales)]
         found = parts[0] if len(parts) == 1 else Cascade(parts)
+        found = Steered(found, stiffness=_STIFFNESS[ndim]) if steered else found
         found = Marked(marked, found) if marked else found
         return found if descriptor == "none" else Described(found, descriptor)
 

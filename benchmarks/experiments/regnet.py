@@ -97,7 +97,7 @@ def listed(study: Study) -> Iterator[tuple[str, Callable[[Path], list[Row]]]]:
         for name in ("one", "three"):
             yield f"{name}-s{seed}", functools.partial(_of_network, name, seed, study)
     yield "apart-s0", functools.partial(_published, 0, study)
-    for name, seed in (("regnet", 0), ("regnets", 0), ("regnets", 1), ("patchnet", 0), ("patches", 0)):
+    for name, seed in (*(("regnets", seed) for seed in SEEDS), *(("patchnet", seed) for seed in SEEDS), ("patches", 0)):
         yield f"{name}-s{seed}", functools.partial(_of_network, name, seed, study)
 
 

@@ -1,4 +1,4 @@
-"""A network that sees where images look alike (`Steered`) against the same network without, on brains; splines of keypoints.
+"""A network that looks at what matching leaves (`Steered`) against the same network without, on brains; splines of keypoints.
 
 Pairs are those of the appearance model, FlowNetS has a quarter of its width and sees heads at half of the resolution, 80 x 96 at
 2 mm. Learned from slices z08, used on z08 and, unchanged, on z20 of test people. "Splined" is the network at keypoints, in both
@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from statistics import mean
+from typing import Any
 
 import numpy as np
 import scipy.interpolate
@@ -22,7 +23,7 @@ import torch
 
 from augreg.geometry.grid import Grid
 from augreg.matching import SplinedRegistration, splined
-from augreg.networks import FlowNetS, Network, Steered
+from augreg.networks import FlowNetS, FlowRegistration, Map, Network, Steered
 from augreg.recipes import BRAIN, objective, shown, turn_pairs
 from augreg.registration import Chained
 from augreg.threads import set_threads
@@ -39,11 +40,15 @@ from benchmarks.harness.record import Record, Row
 __all__ = ["options", "rendered", "run"]
 
 WIDTH, STEPS, SEEDS = 0.25, 600, (0, 1, 2)
-# windows and reach in cells of 2 pixels: up to 12 mm
-KERNELS, REACH, CELL = (3, 7), 3, 2
 # 3 has been looked at in tests
 LUNGS = ("02", "03", "04", "05", "06")
-NAMES = {"none": "no registration", "plain": "plain", "steered": "steered", "scales": "three scales, as many parameters"}
+NAMES = {
+    "none": "no registration",
+    "matched": "matching without a network",
+    "plain": "plain",
+    "steered": "steered",
+    "scales": "three scales, as many parameters",
+}
 _WAYS = ("alone", "twice", "splined")
 _LATTICE = 6.0
 
@@ -67,6 +72,12 @@ def listed(study: Study, kept: Path) -> Iterator[tuple[str, Callable[[Path], lis
     people = tuple(one.person for one in study.test)
     slices = {"z08": study, "z20": replace(study, test=tuple(one for one in read_slices("z20") if one.person in people))}
     yield "none", functools.partial(_rows, "none", {"alone": nothing}, slices, {})
+    yield (
+        "matched",
+        functools.partial(
+            _rows, "matched", {"alone": FlowRegistration(Matched(Steered(FlowNetS(2, 1, WIDTH))), HALF)}, slices, {}
+        ),
+    )
     for seed in SEEDS:
         for name in ("plain", "steered", "scales"):
             yield f"{name}-s{seed}", functools.partial(_learned, name, seed, slices, kept)
@@ -78,7 +89,25 @@ def network(name: str) -> Network:
     """With and without maps of similarity, or at three scales."""
     if name != "steered":
         return regnet.network("one" if name == "plain" else "three")
-    return Steered(FlowNetS(2, 1 + 3 * len(KERNELS), WIDTH), KERNELS, REACH, CELL)
+    return Steered(FlowNetS(2, 1, WIDTH))
+
+
+class Matched(Network):
+    """What `Steered` finds before its network looks."""
+
+    def __init__(self, steered: Steered) -> None:
+        super().__init__()
+        self.steered = steered
+        self.ndim, self.channels, self.unit = self.steered.ndim, self.steered.channels, self.steered.unit
+
+    @property
+    def description(self) -> dict[str, Any]:
+        """Its name: it has nothing that is learned, and no file."""
+        return {"architecture": "Matched"}
+
+    def forward(self, fixed: torch.Tensor, moving: torch.Tensor) -> list[Map]:
+        """One map."""
+        return [self.steered.match(fixed, moving)]
 
 
 def _learned(name: str, seed: int, slices: dict[str, Study], kept: Path, folder: Path) -> list[Row]:

@@ -13,7 +13,9 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
 
 def moving_network(kind, trunk, shape, descriptor="none"):
     """A network that predicts far more than nothing."""
-    network = network_as(kind, trunk, (1,), len(shape), 0.125, shape=shape, descriptor=descriptor).eval()
+    steered = descriptor == "steered"
+    seen = "none" if steered else descriptor
+    network = network_as(kind, trunk, (1,), len(shape), 0.125, shape=shape, descriptor=seen, steered=steered).eval()
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for parameter in network.parameters():
@@ -28,6 +30,7 @@ def moving_network(kind, trunk, shape, descriptor="none"):
         ("velocity", "RegNet", (12, 10, 8), "none"),
         ("displacement", "UNet", (20, 26), "edges"),
         ("displacement", "UNet", (20, 26), "mind"),
+        ("displacement", "UNet", (20, 26), "steered"),
     ],
 )
 def test_a_script_says_the_same_of_images_that_it_was_not_made_with(kind, trunk, shape, descriptor, tmp_path):

@@ -21,8 +21,9 @@ from augreg.networks import (
     UNet,
     Velocity,
     VelocityFlow,
+    coarsest_cells,
+    coupled_matching,
     network_of,
-    similarity_maps,
 )
 
 
@@ -220,60 +221,85 @@ def test_features_of_regnet_differ_from_place_to_place_while_it_learns_and_nothi
     assert not torch.equal(measured[0], next(network.buffers()))
 
 
-def test_similarity_maps_point_to_the_partner():
-    f = images(60, 50, count=1)[0]
-    moving = f.roll((2, -3), (2, 3))
-    maps = similarity_maps(f, moving, (3, 5, 9), 4)
-    assert maps.shape == (1, 9, 60, 50)
-    inside = (slice(10, -10), slice(10, -10))
-    for kernel in (1, 2):
-        where, best = maps[0, 3 * kernel : 3 * kernel + 2], maps[0, 3 * kernel + 2]
-        # moving(x + d) = fixed(x)
-        torch.testing.assert_close(where[0][inside].median(), torch.tensor(2 / 4), atol=0.02, rtol=0)
-        torch.testing.assert_close(where[1][inside].median(), torch.tensor(-3 / 4), atol=0.02, rtol=0)
-        assert best[inside].min() > 0.99
-    # out of reach nothing is as alike
-    assert similarity_maps(f, moving, (9,), 2)[0, 2][inside].median() < 0.7
+@pytest.mark.parametrize(("shape", "way"), [((60, 50), (2, -3)), ((21, 26, 23), (1, -2, 2))])
+def test_matching_finds_a_shift_within_its_reach_and_follows_what_is_smooth_where_nothing_is_seen(shape, way):
+    f = images(*shape, count=1)[0]
+    # moving(x + d) = fixed(x)
+    moving = f.roll(way, tuple(range(2, f.ndim)))
+    inside = (0, slice(None), *[slice(8, -8)] * len(shape))
+    found = coupled_matching(f, moving, (1, 5, 3))[inside]
+    wanted = torch.tensor(way, dtype=torch.float32).reshape(-1, *[1] * len(shape))
+    torch.testing.assert_close(found, wanted.expand_as(found), atol=0.1, rtol=0)
+    # cells of two voxels go as far in half as many steps
+    far = coupled_matching(f, f.roll([2 * d for d in way], tuple(range(2, f.ndim))), (2, 3, 3))
+    middle = far[(0, slice(None), *[slice(n // 2 - 1, n // 2 + 2) for n in far.shape[2:]])]
+    torch.testing.assert_close(middle, wanted.expand_as(middle), atol=0.3, rtol=0)
+    # in air all displacements are alike, and none is taken
+    assert coupled_matching(torch.zeros_like(f), torch.zeros_like(f), (1, 3, 2)).abs().max() == 0
+    # the stiffer, the smoother
+    noisy = moving + 0.5 * torch.randn(moving.shape, generator=torch.Generator().manual_seed(3))
+    rough, stiff = (coupled_matching(f, noisy, (1, 3, 3), stiffness=s).diff(dim=2).square().mean() for s in (0.01, 10.0))
+    assert stiff < 0.5 * rough
 
 
-@pytest.mark.parametrize("shape", [(12, 9), (7, 6, 5)])
-def test_similarity_maps_are_those_of_their_slow_twin(shape):
+@pytest.mark.parametrize("shape", [(9, 7), (6, 5, 7)])
+def test_matching_is_that_of_its_slow_twin(shape):
     fixed, moving = images(*shape, count=1)
-    D, reach, kernel = len(shape), 1, 3
+    D, reach, window = len(shape), 1, 3
     f, m = fixed[0, 0].double().numpy(), moving[0, 0].double().numpy()
+    places = list(np.ndindex(*shape))
 
-    def window(x):
-        cube = [np.array(x) + np.array(y) - 1 for y in np.ndindex(*[3] * D)]
-        return [tuple(y) for y in cube if ((y >= 0) & (y < shape)).all()]
+    def near(x, half):
+        found = [tuple(np.array(x) + np.array(y) - half) for y in np.ndindex(*[2 * half + 1] * D)]
+        return [y for y in found if all(0 <= i < n for i, n in zip(y, shape, strict=True))]
 
-    def at(values, x):
-        return values[tuple(np.clip(x, 0, np.array(shape) - 1))]
+    def over(values, half):
+        return {x: np.mean([values[y] for y in near(x, half)], axis=0) for x in places}
 
-    means = np.zeros((2, *shape))
-    variances = np.zeros((2, *shape))
-    for x in np.ndindex(*shape):
-        for side, values in enumerate((f, m)):
-            near = [values[y] for y in window(x)]
-            means[side][x], variances[side][x] = np.mean(near), max(np.var(near), 1e-4)
-    x = tuple(n // 2 for n in shape)
+    def at(x, d=0):
+        return tuple(np.clip(np.array(x) + d, 0, np.array(shape) - 1))
+
     steps = [np.array(d) - reach for d in np.ndindex(*[2 * reach + 1] * D)]
-    similar = []
-    for d in steps:
-        covariance = np.mean([f[y] * at(m, np.array(y) + d) for y in window(x)]) - means[0][x] * at(means[1], np.array(x) + d)
-        similar.append(covariance / np.sqrt(variances[0][x] * at(variances[1], np.array(x) + d)))
-    weights = np.exp(20 * (np.clip(similar, -1, 1) - 1))
-    found = similarity_maps(fixed, moving, (kernel,), reach)[(0, slice(None), *x)].numpy()
-    np.testing.assert_allclose(found[:D], weights @ np.array(steps) / weights.sum(), atol=1e-3)
-    assert found[D] == pytest.approx(np.clip(similar, -1, 1).max(), abs=1e-3)
+    mean_f, mean_m = over(f, 1), over(m, 1)
+    square_f, square_m = over(f**2, 1), over(m**2, 1)
+    cost = {}
+    for k, d in enumerate(steps):
+        both = over({x: f[x] * m[at(x, d)] for x in places}, 1)
+        for x in places:
+            y = at(x, d)
+            spread = max(square_f[x] - mean_f[x] ** 2, 1e-3) * max(square_m[y] - mean_m[y] ** 2, 1e-3)
+            cost[x, k] = 1 - np.clip((both[x] - mean_f[x] * mean_m[y]) / np.sqrt(spread), -1, 1)
+    u = {x: np.zeros(D) for x in places}
+    for theta in (0.003, 0.01, 0.03, 0.1, 0.3):
+        best = {
+            x: steps[int(np.argmin([cost[x, k] + 2 * theta * ((d - u[x]) ** 2).sum() for k, d in enumerate(steps)]))]
+            for x in places
+        }
+        u = over(over(best, 2), 2)
+    found = coupled_matching(fixed, moving, (1, window, reach), stiffness=2.0)[0].movedim(0, -1).numpy()
+    np.testing.assert_allclose(found, np.array([u[x] for x in places]).reshape(*shape, D), atol=1e-4)
 
 
-def test_a_steered_network_sees_both_ways_and_has_a_file():
-    network = seeded(lambda: Steered(UNet(2, 1 + 2 * 3, 0.25), (3, 5), 2, 2))
+def test_a_steered_network_learns_what_matching_leaves_and_has_a_file():
+    network = seeded(lambda: Steered(UNet(2, 1, 0.25), ((2, 3, 2), (1, 5, 1)), 2.0))
     assert (network.ndim, network.channels) == (2, 1)
     again = network_of(network.description)
     again.load_state_dict(network.state_dict())
     pair = images(40, 33)
     with torch.no_grad():
-        assert torch.equal(network.predict(*pair).flow(), again.eval().predict(*pair).flow())
-    with pytest.raises(ValueError, match="Steered: expected a network of more than 6 channels"):
-        Steered(UNet(2, 6, 0.25), (3, 5))
+        found = network.predict(*pair)
+        assert torch.equal(found.flow(), again.eval().predict(*pair).flow())
+        begun = network.match(*pair)
+        rest = network.network.predict(pair[0], begun.warp(pair[1]))
+    points = 5 + 20 * torch.rand(len(pair[0]), 6, 5, 2, generator=torch.Generator().manual_seed(1))
+    torch.testing.assert_close(found.at(points), begun.at(rest.at(points)), atol=1e-4, rtol=0)
+    # the second look is at the moving image as the first one leaves it
+    first = coupled_matching(*pair, (2, 3, 2), stiffness=2.0)
+    second = coupled_matching(pair[0], begun.parts[0].warp(pair[1]), (1, 5, 1), stiffness=2.0)
+    torch.testing.assert_close(begun.parts[0].values, first * 2 / network.unit)
+    torch.testing.assert_close(begun.parts[1].values, second / network.unit)
+    assert coarsest_cells(network.description) % 2 == 0
+    with pytest.raises(ValueError, match=r"Steered: expected looks .* 3, 5, ... cells and 1 or more, got \(\(2, 4, 2\),\)"):
+        Steered(UNet(2, 1, 0.25), ((2, 4, 2),))
+    with pytest.raises(ValueError, match="Steered: expected a stiffness above 0, got 0"):
+        Steered(UNet(2, 1, 0.25), stiffness=0)
