@@ -54,8 +54,9 @@ SPACING = (5.0, 5.0, 5.0)
 LARGEST, MEAN, NOISE = 20.0, 8.0, 10.0
 WIDTH, STEPS, RATE, SCALES = 0.5, 200, 2e-3, (4, 2, 1)
 LEARNED, TESTED = ("02", "03", "04"), ("05", "06")
-# as many parameters at one scale, where there are more stages, and at two
-WIDE, WIDTH_OF_TWO = 0.653, 0.53
+# as many parameters at one scale, where there are more stages
+WIDE = 0.653
+# of matching, blocks of 10 and 5 mm
 LOOKS, STIFFNESS = ((2, 5, 3), (1, 5, 2)), 10.0
 FIELDS, MOTIONS = 6, 3
 # meshes of SimpleITK's splines, and the least determinant of one that is taken
@@ -71,7 +72,6 @@ NAMES = {
     "matched": "matching without a network",
     "one": "one scale",
     "three": "three scales, composed",
-    "steered": "matching, then two scales",
 }
 
 
@@ -101,11 +101,11 @@ def listed(image: Image) -> Iterator[tuple[str, Callable[[Path], list[Row]]]]:
         "none": nothing,
         "program": LPRegistration(),
         "short": LPRegistration(profile=(3, 1)),
-        "matched": FlowRegistration(Matched(steered(UNet(3, 1, 0.1))), SPACING),
+        "matched": FlowRegistration(Matched(Steered(UNet(3, 1, 0.1), LOOKS, STIFFNESS)), SPACING),
     }
     for name, method in softwares.items():
         yield name, functools.partial(_rows, name, {"alone": method}, image, {})
-    for name in ("one", "three", "steered"):
+    for name in ("one", "three"):
         yield f"{name}-s0", functools.partial(_learned, name, image)
 
 
@@ -118,14 +118,7 @@ def network(name: str, shape: tuple[int, ...]) -> Network:
 
     if name == "one":
         return unet(1, WIDE)
-    if name == "steered":
-        return steered(Cascade([unet(scale, WIDTH_OF_TWO) for scale in SCALES[1:]]))
     return Cascade([unet(scale, WIDTH) for scale in SCALES])
-
-
-def steered(found: Network) -> Steered:
-    """After matching on blocks of 10 and 5 mm."""
-    return Steered(found, LOOKS, STIFFNESS)
 
 
 def breathing(image: Image, cases: Sequence[str]) -> CorrespondenceField:
