@@ -135,7 +135,7 @@ LUNGS = replace(PAIRS, architecture="UNet", width=0.5, scales=_THREE)
 """Real pairs of breathing lungs, which move far: PAIRS at three scales, by U-nets, which leave thin axes alone.
 
 Not measured on pairs of lungs, of which there are none to learn from. On known motions of breathing of a chest three scales left
-4.3 of 8.4 mm and one scale 7.1, after 200 steps (`python -m benchmarks run chest`); the linear program leaves 3.2.
+4.3 of 8.4 mm and one scale 7.1, after 200 steps; the linear program leaves 3.3 (`python -m benchmarks run chest`).
 """
 
 _NAMED = {
