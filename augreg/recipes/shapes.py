@@ -8,8 +8,8 @@ moments         scales and a shift between the moments of what is marked; for ne
 
 With structures each image is marked by itself first (`augreg.networks.Marked`): by one marker for both images, or by two, for
 images of two scanners; an affine map then is that of moments. An antisymmetric flow of velocities is the inverse of that of
-exchanged images. Described networks see descriptors of images instead (`augreg.networks.Described`), steered ones look at what matching
-leaves (`augreg.networks.Steered`).
+exchanged images. Described networks see descriptors of images instead (`augreg.networks.Described`), steered ones look at
+what matching leaves (`augreg.networks.Steered`).
 
 scales (4, 2, 1)    one such network per scale, from coarse to fine, each on what those before leave
 """
