@@ -6,7 +6,7 @@
         model = ar.fit_appearance_model(images)
 
 What takes less than ten seconds says nothing where there is no terminal. While a bar stands on one, the first kernel that has to
-be compiled is told of, once a process: it takes seconds, and nothing else moves.
+be compiled is told of, once a process: it takes seconds, and nothing else moves. Lines say so as long as kernels are compiled.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ EVERY = 10.0
 Update = Callable[[float, str], None]
 T = TypeVar("T")
 _COMPILING = "first use on this machine: compiling, 10 to 20 seconds, kept for later (`augreg compile` does all of it ahead)"
+_COMPILED = "compiling, first use on this machine"
 _told: list[str] = []
 
 
@@ -109,7 +110,10 @@ def _drawn(console: Console, text: str, total: float | None) -> Iterator[Update]
 
 @contextmanager
 def _written(text: str, total: float | None) -> Iterator[Update]:
+    from solvers.compiling import listening
+
     stream, started, ended = sys.stderr, time.monotonic(), threading.Event()
+    compiled: list[str] = []
     last: list[Any] = [0.0, ""]
 
     def update(done: float, note: str = "") -> None:
@@ -118,12 +122,15 @@ def _written(text: str, total: float | None) -> Iterator[Update]:
     def write() -> None:
         # a clock of its own: calls that report nothing on their way are told of too
         while not ended.wait(EVERY):
-            print(line(text, last[0], total, time.monotonic() - started, last[1]), file=stream, flush=True)
+            note = _COMPILED if compiled and "" not in _told else last[1]
+            compiled.clear()
+            print(line(text, last[0], total, time.monotonic() - started, note), file=stream, flush=True)
 
     clock = threading.Thread(target=write, name=f"progress of {text}", daemon=True)
     clock.start()
     try:
-        yield update
+        with listening(compiled.append):
+            yield update
     finally:
         ended.set()
         clock.join()

@@ -146,3 +146,22 @@ def test_states_pass_unchanged_and_are_counted(monkeypatch):
     assert seen == [("letters", 2, 1, "A"), ("letters", 2, 2, "B")]
     assert list(progress.over(iter([3.0]), "numbers")) == [3.0]
     assert seen[-1] == ("numbers", None, 1, "")
+
+
+def test_lines_say_as_long_as_kernels_are_compiled(monkeypatch, capsys):
+    monkeypatch.setattr(progress, "EVERY", 0.05)
+    monkeypatch.setattr(progress, "_told", [])
+    with progress.bar("warp", 1.0) as update:
+        update(0.5, "half")
+        tell("kernel")
+        time.sleep(0.2)
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) >= 2
+    assert lines[0].endswith("; compiling, first use on this machine")
+    assert all(line.endswith("; half") for line in lines[1:])
+    # who compiles ahead knows it
+    progress.compiling_is_expected()
+    with progress.bar("compile", 1.0):
+        tell("kernel")
+        time.sleep(0.2)
+    assert "first use" not in capsys.readouterr().err

@@ -12,6 +12,12 @@ import augreg as ar
 if TYPE_CHECKING:
     import numpy.typing as npt
 
+    from augreg.geometry.grid import FloatArray
+
+
+# how many times as large as the other no image of the same thing is
+_LARGER = 20
+
 
 def transform_of(options: argparse.Namespace, path: str) -> ar.Transform:
     """The transform of a file, read as `--convention` says."""
@@ -28,6 +34,25 @@ def image_of(path: str, channel: str | None = None) -> tuple[ar.Image, ar.io.Sli
     path = of_channel(path, channel)
     slide = ar.io.slide_at(path)
     return (ar.read_image(path), None) if slide is None else (slide.overview(), slide)
+
+
+def measured_slide(path: str | None) -> ar.io.Slide | None:
+    """The slide of a file, if it is one that is measured in mm."""
+    slide = None if path is None else ar.io.slide_at(path)
+    return slide if slide is not None and slide.noted else None
+
+
+def outlined(path: str | None) -> bool:
+    """Whether a file of points is QuPath's, which count pixels of the finest level."""
+    return path is not None and path.lower().endswith(".geojson")
+
+
+def points_of(path: str | None, slide: ar.io.Slide | None) -> FloatArray | None:
+    """Landmarks of an option that may not be given; those of QuPath are brought from pixels of a slide in mm to its world."""
+    if path is None:
+        return None
+    points = ar.read_points(path)
+    return slide.grid.points_at(points) if slide is not None and slide.noted and outlined(path) else points
 
 
 def of_channel(path: str, channel: str | None) -> str:
@@ -53,18 +78,33 @@ def check_units(fixed: ar.io.Slide | None, moving: ar.io.Slide | None, grids: tu
     sides = [float(grid.sides.max()) for grid in grids]
     known = [slide is not None and slide.noted for slide in (fixed, moving)]
     counted = [
-        grid.spacing == (1.0,) * grid.ndim or (slide is not None and not slide.noted)
+        # four pixels of 0.25 mm averaged are no pixel that is not known
+        grid.spacing == (1.0,) * grid.ndim if slide is None else not slide.noted
         for grid, slide in zip(grids, (fixed, moving), strict=True)
     ]
     names = ("FIXED", "MOVING")
+    check_sizes(fixed, moving)
     for one, other in ((0, 1), (1, 0)):
-        if known[one] and counted[other] and sides[other] > 20 * sides[one]:
+        if known[one] and counted[other] and sides[other] > _LARGER * sides[one]:
             slide = (fixed, moving)[one]
             assert slide is not None
             raise ValueError(
                 f"{names[one]}: notes a pixel of {slide.grid.spacing[0]:g} mm, {names[other]} none: how they compare is not "
                 f"known; name the other as '{names[other]}?pixel=MM', or count both in pixels with '?pixel=1'"
             )
+
+
+def check_sizes(fixed: ar.io.Slide | None, moving: ar.io.Slide | None) -> None:
+    """Refuse two slides in mm of which one is many times as large as the other: what is noted is wrong."""
+    if fixed is None or moving is None or not (fixed.noted and moving.noted):
+        return
+    sides = [float(slide.grid.sides.max()) for slide in (fixed, moving)]
+    if max(sides) > _LARGER * min(sides):
+        raise ValueError(
+            f"FIXED, MOVING: expected sizes that can be of one thing, got {sides[0]:.4g} and {sides[1]:.4g} mm, of pixels of "
+            f"{fixed.grid.spacing[0]:g} and {moving.grid.spacing[0]:g} mm; one is wrong: name its size as 'FILE?pixel=MM', or "
+            "count both in pixels with '?pixel=1'"
+        )
 
 
 def units_of(fixed: ar.io.Slide | None, moving: ar.io.Slide | None, grids: tuple[ar.Grid, ar.Grid]) -> str | None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from typing import NoReturn
+from difflib import get_close_matches
+from typing import Any, NoReturn
 
 from augreg import __version__
 from augreg.cli.commands import (
@@ -50,7 +51,20 @@ _COMMANDS = (
 
 
 class _Parser(argparse.ArgumentParser):
-    """Errors in one line, without the usage."""
+    """Errors in one line, without the usage; what is not known is told by the command that was asked."""
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """All of them must be known: there is nobody above a command to take the others."""
+        found, unknown = super().parse_known_args(args, namespace)
+        if unknown:
+            self.error(f"unrecognized arguments: {' '.join(map(self._with_likely, unknown))}")
+        return found, unknown
+
+    def _with_likely(self, text: str) -> str:
+        """An option that was mistyped with the one that was meant."""
+        names = [name for action in self._actions for name in action.option_strings if name.startswith("--")]
+        likely = get_close_matches(text.partition("=")[0], names, n=1, cutoff=0.75) if text.startswith("--") else []
+        return f"{text} (did you mean {likely[0]}?)" if likely else text
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"{self.prog}: {message}; see {self.prog} --help\n")

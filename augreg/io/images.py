@@ -91,7 +91,10 @@ def read_labels(path: str | os.PathLike[str]) -> Labels:
     image = image_of(_placed(name, stored=True), name, own=own)
     values: npt.NDArray[Any] = image.values
     if values.ndim > image.ndim:
-        raise ValueError(f"{path}: expected a label map, got a colour image with {image.channels} channels")
+        raise ValueError(
+            f"{path}: expected a label map, got a colour image with {image.channels} channels; write one of "
+            "whole numbers, 0 where there is nothing, as by np.array(PIL.Image.open(name).convert('L')) > 0 for one structure"
+        )
     if values.dtype.kind == "f":
         largest = float(np.abs(values).max())
         # what a float64 counts to without gaps; NaN is not below it

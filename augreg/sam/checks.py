@@ -22,7 +22,7 @@ def checked_images(given: Sequence[Image | npt.NDArray[Any]]) -> list[Image]:
         if image.grid.shape != first.shape or not np.allclose(image.grid.spacing, first.spacing, rtol=1e-3):
             raise ValueError(
                 f"images[{i}]: expected shape {first.shape} and spacing {first.spacing} mm, those of images[0], got "
-                f"{image.grid.shape} and {image.grid.spacing}; resample the images to one grid"
+                f"{image.grid.shape} and {image.grid.spacing}; bring them to one grid: augreg.resample(image, grid)"
             )
         if not np.isfinite(image.values).all():
             raise ValueError(f"images[{i}]: expected finite intensities, got NaN or infinity; replace them first")

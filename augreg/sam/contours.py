@@ -155,9 +155,10 @@ def _common_structures(labels: Sequence[Labels]) -> tuple[int, ...]:
     if commonest is None:
         raise ValueError("labels: expected at least one structure, got only background")
     lacking = next(i for i, one in enumerate(found) if commonest not in one)
+    has = ", ".join(map(str, sorted(found[lacking]))) or "nothing but background"
     raise ValueError(
-        f"labels: expected a structure that all label maps have, got none; label {commonest} is missing in labels[{lacking}]: "
-        "leave that image out"
+        f"labels: expected a structure that all label maps have, got none; label {commonest} is missing in labels[{lacking}], "
+        f"which has {has}: number structures alike, or leave that image out"
     )
 
 

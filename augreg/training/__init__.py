@@ -46,7 +46,7 @@ from augreg.training.pace import Pace, pace_of
 from augreg.training.patches import patches
 from augreg.training.place import Place
 from augreg.training.plausible import Plausible
-from augreg.training.runs import SETTINGS, check_same, claim, model_hash, pairs_hash, run_settings
+from augreg.training.runs import SETTINGS, check_same, check_unused, claim, model_hash, pairs_hash, run_settings
 from augreg.training.sights import Alignment, Fields, Sight, fields_from_pool, fields_of
 from augreg.training.structures import one_structure
 from augreg.training.tables import RealPairs, pairs_of_table, real_pairs
@@ -85,6 +85,7 @@ __all__ = [
     "TrainingOptions",
     "TrainingState",
     "check_same",
+    "check_unused",
     "checked_device",
     "claim",
     "contrast_drawn",

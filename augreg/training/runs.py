@@ -29,6 +29,21 @@ SETTINGS = "settings.json"
 _KIND = "augreg run"
 
 
+def check_unused(directory: str | os.PathLike[str]) -> None:
+    """Refuse the folder of a run to begin another one in it.
+
+    Raises
+    ------
+    ValueError : if there is a run already.
+    """
+    for name in (CHECKPOINT, WEIGHTS):
+        if (Path(directory) / name).exists():
+            raise ValueError(
+                f"{directory}: expected a folder without a run, got one with {name}; go on with --resume, or choose "
+                "another folder"
+            )
+
+
 def claim(directory: str | os.PathLike[str], settings: Mapping[str, Any], *, writes: bool = True) -> None:
     """Begin a run in a folder, which is made if it does not exist.
 
@@ -42,12 +57,8 @@ def claim(directory: str | os.PathLike[str], settings: Mapping[str, Any], *, wri
     ------
     ValueError : if there is a run already.
     """
+    check_unused(directory)
     folder = Path(directory)
-    for name in (CHECKPOINT, WEIGHTS):
-        if (folder / name).exists():
-            raise ValueError(
-                f"{folder}: expected a folder without a run, got one with {name}; go on with --resume, or choose another folder"
-            )
     if writes:
         folder.mkdir(parents=True, exist_ok=True)
         with atomic(folder / SETTINGS) as temporary:

@@ -158,3 +158,50 @@ def test_outside_a_white_slide_it_is_white(kind, capsys, tmp_path):
     words = ("warp", tmp_path / "l.png", "-t", tmp_path / "t.tfm", "-r", path, "-o", out, "--labels")
     assert run(capsys, *words)[0] == 0
     assert (ar.read_labels(out).values[-100:] == 0).all()
+
+
+def outlines(path, pixels):
+    """Points of QuPath."""
+    features = [
+        {"type": "Feature", "geometry": {"type": "Point", "coordinates": list(pixel)}, "properties": {}} for pixel in pixels
+    ]
+    path.write_text(json.dumps({"type": "FeatureCollection", "features": features}), encoding="utf-8")
+    return path
+
+
+def test_landmarks_of_qupath_measure_and_bind_in_pixels_of_their_slides(pair, capsys, tmp_path):
+    fixed, moving, _ = pair
+    ar.write_transform(ar.Affine(np.eye(2), [0.3, 0.2]), tmp_path / "t.tfm")
+    pixels = np.array([[500.0, 700.0], [1500.0, 800.0], [1100.0, 2000.0]])
+    words = ("--fixed-points", outlines(tmp_path / "f.geojson", pixels))
+    there, off = pixels + np.array([150.0, 100.0]), pixels + np.array([151.0, 100.0])
+    words += ("--moving-points", outlines(tmp_path / "m.geojson", there))
+    ask = ("evaluate", fixed, "-t", tmp_path / "t.tfm", *words, "--json")
+    status, out, err = run(capsys, *ask, "--moving", moving)
+    assert (status, err) == (0, "")
+    assert json.loads(out)["tre"]["max"] < 1e-6
+    status, out, err = run(capsys, *ask)
+    assert (status, out, err.count("\n"), "--moving" in err) == (2, "", 1, True)
+    # three points a pixel off decide where the images may not differ from them
+    options = ("--transform", "rigid", "--tolerance", "1e-6", "--json")
+    words = (*words[:3], outlines(tmp_path / "bound.geojson", off))
+    assert run(capsys, "register", fixed, moving, "-o", tmp_path / "b.tfm", *words, *options)[0] == 0
+    phi = ar.read_transform(tmp_path / "b.tfm")
+    np.testing.assert_allclose(phi(pixels * PIXEL), off * PIXEL, atol=1e-4)
+
+
+def test_slides_of_which_one_is_many_times_as_large_are_refused(pair, capsys, tmp_path):
+    fixed, moving, _ = pair
+    ar.write_transform(ar.Affine.identity(2), tmp_path / "t.tfm")
+    points = outlines(tmp_path / "f.geojson", [[1000.0, 700.0]])
+    # 0.5 mm: four of these pixels are one of 2 mm, two of 0.5 one of 1, which is not the 1 of what is not noted
+    for size in (0.25, 0.5, 2.0):
+        wrong = f"{moving}?pixel={size}"
+        for words in (
+            ("register", fixed, wrong, "-o", tmp_path / "r.tfm"),
+            ("points", points, "-t", tmp_path / "t.tfm", "-r", fixed, "--moving", wrong, "-o", tmp_path / "m.geojson"),
+        ):
+            status, _, err = run(capsys, *words)
+            assert (status, err.count("\n")) == (2, 1)
+            assert f"of pixels of {PIXEL:g} and {size:g} mm" in err
+    assert run(capsys, "points", points, "-t", tmp_path / "t.tfm", "-o", tmp_path / "m.csv")[0] == 0

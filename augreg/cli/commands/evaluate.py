@@ -4,12 +4,25 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import augreg as ar
-from augreg.cli.inputs import check_both_or_none, check_dimension, grid_of, labels_of, transform_of
+from augreg.cli.inputs import (
+    check_both_or_none,
+    check_dimension,
+    check_sizes,
+    grid_of,
+    labels_of,
+    measured_slide,
+    outlined,
+    points_of,
+    transform_of,
+)
 from augreg.cli.options import FIXED, TRANSFORM, Commands, command_of, convention_option, json_option
 from augreg.cli.output import report, say_warning
+
+if TYPE_CHECKING:
+    from augreg.geometry.grid import FloatArray
 
 
 def add(commands: Commands) -> None:
@@ -24,8 +37,11 @@ def add(commands: Commands) -> None:
     parser.add_argument("fixed", metavar="FIXED", help=FIXED)
     parser.add_argument("-t", "--transform", metavar="TRANSFORM", required=True, help=TRANSFORM)
     convention_option(parser)
-    parser.add_argument("--fixed-points", metavar="F", help="landmarks (CSV) in fixed space, mm")
+    parser.add_argument(
+        "--fixed-points", metavar="F", help="landmarks in fixed space: .csv, .fcsv, .mrk.json, mm; .geojson, pixels of FIXED"
+    )
     parser.add_argument("--moving-points", metavar="M", help="the same of MOVING")
+    parser.add_argument("--moving", metavar="MOVING", help="the moving image: of a slide in mm .geojson counts its pixels")
     parser.add_argument("--fixed-labels", metavar="F", help="label map of FIXED")
     parser.add_argument("--moving-labels", metavar="M", help="the same of MOVING")
     json_option(parser)
@@ -39,7 +55,7 @@ def run(options: argparse.Namespace) -> None:
     check_both_or_none(options, "points")
     grid, transform = grid_of(options.fixed), transform_of(options, options.transform)
     check_dimension(transform, grid)
-    fixed, moving = (path and ar.read_points(path) for path in (options.fixed_points, options.moving_points))
+    fixed, moving = _points(options)
     fixed_labels, moving_labels = labels_of(options.fixed_labels), labels_of(options.moving_labels)
     result = ar.metrics.evaluate(
         transform,
@@ -50,8 +66,10 @@ def run(options: argparse.Namespace) -> None:
         moving_labels=moving_labels,
     )
     told = []
-    if fixed is not None:
+    if fixed is not None and moving is not None:
         other = None if moving_labels is None else moving_labels.grid
+        if options.moving is not None:
+            other = grid_of(options.moving)
         told.append(misplaced("--fixed-points", fixed, grid, (moving, other)))
         if other is not None:
             told.append(misplaced("--moving-points", moving, other, (fixed, grid)))
@@ -61,6 +79,18 @@ def run(options: argparse.Namespace) -> None:
     for text in filter(None, told):
         say_warning(text)
     report(result | {"warnings": []}, "\n".join(_lines(result)), as_json=options.json)
+
+
+def _points(options: argparse.Namespace) -> tuple[FloatArray | None, FloatArray | None]:
+    """Landmarks of both images, mm; those of QuPath count pixels of slides."""
+    slides = measured_slide(options.fixed), measured_slide(options.moving)
+    check_sizes(*slides)
+    if outlined(options.moving_points) and slides[0] is not None and slides[1] is None:
+        raise ValueError(
+            f"{options.moving_points}: expected --moving, the slide in mm whose pixels it counts, got "
+            f"{options.moving or 'none'}; name it as it was registered"
+        )
+    return points_of(options.fixed_points, slides[0]), points_of(options.moving_points, slides[1])
 
 
 def _lines(result: Mapping[str, Any], prefix: str = "") -> Iterator[str]:

@@ -6,7 +6,7 @@ import argparse
 from typing import TYPE_CHECKING
 
 import augreg as ar
-from augreg.cli.inputs import check_dimension, reference_of, transform_of
+from augreg.cli.inputs import check_dimension, check_sizes, measured_slide, outlined, points_of, reference_of, transform_of
 from augreg.cli.options import TRANSFORM, Commands, command_of, convention_option
 from augreg.cli.output import check_output, say, say_warning
 
@@ -50,13 +50,12 @@ def run(options: argparse.Namespace) -> None:
     """`augreg points`."""
     from augreg.geometry.landmarks import misplaced
 
-    outlined = options.points.lower().endswith(".geojson")
-    check_output(options.output, (".csv", ".geojson") if outlined else (".csv",))
-    slides = [_slide_of(path) if outlined else None for path in (options.reference, options.moving)]
+    counts_pixels = outlined(options.points)
+    check_output(options.output, (".csv", ".geojson") if counts_pixels else (".csv",))
+    slides = [measured_slide(path) if counts_pixels else None for path in (options.reference, options.moving)]
     _check_slides(options, *slides)
-    transform, given = transform_of(options, options.transform), ar.read_points(options.points)
-    if slides[0] is not None:
-        given = slides[0].grid.points_at(given)
+    transform, given = transform_of(options, options.transform), points_of(options.points, slides[0])
+    assert given is not None
     mapped = transform(given)
     grid = reference_of(options)
     text = None
@@ -64,7 +63,10 @@ def run(options: argparse.Namespace) -> None:
         check_dimension(transform, grid)
         text = misplaced(options.points, given, grid)
     if text := text or _beyond(options.points, given, transform):
-        say_warning(text)
+        hint = "; are they pixels of a slide in mm? name it by -r" if counts_pixels and grid is None else ""
+        say_warning(text + hint)
+    elif slides[1] is not None and (beyond := misplaced(options.output, mapped, slides[1].grid)):
+        say_warning(f"{beyond}; is {options.moving} what was registered, with the same ?pixel=?")
     if options.output.lower().endswith(".geojson"):
         pixels = mapped if slides[1] is None else slides[1].grid.indices_at(mapped)
         ar.io.write_outlines(ar.io.read_outlines(options.points).mapped(lambda _: pixels), options.output)
@@ -73,14 +75,9 @@ def run(options: argparse.Namespace) -> None:
     say(f"{options.output}: {len(given)} points")
 
 
-def _slide_of(path: str | None) -> ar.io.Slide | None:
-    """The slide of a file, if it is one that is measured in mm."""
-    slide = None if path is None else ar.io.slide_at(path)
-    return slide if slide is not None and slide.noted else None
-
-
 def _check_slides(options: argparse.Namespace, fixed: ar.io.Slide | None, moving: ar.io.Slide | None) -> None:
     """Refuse pixels on one side of a transform in mm only."""
+    check_sizes(fixed, moving)
     if options.moving is not None and moving is None:
         raise ValueError(
             f"--moving: expected a slide that notes the size of a pixel, and points in .geojson, got {options.moving}"

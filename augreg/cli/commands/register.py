@@ -16,7 +16,7 @@ import numpy as np
 
 import augreg as ar
 from augreg.cli.arguments import degrees, not_negative, positive, tile
-from augreg.cli.inputs import check_both_or_none, check_units, fill_of, image_of, labels_of, transform_of, units_of
+from augreg.cli.inputs import check_both_or_none, check_units, fill_of, image_of, labels_of, points_of, transform_of, units_of
 from augreg.cli.methods import PRESETS, network_of, program_of
 from augreg.cli.options import FIXED, MOVING, TRANSFORM, Commands, command_of, convention_option, json_option
 from augreg.cli.output import (
@@ -121,7 +121,7 @@ def add(commands: Commands) -> None:
     parser.add_argument("--fixed-mask", metavar="F", help="where to look: voxels that are not 0")
     parser.add_argument("--moving-mask", metavar="M", help="the same of MOVING")
     parser.add_argument("--rigid-mask", metavar="F", help="where the transform is to be locally rigid, on FIXED: not 0")
-    parser.add_argument("--fixed-points", metavar="F", help="landmarks (CSV) that must meet their partners")
+    parser.add_argument("--fixed-points", metavar="F", help="landmarks (as of `augreg points`) that must meet their partners")
     parser.add_argument("--moving-points", metavar="M", help="the same of MOVING")
     parser.add_argument("--tolerance", type=not_negative, metavar="MM", help="landmarks must meet within so many mm (default 0)")
     parser.add_argument(
@@ -177,7 +177,7 @@ def run(options: argparse.Namespace) -> None:
     fill = fill_of(options.fill, moving)
     if options.warped is not None and not tiled:
         rehearse(moving, options.warped)
-    state, states = None, _states(options, fixed, moving)
+    state, states = None, _states(options, fixed, moving, slides)
     asked = time.perf_counter()
     way: list[tuple[str, ar.Transform]] = []
     with bar("register", 1.0) as update:
@@ -285,15 +285,17 @@ def _use_threads(options: argparse.Namespace) -> None:
         os.environ["OMP_NUM_THREADS"] = str(options.threads)
 
 
-def _states(options: argparse.Namespace, fixed: ar.Image, moving: ar.Image) -> Iterator[State]:
+def _states(
+    options: argparse.Namespace, fixed: ar.Image, moving: ar.Image, slides: tuple[ar.io.Slide | None, ar.io.Slide | None]
+) -> Iterator[State]:
     """The states of the registration that the options ask for."""
     given: dict[str, Any] = {
         "fixed_mask": labels_of(options.fixed_mask),
         "moving_mask": labels_of(options.moving_mask),
         "fixed_labels": labels_of(options.fixed_labels),
         "moving_labels": labels_of(options.moving_labels),
-        "fixed_points": options.fixed_points and ar.read_points(options.fixed_points),
-        "moving_points": options.moving_points and ar.read_points(options.moving_points),
+        "fixed_points": points_of(options.fixed_points, slides[0]),
+        "moving_points": points_of(options.moving_points, slides[1]),
         "initial": options.initial and transform_of(options, options.initial),
     }
     if options.model is not None:

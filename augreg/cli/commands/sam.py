@@ -159,6 +159,7 @@ def show(options: argparse.Namespace) -> None:
             beside = beside_sections(model, images, landmarks, np.random.default_rng(0))
     with ar.io.atomic(options.output) as temporary:
         temporary.write_text(model_page(model, diagrams, beside=beside), encoding="utf-8")
+    say(f"{options.output}: a page for browsers, which needs nothing else")
 
 
 @contextmanager

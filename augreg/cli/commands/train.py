@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import copy
+import json
 import math
 from collections.abc import Mapping
 from dataclasses import replace
@@ -17,7 +18,7 @@ from augreg.cli.followed import followed
 from augreg.cli.options import Commands, command_of, json_option
 from augreg.cli.output import report, say
 from augreg.cli.recipe_options import OF_DRAWING, add_recipe_options, recipe_of
-from augreg.registration.table import is_table
+from augreg.registration.table import is_table, read_table
 
 if TYPE_CHECKING:
     # torch: loaded only where a command needs it
@@ -98,6 +99,8 @@ def run(options: argparse.Namespace) -> None:
 
     machine = training.Machine(options.device, options.threads, options.precision, compiled=options.compile)
     known = training.run_settings(options.output) if options.resume else None
+    if known is None:
+        training.check_unused(options.output)
     lines = _lines(options)
     recipe = recipe_of(options, known or {}, labelled=bool(lines) and all(line.labelled for line in lines))
     table = _table(options, recipe, lines)
@@ -152,8 +155,6 @@ def _said(state: training.TrainingState) -> str:
 
 
 def _explain(options: argparse.Namespace) -> None:
-    import json
-
     lines = _lines(options)
     recipe = recipe_of(options, {}, labelled=bool(lines) and all(line.labelled for line in lines)).described()
     report(recipe, json.dumps(recipe, indent=1), as_json=options.json)
@@ -175,11 +176,7 @@ class _Lesson(NamedTuple):
 
 def _lines(options: argparse.Namespace) -> list[Line]:
     """The lines of a table, if the source is one."""
-    if not is_table(options.source):
-        return []
-    from augreg.registration.table import read_table
-
-    return read_table(options.source)
+    return read_table(options.source) if is_table(options.source) else []
 
 
 def _table(options: argparse.Namespace, recipe: Recipe, lines: list[Line]) -> training.RealPairs | None:

@@ -121,7 +121,9 @@ def _layout(header: Any, path: Path, *, frames: bool = False) -> tuple[tuple[int
         if len(shape) != 4:
             raise ValueError(f"{path}: expected a series: three axes of space, one of time; got {len(shape)}-D {tuple(shape)}")
     elif len(shape) > 3:
-        raise ValueError(f"{path}: expected a 2-D or 3-D image, got {len(shape)}-D {tuple(shape)}; extract one frame first")
+        raise ValueError(
+            f"{path}: expected a 2-D or 3-D image, got {len(shape)}-D {tuple(shape)}; take one frame, or `augreg series` for all"
+        )
     if len(shape) < 2:
         raise ValueError(f"{path}: expected a 2-D or 3-D image, got {len(shape)}-D")
     if code in _COLOURS:

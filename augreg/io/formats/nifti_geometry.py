@@ -96,7 +96,11 @@ def _settled(header: nibabel.Nifti1Header, shape: tuple[int, ...], name: str) ->
     if not sizes.all():
         got = ", ".join(f"{v:g}" for v in pixdim[1 : axes + 1])
         if not good:
-            raise ValueError(f"{name}: expected voxel sizes above 0 mm, got {got}; mend pixdim in the header")
+            sides = ", ".join(["1.5"] * axes)
+            raise ValueError(
+                f"{name}: expected voxel sizes above 0 mm, got {got}; mend pixdim in the header, as by nibabel's "
+                f"image.header.set_zooms(({sides})) and image.to_filename({Path(name).name!r})"
+            )
         qcode = 0
         pixdim[1 : axes + 1] = norms[:axes]
         said.append(f"its voxel sizes (pixdim) are {got}; they are taken from the sform: {_listed(norms[:axes])}")
