@@ -22,23 +22,35 @@ _WARNED = 3.0
 _FEWEST = 4
 _MAD = 1.4826
 # each measure, larger where it is worse, and the least standard deviation it is taken to have: smaller differences do not matter
-_WORSE: tuple[tuple[Callable[[Line], float], float], ...] = (
-    (lambda line: -line.similarity, 0.005),
-    (lambda line: -line.dice, 0.005),
-    (lambda line: line.objective, 1e-4),
-    (lambda line: line.folding, 1e-3),
-)
+_WORSE: dict[str, tuple[Callable[[Line], float], float]] = {
+    "similarity": (lambda line: -line.similarity, 0.005),
+    "dice": (lambda line: -line.dice, 0.005),
+    "objective": (lambda line: line.objective, 1e-4),
+    "folding": (lambda line: line.folding, 1e-3),
+}
 _GROWTH = 0.01
 
 
 def doubts_of(lines: Sequence[Line]) -> list[float]:
     """The doubt of each line, at least 0; infinite for what has failed."""
     done = [line for line in lines if not line.failed]
-    growth = np.array([math.log(line.growth) if line.growth > 0 else math.nan for line in done])
-    measures = [_off(np.array([worse(line) for line in done]), least) for worse, least in _WORSE]
-    measures.append(np.abs(_off(growth, _GROWTH)))
-    off = iter(np.max([np.zeros(len(done)), *measures], axis=0))
+    off = iter(np.max([np.zeros(len(done)), *_measures(done).values()], axis=0))
     return [math.inf if line.failed else _WARNED * bool(line.warnings) + float(next(off)) for line in lines]
+
+
+def off_in(line: Line, lines: Sequence[Line]) -> str:
+    """The measure in which a line that has not failed is off the others most, its value, and the others' median."""
+    done = [one for one in lines if not one.failed]
+    measures = _measures(done)
+    name = max(measures, key=lambda one: measures[one][done.index(line)])
+    return f"{name} {getattr(line, name):.3g}, the median is {np.nanmedian([getattr(one, name) for one in done]):.3g}"
+
+
+def _measures(done: Sequence[Line]) -> dict[str, npt.NDArray[np.floating]]:
+    """How far each line is off in each measure."""
+    growth = np.array([math.log(line.growth) if line.growth > 0 else math.nan for line in done])
+    measures = {name: _off(np.array([worse(line) for line in done]), least) for name, (worse, least) in _WORSE.items()}
+    return {**measures, "growth": np.abs(_off(growth, _GROWTH))}
 
 
 def _off(values: npt.NDArray[np.floating], least: float) -> npt.NDArray[np.floating]:

@@ -126,6 +126,12 @@ class Labels:
         return tuple(int(v) for v in present if v != 0)
 
 
+def kind_of(value: object) -> str:
+    """The type of a value for messages; of other packages with its module: their images are called Image, too."""
+    kind = type(value)
+    return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__.partition('.')[0]}.{kind.__qualname__}"
+
+
 def as_image(name: str, image: Image | npt.NDArray[Any]) -> Image:
     """An image as it is; an array becomes one on a grid of spacing 1, origin 0: points are array indices.
 
@@ -140,7 +146,9 @@ def as_image(name: str, image: Image | npt.NDArray[Any]) -> Image:
     if isinstance(image, Image):
         return image
     if not isinstance(image, np.ndarray):
-        raise TypeError(f"{name}: expected an Image or an array, got {type(image).__name__}; read files with read_image")
+        raise TypeError(
+            f"{name}: expected an Image or an array, got {kind_of(image)}; read files with read_image, or give an array"
+        )
     ndim = 3 if image.ndim == 4 else 2 if image.ndim == 3 and image.shape[-1] <= _CHANNELS else image.ndim
     if ndim not in (2, 3):
         raise ValueError(f"{name}: expected an array of 2 or 3 axes, and maybe one of channels, got shape {image.shape}")
@@ -158,7 +166,7 @@ def as_labels(name: str, labels: Labels | npt.NDArray[Any], grid: Grid) -> Label
     if isinstance(labels, Labels):
         return labels
     if not isinstance(labels, np.ndarray):
-        raise TypeError(f"{name}: expected Labels or an array, got {type(labels).__name__}; read files with read_labels")
+        raise TypeError(f"{name}: expected Labels or an array, got {kind_of(labels)}; read files with read_labels")
     if labels.dtype.kind not in "biu":
         raise TypeError(f"{name}: expected integers or booleans, got dtype {labels.dtype}; round them first")
     if labels.shape != grid.shape:

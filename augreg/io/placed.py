@@ -126,7 +126,7 @@ def without_frames(placed: Placed, name: str) -> Placed:
         values = values.reshape(*values.shape[: ndim - 1], *values.shape[ndim:])
         ndim -= 1
     if ndim not in (2, 3):
-        raise ValueError(f"{name}: expected a 2-D or 3-D image, got {ndim}-D; take one frame, or `augreg series` for all")
+        raise ValueError(f"{name}: expected a 2-D or 3-D image, got {ndim}-D; take one frame")
     return Placed(values, placed.spacing[:ndim], placed.origin[:ndim], placed.direction[:ndim, :ndim])
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from augreg.geometry.grid import Grid
-from augreg.geometry.image import Image, Labels, as_image
+from augreg.geometry.image import Image, Labels, as_image, kind_of
 from augreg.geometry.transforms import Transform
 from augreg.registration.pair import Array, Pair
 
@@ -62,7 +62,7 @@ def with_frame(place: Pair, frame: Image | Array, initial: Transform | None) -> 
     """
     grid, shape = place.moving.grid, place.moving.values.shape
     if not isinstance(frame, Image | np.ndarray):
-        raise TypeError(f"frame: expected an Image or an array, got {type(frame).__name__}; read files with read_image")
+        raise TypeError(f"frame: expected an Image or an array, got {kind_of(frame)}; give np.asarray of it")
     values = frame if isinstance(frame, np.ndarray) else frame.values
     if values.shape != shape:
         raise ValueError(
@@ -73,7 +73,7 @@ def with_frame(place: Pair, frame: Image | Array, initial: Transform | None) -> 
             "frame: expected an image on the grid that was prepared for, got one on another; give moving_grid to prepare"
         )
     if initial is not None and not isinstance(initial, Transform):
-        raise TypeError(f"initial: expected a Transform, got {type(initial).__name__}; read files with read_transform")
+        raise TypeError(f"initial: expected a Transform, got {kind_of(initial)}; a matrix is one as Affine(matrix, translation)")
     return replace(place, moving=frame if isinstance(frame, Image) else Image(frame, grid), initial=initial)
 
 

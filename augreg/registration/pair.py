@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from augreg.geometry.grid import FloatArray, reals
-from augreg.geometry.image import Image, Labels, as_image, as_labels
+from augreg.geometry.image import Image, Labels, as_image, as_labels, kind_of
 from augreg.geometry.landmarks import check_inside, outside
 from augreg.geometry.resampling import warp
 from augreg.geometry.transforms import Affine, Transform
@@ -226,7 +226,10 @@ def _converted(name: str, value: Any, fixed: Image, moving: Image) -> Any:
     """A keyword's value as a pair keeps it."""
     if name == "initial":
         if not isinstance(value, Transform):
-            raise TypeError(f"initial: expected a Transform, got {type(value).__name__}; read files with read_transform")
+            raise TypeError(
+                f"initial: expected a Transform, got {kind_of(value)}; read files with read_transform, a matrix is one as "
+                "Affine(matrix, translation)"
+            )
         return value
     if name.endswith("points"):
         return reals(name, value)

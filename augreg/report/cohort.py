@@ -31,7 +31,7 @@ article b { font-size: 1.05em; }
 article p { margin: .2rem 0 0; max-width: none; }
 article p.said { color: #8a4b08; display: -webkit-box; -webkit-box-orient: vertical; -webkit-line-clamp: 2; overflow: hidden; }
 article.large p.said { display: block; }
-article.failed p.said { color: #b3261e; }
+article.failed p.said { color: #b3261e; -webkit-line-clamp: 8; }
 article img { background: #000; }
 """
 
@@ -105,7 +105,8 @@ def _card(number: int, line: Line, doubt: float, picture: bytes | None) -> str:
     attributes = " ".join(f'data-{name}="{html.escape(value)}"' for name, value in data.items())
     uri = "" if picture is None else base64.b64encode(picture).decode()
     image = f'<img src="data:image/webp;base64,{uri}" alt="{html.escape(line.name)}, before and after">' if uri else ""
-    said = f"failed: {line.failed}" if line.failed else "; ".join(line.warnings)
+    # the path stands above it
+    said = f"failed: {line.failed.removeprefix(f'{line.image}: ')}" if line.failed else "; ".join(line.warnings)
     text = f"<b>{html.escape(line.name)}</b> {'' if line.failed else f'doubt {doubt:.1f}'}<p>{html.escape(_numbers(line))}</p>"
     if said:
         text += f'<p class="said" title="{html.escape(said)}">{html.escape(said)}</p>'

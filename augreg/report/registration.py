@@ -11,7 +11,13 @@ from augreg.report.page import figure, page, section
 from augreg.report.way import SCRIPT, STYLE, way_section
 
 
-def registration_page(fixed: Image, moving: Image, transform: Transform, states: Sequence[tuple[str, Transform]] = ()) -> str:
+def registration_page(
+    fixed: Image,
+    moving: Image,
+    transform: Transform,
+    states: Sequence[tuple[str, Transform]] = (),
+    names: tuple[str, str] = ("the fixed image", "the moving image"),
+) -> str:
     """Both images, and overlay, difference, checkerboard and grid before and after.
 
     Parameters
@@ -20,6 +26,7 @@ def registration_page(fixed: Image, moving: Image, transform: Transform, states:
     transform : phi, fixed space to moving space
     states : of a registration that moves step by step: what each is called, and its transform, from the start to the result; they
         are shown behind a slider
+    names : what fixed and moving are called
     """
     inputs = figures.panels([("fixed", figures.picture(fixed)), ("moving", figures.picture(moving))], columns=2, width=8)
     before = figures.alignment(fixed, moving, Affine.identity(fixed.ndim), "before")
@@ -34,7 +41,7 @@ def registration_page(fixed: Image, moving: Image, transform: Transform, states:
             figure(figures.panels([*before, *after], columns=4), "overlay, difference, checkerboard, grid; before and after"),
         ),
     ]
-    lead = "The moving image seen through the transform, on the grid of the fixed image."
+    lead = f"{names[1]} seen through the transform, on the grid of {names[0]}."
     if not states:
         return page("Registration", lead, sections)
     return page("Registration", lead, [*sections, way_section(fixed, moving, states)], STYLE, SCRIPT)

@@ -138,6 +138,7 @@ def test_two_dask_workers_one_of_which_is_killed_make_the_bank_of_one_process(tm
         (lambda f: segment(f, "x", who=(3,)), "expected a file name ending in"),
         (lambda f: segment(f, "x.nii.gz", "--overlap", "--fusion", "local"), "--overlap: expected --fusion joint"),
         (lambda f: segment(f, "3.nii.gz", who=(3, 0)), "expected a folder for 2 images, got a file"),
+        (lambda f: segment(f, "all.nii.gz", who=(3, 0)), "expected a folder for 2 images, got the name of an image"),
         (lambda f: segment(f, "3.nii.gz", who=(3,)), "expected a file of its own"),
     ],
 )

@@ -173,7 +173,8 @@ def test_bad_input_gets_one_line_and_leaves_nothing(case, files, tmp_path, capsy
     before = contents(files)
     assert cli.main(arguments.format(o=tmp_path).split()) == 2
     out, err = capsys.readouterr()
-    lines = err.splitlines()
+    # a machine that takes ten seconds to find out says that it is at work
+    lines = [line for line in err.splitlines() if " since the start" not in line]
     assert len(lines) == 1
     assert lines[0].startswith("augreg")
     assert word in lines[0]

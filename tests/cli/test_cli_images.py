@@ -171,6 +171,9 @@ def test_label_maps_are_warped_by_the_nearest(folder, capsys):
     result = json.loads(capsys.readouterr().out)
     assert set(result["dice"]) == {"1", "2", "mean"}
     assert result["surface_distance"]
+    # without a transform as they lie
+    assert run(folder, "evaluate fixed.mha --fixed-labels fixed_labels.mha --moving-labels moved_labels.mha --json") == 0
+    assert json.loads(capsys.readouterr().out)["dice"]["2"] == ar.dice(fixed, moved)[2]
 
 
 @pytest.mark.parametrize(

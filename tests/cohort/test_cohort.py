@@ -15,7 +15,7 @@ import SimpleITK as sitk
 from support.labelled import ByMass, scene
 
 import augreg as ar
-from augreg.cohort import Line, doubts_of, files_of, write_cohort
+from augreg.cohort import Line, doubts_of, files_of, off_in, write_cohort
 from augreg.cohort.lines import table
 from augreg.cohort.names import bids
 
@@ -191,6 +191,8 @@ def test_doubt_is_how_far_the_worst_number_is_off():
     assert min(found[9:12]) > 10
     assert found[12] == pytest.approx(found[4] + 3)
     assert found[13] == math.inf
+    assert off_in(large, [*same, low, small, large, Line("lost", "", failed="why")]) == "growth 2.5, the median is 1"
+    assert off_in(low, [*same, low, small, large]) == "similarity 0.5, the median is 0.91"
     # of few nothing is known but warnings
     assert doubts_of([same[0], low, warned]) == [0, 0, 3]
 

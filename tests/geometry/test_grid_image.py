@@ -3,6 +3,7 @@ import pytest
 from support import spaces
 
 from augreg import Grid, Image, Labels
+from augreg.geometry.image import as_image
 
 
 @pytest.mark.parametrize(("ndim", "name"), spaces.ALL)
@@ -94,3 +95,13 @@ def test_luminance_weighs_colours_and_ignores_alpha():
     grid = Grid((1, 2))
     pixels = np.array([[[200, 10, 30, 0], [0, 100, 0, 255]]], dtype=np.uint8)
     np.testing.assert_allclose(Image(pixels, grid).luminance().values, [[69.09, 58.7]], rtol=1e-6)
+
+
+def test_what_is_no_image_is_named_with_its_package():
+    class Image:  # as SimpleITK calls its own
+        pass
+
+    Image.__module__ = "SimpleITK.SimpleITK"
+    for value, name in ((Image(), r"SimpleITK\.\S*Image"), ([[1.0]], "list"), ("a.png", "str")):
+        with pytest.raises(TypeError, match=f"fixed: expected an Image or an array, got {name}; read files with read_image"):
+            as_image("fixed", value)

@@ -79,7 +79,7 @@ def test_what_is_no_frame_start_or_knowledge_is_refused():
     tracker = Told().prepare(FIXED)
     with pytest.raises(TypeError, match="frame: expected an Image or an array, got list"):
         tracker([[1.0]])
-    with pytest.raises(TypeError, match="initial: expected a Transform, got ndarray"):
+    with pytest.raises(TypeError, match=r"initial: expected a Transform, got numpy\.ndarray; a matrix is one as Affine"):
         tracker(FIXED, initial=np.eye(3))
     with pytest.raises(ValueError, match="initial: expected a 2-D transform, got 3-D"):
         tracker(FIXED, initial=Affine.identity(3))

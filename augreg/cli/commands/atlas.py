@@ -233,6 +233,10 @@ def _outputs(options: argparse.Namespace) -> list[tuple[str, str | None]]:
     if len(options.images) > 1:
         if target.exists() and not target.is_dir():
             raise ValueError(f"{target}: expected a folder for {len(options.images)} images, got a file; choose another name")
+        if target.name.lower().endswith(ar.io.IMAGE_SUFFIXES) and not target.exists():
+            raise ValueError(
+                f"{target}: expected a folder for {len(options.images)} images, got the name of an image; leave the ending out"
+            )
         if not target.absolute().parent.is_dir():
             raise FileNotFoundError(f"{target}: expected an existing folder to write to, got none at {target.absolute().parent}")
         labels = [str(target / f"{name}.nii.gz") for name in file_names(options.images)]

@@ -14,7 +14,7 @@ import augreg as ar
 from augreg.cli.methods import PRESETS, kind_or_preset
 from augreg.cli.options import FIXED, Commands, command_of, json_option, kind_option, method_options, work_options
 from augreg.cli.output import check_distinct, report, say_warning
-from augreg.cohort import CohortState, Line, doubts_of, files_of, write_cohort
+from augreg.cohort import CohortState, Line, doubts_of, files_of, off_in, write_cohort
 from augreg.cohort.folder import PAGE, TABLE
 from augreg.progress import bar
 
@@ -140,9 +140,16 @@ def _report(options: argparse.Namespace, state: CohortState, doubts: list[float]
     lines[0] += f" ({state.kept} were there), {seconds:.1f} s"
     worst = [(doubt, line) for doubt, line in zip(doubts, state.lines, strict=True) if doubt >= 3]
     for doubt, line in sorted(worst, key=lambda one: -one[0])[:10]:
-        why = f"failed: {line.failed}" if line.failed else "; ".join(line.warnings) or "unlike the others"
-        lines.append(f"look at {line.name}: {why}" + (f" (doubt {doubt:.1f})" if math.isfinite(doubt) else ""))
+        lines.append(f"look at {line.name}: {_why(line, state)}" + (f" (doubt {doubt:.1f})" if math.isfinite(doubt) else ""))
     report(result, "\n".join(lines), as_json=options.json)
+    if state.failed == state.total:
+        raise ValueError(f"{folder}: expected an image that can be aligned, got none of {state.total}; see {TABLE} in it")
+
+
+def _why(line: Line, state: CohortState) -> str:
+    if line.failed:
+        return f"failed: {line.failed}"
+    return "; ".join(line.warnings) or f"unlike the others, {off_in(line, state.lines)}"
 
 
 def _told(line: Line, doubt: float) -> dict[str, Any]:

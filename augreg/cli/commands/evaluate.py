@@ -35,7 +35,7 @@ def add(commands: Commands) -> None:
         "augreg evaluate fixed.nii.gz -t transform.h5 --fixed-labels f.nii.gz --moving-labels m.nii.gz --json",
     )
     parser.add_argument("fixed", metavar="FIXED", help=FIXED)
-    parser.add_argument("-t", "--transform", metavar="TRANSFORM", required=True, help=TRANSFORM)
+    parser.add_argument("-t", "--transform", metavar="TRANSFORM", help=f"{TRANSFORM}; default none, as it is")
     convention_option(parser)
     parser.add_argument(
         "--fixed-points", metavar="F", help="landmarks in fixed space: .csv, .fcsv, .mrk.json, mm; .geojson, pixels of FIXED"
@@ -53,7 +53,8 @@ def run(options: argparse.Namespace) -> None:
 
     check_both_or_none(options, "labels")
     check_both_or_none(options, "points")
-    grid, transform = grid_of(options.fixed), transform_of(options, options.transform)
+    grid = grid_of(options.fixed)
+    transform = transform_of(options, options.transform) if options.transform else ar.Affine.identity(grid.ndim)
     check_dimension(transform, grid)
     fixed, moving = _points(options)
     fixed_labels, moving_labels = labels_of(options.fixed_labels), labels_of(options.moving_labels)

@@ -199,7 +199,7 @@ def run(options: argparse.Namespace) -> None:
         moved = partial(warped_slide, moving_slide or moving, state.transform, fixed_slide or fixed, fill=fill)
     elif options.warped is not None:
         moved = partial(ar.write_image, ar.warp(moving, state.transform, fixed.grid, fill=fill))
-    page = None if options.report is None else _page(fixed, moving, state.transform, way)
+    page = None if options.report is None else _page(options, (fixed, moving), state.transform, way)
     _write(options, state.transform, fixed.grid, moved, page)
     result = {
         "seconds": seconds,
@@ -340,10 +340,16 @@ def _typed(names: Sequence[str]) -> str:
     return ", ".join("--" + name.replace("_", "-") for name in names)
 
 
-def _page(fixed: ar.Image, moving: ar.Image, transform: ar.Transform, way: Sequence[tuple[str, ar.Transform]]) -> str:
+def _page(
+    options: argparse.Namespace,
+    images: tuple[ar.Image, ar.Image],
+    transform: ar.Transform,
+    way: Sequence[tuple[str, ar.Transform]],
+) -> str:
     from augreg.report import registration_page  # matplotlib: only where a page is asked for
 
-    return registration_page(fixed, moving, transform, way if len(way) > 1 else ())
+    names = Path(options.fixed).name, Path(options.moving).name
+    return registration_page(*images, transform, way if len(way) > 1 else (), names)
 
 
 def _write(options: argparse.Namespace, transform: ar.Transform, grid: ar.Grid, moved: Moved | None, page: str | None) -> None:

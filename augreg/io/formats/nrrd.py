@@ -126,9 +126,7 @@ def _components(fields: dict[str, str], sizes: list[int], path: Path) -> int | N
         if (vectors and vectors[axis] == "none") or (kinds and kinds[axis] not in (*_WORLDS, "none", "???"))
     ]
     if "time" in kinds and sizes[kinds.index("time")] > 1:
-        raise ValueError(
-            f"{path}: expected one point of time, got {sizes[kinds.index('time')]}; take one frame, or `augreg series` for all"
-        )
+        raise ValueError(f"{path}: expected one point of time, got {sizes[kinds.index('time')]}; take one of them")
     if len(found) > 1:
         raise ValueError(f"{path}: expected at most one axis of components, got {len(found)}; extract one of them first")
     if found and kinds and ("masked" in kinds[found[0]] or "matrix" in kinds[found[0]]):
