@@ -73,7 +73,7 @@ def test_bad_images_are_counted_and_said_with_exit_status_0(people, capsys):
     # the path stands above the reason, once
     assert page.count(f">{bad}<") == 1
     assert f">failed: {bad}" not in page
-    assert cli.main(["cohort", fixed, str(bad), "-o", str(people / "none"), "--transform", "rigid"]) == 2
+    assert cli.main(["cohort", fixed, str(bad), "-o", str(people / "nobody"), "--transform", "rigid"]) == 2
     assert "expected an image that can be aligned, got none of 1; see cohort.csv" in capsys.readouterr().err
 
 
