@@ -146,7 +146,10 @@ def test_lessons_with_hearts_can_be_taken(method, tmp_path, monkeypatch):
     study = sections.read_sections("cardiac2d", choosing=True)
     monkeypatch.setattr(hearts_lessons, "STEPS", {"cardiac2d": 1})
     monkeypatch.setattr(hearts_lessons, "_MATCHED", 2)
-    flow, _ = learned(hearts_lessons.lesson(method, 0, study), (2.0, 2.0), tmp_path)
+    monkeypatch.setattr(hearts_lessons, "LATER_STEPS", {"cardiac2d": 1})
+    for seed in range(3 * (method == "together")):
+        learned(hearts_lessons.lesson("marks", seed, study, tmp_path), (2.0, 2.0), tmp_path / f"cardiac2d-marks-s{seed}")
+    flow, _ = learned(hearts_lessons.lesson(method, 0, study, tmp_path), (2.0, 2.0), tmp_path / method)
     pair = study.pairs[0]
     phi, psi = flow(pair.fixed.image, pair.moving.image), flow(pair.moving.image, pair.fixed.image)
     points = pair.fixed.image.grid.points()[::9, ::9]
@@ -160,7 +163,7 @@ def test_lessons_with_volumes_of_hearts_can_be_taken(method, tmp_path, monkeypat
     assert {one.image.grid.shape for one in study.test} == {(128, 128, 12)}
     assert {one.labels.grid for one in study.training} == {one.image.grid for one in study.test}
     monkeypatch.setattr(hearts_lessons, "STEPS", {"volumes": 1})
-    flow, _ = learned(hearts_lessons.lesson(method, 0, study), hearts_lessons.SPACING["volumes"], tmp_path)
+    flow, _ = learned(hearts_lessons.lesson(method, 0, study, tmp_path), hearts_lessons.SPACING["volumes"], tmp_path / method)
     pair = study.pairs[0]
     phi, psi = flow(pair.fixed.image, pair.moving.image), flow(pair.moving.image, pair.fixed.image)
     points = pair.fixed.image.grid.points()[::9, ::9]

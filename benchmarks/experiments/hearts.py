@@ -8,23 +8,24 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from augreg.geometry.image import Image
+from augreg.geometry.resampling import resample
 from augreg.geometry.transforms import Transform
 from augreg.lp import LPRegistration
 from augreg.training import WEIGHTS, FlowRegistration, torch_threads
 from benchmarks.experiments.hearts_lessons import SEEDS, SPACING, STEPS, lesson
 from benchmarks.experiments.hearts_table import NAMES, rendered
-from benchmarks.experiments.lessons import learned, once, shortened
+from benchmarks.experiments.lessons import learned, once, one_by_one, shortened
 from benchmarks.experiments.measures import measured
 from benchmarks.experiments.outlines import Shown, write_page
-from benchmarks.experiments.people import Pair
+from benchmarks.experiments.people import Pair, Subject
 from benchmarks.experiments.sections import Sections, read_sections
 from benchmarks.experiments.software import Method, nothing, rival, timed
 from benchmarks.harness.record import Record, Row, about, write_record
@@ -113,13 +114,26 @@ def _shown(name: str, options: argparse.Namespace, folder: Path) -> list[Shown]:
 def _measured(run: Run, study: Sections, folder: Path, ants: Path | None) -> Record:
     """The rows of a method, and of its training."""
     if run.method in RIVALS:
-        with rival(run.method, str(ants), 1, study.pairs[-1]) as (method, versions):
-            return {"rows": list(_rows(run, method, study)), "trainings": [], "versions": versions}
+        shown = _seen_by_rivals(study)
+        with rival(run.method, str(ants), 1, shown(study.pairs[-1])) as (method, versions):
+            return {"rows": _rows(run, lambda pair: method(shown(pair)), study, folder), "trainings": [], "versions": versions}
     if run.method in PLAIN:
-        return {"rows": list(_rows(run, timed(PLAIN[run.method]), study)), "trainings": [], "versions": {}}
-    flow, seconds = learned(lesson(run.method, run.seed, study), SPACING[run.study], folder)
+        return {"rows": _rows(run, timed(PLAIN[run.method]), study, folder), "trainings": [], "versions": {}}
+    flow, seconds = learned(lesson(run.method, run.seed, study, folder.parent), SPACING[run.study], folder)
     training = {"study": run.study, "method": run.method, "seed": run.seed, "cpu_seconds": seconds}
-    return {"rows": list(_rows(run, timed(flow), study)), "trainings": [training], "versions": {}}
+    return {"rows": _rows(run, timed(flow), study, folder), "trainings": [training], "versions": {}}
+
+
+def _seen_by_rivals(study: Sections) -> Callable[[Pair], Pair]:
+    """Volumes as networks see them, since a pair of whole ones takes minutes; sections as they are."""
+
+    def coarse(one: Subject) -> Subject:
+        return replace(one, image=resample(one.image, one.image.grid.with_spacing(SPACING[study.name])))
+
+    def shown(pair: Pair) -> Pair:
+        return replace(pair, fixed=coarse(pair.fixed), moving=coarse(pair.moving)) if study.name == "volumes" else pair
+
+    return shown
 
 
 def _runs(study: str, only: list[str]) -> list[Run]:
@@ -128,13 +142,11 @@ def _runs(study: str, only: list[str]) -> list[Run]:
     return [run for run in listed if not only or run.method in only or run.key in only]
 
 
-def _rows(run: Run, method: Method, study: Sections) -> Iterator[Row]:
-    # once for what a first call has to load
-    method(study.pairs[-1])
-    for pair in study.pairs:
+def _rows(run: Run, method: Method, study: Sections, folder: Path) -> list[Row]:
+    def row(pair: Pair) -> Row:
         outcome = method(pair)
         phi = outcome.transform
-        yield {
+        return {
             "study": run.study,
             "method": run.method,
             "seed": run.seed,
@@ -144,6 +156,11 @@ def _rows(run: Run, method: Method, study: Sections) -> Iterator[Row]:
             "returned": _returned(phi, pair),
             "cpu_ms": 1000 * outcome.cpu_seconds,
         }
+
+    if run.method not in RIVALS:
+        # once for what a first call has to load; processes of rivals have done so
+        method(study.pairs[-1])
+    return one_by_one(folder, study.pairs, row)
 
 
 def _returned(phi: Transform, pair: Pair) -> float:

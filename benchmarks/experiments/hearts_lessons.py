@@ -5,15 +5,18 @@
     targets        maps that match the outlines of label maps, made beforehand
     velocities     the logarithms of these maps (SVF-Net, Rohe et al., MICCAI 2017)
     marked         overlap of label maps; each image is marked by itself first, and the trunk sees images and marks
+    marks          each image is marked by itself, and nothing else is learned: moments of the marks give scales and a shift
+    together       the marks of three seeds of `marks`, averaged and kept as they are; velocities of what images and marks show
 
-All predict antisymmetric velocities, on cells of two pixels of two; of volumes every slice has its own cells at first.
+All but `marks` predict antisymmetric velocities, on cells of two pixels of two; slices of volumes have their own cells at first.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -23,10 +26,23 @@ from augreg.geometry.image import Image, Labels
 from augreg.geometry.resampling import resample, warp
 from augreg.geometry.transforms import Affine
 from augreg.matching import ShapeRegistration
-from augreg.networks import Antisymmetric, Marked, Marker, Network, UNet, VelocityFlow, seeded
+from augreg.networks import (
+    Antisymmetric,
+    Committee,
+    Map,
+    Marked,
+    Marker,
+    Moments,
+    Network,
+    UNet,
+    VelocityFlow,
+    read_network,
+    seeded,
+)
 from augreg.synthesis import PairBatch
 from augreg.tensors import displacement_to_flow, image_to_tensor
 from augreg.training import (
+    WEIGHTS,
     Batches,
     LabelOverlap,
     Likeness,
@@ -34,6 +50,7 @@ from augreg.training import (
     Outlined,
     Smooth,
     jittered,
+    mirrored_by_chance,
     pairs_from_images,
     pairs_from_memory,
     seen_differently,
@@ -51,42 +68,75 @@ STEPS, SMOOTH = {"cardiac2d": 800, "hearts3d": 1200, "volumes": 700}, 0.1
 # at 0.003 the marks of volumes, two pairs a step, were lost after 250 steps
 RATE = {"cardiac2d": 3e-3, "hearts3d": 3e-3, "volumes": 1e-3}
 _WIDTH = 0.5
+# of what comes after the marks, and how many networks mark
+LATER_STEPS, _COMMITTEE = {"cardiac2d": 800, "hearts3d": 400, "volumes": 300}, 3
 # by the number of axes: pairs of a step, strides of the stages, and stages before the cells on which marks are found
 _BATCH = {2: 4, 3: 2}
 _STRIDES = {2: [(2, 2)] * 4, 3: [(2, 2, 1), (2, 2, 2), (2, 2, 2), (2, 2, 1)]}
 _FINEST = {2: 0, 3: 1}
-SEEDS = {"unsupervised": 1, "labels": 1, "targets": 1, "velocities": 1, "marked": 3}
+SEEDS = {"unsupervised": 1, "labels": 1, "targets": 1, "velocities": 1, "marked": 3, "marks": 3, "together": 1}
 # pairs whose outlines are matched, tried at most, and the least mean Dice of a match
 _MATCHED, _TRIED, _GOOD = 60, 180, 0.8
 
 
-def lesson(method: str, seed: int, study: Sections) -> Lesson:
-    """What a network learns."""
-    spacing = SPACING[study.name]
-    overlap = LabelOverlap(study.structures, tuple(k * spacing[0] for k in (0.0, 1.0, 2.0, 4.0)), spacing)
+@dataclass(frozen=True)
+class _Looks:
+    """How images are moved and seen: deviations of angles (degrees), of logarithms of sizes, of shifts (voxels), of logarithms
+    of exponents and of gains; and whether they are mirrored by chance."""
+
+    rotation: float = 10.0
+    sizes: float = 0.1
+    shift: float = 3.0
+    gamma: float = 0.3
+    gain: float = 0.2
+    mirrored: bool = False
+
+
+# of networks that mark: chosen on training people of `cardiac2d`, whose ventricles are in the middle
+_WIDE = _Looks(sizes=0.2, gamma=0.5, gain=0.3)
+_MARKING = {"cardiac2d": replace(_WIDE, rotation=60.0, shift=1.0, mirrored=True), "hearts3d": _WIDE, "volumes": _WIDE}
+
+
+def lesson(method: str, seed: int, study: Sections, folder: Path) -> Lesson:
+    """What a network learns; `folder` has the folders of the study's networks that were there before."""
+    spacing, structures = SPACING[study.name], study.structures
+    ndim, K = len(spacing), len(structures)
+    overlap = LabelOverlap(structures, tuple(k * spacing[0] for k in (0.0, 1.0, 2.0, 4.0)), spacing)
+    rate = RATE[study.name]
+    if method in ("marks", "together"):
+        drawn = _poses(study.training, seed, spacing, _MARKING[study.name])
+        if method == "together":
+            return Lesson(partial(_together, seed, study, folder), drawn, Smooth(overlap, SMOOTH), LATER_STEPS[study.name], rate)
+        make = partial(seeded, seed, partial(_moments, ndim, K))
+        return Lesson(make, drawn, Outlined(_still, structures), STEPS[study.name], rate)
     known: dict[str, Objective] = {
         "unsupervised": Smooth(Likeness(), 0.5),
         "labels": Smooth(overlap, SMOOTH),
         "targets": supervised,
         "velocities": velocities,
-        "marked": Outlined(Smooth(overlap, SMOOTH), study.structures),
+        "marked": Outlined(Smooth(overlap, SMOOTH), structures),
     }
-    network = partial(seeded, seed, partial(_network, len(spacing), len(study.structures) * (method == "marked")))
-    make = _targets if method in ("targets", "velocities") else _poses
-    batches = make(study.training, seed, spacing)
-    looks = seen_differently(shaded(batches, gain=0.2, seed=seed), gamma=0.3, noise=0.02, seed=seed)
-    return Lesson(network, looks, known[method], STEPS[study.name], RATE[study.name])
+    network = partial(seeded, seed, partial(_network, ndim, K * (method == "marked")))
+    make_pairs = _targets if method in ("targets", "velocities") else _poses
+    return Lesson(network, make_pairs(study.training, seed, spacing), known[method], STEPS[study.name], rate)
 
 
-def _poses(subjects: Sequence[Subject], seed: int, spacing: tuple[float, ...]) -> Batches:
-    """Pairs of two people, each image in a pose of its own."""
+def _still(_: Sequence[Map], batch: PairBatch) -> torch.Tensor:
+    """Of maps nothing is asked."""
+    return torch.zeros((), device=batch.fixed.device)
+
+
+def _poses(subjects: Sequence[Subject], seed: int, spacing: tuple[float, ...], looks: _Looks = _Looks()) -> Batches:
+    """Pairs of two people, each image in a pose and with a look of its own."""
     images, labels = zip(*(_coarse(one, spacing) for one in subjects), strict=True)
-    return _jittered(pairs_from_images(images, _BATCH[len(spacing)], seed, labels=labels), seed, spacing)
+    return _jittered(pairs_from_images(images, _BATCH[len(spacing)], seed, labels=labels), seed, spacing, looks)
 
 
-def _jittered(batches: Batches, seed: int, spacing: tuple[float, ...]) -> Batches:
-    shift, bend = 3 * spacing[0], spacing[0]
-    return jittered(batches, rotation=10.0, scale=0.1, shift=shift, bend=bend, spacing=spacing, seed=seed)
+def _jittered(batches: Batches, seed: int, spacing: tuple[float, ...], looks: _Looks = _Looks()) -> Batches:
+    far, bend = looks.shift * spacing[0], spacing[0]
+    moved = jittered(batches, rotation=looks.rotation, scale=looks.sizes, shift=far, bend=bend, spacing=spacing, seed=seed)
+    seen = seen_differently(shaded(moved, gain=looks.gain, seed=seed), gamma=looks.gamma, noise=0.02, seed=seed)
+    return mirrored_by_chance(seen, seed) if looks.mirrored else seen
 
 
 def known_pairs(subjects: Sequence[Subject], seed: int, spacing: tuple[float, ...], count: int | None = None) -> PairBatch:
@@ -119,6 +169,24 @@ def _coarse(one: Subject, spacing: tuple[float, ...]) -> tuple[Image, Labels]:
 
 
 def _network(ndim: int, marks: int) -> Network:
-    strides = _STRIDES[ndim]
-    flow = Antisymmetric(VelocityFlow(UNet(ndim, 1 + marks, _WIDTH, strides)))
-    return Marked([Marker(ndim, 1, marks, _WIDTH, strides, finest=_FINEST[ndim])], flow) if marks else flow
+    flow = _flow(ndim, marks)
+    return Marked([_marker(ndim, marks)], flow) if marks else flow
+
+
+def _flow(ndim: int, marks: int) -> Network:
+    return Antisymmetric(VelocityFlow(UNet(ndim, 1 + marks, _WIDTH, _STRIDES[ndim])))
+
+
+def _marker(ndim: int, marks: int) -> Marker:
+    return Marker(ndim, 1, marks, _WIDTH, _STRIDES[ndim], finest=_FINEST[ndim])
+
+
+def _moments(ndim: int, marks: int) -> Network:
+    return Marked([_marker(ndim, marks)], Moments(ndim, 1 + marks, marks))
+
+
+def _together(seed: int, study: Sections, folder: Path) -> Network:
+    ndim, marks, each = len(SPACING[study.name]), len(study.structures), range(_COMMITTEE * seed, _COMMITTEE * (seed + 1))
+    found = [read_network(folder / f"{study.name}-marks-s{number}" / WEIGHTS).network for number in each]
+    markers: list[Marker] = [marker for network in found if isinstance(network, Marked) for marker in network.markers]  # type: ignore[misc]
+    return Marked([Committee(markers).requires_grad_(False)], seeded(seed, partial(_flow, ndim, marks)))

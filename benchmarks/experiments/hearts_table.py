@@ -18,7 +18,11 @@ NAMES = {
     "targets": "velocities, matched outlines",
     "velocities": "velocities, logarithms of matched outlines (SVF-Net)",
     "marked": "velocities of marked images, labels",
+    "marks": "marks of each image, moments",
+    "together": "marks of three networks, then velocities",
 }
+# what others are compared with, where it was run
+_LAST = ("together", "marked")
 TITLES = {
     "cardiac2d": ("People of `cardiac2d`, centred", (("distance", "distance px", 2), ("dice", "Dice", 3))),
     "hearts3d": ("Middle slices of `hearts3d`, three structures", (("dice", "Dice", 3), ("jaccard", "Jaccard", 3))),
@@ -62,18 +66,19 @@ def _study(record: Record, study: str) -> str:
 
 def _comparisons(rows: list[Row], methods: list[str], measure: tuple[str, str, int]) -> str:
     key, heading_, digits = measure
-    if methods[-1] != "marked" or len(methods) < 2:
+    last = next((method for method in _LAST if method in methods), None)
+    if last is None or len(methods) < 2:
         return ""
     lines = []
-    mine = by_person([row for row in rows if row["method"] == "marked"], key)
-    for method in methods[:-1]:
+    mine = by_person([row for row in rows if row["method"] == last], key)
+    for method in (one for one in methods if one != last):
         found = compared(mine, by_person([row for row in rows if row["method"] == method], key))
         low, high = found.interval
         better = found.higher if key == "dice" else found.people - found.higher
         interval = f"{low:+.{digits}f} to {high:+.{digits}f}"
         p = f"{found.p:.3f}" if found.p >= 0.001 else f"{found.p:.1g}"
         lines.append([NAMES[method], f"{found.difference:+.{digits}f}", interval, p, f"{better} of {found.people}"])
-    return table([f"{heading_} of {NAMES['marked']}, against", "difference", "95 % interval", "p", "better for"], lines)
+    return table([f"{heading_} of {NAMES[last]}, against", "difference", "95 % interval", "p", "better for"], lines)
 
 
 def _cell(values: list[float], digits: int) -> str:

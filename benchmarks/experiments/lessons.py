@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,9 +25,10 @@ from augreg.training import (
     TrainingOptions,
     learn,
 )
+from benchmarks.experiments.people import Pair
 from benchmarks.harness.record import Row
 
-_TOLD, _ROWS = "training.json", "rows.json"
+_TOLD, _ROWS, _PAIRS = "training.json", "rows.json", "pairs.jsonl"
 _LOOKS, _DIGITS = 30, 5
 
 
@@ -63,6 +64,18 @@ def once(folder: Path, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
             temporary.write_text(json.dumps(made) + "\n", encoding="utf-8")
     known: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     return known
+
+
+def one_by_one(folder: Path, pairs: Sequence[Pair], row: Callable[[Pair], Row]) -> list[Row]:
+    """The row of every pair, each written when it is known: a run of hours that is cut off goes on with the next pair."""
+    path = folder / _PAIRS
+    folder.mkdir(parents=True, exist_ok=True)
+    rows: list[Row] = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
+    with path.open("a", encoding="utf-8") as out:
+        for pair in pairs[len(rows) :]:
+            rows.append(row(pair))
+            print(json.dumps(rows[-1]), file=out, flush=True)
+    return rows
 
 
 def shortened(rows: Iterable[Row]) -> list[Row]:
