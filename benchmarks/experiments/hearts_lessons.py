@@ -92,9 +92,12 @@ class _Looks:
     mirrored: bool = False
 
 
-# of networks that mark: chosen on training people of `cardiac2d`, whose ventricles are in the middle
+# chosen on training people of `cardiac2d`, whose ventricles are in the middle: networks that mark see them from any side, those
+# that come after them do not
 _WIDE = _Looks(sizes=0.2, gamma=0.5, gain=0.3)
-_MARKING = {"cardiac2d": replace(_WIDE, rotation=60.0, shift=1.0, mirrored=True), "hearts3d": _WIDE, "volumes": _WIDE}
+_MIDDLE = replace(_WIDE, shift=1.0)
+_LATER = {"cardiac2d": _MIDDLE, "hearts3d": _WIDE, "volumes": _WIDE}
+_MARKING = _LATER | {"cardiac2d": replace(_MIDDLE, rotation=60.0, mirrored=True)}
 
 
 def lesson(method: str, seed: int, study: Sections, folder: Path) -> Lesson:
@@ -104,7 +107,8 @@ def lesson(method: str, seed: int, study: Sections, folder: Path) -> Lesson:
     overlap = LabelOverlap(structures, tuple(k * spacing[0] for k in (0.0, 1.0, 2.0, 4.0)), spacing)
     rate = RATE[study.name]
     if method in ("marks", "together"):
-        drawn = _poses(study.training, seed, spacing, _MARKING[study.name])
+        looks = _LATER if method == "together" else _MARKING
+        drawn = _poses(study.training, seed, spacing, looks[study.name])
         if method == "together":
             return Lesson(partial(_together, seed, study, folder), drawn, Smooth(overlap, SMOOTH), LATER_STEPS[study.name], rate)
         make = partial(seeded, seed, partial(_moments, ndim, K))
