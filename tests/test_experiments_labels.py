@@ -9,7 +9,7 @@ from augreg import Affine
 from augreg.registration import Centred
 from augreg.training import FlowRegistration, real_pairs
 from benchmarks.experiments import glands, hearts_lessons, hearts_table, prostate_lessons, prostate_table, sections
-from benchmarks.experiments.lessons import learned
+from benchmarks.experiments.lessons import learned, one_by_one
 
 ABOUT = {"machine": {"processor": "p", "cores": 2, "system": "s", "python": "3"}, "date": "2026-11-27"}
 
@@ -117,6 +117,21 @@ def test_tables_are_means_over_pairs_and_comparisons_are_by_patient():
     # networks by the seeds that both have
     assert "| marks of each image, moments | -1.00 | -1.00 to -1.00 | 0.500 | 2 of 2 |" in text
     assert "4 pairs of 2 patients" in text
+
+
+def test_rows_of_a_run_that_was_cut_off_are_kept_and_the_next_pair_goes_on(tmp_path):
+    seen = []
+
+    def row(pair):
+        seen.append(pair)
+        if len(seen) == 3:
+            raise KeyboardInterrupt
+        return {"pair": pair}
+
+    with pytest.raises(KeyboardInterrupt):
+        one_by_one(tmp_path / "run", "abcd", row)
+    assert one_by_one(tmp_path / "run", "abcd", row) == [{"pair": one} for one in "abcd"]
+    assert seen == list("abccd")
 
 
 def test_tables_of_hearts_say_for_how_many_people_a_method_is_better():
