@@ -18,7 +18,7 @@ NAMES = {
     "targets": "velocities, matched outlines",
     "velocities": "velocities, logarithms of matched outlines (SVF-Net)",
     "marked": "velocities of marked images, labels",
-    "marked_refined": "these, then ten gradient steps",
+    "marked_refined": "velocities of marked images, ten gradient steps",
     "marks": "marks of each image, moments",
     "together": "marks of three networks, then velocities",
     "refined": "marks of three networks, velocities, ten gradient steps",
@@ -58,7 +58,7 @@ def _study(record: Record, study: str) -> str:
             values = [factor * row[key] for row in mine if isfinite(row.get(key, float("nan")))]
             # of inverses the worst of all pairs counts
             cells.append(f"{(max if key == 'returned' else mean)(values):.{d}f}" if values else "")
-        known = [str(len(seeds)), f"{mean(spent) / 60:.1f}"] if spent else ["", ""]
+        known = [str(len(seeds)), f"{mean(spent) / 60:.1f}"] if spent else [str(len(seeds)) if "refined" in method else "", ""]
         lines.append([NAMES[method], known[0], *cells, f"{mean(row['cpu_ms'] for row in mine):.0f}", known[1]])
     people = len({row["fixed"] for row in rows})
     pairs = len({(row["fixed"], row["moving"]) for row in rows})
