@@ -83,7 +83,6 @@ def check_units(fixed: ar.io.Slide | None, moving: ar.io.Slide | None, grids: tu
         for grid, slide in zip(grids, (fixed, moving), strict=True)
     ]
     names = ("FIXED", "MOVING")
-    check_sizes(fixed, moving)
     for one, other in ((0, 1), (1, 0)):
         if known[one] and counted[other] and sides[other] > _LARGER * sides[one]:
             slide = (fixed, moving)[one]
@@ -95,7 +94,9 @@ def check_units(fixed: ar.io.Slide | None, moving: ar.io.Slide | None, grids: tu
 
 
 def check_sizes(fixed: ar.io.Slide | None, moving: ar.io.Slide | None) -> None:
-    """Refuse two slides in mm of which one is many times as large as the other: what is noted is wrong."""
+    """Refuse two slides in mm of which one is many times as large as the other: what is noted is wrong, or a part of the other
+    is meant, which is not found without a start.
+    """
     if fixed is None or moving is None or not (fixed.noted and moving.noted):
         return
     sides = [float(slide.grid.sides.max()) for slide in (fixed, moving)]
@@ -103,7 +104,7 @@ def check_sizes(fixed: ar.io.Slide | None, moving: ar.io.Slide | None) -> None:
         raise ValueError(
             f"FIXED, MOVING: expected sizes that can be of one thing, got {sides[0]:.4g} and {sides[1]:.4g} mm, of pixels of "
             f"{fixed.grid.spacing[0]:g} and {moving.grid.spacing[0]:g} mm; one is wrong: name its size as 'FILE?pixel=MM', or "
-            "count both in pixels with '?pixel=1'"
+            "count both in pixels with '?pixel=1'; where one shows a part of the other, say where by --initial"
         )
 
 

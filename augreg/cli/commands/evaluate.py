@@ -10,7 +10,6 @@ import augreg as ar
 from augreg.cli.inputs import (
     check_both_or_none,
     check_dimension,
-    check_sizes,
     grid_of,
     labels_of,
     measured_slide,
@@ -85,7 +84,6 @@ def run(options: argparse.Namespace) -> None:
 def _points(options: argparse.Namespace) -> tuple[FloatArray | None, FloatArray | None]:
     """Landmarks of both images, mm; those of QuPath count pixels of slides."""
     slides = measured_slide(options.fixed), measured_slide(options.moving)
-    check_sizes(*slides)
     if outlined(options.moving_points) and slides[0] is not None and slides[1] is None:
         raise ValueError(
             f"{options.moving_points}: expected --moving, the slide in mm whose pixels it counts, got "

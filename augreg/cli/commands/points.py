@@ -6,7 +6,7 @@ import argparse
 from typing import TYPE_CHECKING
 
 import augreg as ar
-from augreg.cli.inputs import check_dimension, check_sizes, measured_slide, outlined, points_of, reference_of, transform_of
+from augreg.cli.inputs import check_dimension, measured_slide, outlined, points_of, reference_of, transform_of
 from augreg.cli.options import TRANSFORM, Commands, command_of, convention_option
 from augreg.cli.output import check_output, say, say_warning
 
@@ -77,7 +77,6 @@ def run(options: argparse.Namespace) -> None:
 
 def _check_slides(options: argparse.Namespace, fixed: ar.io.Slide | None, moving: ar.io.Slide | None) -> None:
     """Refuse pixels on one side of a transform in mm only."""
-    check_sizes(fixed, moving)
     if options.moving is not None and moving is None:
         raise ValueError(
             f"--moving: expected a slide that notes the size of a pixel, and points in .geojson, got {options.moving}"

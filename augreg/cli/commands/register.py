@@ -16,7 +16,17 @@ import numpy as np
 
 import augreg as ar
 from augreg.cli.arguments import degrees, not_negative, positive, tile
-from augreg.cli.inputs import check_both_or_none, check_units, fill_of, image_of, labels_of, points_of, transform_of, units_of
+from augreg.cli.inputs import (
+    check_both_or_none,
+    check_sizes,
+    check_units,
+    fill_of,
+    image_of,
+    labels_of,
+    points_of,
+    transform_of,
+    units_of,
+)
 from augreg.cli.methods import PRESETS, network_of, program_of
 from augreg.cli.options import FIXED, MOVING, TRANSFORM, Commands, command_of, convention_option, json_option
 from augreg.cli.output import (
@@ -172,6 +182,8 @@ def run(options: argparse.Namespace) -> None:
     (fixed, fixed_slide), (moving, moving_slide) = (image_of(path, options.channel) for path in (options.fixed, options.moving))
     slides, grids = (fixed_slide, moving_slide), (fixed.grid, moving.grid)
     check_units(*slides, grids)
+    if options.initial is None:
+        check_sizes(*slides)
     tiled = options.warped is not None and any(slides) and is_pyramid(options.warped)
     _check_grid_spacing(options.grid_spacing, fixed.grid)
     fill = fill_of(options.fill, moving)
