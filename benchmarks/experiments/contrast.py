@@ -9,6 +9,8 @@
     drawn                                   the same pairs, every label of an image with a mean and a noise of its own
     edges maps, similarities maps           as maps; the network sees descriptors (`Described`): directions of edges, or MIND
     edges maps longer                       in four times the steps
+    matched maps, matched maps longer       the same networks after matching of edges (`Steered`)
+    matched maps program                    the longer one, then the linear program by mutual information
     edges likeness                          as likeness, seen by directions of edges
 
 Each is trained on training people as they are ("same") or through their maps ("any"), and registers test people both ways.
@@ -35,8 +37,10 @@ from augreg.networks import (
     Described,
     Displacement,
     FlowNetS,
+    FlowRegistration,
     Map,
     Network,
+    Steered,
     described_channels,
     local_correlation,
     mean_squared_difference,
@@ -44,11 +48,13 @@ from augreg.networks import (
     self_similarity_difference,
 )
 from augreg.recipes import BRAIN, objective, shown, turn_pairs
+from augreg.registration import Chained
 from augreg.sam import AppearanceModel, Locality, fit_appearance_model, read_model, write_model
 from augreg.synthesis import AppearancePairs, PairBatch, SmoothField, draw_flows, pair_rngs
 from augreg.threads import set_threads
 from augreg.training import (
     CHECKPOINT,
+    WEIGHTS,
     Alignment,
     Batches,
     JudgedLearner,
@@ -108,12 +114,17 @@ METHODS = {
     "similarities maps": "appearance model, maps of intensities, MIND seen",
     "edges maps": "appearance model, maps of intensities, edges seen",
     "edges maps longer": "the same in four times the steps",
+    "matched maps": "appearance model, maps of intensities, edges seen after matching",
+    "matched maps longer": "the same after matching in four times the steps",
+    "matched maps program": "that, then linear program by mutual information",
     "edges likeness": "local correlation, edges seen",
 }
 # descriptors that a network sees, and what it learns from otherwise
 SEEN = {
     "edges maps": ("edges", "maps"),
     "edges maps longer": ("edges", "maps"),
+    "matched maps": ("edges", "maps"),
+    "matched maps longer": ("edges", "maps"),
     "similarities maps": ("mind", "maps"),
     "edges likeness": ("edges", "likeness"),
 }
@@ -137,8 +148,12 @@ LEARNED = (
     ("edges maps longer", "any"),
     ("similarities maps", "any"),
     ("edges likeness", "same"),
+    ("matched maps", "any"),
+    ("matched maps longer", "any"),
+    ("matched maps program", "any"),
 )
-SEEDS = (0,)
+# numbers of seeds, where there is more than one
+SEEDS = {"matched maps": 3}
 # factors on the weight of the roughness, and steps, when settings are chosen
 FACTORS, CHOOSING_STEPS = (
     {"likeness": (1.0,), "mind": (1.0, 4.0), "information": (1.0, 4.0), "squares": (1.0,), "adversarial": (1.0, 4.0)},
@@ -171,9 +186,10 @@ def listed(study: Study, kept: Path) -> Iterator[tuple[str, Callable[[Path], lis
     }
     for name, method in softwares.items():
         yield name.replace(" ", "-"), functools.partial(_rows, name, "", method, people, {})
-    for seed in SEEDS:
-        for name, contrast in LEARNED:
-            yield f"{name.replace(' ', '-')}-{contrast}-s{seed}", functools.partial(_learned, name, contrast, seed, people, kept)
+    for name, contrast in LEARNED:
+        for seed in range(SEEDS.get(name, 1)):
+            make = _then_program if name.endswith("program") else functools.partial(_learned, kept=kept)
+            yield f"{name.replace(' ', '-')}-{contrast}-s{seed}", functools.partial(make, name, contrast, seed, people)
 
 
 def choosing(study: Study, kept: Path) -> Iterator[tuple[str, Callable[[Path], list[Row]]]]:
@@ -182,7 +198,7 @@ def choosing(study: Study, kept: Path) -> Iterator[tuple[str, Callable[[Path], l
     for name, factors in FACTORS.items():
         for factor in factors:
             key = f"{name}-any-x{factor:g}"
-            yield key, functools.partial(_learned, name, "any", 0, people, kept, factor=factor, steps=CHOOSING_STEPS)
+            yield key, functools.partial(_learned, name, "any", 0, people, kept=kept, factor=factor, steps=CHOOSING_STEPS)
 
 
 def _learned(
@@ -190,9 +206,9 @@ def _learned(
     contrast: str,
     seed: int,
     people: dict[str, Study],
-    kept: Path,
     folder: Path,
     *,
+    kept: Path,
     factor: float = 1.0,
     steps: int | None = None,
 ) -> list[Row]:
@@ -207,6 +223,12 @@ def _learned(
     return _rows(name, contrast, flow, people, about)
 
 
+def _then_program(name: str, contrast: str, seed: int, people: dict[str, Study], folder: Path) -> list[Row]:
+    """A network that was taught before, and a program that goes on from its map."""
+    flow = FlowRegistration.from_file(folder.parent / f"matched-maps-longer-{contrast}-s{seed}" / WEIGHTS)
+    return _rows(name, contrast, Chained(flow, LPRegistration(criterion="mi")), people, {"seed": seed})
+
+
 def _rows(name: str, trained: str, method: Registration, people: dict[str, Study], said: Row, _: Path | None = None) -> list[Row]:
     return [
         {"method": name, "trained": trained, "tested": contrast, **on_people(method, study), **said}
@@ -216,8 +238,9 @@ def _rows(name: str, trained: str, method: Registration, people: dict[str, Study
 
 def lesson_of(name: str, contrast: str, seed: int, study: Study, model: Callable[[], AppearanceModel], factor: float) -> Lesson:
     """What a network learns from; `factor` multiplies the weight of the roughness."""
+    matched = name.startswith("matched")
     described, name = SEEN.get(name, (None, name))
-    lesson = functools.partial(Lesson, functools.partial(_network, described), steps=STEPS, rate=RATE)
+    lesson = functools.partial(Lesson, functools.partial(_network, described, matched=matched), steps=STEPS, rate=RATE)
     if name in ("model", "maps", "drawn"):
         generator = turn_pairs(BRAIN, BRAIN.turns[0], model())
         pairs = pairs_from_generators(lambda _: generator, BRAIN.drawn, seed)
@@ -244,10 +267,11 @@ def lesson_of(name: str, contrast: str, seed: int, study: Study, model: Callable
     return lesson(batches, Smooth(found, factor * weight))
 
 
-def _network(described: str | None) -> Network:
+def _network(described: str | None, *, matched: bool) -> Network:
     if described is None:
         return FlowNetS(2, 1, WIDTH)
-    return Described(FlowNetS(2, described_channels(described, 2), WIDTH), described)
+    network = FlowNetS(2, described_channels(described, 2), WIDTH)
+    return Described(Steered(network) if matched else network, described)
 
 
 def fitted(study: Study, kept: Path) -> AppearanceModel:
@@ -335,7 +359,7 @@ def rendered(record: Record) -> str:
 
 
 def _against(rows: Sequence[Row]) -> str:
-    """Edges and the critic against the others, person by person, in any contrast."""
+    """Matched edges and the critic against the others, person by person, in any contrast."""
     found: dict[str, list[list[float]]] = {}
     for row in rows:
         if row["tested"] == "any" and row["trained"] != "same":
@@ -344,7 +368,7 @@ def _against(rows: Sequence[Row]) -> str:
         name: {str(person): value for person, value in enumerate(np.mean(values, axis=0).tolist())}
         for name, values in found.items()
     }
-    return "\n\n".join(_of(name, means).rstrip("\n") for name in ("edges maps", "adversarial") if name in means)
+    return "\n\n".join(_of(name, means).rstrip("\n") for name in ("matched maps longer", "adversarial") if name in means)
 
 
 def _of(own: str, means: dict[str, dict[str, float]]) -> str:
