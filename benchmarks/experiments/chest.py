@@ -72,6 +72,7 @@ NAMES = {
     "matched": "matching without a network",
     "one": "one scale",
     "three": "three scales, composed",
+    "steered": "one scale after matching",
 }
 
 
@@ -105,12 +106,12 @@ def listed(image: Image) -> Iterator[tuple[str, Callable[[Path], list[Row]]]]:
     }
     for name, method in softwares.items():
         yield name, functools.partial(_rows, name, {"alone": method}, image, {})
-    for name in ("one", "three"):
+    for name in ("one", "three", "steered"):
         yield f"{name}-s0", functools.partial(_learned, name, image)
 
 
 def network(name: str, shape: tuple[int, ...]) -> Network:
-    """One scale, or three of a third of the parameters each."""
+    """One scale, three of a third of the parameters each, or one that learns what matching leaves."""
 
     def unet(scale: int, width: float) -> Network:
         found = UNet(3, 1, width, fitting_strides(tuple(-(-n // scale) for n in shape)))
@@ -118,6 +119,8 @@ def network(name: str, shape: tuple[int, ...]) -> Network:
 
     if name == "one":
         return unet(1, WIDE)
+    if name == "steered":
+        return Steered(unet(1, WIDE), LOOKS, STIFFNESS)
     return Cascade([unet(scale, WIDTH) for scale in SCALES])
 
 
