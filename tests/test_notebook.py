@@ -132,3 +132,18 @@ def test_models_and_pairs_show_themselves():
     assert "<svg" in shown
     share = float(re.search(r"known of ([0-9.]+)%", text(shown))[1])
     assert share == pytest.approx(100 * (pair.mask.values != 0).mean(), abs=0.06)
+
+
+def test_a_terminal_shows_type_shape_and_grid_on_one_line():
+    grid = ar.Grid((90, 80), (1.0, 2.0), (3.0, 4.0))
+    values = np.arange(7200, dtype=np.int16).reshape(90, 80)
+    spline, field = ar.BSpline.zeros(grid, 5.0), ar.DisplacementField(np.zeros((90, 80, 2)), grid)
+    for thing, told in (
+        (ar.Image(values, grid), "Image(int16 (90, 80), "),
+        (ar.Labels(values, grid), "Labels(int16 (90, 80), "),
+        (spline, f"BSpline(float64 {spline.coefficients.shape}, "),
+        (field, "DisplacementField(float64 (90, 80, 2), "),
+    ):
+        assert repr(thing) == f"{told}{thing.grid!r})"
+    assert repr(spline @ field).count("\n") == 0
+    assert repr(field) in repr(spline @ field)

@@ -32,6 +32,11 @@ def facts(grid: Grid) -> dict[str, str]:
     return told
 
 
+def line(thing: object, values: npt.NDArray[Any], grid: Grid) -> str:
+    """What a terminal shows of values on a grid: their type and shape in the place of all of them."""
+    return f"{type(thing).__name__}({values.dtype} {values.shape}, {grid!r})"
+
+
 def pictures(
     values: npt.NDArray[Any], grid: Grid, draw: Callable[[npt.NDArray[Any], tuple[float, float]], str] = notebook.grey
 ) -> list[str]:

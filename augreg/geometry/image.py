@@ -58,6 +58,9 @@ class Image:
         """C, the number of channels; 1 if there is no channel axis."""
         return 1 if self.values.ndim == self.ndim else self.values.shape[-1]
 
+    def __repr__(self) -> str:
+        return cards.line(self, self.values, self.grid)
+
     def _repr_html_(self) -> str:
         values = self.values
         # fmin and fmax pass over NaN, and are NaN where nothing else is
@@ -109,6 +112,9 @@ class Labels:
     def ndim(self) -> int:
         """D, the number of spatial axes."""
         return self.grid.ndim
+
+    def __repr__(self) -> str:
+        return cards.line(self, self.values, self.grid)
 
     def _repr_html_(self) -> str:
         labels = self.unique()

@@ -204,6 +204,9 @@ class BSpline(Transform):
         if min(self.grid.shape) < 4:
             raise ValueError(f"grid: expected at least 4 control points along each axis, got {self.grid.shape}")
 
+    def __repr__(self) -> str:
+        return cards.line(self, self.coefficients, self.grid)
+
     @staticmethod
     def zeros(domain: Grid, spacing: float | Sequence[float]) -> BSpline:
         """The identity, with control points about `spacing` mm apart around all voxels of `domain`.
@@ -288,6 +291,9 @@ class DisplacementField(Transform):
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "values", checked_vectors("values", self.values, self.grid))
+
+    def __repr__(self) -> str:
+        return cards.line(self, self.values, self.grid)
 
     @property
     def ndim(self) -> int:
