@@ -155,7 +155,7 @@ def test_nifti_2_colours_and_vectors(tmp_path):
         path = nifti(tmp_path / "v.nii.gz", vectors, intent_code=code)
         theirs = sitk.GetArrayFromImage(sitk.ReadImage(str(path))).transpose(2, 1, 0, 3)
         np.testing.assert_array_equal(read_image(path).values, theirs)
-    refused(nifti(tmp_path / "t.nii.gz", numbers("i2", (*SHAPE, 5))), "extract one frame")
+    refused(nifti(tmp_path / "t.nii.gz", numbers("i2", (*SHAPE, 5))), "take one frame")
     refused(nifti(tmp_path / "c.nii.gz", numbers().astype("c8")), "complex")
     np.testing.assert_array_equal(read_image(nifti(tmp_path / "o.nii.gz", numbers()[..., None])).values, numbers())
 
