@@ -122,13 +122,14 @@ where nothing moves; on people it was as good as one scale used twice (`python -
 0.383 of Jaccard against 0.375, but 0.345 against 0.352 on slices of another height, one seed (`run steering`).
 """
 
-CONTRASTS = replace(BRAIN, contrasts="maps", descriptor="edges")
-"""BRAIN with every image through a random map of its intensities, seen by the directions of its edges: for images whose contrast
-is not known before.
+CONTRASTS = replace(BRAIN, contrasts="maps", descriptor="edges", steered=True)
+"""BRAIN with every image through a random map of its intensities, its edges matched before the network sees their directions:
+for images whose contrast is not known before.
 
-From nothing, 600 steps, it brought a Jaccard of 0.334 in any contrast and 0.342 on people as they are, in four times the steps
-0.341 and 0.351; networks of intensities 0.307 and 0.344 (no registration 0.298, BRAIN 0.288 and 0.373; `python -m benchmarks
-run contrast`). The linear program by mutual information has 0.358 and 0.395, in thirty times the time.
+From nothing, 600 steps, it brought a Jaccard of 0.347 in any contrast and 0.364 on people as they are, in four times the steps
+0.348 and 0.367; without matching 0.334 and 0.342, in a third of the time; networks of intensities 0.307 and 0.344 (no
+registration 0.298, BRAIN 0.288 and 0.373; `python -m benchmarks run contrast`). The linear program by mutual information has
+0.358 and 0.395, after the network 0.367 and 0.404.
 """
 
 LUNGS = replace(PAIRS, architecture="UNet", width=0.5, scales=_THREE)
