@@ -40,7 +40,8 @@ Look = tuple[int, int, int]
 def coupled_matching(fixed: torch.Tensor, moving: torch.Tensor, look: Look, *, stiffness: float = 1.0) -> torch.Tensor:
     """Displacements of cells to what looks alike, coupled to smooth ones: (B, D, *counts) float32, in cells.
 
-    Takes (2 reach + 1)^D numbers for every cell in memory.
+    Takes several times (2 reach + 1)^D numbers for every cell in memory: with the looks of `Steered` 18 GB, and minutes of a CPU,
+    for a head of 160 x 192 x 224 voxels; it is meant for volumes at a few millimetres.
 
     Parameters
     ----------
